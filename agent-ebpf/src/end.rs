@@ -1,0 +1,102 @@
+//! How a connection ended, as the kernel can tell it; what that means for a link is decided by
+//! `statlink::link`.
+
+/// How an attempt failed or a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum End {
+    /// ECONNREFUSED: a RST answered the SYN, or an ICMP error said so.
+    Refused = 0,
+    /// ETIMEDOUT: the kernel gave up.
+    TimedOut = 1,
+    /// The dialler gave up on a SYN that had been sent more than once.
+    Unanswered = 2,
+    /// The dialler gave up before the SYN was sent again.
+    Abandoned = 3,
+    /// ECONNRESET: the peer sent a RST on an established connection.
+    Reset = 4,
+    /// The peer's FIN.
+    PeerClosed = 5,
+    /// This side's close.
+    LocalClosed = 6,
+    /// EHOSTUNREACH.
+    HostUnreachable = 7,
+    /// ENETUNREACH.
+    NetworkUnreachable = 8,
+    /// EPERM or EACCES.
+    Denied = 9,
+    /// EADDRNOTAVAIL.
+    AddressUnavailable = 10,
+    /// Any other errno.
+    Other = 11,
+}
+
+/// The number of [`End`]s.
+pub const ENDS: usize = 12;
+
+impl End {
+    /// Every end, in index order.
+    pub const ALL: [Self; ENDS] = [
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unanswered,
+        Self::Abandoned,
+        Self::Reset,
+        Self::PeerClosed,
+        Self::LocalClosed,
+        Self::HostUnreachable,
+        Self::NetworkUnreachable,
+        Self::Denied,
+        Self::AddressUnavailable,
+        Self::Other,
+    ];
+
+    /// The end a raw byte stands for.
+    pub fn from_raw(raw: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(raw)).copied()
+    }
+
+    /// The end that a positive `errno` tells of.
+    ///
+    /// Values: `include/uapi/asm-generic/errno{-base,}.h`. They are the same on x86, arm64,
+    /// RISC-V and s390x; MIPS and SPARC differ and are not supported.
+    #[inline(always)]
+    pub const fn from_errno(errno: u16) -> Self {
+        match errno {
+            1 | 13 => Self::Denied,
+            99 => Self::AddressUnavailable,
+            101 => Self::NetworkUnreachable,
+            104 => Self::Reset,
+            110 => Self::TimedOut,
+            111 => Self::Refused,
+            113 => Self::HostUnreachable,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How far a connection had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// The SYN is not answered yet.
+    Connecting = 0,
+    /// Established.
+    Established = 1,
+    /// Established for at least [`crate::HOLD_NS`], with something received: taken for upgraded
+    /// when nobody looked closer.
+    Held = 2,
+}
+
+/// The number of [`Phase`]s.
+pub const PHASES: usize = 3;
+
+impl Phase {
+    /// Every phase, in index order.
+    pub const ALL: [Self; PHASES] = [Self::Connecting, Self::Established, Self::Held];
+
+    /// The phase a raw byte stands for.
+    pub fn from_raw(raw: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(raw)).copied()
+    }
+}

@@ -1,0 +1,59 @@
+//! Where the running kernel keeps the fields that the programs read.
+//!
+//! Rust emits no CO-RE relocations: userspace resolves these from the kernel's BTF at start and
+//! hands them over in frozen `.rodata`, where the verifier takes them for constants.
+
+/// Bytes of a task's `comm`, terminator included (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
+
+/// Byte offsets of kernel structure members.
+///
+/// Each is relative to the structure named first; sizes are checked by the resolver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Offsets {
+    /// `struct sock`: `__sk_common.skc_dport`, `__be16`.
+    pub sock_dport: u32,
+    /// `struct sock`: `__sk_common.skc_family`, `unsigned short`.
+    pub sock_family: u32,
+    /// `struct sock`: `__sk_common.skc_state`, `unsigned char`.
+    pub sock_state: u32,
+    /// `struct sock`: `__sk_common.skc_net`, a pointer to `struct net`.
+    pub sock_net: u32,
+    /// `struct sock`: `__sk_common.skc_daddr`, `__be32`.
+    pub sock_daddr: u32,
+    /// `struct sock`: `__sk_common.skc_v6_daddr`, `struct in6_addr`.
+    pub sock_v6_daddr: u32,
+    /// `struct sock`: `sk_protocol`, `u16`.
+    pub sock_protocol: u32,
+    /// `struct sock`: `sk_err`, `int`.
+    pub sock_err: u32,
+    /// `struct sock`: `sk_shutdown`, `u8`.
+    pub sock_shutdown: u32,
+    /// `struct net`: `ns.inum`, `unsigned int`.
+    pub net_inum: u32,
+    /// `struct tcp_sock`: `inet_conn.icsk_retransmits`, `u8`.
+    pub tcp_timeouts: u32,
+    /// `struct tcp_sock`: `inet_conn.icsk_ack.lrcvtime`, `u32`, jiffies.
+    pub tcp_lrcvtime: u32,
+    /// `struct tcp_sock`: `lsndtime`, `u32`, jiffies.
+    pub tcp_lsndtime: u32,
+    /// `struct tcp_sock`: `bytes_received`, `u64`.
+    pub tcp_bytes_received: u32,
+    /// `struct tcp_sock`: `srtt_us`, `u32`, microseconds shifted left by 3.
+    pub tcp_srtt_us: u32,
+    /// `struct tcp_sock`: `packets_out`, `u32`.
+    pub tcp_packets_out: u32,
+    /// `struct tcp_sock`: `total_retrans`, `u32`.
+    pub tcp_total_retrans: u32,
+    /// `struct socket`: `sk`, a pointer to `struct sock`.
+    pub socket_sk: u32,
+    /// `struct task_struct`: `tgid`, `pid_t`.
+    pub task_tgid: u32,
+    /// `struct task_struct`: `nsproxy`, a pointer to `struct nsproxy`.
+    pub task_nsproxy: u32,
+    /// `struct task_struct`: `comm`, `char[16]`.
+    pub task_comm: u32,
+    /// `struct nsproxy`: `net_ns`, a pointer to `struct net`.
+    pub nsproxy_net_ns: u32,
+}

@@ -1,0 +1,70 @@
+//! Checks and their counts.
+
+use serde::{Deserialize, Serialize};
+
+use super::Cause;
+
+/// The value of `kn.check.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckKind {
+    /// One per attempt, decided at upgraded or failure.
+    Connect,
+    /// One per link every 5 s, traffic or none.
+    Liveness,
+    /// One at each loss of a live connection, a stall included.
+    Disconnect,
+}
+
+impl CheckKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Connect, Self::Liveness, Self::Disconnect];
+
+    /// The attribute's value, byte for byte.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Liveness => "liveness",
+            Self::Disconnect => "disconnect",
+        }
+    }
+}
+
+/// What a link has counted since its discovery. Every number only grows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    checks: [u64; CheckKind::ALL.len()],
+    errors: [[u64; Cause::ALL.len()]; CheckKind::ALL.len()],
+    connects: u64,
+}
+
+impl Counts {
+    /// Checks of `kind`.
+    pub fn checks(&self, kind: CheckKind) -> u64 {
+        self.checks.get(kind as usize).copied().unwrap_or_default()
+    }
+
+    /// Checks of `kind` that decided against, for `cause`.
+    pub fn errors(&self, kind: CheckKind, cause: Cause) -> u64 {
+        self.errors
+            .get(kind as usize)
+            .and_then(|by_cause| by_cause.get(cause as usize))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Connections that reached *upgraded*.
+    pub const fn connects(&self) -> u64 {
+        self.connects
+    }
+
+    /// Checks of every kind.
+    pub fn total_checks(&self) -> u64 {
+        self.checks.iter().sum()
+    }
+
+    /// Errors of every kind and cause.
+    pub fn total_errors(&self) -> u64 {
+        self.errors.iter().flatten().sum()
+    }
+}

@@ -1,0 +1,2 @@
+//! The `statlink` binary.
+fn main() {}

@@ -1,0 +1,62 @@
+//! What the agent knows at one instant: the one shape that telemetry, status and health read.
+//!
+//! It is taken whole, so that figures which belong together (checks and errors) always agree.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::link::{Cause, Counts};
+
+/// Everything at one instant.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// One entry a link, in the order of discovery.
+    pub links: Vec<LinkSnapshot>,
+    /// The agent about itself.
+    pub agent: AgentSnapshot,
+}
+
+/// One activator and one peer.
+#[derive(Clone, Debug)]
+pub struct LinkSnapshot {
+    /// Unique among all links of this agent's life; never used again.
+    pub id: u64,
+    /// The value of `peer`.
+    pub peer: String,
+    /// Namespace of the activator's pod.
+    pub namespace: String,
+    /// Name of the activator's pod.
+    pub pod: String,
+    /// Process id of the activator.
+    pub pid: u32,
+    /// `None` during the start-up grace.
+    pub reachable: Option<bool>,
+    /// How long it has been so; `None` when that began before the agent.
+    pub since: Option<Duration>,
+    /// Why it is not reachable.
+    pub cause: Option<Cause>,
+    /// Where the live connection, or else the last attempt, goes.
+    pub peer_address: Option<SocketAddr>,
+    /// Smoothed round-trip time of the live connection.
+    pub rtt: Option<Duration>,
+    /// Since the peer was last heard on a connection that exists.
+    pub silence: Option<Duration>,
+    /// Checks, errors and connects.
+    pub counts: Counts,
+    /// Segments sent again.
+    pub retransmits: u64,
+}
+
+/// The agent's own health.
+#[derive(Clone, Debug, Default)]
+pub struct AgentSnapshot {
+    /// Each hook and whether it is attached.
+    pub hooks: Vec<(&'static str, bool)>,
+    /// Kernel records read, by kind.
+    pub records: Vec<(&'static str, u64)>,
+    /// Kernel records lost, by reason.
+    pub lost: Vec<(&'static str, u64)>,
+    /// Bytes waiting in the ring, and its size.
+    pub ring: Option<(u64, u64)>,
+    /// Since the last kernel record; `None` before the first.
+    pub last_record: Option<Duration>,
+}
