@@ -3,9 +3,6 @@
 //! Rust emits no CO-RE relocations: userspace resolves these from the kernel's BTF at start and
 //! hands them over in frozen `.rodata`, where the verifier takes them for constants.
 
-/// Bytes of a task's `comm`, terminator included (`TASK_COMM_LEN`).
-pub const COMM_LEN: usize = 16;
-
 /// Byte offsets of kernel structure members.
 ///
 /// Each is relative to the structure named first; sizes are checked by the resolver.
@@ -52,8 +49,6 @@ pub struct Offsets {
     pub task_tgid: u32,
     /// `struct task_struct`: `nsproxy`, a pointer to `struct nsproxy`.
     pub task_nsproxy: u32,
-    /// `struct task_struct`: `comm`, `char[16]`.
-    pub task_comm: u32,
     /// `struct nsproxy`: `net_ns`, a pointer to `struct net`.
     pub nsproxy_net_ns: u32,
 }

@@ -12,7 +12,10 @@ mod end;
 mod layout;
 
 pub use end::{ENDS, End, PHASES, Phase};
-pub use layout::{COMM_LEN, Offsets};
+pub use layout::Offsets;
+
+/// Bytes of a task's `comm`, terminator included (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
 
 /// A connection counts as held once it has stayed open this long after the peer's answer.
 pub const HOLD_NS: u64 = 250_000_000;
@@ -72,10 +75,8 @@ pub enum RecordKind {
     RetransmissionTimeout = 3,
     /// The attempt failed or the connection ended, as [`Record::end`] says.
     Ended = 4,
-    /// The socket was there already when the agent asked.
-    Found = 5,
     /// A process of the watched name was executed ([`Record::tgid`]).
-    Executed = 6,
+    Executed = 5,
 }
 
 impl RecordKind {
@@ -86,8 +87,7 @@ impl RecordKind {
             2 => Self::Established,
             3 => Self::RetransmissionTimeout,
             4 => Self::Ended,
-            5 => Self::Found,
-            6 => Self::Executed,
+            5 => Self::Executed,
             _ => return None,
         })
     }

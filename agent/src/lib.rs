@@ -3,6 +3,7 @@
 //! The heart is [`link`], the pure state machine of one link. Everything else is a shell around
 //! it.
 
+pub mod kernel;
 pub mod link;
 pub mod report;
 pub mod snapshot;

@@ -1,0 +1,40 @@
+//! Atomic addition, which Rust's BPF target does not offer: it has no compare-and-swap before
+//! BPF v3, so `core` leaves out every read-modify-write. The instruction itself is in all versions.
+
+use core::arch::asm;
+
+/// Adds one, atomically: CPUs, and a program and the one that interrupts it, share the value.
+///
+/// # Safety
+///
+/// `value` must point to a live, aligned map value.
+#[inline(always)]
+pub(crate) unsafe fn add_u64(value: *mut u64) {
+    // SAFETY: by contract; one instruction, which touches nothing else.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({value} + 0) += {one}",
+            value = in(reg) value,
+            one = in(reg) 1u64,
+            options(nostack),
+        );
+    }
+}
+
+/// As [`add_u64`].
+///
+/// # Safety
+///
+/// As for [`add_u64`].
+#[inline(always)]
+pub(crate) unsafe fn add_u32(value: *mut u32) {
+    // SAFETY: as in `add_u64`.
+    unsafe {
+        asm!(
+            "lock *(u32 *)({value} + 0) += {one}",
+            value = in(reg) value,
+            one = in(reg) 1u64,
+            options(nostack),
+        );
+    }
+}

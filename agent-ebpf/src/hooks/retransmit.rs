@@ -1,0 +1,43 @@
+//! Retransmissions: counted all, told when they amount to a stall.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use statlink_ebpf::{Phase, RecordKind, STALL_TIMEOUTS};
+
+use crate::{
+    account::{Detail, Wake, find, now, tell},
+    sock::Sock,
+};
+
+/// `void tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, ..)`
+///
+/// `include/trace/events/tcp.h`, since 4.15; from `__tcp_retransmit_skb()`, tail-loss probes
+/// included. `icsk_retransmits` counts the timeouts in a row, this one included, and stays 0 at a
+/// probe or a fast retransmission. The current task is whoever was running.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub(crate) fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the first argument is a `struct sock *`, never null.
+    if let Some(sock) = unsafe { Sock::watched(ctx.arg::<*const c_void>(0)) } {
+        try_retransmit(sock);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_retransmit(sock: Sock) -> Option<()> {
+    let known = find(sock.key())?;
+    known.account.count_retransmit();
+    if !known.account.asked || known.connection.phase == Phase::Connecting as u8 {
+        return None;
+    }
+    let timeouts = sock.tcp()?.timeouts();
+    // Told once: what follows is the same stall, and samples tell when it heals.
+    if timeouts == STALL_TIMEOUTS {
+        let mut detail = Detail::new(RecordKind::RetransmissionTimeout, now());
+        detail.timeouts = timeouts;
+        detail.phase = known.connection.phase;
+        tell(sock.key(), &known.connection, &detail, Wake::Now);
+    }
+    Some(())
+}

@@ -1,0 +1,134 @@
+//! TCP state changes: the attempt, its outcome, and the end of a connection.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use statlink_ebpf::{Connection, End, NEVER_HEARD, Phase, RecordKind, Source};
+
+use crate::{
+    account::{Account, Detail, Known, Wake, end, find, keep, now, tell},
+    maps::{CALLS, connect_hooked, port},
+    sock::{Sock, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_SYN_SENT},
+};
+
+/// `void inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
+///
+/// `include/trace/events/sock.h`, since 4.16. Every change of a TCP socket's state passes here,
+/// whoever causes it, before the new state is stored: `sk_err` and the counters are still those of
+/// the event. The current task is the socket's owner at CLOSE→SYN_SENT and at a local close only.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the first argument is a `struct sock *`, never null.
+    if let Some(sock) = unsafe { Sock::watched(ctx.arg::<*const c_void>(0)) } {
+        try_set_state(sock, ctx.arg(1), ctx.arg(2));
+    }
+    0
+}
+
+#[inline(always)]
+fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
+    if new == TCP_SYN_SENT {
+        return attempted(sock);
+    }
+    if old != TCP_SYN_SENT && old != TCP_ESTABLISHED {
+        // Passive opens, and what follows an end that was told already.
+        return None;
+    }
+    let mut known = find(sock.key())?;
+    let errno = sock.error();
+    match (old, new) {
+        (TCP_SYN_SENT, TCP_ESTABLISHED) => established(sock, &mut known),
+        (TCP_SYN_SENT, TCP_CLOSE) => {
+            let how = failure(sock, errno)?;
+            end(sock.key(), &known, how, errno, 0, NEVER_HEARD);
+        }
+        (TCP_ESTABLISHED, TCP_CLOSE_WAIT | TCP_FIN_WAIT1 | TCP_CLOSE) => {
+            let how = match new {
+                TCP_CLOSE_WAIT => End::PeerClosed,
+                TCP_CLOSE if errno != 0 => End::from_errno(errno),
+                // FIN_WAIT1; or CLOSE at once, when data was left unread (a RST is sent instead of
+                // a FIN).
+                _ => End::LocalClosed,
+            };
+            let tcp = sock.tcp()?;
+            end(
+                sock.key(),
+                &known,
+                how,
+                errno,
+                tcp.timeouts(),
+                tcp.heard_ago(),
+            );
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// connect() is about to send a SYN; the current task is the owner.
+#[inline(always)]
+fn attempted(sock: Sock) -> Option<()> {
+    let time_ns = now();
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let mut attempted_ns = time_ns;
+    if let Some(call) = CALLS.get_ptr_mut(pid_tgid) {
+        // SAFETY: a live map value that only this thread's own connect() touches.
+        let call = unsafe { &mut *call };
+        call.sock = sock.key();
+        attempted_ns = call.time_ns;
+    }
+    let connection = Connection {
+        born_ns: time_ns,
+        attempted_ns,
+        established_ns: 0,
+        tgid: (pid_tgid >> 32) as u32,
+        netns: sock.netns(),
+        peer: sock.peer(),
+        peer_port: port(),
+        phase: Phase::Connecting as u8,
+        _pad: [0; 5],
+    };
+    let account = Account::of(&Source {
+        netns: connection.netns,
+        tgid: connection.tgid,
+    })?;
+    account.count_attempt();
+    keep(sock.key(), &connection, account.asked);
+    if account.asked {
+        let detail = Detail::new(RecordKind::Attempted, time_ns);
+        tell(sock.key(), &connection, &detail, Wake::Later);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn established(sock: Sock, known: &mut Known) {
+    let time_ns = now();
+    known.connection.phase = Phase::Established as u8;
+    known.connection.established_ns = time_ns;
+    keep(sock.key(), &known.connection, known.account.asked);
+    if known.account.asked {
+        let detail = Detail::new(RecordKind::Established, time_ns);
+        tell(sock.key(), &known.connection, &detail, Wake::Now);
+    }
+}
+
+/// How an attempt failed; `None` if connect()'s exit will tell.
+#[inline(always)]
+fn failure(sock: Sock, errno: u16) -> Option<End> {
+    if errno != 0 {
+        return Some(End::from_errno(errno));
+    }
+    if sock.shut_down() {
+        // The dialler's close: only the retransmissions tell a time-out from a cancellation.
+        return Some(if sock.tcp()?.total_retransmits() > 0 {
+            End::Unanswered
+        } else {
+            End::Abandoned
+        });
+    }
+    // Refused inside connect() itself (an ICMP error, no local port): its exit has the errno.
+    (!connect_hooked()).then_some(End::Other)
+}

@@ -1,0 +1,180 @@
+//! Reading the kernel's socket structures: typed direct loads, which the verifier checks against
+//! the kernel's own types, at the offsets that userspace resolved.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_skc_to_tcp_sock};
+use statlink_ebpf::NEVER_HEARD;
+
+use crate::maps::{offset, port};
+
+/// TCP states: `include/net/tcp_states.h`.
+pub(crate) const TCP_ESTABLISHED: i32 = 1;
+pub(crate) const TCP_SYN_SENT: i32 = 2;
+pub(crate) const TCP_FIN_WAIT1: i32 = 4;
+pub(crate) const TCP_CLOSE: i32 = 7;
+pub(crate) const TCP_CLOSE_WAIT: i32 = 8;
+
+const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+
+/// A `struct sock *` that the verifier knows as one.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock(*const u8);
+
+/// A `struct tcp_sock *` that the verifier knows as one.
+#[derive(Clone, Copy)]
+pub(crate) struct TcpSock(*const u8);
+
+/// Loads a `T` from `base + offset`.
+///
+/// # Safety
+///
+/// `base` must be a BTF-typed kernel pointer from the program's context or a helper; the
+/// verifier then refuses any offset and width that the type does not have.
+#[inline(always)]
+unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
+    // SAFETY: upheld by the caller and checked by the verifier. Volatile, so that loads are
+    // neither merged nor widened beyond the member.
+    unsafe { core::ptr::read_volatile(base.add(offset).cast::<T>()) }
+}
+
+impl Sock {
+    /// The socket behind `pointer`, if it is TCP and its peer is on the watched port.
+    ///
+    /// # Safety
+    ///
+    /// `pointer` must be BTF-typed as `struct sock *`, and not null.
+    #[inline(always)]
+    pub(crate) unsafe fn watched(pointer: *const c_void) -> Option<Self> {
+        let sock = pointer.cast::<u8>();
+        // SAFETY: by contract.
+        let dport: u16 = unsafe { load(sock, offset!(sock_dport)) };
+        if dport != port().to_be() {
+            return None;
+        }
+        // MPTCP's own sockets (262) fire the same events with meaningless fields.
+        // SAFETY: by contract.
+        let protocol: u16 = unsafe { load(sock, offset!(sock_protocol)) };
+        (protocol == IPPROTO_TCP).then_some(Self(sock))
+    }
+
+    /// The address, as an identity.
+    #[inline(always)]
+    pub(crate) fn key(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(self) -> i32 {
+        // SAFETY: `self.0` is typed, see `watched`.
+        i32::from(unsafe { load::<u8>(self.0, offset!(sock_state)) })
+    }
+
+    /// `sk_err`: consumed by whoever reads it in the application, so read it at →CLOSE.
+    #[inline(always)]
+    pub(crate) fn error(self) -> u16 {
+        // SAFETY: `self.0` is typed, see `watched`. An errno fits 12 bits.
+        unsafe { load::<i32>(self.0, offset!(sock_err)) as u16 }
+    }
+
+    /// Whether this side has shut the socket down: it has once it calls close().
+    #[inline(always)]
+    pub(crate) fn shut_down(self) -> bool {
+        // SAFETY: `self.0` is typed, see `watched`.
+        unsafe { load::<u8>(self.0, offset!(sock_shutdown)) != 0 }
+    }
+
+    /// Inode number of the network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        // SAFETY: `self.0` is typed, and the verifier types what a typed member points to.
+        let net: *const u8 = unsafe { load(self.0, offset!(sock_net)) };
+        // SAFETY: as above; a socket always has a namespace.
+        unsafe { load(net, offset!(net_inum)) }
+    }
+
+    /// The peer's address; IPv4 as `::ffff:a.b.c.d`.
+    #[inline(always)]
+    pub(crate) fn peer(self) -> [u8; 16] {
+        // SAFETY: `self.0` is typed, see `watched`.
+        let family: u16 = unsafe { load(self.0, offset!(sock_family)) };
+        if family == AF_INET6 {
+            let at = offset!(sock_v6_daddr);
+            // SAFETY: as above. Four words: the member is an array of them.
+            let words: [u32; 4] = unsafe {
+                [
+                    load(self.0, at),
+                    load(self.0, at + 4),
+                    load(self.0, at + 8),
+                    load(self.0, at + 12),
+                ]
+            };
+            // SAFETY: same size, and any bytes are valid for both.
+            return unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+        }
+        // SAFETY: as above.
+        mapped(unsafe { load(self.0, offset!(sock_daddr)) })
+    }
+
+    /// The same socket, as TCP knows it.
+    #[inline(always)]
+    pub(crate) fn tcp(self) -> Option<TcpSock> {
+        // SAFETY: the helper takes any typed socket, and answers null for one that is not TCP.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) };
+        (!tcp.is_null()).then_some(TcpSock(tcp.cast_const().cast()))
+    }
+}
+
+impl TcpSock {
+    /// Retransmission timeouts in a row.
+    #[inline(always)]
+    pub(crate) fn timeouts(self) -> u8 {
+        // SAFETY: `self.0` is typed, see `Sock::tcp`.
+        unsafe { load(self.0, offset!(tcp_timeouts)) }
+    }
+
+    /// Segments ever sent again on this socket, SYNs included.
+    #[inline(always)]
+    pub(crate) fn total_retransmits(self) -> u32 {
+        // SAFETY: `self.0` is typed, see `Sock::tcp`.
+        unsafe { load(self.0, offset!(tcp_total_retrans)) }
+    }
+
+    /// Jiffies since data was last received, or [`NEVER_HEARD`].
+    #[inline(always)]
+    pub(crate) fn heard_ago(self) -> u32 {
+        // SAFETY: `self.0` is typed, see `Sock::tcp`.
+        let received: u64 = unsafe { load(self.0, offset!(tcp_bytes_received)) };
+        // SAFETY: as above.
+        let last: u32 = unsafe { load(self.0, offset!(tcp_lrcvtime)) };
+        heard_ago(received, last, jiffies())
+    }
+}
+
+/// The kernel's tick counter.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_jiffies64() }
+}
+
+/// Jiffies from `last` (`lrcvtime`) to `now`, or [`NEVER_HEARD`].
+///
+/// A FIN takes one sequence number and so counts as one byte received
+/// (`tcp_rcv_nxt_update()` in `net/ipv4/tcp_input.c`): a single byte is no answer.
+#[inline(always)]
+pub(crate) fn heard_ago(bytes_received: u64, last: u32, now: u64) -> u32 {
+    if bytes_received > 1 {
+        (now as u32).wrapping_sub(last)
+    } else {
+        NEVER_HEARD
+    }
+}
+
+/// An IPv4 address, network byte order, as `::ffff:a.b.c.d`.
+#[inline(always)]
+pub(crate) fn mapped(address: u32) -> [u8; 16] {
+    let [a, b, c, d] = address.to_ne_bytes();
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

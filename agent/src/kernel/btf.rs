@@ -1,0 +1,249 @@
+//! Where the running kernel keeps a member: a reader of just as much BTF as that takes.
+//!
+//! Format: <https://docs.kernel.org/bpf/btf.html>. aya's own reader hides members, and the crates
+//! that show them take twenty times as long. Inputs are distrusted: every access is checked.
+
+use thiserror::Error;
+
+/// Why a member could not be found.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum BtfError {
+    /// The data is not BTF, or is cut short.
+    #[error("not BTF, or cut short, at byte {0}")]
+    Malformed(usize),
+    /// There is no such structure.
+    #[error("no `struct {0}`")]
+    NoStruct(String),
+    /// The structure has no such member.
+    #[error("no member `{member}` in `struct {structure}`")]
+    NoMember {
+        /// The structure's name.
+        structure: String,
+        /// The member's path.
+        member: String,
+    },
+    /// The member is not as wide as the programs read it.
+    #[error("`{structure}.{member}` is {found} bytes wide, not {expected}")]
+    Width {
+        /// The structure's name.
+        structure: String,
+        /// The member's path.
+        member: String,
+        /// Bytes the programs read.
+        expected: u32,
+        /// Bytes it has; 0 for a bit field.
+        found: u32,
+    },
+}
+
+/// A parsed view of BTF data.
+pub struct Btf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Where in `types` each type begins; type ids count from 1.
+    starts: Vec<u32>,
+}
+
+impl<'a> Btf<'a> {
+    /// Indexes `data`, as in `/sys/kernel/btf/vmlinux`, native byte order.
+    pub fn parse(data: &'a [u8]) -> Result<Self, BtfError> {
+        if word16(data, 0)? != MAGIC {
+            return Err(BtfError::Malformed(0));
+        }
+        let header = usize_at(data, 4)?;
+        let section = |at: usize| -> Result<&'a [u8], BtfError> {
+            let begin = header.saturating_add(usize_at(data, at)?);
+            let end = begin.saturating_add(usize_at(data, at + 4)?);
+            data.get(begin..end).ok_or(BtfError::Malformed(at))
+        };
+        let (types, strings) = (section(8)?, section(16)?);
+        let mut starts = Vec::new();
+        let mut at = 0;
+        while at < types.len() {
+            starts.push(u32::try_from(at).map_err(|_| BtfError::Malformed(at))?);
+            let info = word(types, at + 4)?;
+            at += 12 + trailer(info).ok_or(BtfError::Malformed(at))?;
+        }
+        Ok(Self {
+            types,
+            strings,
+            starts,
+        })
+    }
+
+    /// The byte offset of `path` (members joined by dots) in `struct structure`, if the member is
+    /// `width` bytes wide.
+    pub fn offset(&self, structure: &str, path: &str, width: u32) -> Result<u32, BtfError> {
+        let mut id = self.structure(structure)?;
+        let mut bits = 0;
+        for segment in path.split('.') {
+            let (member, at) = self
+                .member(id, segment, 0)?
+                .ok_or_else(|| BtfError::NoMember {
+                    structure: structure.to_owned(),
+                    member: path.to_owned(),
+                })?;
+            id = member;
+            bits += at;
+        }
+        let found = if bits % 8 == 0 { self.size(id, 0)? } else { 0 };
+        if found != width {
+            return Err(BtfError::Width {
+                structure: structure.to_owned(),
+                member: path.to_owned(),
+                expected: width,
+                found,
+            });
+        }
+        Ok(bits / 8)
+    }
+
+    fn structure(&self, name: &str) -> Result<u32, BtfError> {
+        for (index, start) in self.starts.iter().enumerate() {
+            let at = *start as usize;
+            if kind(word(self.types, at + 4)?) == STRUCT
+                && self.name(word(self.types, at)?) == name.as_bytes()
+            {
+                return u32::try_from(index + 1).map_err(|_| BtfError::Malformed(at));
+            }
+        }
+        Err(BtfError::NoStruct(name.to_owned()))
+    }
+
+    /// The type and bit offset of a member, anonymous structures and unions looked through.
+    fn member(&self, id: u32, name: &str, depth: u8) -> Result<Option<(u32, u32)>, BtfError> {
+        let (id, at) = self.resolve(id, depth)?;
+        let info = word(self.types, at + 4)?;
+        if !matches!(kind(info), STRUCT | UNION) || depth > MAX_DEPTH {
+            return Err(BtfError::Malformed(id as usize));
+        }
+        for index in 0..(info & 0xffff) as usize {
+            let entry = at + 12 + index * 12;
+            let member_name = self.name(word(self.types, entry)?);
+            let member_type = word(self.types, entry + 4)?;
+            let offset = word(self.types, entry + 8)?;
+            // With the kind flag, the upper byte is the width of a bit field: never what the
+            // programs read. An odd offset makes `offset` refuse it.
+            let bits = match (info >> 31, offset >> 24) {
+                (0, _) => offset,
+                (_, 0) => offset & 0x00ff_ffff,
+                (_, _) => (offset & 0x00ff_ffff) | 1,
+            };
+            if member_name == name.as_bytes() {
+                return Ok(Some((member_type, bits)));
+            }
+            if member_name.is_empty()
+                && let Some((inner, more)) = self.anonymous(member_type, name, depth)?
+            {
+                return Ok(Some((inner, bits + more)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks `name` up in an anonymous member; `None` also if that is an unnamed bit field.
+    fn anonymous(&self, id: u32, name: &str, depth: u8) -> Result<Option<(u32, u32)>, BtfError> {
+        let (_, at) = self.resolve(id, depth)?;
+        match kind(word(self.types, at + 4)?) {
+            STRUCT | UNION => self.member(id, name, depth + 1),
+            _ => Ok(None),
+        }
+    }
+
+    /// Bytes that a value of a type takes.
+    fn size(&self, id: u32, depth: u8) -> Result<u32, BtfError> {
+        let (id, at) = self.resolve(id, depth)?;
+        match kind(word(self.types, at + 4)?) {
+            INT | STRUCT | UNION | ENUM | ENUM64 => word(self.types, at + 8),
+            POINTER => Ok(8),
+            ARRAY if depth < MAX_DEPTH => {
+                let element = self.size(word(self.types, at + 12)?, depth + 1)?;
+                Ok(element.saturating_mul(word(self.types, at + 20)?))
+            }
+            _ => Err(BtfError::Malformed(id as usize)),
+        }
+    }
+
+    /// Skips typedefs and qualifiers; the type's id and where it begins.
+    fn resolve(&self, mut id: u32, depth: u8) -> Result<(u32, usize), BtfError> {
+        for _ in depth..=MAX_DEPTH {
+            let at = id
+                .checked_sub(1)
+                .and_then(|index| self.starts.get(index as usize))
+                .map(|start| *start as usize)
+                .ok_or(BtfError::Malformed(id as usize))?;
+            match kind(word(self.types, at + 4)?) {
+                TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG => id = word(self.types, at + 8)?,
+                _ => return Ok((id, at)),
+            }
+        }
+        Err(BtfError::Malformed(id as usize))
+    }
+
+    fn name(&self, offset: u32) -> &'a [u8] {
+        let tail = self.strings.get(offset as usize..).unwrap_or_default();
+        tail.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+/// Bytes that follow the 12-byte head of a type; `None` for a kind that does not exist.
+fn trailer(info: u32) -> Option<usize> {
+    let entries = (info & 0xffff) as usize;
+    Some(match kind(info) {
+        POINTER | FORWARD | TYPEDEF | VOLATILE | CONST | RESTRICT | FUNCTION | FLOAT | TYPE_TAG => {
+            0
+        }
+        INT | VARIABLE | DECL_TAG => 4,
+        ARRAY => 12,
+        STRUCT | UNION | DATA_SECTION | ENUM64 => 12 * entries,
+        ENUM | FUNCTION_PROTO => 8 * entries,
+        _ => return None,
+    })
+}
+
+const fn kind(info: u32) -> u32 {
+    (info >> 24) & 0x1f
+}
+
+fn word(data: &[u8], at: usize) -> Result<u32, BtfError> {
+    data.get(at..)
+        .and_then(<[u8]>::first_chunk)
+        .map(|bytes| u32::from_ne_bytes(*bytes))
+        .ok_or(BtfError::Malformed(at))
+}
+
+fn word16(data: &[u8], at: usize) -> Result<u16, BtfError> {
+    data.get(at..)
+        .and_then(<[u8]>::first_chunk)
+        .map(|bytes| u16::from_ne_bytes(*bytes))
+        .ok_or(BtfError::Malformed(at))
+}
+
+fn usize_at(data: &[u8], at: usize) -> Result<usize, BtfError> {
+    word(data, at).map(|value| value as usize)
+}
+
+const MAGIC: u16 = 0xeb9f;
+/// Deeper than any kernel nests; a loop in the data ends here.
+const MAX_DEPTH: u8 = 32;
+
+// `include/uapi/linux/btf.h`.
+const INT: u32 = 1;
+const POINTER: u32 = 2;
+const ARRAY: u32 = 3;
+const STRUCT: u32 = 4;
+const UNION: u32 = 5;
+const ENUM: u32 = 6;
+const FORWARD: u32 = 7;
+const TYPEDEF: u32 = 8;
+const VOLATILE: u32 = 9;
+const CONST: u32 = 10;
+const RESTRICT: u32 = 11;
+const FUNCTION: u32 = 12;
+const FUNCTION_PROTO: u32 = 13;
+const VARIABLE: u32 = 14;
+const DATA_SECTION: u32 = 15;
+const FLOAT: u32 = 16;
+const DECL_TAG: u32 = 17;
+const TYPE_TAG: u32 = 18;
+const ENUM64: u32 = 19;

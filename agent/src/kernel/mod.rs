@@ -1,0 +1,466 @@
+//! The kernel half, from userspace: load it, attach it, read it.
+//!
+//! Nothing here knows what a record means for a link; that is [`crate::link`]'s.
+
+pub mod btf;
+mod error;
+pub mod hooks;
+mod offsets;
+mod ticks;
+pub mod tracefs;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Iter, RawTracePoint, RawTracePointRunOptions, TestRun as _},
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+pub use statlink_ebpf::{COMM_LEN, Connection, Record, RecordKind, Source};
+use statlink_ebpf::{ENDS, Loss, NEVER_HEARD, PHASES, Sample as RawSample, Totals};
+use tokio::io::{Interest, unix::AsyncFd};
+
+pub use self::error::KernelError;
+use self::{
+    error::hook_reason,
+    hooks::{HOOKS, Hook},
+    ticks::Ticks,
+};
+use crate::{
+    link::{ConnectionId, Sample},
+    time::Timestamp,
+};
+
+/// What the kernel half watches.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The peer's port.
+    pub port: u16,
+    /// The name whose executions are told; at most 15 bytes count.
+    pub process_name: String,
+}
+
+/// The kernel half, loaded and attached.
+pub struct Kernel {
+    ebpf: Ebpf,
+    ring: AsyncFd<RingBuf<MapData>>,
+    totals: HashMap<MapData, Source, Totals>,
+    stranger_totals: HashMap<MapData, Source, Totals>,
+    connections: HashMap<MapData, u64, Connection>,
+    losses: PerCpuArray<MapData, u64>,
+    sample: Array<MapData, RawSample>,
+    ticks: Ticks,
+    hooks: Vec<HookState>,
+}
+
+/// Whether one hook is in place.
+#[derive(Debug)]
+pub struct HookState {
+    /// The hook.
+    pub hook: &'static Hook,
+    /// Why it is not; `None` if it is.
+    pub missing: Option<String>,
+}
+
+/// Ends by phase and kind, as counted in the kernel.
+pub type Ends = [[u32; ENDS]; PHASES];
+
+/// What the kernel holds about one source at one moment.
+#[derive(Debug)]
+pub struct Inventory {
+    /// When the look began.
+    pub at: Timestamp,
+    /// Connections that are open.
+    pub open: Vec<(u64, Connection)>,
+    /// Ends that no record told, since the source's beginning.
+    pub missed: Ends,
+}
+
+/// What the kernel counted about one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceTotals {
+    /// connect() calls.
+    pub attempts: u64,
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Ends by phase and kind.
+    pub ended: Ends,
+    /// Those that no record told.
+    pub missed: Ends,
+}
+
+impl Kernel {
+    /// Loads and attaches the kernel half.
+    ///
+    /// Must be called within a tokio runtime. An optional hook that does not load is left out and
+    /// told by [`Self::hooks`]; a required one is an error.
+    pub fn load(watch: &Watch) -> Result<Self, KernelError> {
+        // Kernels before 5.11 charge maps to this limit; later ones ignore it.
+        let unlimited = Rlimit {
+            current: None,
+            maximum: None,
+        };
+        if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+            tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
+        }
+        let path = Path::new(BTF_PATH);
+        let data = fs::read(path).map_err(|source| no_btf(path, source))?;
+        let offsets = btf::Btf::parse(&data)
+            .and_then(|btf| offsets::resolve(&btf))
+            .map_err(|source| KernelError::Layout {
+                path: path.to_owned(),
+                source,
+                release: rustix::system::uname()
+                    .release()
+                    .to_string_lossy()
+                    .into_owned(),
+            })?;
+        drop(data);
+        let types = Btf::from_sys_fs().map_err(|error| no_btf(path, io::Error::other(error)))?;
+        // The programs must know before they are loaded whether connect() will be hooked: try it,
+        // and start over without if it is refused.
+        let kernel = Self::load_with(watch, &offsets, &types, tracefs::visible())?;
+        if kernel.connect_hooks_missing() && tracefs::visible() {
+            drop(kernel);
+            return Self::load_with(watch, &offsets, &types, false);
+        }
+        Ok(kernel)
+    }
+
+    fn load_with(
+        watch: &Watch,
+        offsets: &statlink_ebpf::Offsets,
+        types: &Btf,
+        connect_hooked: bool,
+    ) -> Result<Self, KernelError> {
+        let comm = comm(&watch.process_name);
+        let connect_hooked_raw = u8::from(connect_hooked);
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .override_global("OFFSETS", offsets, true)
+            .override_global("PORT", &watch.port, true)
+            .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
+            .override_global("COMM", &comm, true)
+            .load(OBJECT)
+            .map_err(|error| KernelError::load(&error))?;
+        let mut hooks = Vec::with_capacity(HOOKS.len());
+        for hook in HOOKS {
+            let missing = if hook.needs_tracefs() && !connect_hooked {
+                Some("tracefs is not mounted at /sys/kernel/tracing, or refuses".to_owned())
+            } else {
+                match hook.attach(&mut ebpf, types) {
+                    Ok(()) => None,
+                    Err(error) if hook.required() => {
+                        return Err(KernelError::hook(hook.name, hook.since, &error));
+                    }
+                    Err(error) => Some(hook_reason(&error)),
+                }
+            };
+            hooks.push(HookState { hook, missing });
+        }
+        let ring = take(&mut ebpf, "RING")?;
+        // SAFETY: the ring owns its descriptor and is not taken out of the AsyncFd before it is
+        // dropped, so the registration never outlives the descriptor.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .map_err(|error| KernelError::Ring(io::Error::from(error)))?;
+        let mut kernel = Self {
+            ring,
+            totals: take(&mut ebpf, "TOTALS")?,
+            stranger_totals: take(&mut ebpf, "STRANGER_TOTALS")?,
+            connections: take(&mut ebpf, "CONNECTIONS")?,
+            losses: take(&mut ebpf, "LOSSES")?,
+            sample: take(&mut ebpf, "SAMPLE")?,
+            ticks: Ticks::new(0, 0),
+            hooks,
+            ebpf,
+        };
+        let first = kernel.look(0, 0)?;
+        kernel.ticks = Ticks::new(first.time_ns, first.jiffies);
+        Ok(kernel)
+    }
+
+    fn connect_hooks_missing(&self) -> bool {
+        self.hooks
+            .iter()
+            .any(|state| state.hook.needs_tracefs() && state.missing.is_some())
+    }
+
+    /// Every hook, and whether it is in place.
+    pub fn hooks(&self) -> &[HookState] {
+        &self.hooks
+    }
+
+    /// Whether a hook of this name is in place.
+    pub fn hooked(&self, name: &str) -> bool {
+        self.hooks
+            .iter()
+            .any(|state| state.hook.name == name && state.missing.is_none())
+    }
+
+    /// Waits until the kernel asks to be read. Cancel-safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.ring
+            .readable()
+            .await
+            .map(|mut guard| guard.clear_ready())
+    }
+
+    /// Reads every record that is there. Records of an unknown shape are counted by the caller:
+    /// `None`.
+    pub fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
+        let ring = self.ring.get_mut();
+        while let Some(item) = ring.next() {
+            each(decode(&item));
+        }
+    }
+
+    /// Asks for a source: from now on its ends are told by records.
+    pub fn ask(&mut self, source: Source) -> Result<(), KernelError> {
+        let zero = Totals::default();
+        match self.totals.insert(source, zero, BPF_NOEXIST) {
+            Ok(()) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::AlreadyExists =>
+            {
+                Ok(())
+            }
+            Err(source) => Err(map("TOTALS")(source)),
+        }
+    }
+
+    /// Finds the open connections of all sources asked for, older than the agent or not.
+    ///
+    /// Returns whether that is possible on this kernel.
+    pub fn enumerate(&mut self) -> Result<bool, KernelError> {
+        if !self.hooked("enumerate") {
+            return Ok(false);
+        }
+        let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
+            program: "enumerate",
+            reason: error::chain(reason),
+        };
+        let program = self.ebpf.program_mut("enumerate");
+        let Some(program) = program else {
+            return Ok(false);
+        };
+        let program: &mut Iter = program.try_into().map_err(|error| run(&error))?;
+        let link = program.attach().map_err(|error| run(&error))?;
+        let link = program.take_link(link).map_err(|error| run(&error))?;
+        let mut pass = link.into_file().map_err(|error| run(&error))?;
+        io::copy(&mut pass, &mut io::sink()).map_err(|error| run(&error))?;
+        Ok(true)
+    }
+
+    /// Stops asking for a source whose process is gone, and forgets it.
+    pub fn dismiss(&mut self, source: Source) -> Result<(), KernelError> {
+        for (name, totals) in [
+            ("TOTALS", &mut self.totals),
+            ("STRANGER_TOTALS", &mut self.stranger_totals),
+        ] {
+            match totals.remove(&source) {
+                Ok(()) => {}
+                Err(error) if not_found(&error) => {}
+                Err(error) => return Err(map(name)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the kernel holds about `source`; `None` while it changes too fast for one coherent
+    /// look, in which case the caller drains the ring and asks again later.
+    pub fn inventory(
+        &self,
+        source: Source,
+        now: Timestamp,
+    ) -> Result<Option<Inventory>, KernelError> {
+        let before = self.source_totals(source)?.missed;
+        let mut open = BTreeMap::new();
+        for (seen, entry) in self.connections.iter().enumerate() {
+            // Deletions under way make the kernel start over; it must end all the same.
+            if seen > ENOUGH_ENTRIES {
+                return Ok(None);
+            }
+            match entry {
+                Ok((sock, connection)) => {
+                    if connection.netns == source.netns && connection.tgid == source.tgid {
+                        open.insert(sock, connection);
+                    }
+                }
+                Err(error) if not_found(&error) => {}
+                Err(error) => return Err(map("CONNECTIONS")(error)),
+            }
+        }
+        // The programs forget a connection first and count its end next. Were they between the two,
+        // they have counted it by now.
+        std::thread::sleep(SETTLE);
+        let missed = self.source_totals(source)?.missed;
+        Ok((before == missed).then(|| Inventory {
+            at: now,
+            open: open.into_iter().collect(),
+            missed,
+        }))
+    }
+
+    /// What the kernel counted about `source`, before and since it was asked for.
+    pub fn source_totals(&self, source: Source) -> Result<SourceTotals, KernelError> {
+        let mut sum = SourceTotals::default();
+        for (name, totals) in [
+            ("TOTALS", &self.totals),
+            ("STRANGER_TOTALS", &self.stranger_totals),
+        ] {
+            let one = match totals.get(&source, 0) {
+                Ok(totals) => totals,
+                Err(error) if not_found(&error) => continue,
+                Err(error) => return Err(map(name)(error)),
+            };
+            sum.attempts += one.attempts;
+            sum.retransmits += one.retransmits;
+            add(&mut sum.ended, &one.ended);
+            add(&mut sum.missed, &one.missed);
+        }
+        Ok(sum)
+    }
+
+    /// Looks at one connection; `None` if it is no longer the one asked for, or cannot be dated
+    /// yet.
+    pub fn sample(&mut self, connection: ConnectionId) -> Result<Option<Sample>, KernelError> {
+        let raw = self.look(connection.sock, connection.born.as_nanos())?;
+        self.ticks.observe(raw.time_ns, raw.jiffies);
+        if raw.valid == 0 {
+            return Ok(None);
+        }
+        let at = Timestamp::from_nanos(raw.time_ns);
+        let sent = self.ticks.duration(raw.sent_ago).map(|ago| at - ago);
+        Ok(Some(Sample {
+            established: raw.state == TCP_ESTABLISHED,
+            heard: self.heard(at, raw.heard_ago),
+            sent,
+            unacknowledged: raw.packets_out > 0,
+            timeouts: raw.timeouts,
+            rtt: (raw.srtt_us > 0).then(|| Duration::from_micros(u64::from(raw.srtt_us))),
+        }))
+    }
+
+    /// When data was last received, `ago` jiffies before `at`.
+    pub fn heard(&self, at: Timestamp, ago: u32) -> Option<Timestamp> {
+        if ago == NEVER_HEARD {
+            return None;
+        }
+        self.ticks.duration(ago).map(|ago| at - ago)
+    }
+
+    fn look(&mut self, sock: u64, born_ns: u64) -> Result<RawSample, KernelError> {
+        let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
+            program: "sample",
+            reason: error::chain(reason),
+        };
+        let program = self.ebpf.program_mut("sample");
+        let program = program.ok_or_else(|| run(&hooks::HookError::NotInObject))?;
+        let program: &mut RawTracePoint = program.try_into().map_err(|error| run(&error))?;
+        let mut options = RawTracePointRunOptions::new();
+        let [first, second, ..] = &mut options.args;
+        (*first, *second) = (sock, born_ns);
+        program.test_run(options).map_err(|error| run(&error))?;
+        self.sample.get(&0, 0).map_err(map("SAMPLE"))
+    }
+
+    /// How much did not reach userspace, by reason.
+    pub fn losses(&self) -> Result<[(&'static str, u64); Loss::ALL.len()], KernelError> {
+        let mut losses = Loss::ALL.map(|reason| (reason.name(), 0));
+        for (slot, reason) in losses.iter_mut().zip(Loss::ALL) {
+            let per_cpu = self
+                .losses
+                .get(&(reason as u32), 0)
+                .map_err(map("LOSSES"))?;
+            slot.1 = per_cpu.iter().sum();
+        }
+        Ok(losses)
+    }
+}
+
+/// The peer of a connection, IPv4-mapped addresses as IPv4.
+pub fn peer(address: [u8; 16], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)).to_canonical(), port)
+}
+
+/// The name a connection goes by, whatever happens to its socket's address later.
+pub const fn connection_id(sock: u64, born_ns: u64) -> ConnectionId {
+    ConnectionId {
+        sock,
+        born: Timestamp::from_nanos(born_ns),
+    }
+}
+
+/// A record, if it is one.
+fn decode(bytes: &[u8]) -> Option<Record> {
+    if bytes.len() != size_of::<Record>() {
+        return None;
+    }
+    // SAFETY: `Record` is `Pod`, the length is right, and the read may be unaligned.
+    Some(unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
+}
+
+fn comm(name: &str) -> [u8; COMM_LEN] {
+    let mut comm = [0; COMM_LEN];
+    for (to, from) in comm.iter_mut().zip(name.bytes().take(COMM_LEN - 1)) {
+        *to = from;
+    }
+    comm
+}
+
+fn add(sum: &mut Ends, one: &Ends) {
+    for (sum, one) in sum.iter_mut().flatten().zip(one.iter().flatten()) {
+        *sum = sum.saturating_add(*one);
+    }
+}
+
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let found = ebpf.take_map(name).ok_or_else(|| KernelError::Map {
+        map: name,
+        source: MapError::InvalidName {
+            name: name.to_owned(),
+        },
+    })?;
+    T::try_from(found).map_err(map(name))
+}
+
+fn map(map: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |source| KernelError::Map { map, source }
+}
+
+fn not_found(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound | MapError::ElementNotFound => true,
+        MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+fn no_btf(path: &Path, source: io::Error) -> KernelError {
+    KernelError::NoBtf {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink"));
+
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+/// `include/uapi/linux/bpf.h`.
+const BPF_NOEXIST: u64 = 1;
+/// `include/net/tcp_states.h`.
+const TCP_ESTABLISHED: u8 = 1;
+/// Four times what the map of connections holds.
+const ENOUGH_ENTRIES: usize = 4096;
+/// A program takes a microsecond; a CPU that is taken away from it, seldom more than this.
+const SETTLE: Duration = Duration::from_millis(1);

@@ -1,0 +1,33 @@
+//! Which members the programs read, and where this kernel keeps them.
+
+use statlink_ebpf::Offsets;
+
+use super::btf::{Btf, BtfError};
+
+/// Resolves every member; the first that is missing or resized is the error.
+pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
+    let at = |structure, path, width| btf.offset(structure, path, width);
+    Ok(Offsets {
+        sock_dport: at("sock", "__sk_common.skc_dport", 2)?,
+        sock_family: at("sock", "__sk_common.skc_family", 2)?,
+        sock_state: at("sock", "__sk_common.skc_state", 1)?,
+        sock_net: at("sock", "__sk_common.skc_net", 8)?,
+        sock_daddr: at("sock", "__sk_common.skc_daddr", 4)?,
+        sock_v6_daddr: at("sock", "__sk_common.skc_v6_daddr", 16)?,
+        sock_protocol: at("sock", "sk_protocol", 2)?,
+        sock_err: at("sock", "sk_err", 4)?,
+        sock_shutdown: at("sock", "sk_shutdown", 1)?,
+        net_inum: at("net", "ns.inum", 4)?,
+        tcp_timeouts: at("tcp_sock", "inet_conn.icsk_retransmits", 1)?,
+        tcp_lrcvtime: at("tcp_sock", "inet_conn.icsk_ack.lrcvtime", 4)?,
+        tcp_lsndtime: at("tcp_sock", "lsndtime", 4)?,
+        tcp_bytes_received: at("tcp_sock", "bytes_received", 8)?,
+        tcp_srtt_us: at("tcp_sock", "srtt_us", 4)?,
+        tcp_packets_out: at("tcp_sock", "packets_out", 4)?,
+        tcp_total_retrans: at("tcp_sock", "total_retrans", 4)?,
+        socket_sk: at("socket", "sk", 8)?,
+        task_tgid: at("task_struct", "tgid", 4)?,
+        task_nsproxy: at("task_struct", "nsproxy", 8)?,
+        nsproxy_net_ns: at("nsproxy", "net_ns", 8)?,
+    })
+}

@@ -1,0 +1,39 @@
+//! Making tracefs visible, without leaving a trace on the host.
+
+use std::{io, path::Path};
+
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    thread::{UnshareFlags, unshare_unsafe},
+};
+
+/// Whether the tracepoints of tracefs can be seen.
+pub fn visible() -> bool {
+    PLACES
+        .iter()
+        .any(|place| Path::new(place).join("events/syscalls").is_dir())
+}
+
+/// Mounts tracefs in a mount namespace of this thread's own, so that nothing of it shows outside.
+///
+/// Call it before the process has other threads: they would stay in the old namespace.
+pub fn mount_privately() -> io::Result<()> {
+    // SAFETY: unshare is unsafe for what CLONE_FILES does to other threads' descriptors; only the
+    // mount namespace (and with it the working directory) is unshared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    mount_change(
+        "/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )?;
+    mount(
+        "tracefs",
+        "/sys/kernel/tracing",
+        "tracefs",
+        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        None,
+    )?;
+    Ok(())
+}
+
+/// Where aya, like everybody, looks.
+const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
