@@ -67,4 +67,28 @@ impl Counts {
     pub fn total_errors(&self) -> u64 {
         self.errors.iter().flatten().sum()
     }
+
+    /// `n` checks of `kind` decided for reachable.
+    pub(super) fn pass(&mut self, kind: CheckKind, n: u64) {
+        if let Some(checks) = self.checks.get_mut(kind as usize) {
+            *checks = checks.saturating_add(n);
+        }
+    }
+
+    /// `n` checks of `kind` decided against reachable, for `cause`.
+    pub(super) fn fail(&mut self, kind: CheckKind, cause: Cause, n: u64) {
+        self.pass(kind, n);
+        if let Some(errors) = self
+            .errors
+            .get_mut(kind as usize)
+            .and_then(|by_cause| by_cause.get_mut(cause as usize))
+        {
+            *errors = errors.saturating_add(n);
+        }
+    }
+
+    /// `n` connections reached *upgraded*.
+    pub(super) fn connect(&mut self, n: u64) {
+        self.connects = self.connects.saturating_add(n);
+    }
 }

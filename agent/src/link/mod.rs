@@ -1,23 +1,771 @@
 //! The state machine of one link: facts and time in, outcomes out.
+//!
+//! It reads no clock, does no I/O, logs nothing and draws no random number; its
+//! [driver](Link#who-calls-what) does. The same facts at the same times give the same result.
+//!
+//! [`Link`] holds the contract and the rules that concern the link as a whole. What can be said
+//! of one connection by itself is in `connection`, what an end means in `end`, and how a link is
+//! brought up to date after records were lost in `resync`.
 
 mod cause;
 mod check;
+mod connection;
+mod end;
+mod fact;
+mod outcome;
+mod resync;
+mod tombstones;
+
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use statlink_ebpf::{End, Phase};
 
 use crate::time::Timestamp;
 pub use cause::Cause;
 pub use check::{CheckKind, Counts};
-use std::time::Duration;
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId {
-    pub sock: u64,
-    pub born: Timestamp,
+pub use fact::{ConnectionId, Fact, Missed, OpenConnection, Sample};
+pub use outcome::{FailedAttempt, Outcome, Status};
+
+use crate::time::Timestamp;
+use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
+use tombstones::Tombstones;
+
+/// One activator and one peer: whether they are connected, since when, and why not.
+///
+/// # Who calls what
+///
+/// - [`handle`](Self::handle) with each fact and its time: the kernel's time of the event for
+///   what the kernel half recorded, the clock for the rest.
+/// - [`on_deadline`](Self::on_deadline) with the clock, once it has reached
+///   [`next_deadline`](Self::next_deadline). Early, it does nothing. Facts that are waiting are
+///   handed in first.
+/// - After each of both, the outcomes are performed in their order. A
+///   [`Outcome::Sample`] is answered by [`Fact::Sampled`] as soon as possible; unanswered, it is
+///   asked again.
+/// - The getters at any time. They tell the state as of the last call above.
+///
+/// # Time
+///
+/// Before it acts on a fact, the link does whatever was due up to the fact's time. So when
+/// exactly the driver woke up makes no difference, with two deliberate exceptions. A driver that
+/// slept through several liveness checks gets one, and the next is back on the 5 s grid: what
+/// nobody watched is not an observation. And [`Fact::ProcessEnded`] comes before anything that
+/// is due: a driver that was late learns of a killed process's closes and of its end at once.
+///
+/// A fact may be older than the one before. Time then stands still for what falls due, but what
+/// the fact tells is dated by its own time. No length is ever negative.
+///
+/// # Duplicates, disorder and loss
+///
+/// A connection is named by its [`ConnectionId`]; each attempt and each loss of it is counted
+/// once, whatever comes twice, late, or in another order. What is unknown at its end is counted
+/// by what the end tells. Facts about a connection that is over are ignored; the last 256 of
+/// those are remembered one by one, older ones by their birth. After lost records,
+/// [`Fact::Resynchronised`] sets the counts right.
+///
+/// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
+/// if its end had been lost ([`Cause::Other`]).
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The latest time it was told.
+    now: Timestamp,
+    reach: Reach,
+    next_liveness: Timestamp,
+    connections: BTreeMap<ConnectionId, Connection>,
+    tombstones: Tombstones,
+    counts: Counts,
+    /// The newest loss, failed attempt or lack of attempts.
+    last_cause: Option<(Timestamp, Cause)>,
+    last_peer: Option<SocketAddr>,
+    /// The newest start or end of anything.
+    last_activity: Timestamp,
+    /// The last failed attempts since it was reachable, oldest first.
+    attempts: VecDeque<FailedAttempt>,
 }
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    pub established: bool,
-    pub heard: Option<Timestamp>,
-    pub sent: Option<Timestamp>,
-    pub unacknowledged: bool,
-    pub timeouts: u8,
-    pub rtt: Option<Duration>,
+
+/// Where the link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Never reachable yet, and not due to be.
+    Starting {
+        grace_ends: Timestamp,
+    },
+    Reachable {
+        since: Option<Timestamp>,
+    },
+    Unreachable {
+        since: Timestamp,
+        /// The cause at onset, or the first that became known.
+        onset: Cause,
+    },
+    Ended,
 }
+
+/// What falls due on a link. At the same moment: verdicts on connections, then what follows for
+/// the link, and last the check of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Connection(Due, ConnectionId),
+    Grace,
+    NoAttempt,
+    Liveness,
+}
+
+impl Link {
+    /// The link of a process that was discovered at `at`. What it counts starts at 0.
+    pub fn discovered(at: Timestamp) -> Self {
+        Self {
+            now: at,
+            reach: Reach::Starting {
+                grace_ends: at + START_UP_GRACE,
+            },
+            next_liveness: at + LIVENESS,
+            connections: BTreeMap::new(),
+            tombstones: Tombstones::default(),
+            counts: Counts::default(),
+            last_cause: None,
+            last_peer: None,
+            last_activity: at,
+            attempts: VecDeque::new(),
+        }
+    }
+
+    /// Takes in one fact, that became true at `at`.
+    pub fn handle(&mut self, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>) {
+        if self.reach == Reach::Ended {
+            return;
+        }
+        if fact != Fact::ProcessEnded {
+            self.run_until(at, outcomes);
+        }
+        self.now = self.now.max(at);
+        match fact {
+            Fact::Attempted { connection, peer } => {
+                if self.is_news(connection) {
+                    self.attempted(connection, peer, Some(at), at, outcomes);
+                }
+            }
+            Fact::Established {
+                connection,
+                peer,
+                attempted,
+            } => {
+                let looked_at = at + HOLD;
+                if let Some(known) = self.connections.get_mut(&connection) {
+                    known.establish(at, looked_at, attempted);
+                } else if self.is_news(connection) {
+                    // The record tells that it is fresh, even where its attempt was not seen.
+                    let mut fresh = Connection::connecting(connection, peer, attempted);
+                    fresh.establish(at, looked_at, attempted);
+                    self.track(fresh, attempted.unwrap_or(at), at, outcomes);
+                }
+            }
+            Fact::RetransmissionTimeout {
+                connection,
+                timeouts,
+            } => self.retransmission_timeout(at, connection, timeouts, outcomes),
+            Fact::Ended {
+                connection,
+                peer,
+                attempted,
+                phase,
+                how,
+                errno,
+                heard,
+            } => {
+                let ending = Ending {
+                    at,
+                    phase,
+                    how,
+                    errno,
+                    heard,
+                };
+                let known = self.connections.remove(&connection);
+                let ended = match known {
+                    Some(known) if known.closed().is_some() => {
+                        self.connections.insert(connection, known);
+                        return;
+                    }
+                    Some(known) => known,
+                    None if self.tombstones.covers(connection) => return,
+                    None => from_its_end(connection, peer, attempted, &ending),
+                };
+                self.last_peer = Some(ended.peer);
+                self.end(ended, &ending, outcomes);
+            }
+            Fact::Found {
+                connection,
+                peer,
+                attempted,
+                phase,
+            } => {
+                let found = OpenConnection {
+                    connection,
+                    peer,
+                    attempted,
+                    phase,
+                };
+                self.found(at, &found, outcomes);
+            }
+            Fact::Sampled { connection, sample } => {
+                self.sampled(at, connection, sample.as_ref(), outcomes);
+            }
+            Fact::Resynchronised { open, missed } => {
+                self.resynchronise(at, &open, missed, outcomes);
+            }
+            Fact::ProcessEnded => {
+                self.reach = Reach::Ended;
+                self.connections.clear();
+                outcomes.push(Outcome::Ended { at });
+            }
+        }
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is to be called next; `None` once ended.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.next_timer().map(|(due, _)| due)
+    }
+
+    /// Does what is due by `now`. Early, it does nothing.
+    pub fn on_deadline(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+        self.run_until(now, outcomes);
+    }
+
+    /// What the link is.
+    pub fn status(&self) -> Status {
+        match self.reach {
+            Reach::Starting { .. } => Status::Starting,
+            Reach::Reachable { since } => Status::Reachable { since },
+            Reach::Unreachable { since, .. } => Status::Unreachable {
+                since,
+                cause: self.cause(),
+            },
+            Reach::Ended => Status::Ended,
+        }
+    }
+
+    /// What it has counted since its discovery.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Where the live connection goes, or else the last attempt.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.newest_live()
+            .map(|connection| connection.peer)
+            .or(self.last_peer)
+    }
+
+    /// The live connection, the newest if there are several, and its smoothed round-trip time.
+    pub fn live(&self) -> Option<(ConnectionId, Option<Duration>)> {
+        self.newest_live()
+            .map(|connection| (connection.id, connection.rtt()))
+    }
+
+    /// When the peer was last heard, on a connection that exists.
+    pub fn heard(&self) -> Option<Timestamp> {
+        self.connections
+            .values()
+            .filter_map(Connection::heard)
+            .max()
+    }
+
+    /// The connections that exist, as far as is known.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.connections
+            .values()
+            .filter(|connection| connection.closed().is_none())
+            .map(|connection| connection.id)
+    }
+
+    fn newest_live(&self) -> Option<&Connection> {
+        self.connections
+            .values()
+            .filter(|connection| connection.is_open_and_live())
+            .max_by_key(|connection| connection.id.born)
+    }
+
+    /// What ended the last live connection or the last attempt, whichever is newer.
+    fn cause(&self) -> Cause {
+        self.last_cause.map_or(Cause::Other, |(_, cause)| cause)
+    }
+
+    /// Whether a record about `connection` begins something.
+    fn is_news(&self, connection: ConnectionId) -> bool {
+        !self.connections.contains_key(&connection) && !self.tombstones.covers(connection)
+    }
+}
+
+/// What falls due.
+impl Link {
+    fn run_until(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+        // Each round either ends a connection or a state, or moves a timer beyond `now`.
+        while let Some((due, timer)) = self.next_timer()
+            && due <= now
+            && due < END_OF_TIME
+        {
+            self.fire(due, timer, now, outcomes);
+        }
+        self.now = self.now.max(now);
+    }
+
+    fn next_timer(&self) -> Option<(Timestamp, Timer)> {
+        let of_the_link = match self.reach {
+            Reach::Ended => return None,
+            Reach::Starting { grace_ends } => Some((grace_ends, Timer::Grace)),
+            Reach::Reachable { .. } => None,
+            Reach::Unreachable { .. } => self
+                .is_idle()
+                .then(|| (self.last_activity + NO_ATTEMPT, Timer::NoAttempt)),
+        };
+        let of_connections = self.connections.values().filter_map(|connection| {
+            let (at, due) = connection.due()?;
+            Some((at, Timer::Connection(due, connection.id)))
+        });
+        of_connections
+            .chain(of_the_link)
+            .chain([(self.next_liveness, Timer::Liveness)])
+            .min()
+    }
+
+    fn fire(&mut self, due: Timestamp, timer: Timer, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+        match timer {
+            Timer::Connection(Due::Sample, id) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.asked(now);
+                    outcomes.push(Outcome::Sample(id));
+                }
+            }
+            Timer::Connection(Due::Settle, id) => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    self.settle(connection, outcomes);
+                }
+            }
+            Timer::Connection(Due::Gone, id) => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    self.end_unseen(connection, due, outcomes);
+                }
+            }
+            Timer::Grace => self.begin_outage(due, self.cause(), self.last_peer, outcomes),
+            Timer::NoAttempt => self.blame(due, Cause::NoAttempt, outcomes),
+            Timer::Liveness => {
+                match self.reach {
+                    Reach::Reachable { .. } => self.counts.pass(CheckKind::Liveness, 1),
+                    Reach::Unreachable { .. } | Reach::Starting { .. } => {
+                        let cause = self.cause();
+                        self.counts.fail(CheckKind::Liveness, cause, 1);
+                    }
+                    Reach::Ended => {}
+                }
+                self.next_liveness = next_on_grid(due, LIVENESS, now);
+            }
+        }
+    }
+
+    /// Whether the activator has no connection, makes no attempt, and is not blamed for it yet.
+    fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.cause() != Cause::NoAttempt
+    }
+}
+
+/// What happens to connections.
+impl Link {
+    fn attempted(
+        &mut self,
+        id: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        at: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let connection = Connection::connecting(id, peer, attempted);
+        self.track(connection, attempted.unwrap_or(at), at, outcomes);
+    }
+
+    fn found(&mut self, at: Timestamp, found: &OpenConnection, outcomes: &mut Vec<Outcome>) {
+        let OpenConnection {
+            connection: id,
+            peer,
+            attempted,
+            phase,
+        } = *found;
+        // When it was established is not known; no earlier than its attempt, and when it was
+        // found is a moment to look at it.
+        let since = attempted.map_or(at, |attempted| attempted.min(at));
+        if let Some(known) = self.connections.get_mut(&id) {
+            match phase {
+                Phase::Connecting => {}
+                Phase::Established | Phase::Held => known.establish(since, at, attempted),
+            }
+            return;
+        }
+        // It is there, so its birth does not matter: only its own tombstone tells otherwise.
+        if self.tombstones.holds(id) {
+            return;
+        }
+        match phase {
+            Phase::Connecting => self.attempted(id, peer, attempted, at, outcomes),
+            Phase::Established | Phase::Held => {
+                let connection = if attempted.is_some() {
+                    let mut connection = Connection::connecting(id, peer, attempted);
+                    connection.establish(since, at, attempted);
+                    connection
+                } else {
+                    Connection::older(id, peer, at)
+                };
+                self.track(connection, since, at, outcomes);
+            }
+        }
+    }
+
+    fn track(
+        &mut self,
+        connection: Connection,
+        attempted: Timestamp,
+        at: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        if self.connections.len() >= TRACKED {
+            let oldest = self
+                .connections
+                .values()
+                .min_by_key(|tracked| (tracked.live_span().is_some(), tracked.id.born))
+                .map(|tracked| tracked.id);
+            if let Some(oldest) = oldest.and_then(|id| self.connections.remove(&id)) {
+                self.end_unseen(oldest, at, outcomes);
+            }
+        }
+        self.last_activity = self.last_activity.max(attempted);
+        self.last_peer = Some(connection.peer);
+        self.connections.insert(connection.id, connection);
+    }
+
+    fn sampled(
+        &mut self,
+        at: Timestamp,
+        id: ConnectionId,
+        sample: Option<&Sample>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        // Out of the map, so that what is in it are the others.
+        let Some(mut connection) = self.connections.remove(&id) else {
+            return;
+        };
+        match sample.filter(|sample| sample.established) {
+            None => connection.missing(at),
+            Some(sample) => {
+                while let Some(step) = connection.look(at, sample) {
+                    self.step(&connection, step, at, outcomes);
+                }
+            }
+        }
+        self.connections.insert(id, connection);
+    }
+
+    fn step(
+        &mut self,
+        connection: &Connection,
+        step: Step,
+        at: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        match step {
+            Step::HandshakeFailed { at } => {
+                self.attempt_failed(connection, at, Cause::HandshakeFailed, None, outcomes);
+            }
+            Step::Upgraded { answered } => self.upgraded(connection, answered, at, outcomes),
+            Step::Stalled { onset } => {
+                self.lost(connection.peer, onset, Cause::Stalled, outcomes);
+            }
+            Step::Healed { at } => self.begin_reachable(Some(at), at, connection.peer, outcomes),
+        }
+    }
+
+    fn retransmission_timeout(
+        &mut self,
+        at: Timestamp,
+        id: ConnectionId,
+        timeouts: u8,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let Some(mut connection) = self.connections.remove(&id) else {
+            return;
+        };
+        if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
+            self.lost(connection.peer, onset, Cause::Stalled, outcomes);
+        }
+        self.connections.insert(id, connection);
+    }
+
+    /// A connection ended, as the kernel half tells it.
+    fn end(&mut self, mut connection: Connection, ending: &Ending, outcomes: &mut Vec<Outcome>) {
+        if let Some(answered) = connection.upgraded_before(ending) {
+            self.upgraded(&connection, answered, ending.at, outcomes);
+        }
+        let verdict = connection.verdict(ending.how, ending.errno);
+        if end::is_local(ending.how) && verdict != Verdict::Nothing {
+            self.last_activity = self.last_activity.max(ending.at);
+            connection.close(ending.at, verdict);
+            self.connections.insert(connection.id, connection);
+        } else {
+            self.decide(&connection, ending.at, verdict, outcomes);
+        }
+    }
+
+    /// A close has settled: the process lives on.
+    fn settle(&mut self, connection: Connection, outcomes: &mut Vec<Outcome>) {
+        if let Some(closed) = connection.closed() {
+            let verdict = connection.verdict(End::Other, 0);
+            self.decide(&connection, closed, verdict, outcomes);
+        }
+    }
+
+    /// A connection is gone, and nobody told how.
+    fn end_unseen(&mut self, connection: Connection, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+        let at = connection.closed().or(connection.vanished()).unwrap_or(at);
+        let verdict = connection.verdict(End::Other, 0);
+        self.decide(&connection, at, verdict, outcomes);
+    }
+
+    /// `connection`, which is not in the map any more, has ended, and this is what it comes to.
+    fn decide(
+        &mut self,
+        connection: &Connection,
+        at: Timestamp,
+        verdict: Verdict,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        self.tombstones.bury(connection.id);
+        self.last_activity = self.last_activity.max(at);
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Failed { cause, errno } => {
+                self.attempt_failed(connection, at, cause, errno, outcomes);
+            }
+            Verdict::Lost { cause } => {
+                let onset = match connection.live_span() {
+                    Some((Some(since), _)) => at.max(since),
+                    Some((None, _)) | None => at,
+                };
+                self.lost(connection.peer, onset, cause, outcomes);
+            }
+        }
+    }
+
+    fn attempt_failed(
+        &mut self,
+        connection: &Connection,
+        at: Timestamp,
+        cause: Cause,
+        errno: Option<u16>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let failed = FailedAttempt {
+            at,
+            peer: Some(connection.peer),
+            cause,
+            errno,
+            duration: connection.duration(at),
+        };
+        // An attempt from before the agent explains, but is not the agent's to count.
+        if connection.counts_connect() {
+            self.counts.fail(CheckKind::Connect, cause, 1);
+            outcomes.push(Outcome::ConnectFailed(failed));
+        }
+        self.remember(failed);
+        self.blame(at, cause, outcomes);
+    }
+
+    fn remember(&mut self, failed: FailedAttempt) {
+        if self.attempts.len() >= ATTEMPTS_TOLD {
+            self.attempts.pop_front();
+        }
+        self.attempts.push_back(failed);
+    }
+
+    /// `connection` is live, since the peer's answer at `answered`; known at `at`.
+    fn upgraded(
+        &mut self,
+        connection: &Connection,
+        answered: Timestamp,
+        at: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        if connection.counts_connect() {
+            let decided = connection.has_failed();
+            if !decided {
+                self.counts.pass(CheckKind::Connect, 1);
+            }
+            self.counts.connect(1);
+            outcomes.push(Outcome::Connected {
+                at: answered,
+                peer: connection.peer,
+                duration: connection.duration(answered).filter(|_| !decided),
+            });
+        }
+        match connection.live_span() {
+            Some((Some(since), _)) => {
+                self.begin_reachable(Some(since), since, connection.peer, outcomes);
+            }
+            // Older than the agent. If that is news in an outage, its last data ends it.
+            Some((None, _)) => {
+                let heard = connection.heard().unwrap_or(at);
+                self.begin_reachable(None, heard, connection.peer, outcomes);
+            }
+            None => {}
+        }
+    }
+
+    /// A live connection, which is not in the map or not live there any more, was lost.
+    fn lost(&mut self, peer: SocketAddr, at: Timestamp, cause: Cause, outcomes: &mut Vec<Outcome>) {
+        self.counts.fail(CheckKind::Disconnect, cause, 1);
+        self.last_activity = self.last_activity.max(at);
+        outcomes.push(Outcome::Disconnected { at, peer, cause });
+        self.blame(at, cause, outcomes);
+        // Another one may have been live already, or since.
+        let next = self
+            .connections
+            .values()
+            .filter_map(|other| Some((other.live_span()?, other.peer)))
+            .filter(|((_, until), _)| until.is_none_or(|until| until > at))
+            .map(|((since, _), peer)| (since, peer))
+            .min();
+        match next {
+            None => self.begin_outage(at, cause, Some(peer), outcomes),
+            Some((Some(since), other)) if since > at => {
+                self.begin_outage(at, cause, Some(peer), outcomes);
+                self.begin_reachable(Some(since), since, other, outcomes);
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// What follows for the link.
+impl Link {
+    fn begin_outage(
+        &mut self,
+        at: Timestamp,
+        cause: Cause,
+        peer: Option<SocketAddr>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        match self.reach {
+            Reach::Starting { .. } | Reach::Reachable { .. } => {
+                self.reach = Reach::Unreachable {
+                    since: at,
+                    onset: cause,
+                };
+                outcomes.push(Outcome::Unreachable {
+                    at,
+                    cause,
+                    peer,
+                    attempts: self.attempts.iter().copied().collect(),
+                });
+            }
+            Reach::Unreachable { .. } | Reach::Ended => {}
+        }
+    }
+
+    /// There is a live connection `since`; if that is longer than known, since `at`.
+    fn begin_reachable(
+        &mut self,
+        since: Option<Timestamp>,
+        at: Timestamp,
+        peer: SocketAddr,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let (since, at, outage) = match self.reach {
+            Reach::Reachable { .. } | Reach::Ended => return,
+            Reach::Starting { .. } => (since, at, None),
+            Reach::Unreachable {
+                since: began,
+                onset,
+            } => {
+                // It may have answered before the outage began, and be confirmed only now.
+                let at = at.max(began);
+                (Some(at), at, Some((at.saturating_since(began), onset)))
+            }
+        };
+        self.reach = Reach::Reachable { since };
+        self.attempts.clear();
+        outcomes.push(Outcome::Reachable { at, peer, outage });
+    }
+
+    /// Something at `at` tells why the link is, or would be, unreachable.
+    fn blame(&mut self, at: Timestamp, cause: Cause, outcomes: &mut Vec<Outcome>) {
+        if self.last_cause.is_some_and(|(newest, _)| newest > at) {
+            return;
+        }
+        self.last_cause = Some((at, cause));
+        match &mut self.reach {
+            Reach::Unreachable { onset, .. } if *onset == Cause::Other && cause != *onset => {
+                *onset = cause;
+                outcomes.push(Outcome::Unreachable {
+                    at,
+                    cause,
+                    peer: self.last_peer,
+                    attempts: self.attempts.iter().copied().collect(),
+                });
+            }
+            Reach::Unreachable { .. }
+            | Reach::Starting { .. }
+            | Reach::Reachable { .. }
+            | Reach::Ended => {}
+        }
+    }
+}
+
+/// What an end tells about a connection that was not known.
+fn from_its_end(
+    id: ConnectionId,
+    peer: SocketAddr,
+    attempted: Option<Timestamp>,
+    ending: &Ending,
+) -> Connection {
+    match (ending.phase, attempted) {
+        (Phase::Connecting, _) | (Phase::Established | Phase::Held, Some(_)) => {
+            Connection::connecting(id, peer, attempted)
+        }
+        (Phase::Established | Phase::Held, None) => Connection::older(id, peer, ending.at),
+    }
+}
+
+/// The first moment after `now` on the grid that `due` is on.
+fn next_on_grid(due: Timestamp, step: Duration, now: Timestamp) -> Timestamp {
+    let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let passed = now.as_nanos().saturating_sub(due.as_nanos()) / step;
+    let ahead = step.saturating_mul(passed.saturating_add(1));
+    Timestamp::from_nanos(due.as_nanos().saturating_add(ahead))
+}
+
+/// How many failed attempts an [`Outcome::Unreachable`] tells of.
+pub const ATTEMPTS_TOLD: usize = 3;
+/// How long after its discovery an activator may be without a live connection.
+const START_UP_GRACE: Duration = Duration::from_secs(5);
+/// Between two liveness checks.
+const LIVENESS: Duration = Duration::from_secs(5);
+/// Without an attempt for this long, the lack of one is the cause: the longest gap between two
+/// dials of Knative's websocket client is about 20 s.
+const NO_ATTEMPT: Duration = Duration::from_secs(20);
+/// How long the peer may take for its first data: the client's own handshake timeout.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+/// Without a word from the peer for this long, though spoken to, a connection is stalled.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long after a close by this side the process may turn out to have been ending.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How long the record of an end may be late, once looks find the connection gone.
+const VANISHED: Duration = Duration::from_secs(1);
+/// How many connections are tracked at a time.
+const TRACKED: usize = 1024;
+/// Reached by saturation only: nothing falls due here.
+const END_OF_TIME: Timestamp = Timestamp::from_nanos(u64::MAX);

@@ -1,0 +1,174 @@
+//! What a link is told: facts, and the values that they carry.
+
+use std::{net::SocketAddr, time::Duration};
+
+use statlink_ebpf::{ENDS, End, PHASES, Phase};
+
+use crate::time::Timestamp;
+
+/// Names one connection for ever: an address of a `struct sock` is used again, but never with
+/// the same birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// Address of the `struct sock`; 0 when connect() failed before a socket was involved.
+    pub sock: u64,
+    /// When this life of the socket began.
+    pub born: Timestamp,
+}
+
+/// One fact about one link. Its time is passed beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// connect() was called, at the fact's time, and the SYN is about to be sent.
+    Attempted {
+        /// Which.
+        connection: ConnectionId,
+        /// Where to.
+        peer: SocketAddr,
+    },
+    /// The TCP handshake is complete.
+    Established {
+        /// Which.
+        connection: ConnectionId,
+        /// Where to.
+        peer: SocketAddr,
+        /// When connect() was called, where that is known.
+        attempted: Option<Timestamp>,
+    },
+    /// Data went unacknowledged through `timeouts` retransmission timeouts in a row.
+    RetransmissionTimeout {
+        /// Which.
+        connection: ConnectionId,
+        /// How many.
+        timeouts: u8,
+    },
+    /// An attempt failed or a connection ended.
+    Ended {
+        /// Which.
+        connection: ConnectionId,
+        /// Where to.
+        peer: SocketAddr,
+        /// When connect() was called; `None` when that was before the agent.
+        attempted: Option<Timestamp>,
+        /// How far it had come, as far as the kernel half knows.
+        phase: Phase,
+        /// What ended it.
+        how: End,
+        /// The errno behind it, 0 where there was none.
+        errno: u16,
+        /// When data was last received on it; `None` if never.
+        heard: Option<Timestamp>,
+    },
+    /// A connection that was there already when the agent asked.
+    Found {
+        /// Which.
+        connection: ConnectionId,
+        /// Where to.
+        peer: SocketAddr,
+        /// When connect() was called; `None` when that was before the agent.
+        attempted: Option<Timestamp>,
+        /// [`Phase::Connecting`] or [`Phase::Established`].
+        phase: Phase,
+    },
+    /// The answer to [`Outcome::Sample`](super::Outcome::Sample).
+    Sampled {
+        /// Which.
+        connection: ConnectionId,
+        /// `None`: the kernel no longer knows the connection.
+        sample: Option<Sample>,
+    },
+    /// After records were lost, and once at discovery: what is there, and what was not told.
+    ///
+    /// Its time is that of the listing. Records read from the ring before the listing was made
+    /// are handed in before it.
+    Resynchronised {
+        /// All connections that are open.
+        open: Vec<OpenConnection>,
+        /// The ends whose record never arrived, since the last time.
+        missed: Missed,
+    },
+    /// The process is gone: the expected end.
+    ProcessEnded,
+}
+
+/// One look at one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// TCP's state is ESTABLISHED.
+    pub established: bool,
+    /// When data was last received; `None` if never.
+    pub heard: Option<Timestamp>,
+    /// When data was last sent; `None` if never.
+    pub sent: Option<Timestamp>,
+    /// Something sent is not acknowledged yet.
+    pub unacknowledged: bool,
+    /// Retransmission timeouts in a row.
+    pub timeouts: u8,
+    /// Smoothed round-trip time, once there is one.
+    pub rtt: Option<Duration>,
+}
+
+/// One connection in a listing of all that are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenConnection {
+    /// Which.
+    pub connection: ConnectionId,
+    /// Where to.
+    pub peer: SocketAddr,
+    /// When connect() was called; `None` when that was before the agent.
+    pub attempted: Option<Timestamp>,
+    /// [`Phase::Connecting`] or [`Phase::Established`].
+    pub phase: Phase,
+}
+
+/// How many ends of each kind happened without their record reaching the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    counts: [[u32; ENDS]; PHASES],
+}
+
+impl Missed {
+    /// The counts by [`Phase`] and [`End`], as the kernel half keeps them.
+    pub const fn new(counts: [[u32; ENDS]; PHASES]) -> Self {
+        Self { counts }
+    }
+
+    /// `n` more ends of this kind.
+    pub fn add(&mut self, phase: Phase, how: End, n: u32) {
+        if let Some(count) = self
+            .counts
+            .get_mut(phase as usize)
+            .and_then(|by_end| by_end.get_mut(how as usize))
+        {
+            *count = count.saturating_add(n);
+        }
+    }
+
+    /// Whether nothing was missed.
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().flatten().all(|&count| count == 0)
+    }
+
+    /// How many of this kind.
+    pub fn count(&self, phase: Phase, how: End) -> u32 {
+        self.counts
+            .get(phase as usize)
+            .and_then(|by_end| by_end.get(how as usize))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Takes one of this kind out; `false` if there is none.
+    pub(super) fn take(&mut self, phase: Phase, how: End) -> bool {
+        let Some(count) = self
+            .counts
+            .get_mut(phase as usize)
+            .and_then(|by_end| by_end.get_mut(how as usize))
+        else {
+            return false;
+        };
+        let some = *count > 0;
+        *count = count.saturating_sub(1);
+        some
+    }
+}

@@ -1,0 +1,148 @@
+//! Bringing a link up to date after records were lost: what is open is taken up, what is gone is
+//! matched with the ends that were missed.
+
+use statlink_ebpf::{End, Phase};
+
+use super::{
+    CheckKind, Connection, ConnectionId, FailedAttempt, Link, Missed, OpenConnection, Outcome,
+    connection::Ending, end,
+};
+use crate::time::Timestamp;
+
+impl Link {
+    /// Each missed end is spent once: on a connection that is gone, or else as history of one
+    /// that was never known. Each connection that is gone ends once: by a missed end, or else
+    /// for a cause that is not known. So attempts and losses add up to the kernel's.
+    pub(super) fn resynchronise(
+        &mut self,
+        at: Timestamp,
+        open: &[OpenConnection],
+        mut missed: Missed,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let mut gone = self.gone(at, open);
+        for (phase, progress) in MATCHES {
+            for how in End::ALL {
+                while missed.count(phase, how) > 0
+                    && let Some(ended) = self.take_gone(&mut gone, progress)
+                {
+                    missed.take(phase, how);
+                    self.end_missed(ended, at, phase, how, outcomes);
+                }
+            }
+        }
+        for id in gone {
+            if let Some(connection) = self.connections.remove(&id) {
+                self.end_unseen(connection, at, outcomes);
+            }
+        }
+        // After the ends: what is found cannot cover a loss before it was looked at.
+        for found in open {
+            self.found(at, found, outcomes);
+        }
+        self.history(at, &missed, outcomes);
+    }
+
+    /// The tracked connections that are not open any more, oldest first.
+    fn gone(&self, at: Timestamp, open: &[OpenConnection]) -> Vec<ConnectionId> {
+        let mut gone: Vec<_> = self
+            .connections()
+            // One that is younger than the listing cannot be in it.
+            .filter(|id| id.born <= at && open.iter().all(|found| found.connection != *id))
+            .collect();
+        gone.sort_by_key(|id| id.born);
+        gone
+    }
+
+    fn take_gone(&mut self, gone: &mut Vec<ConnectionId>, progress: Phase) -> Option<Connection> {
+        let index = gone.iter().position(|id| {
+            self.connections
+                .get(id)
+                .is_some_and(|connection| connection.progress() == Some(progress))
+        })?;
+        self.connections.remove(&gone.remove(index))
+    }
+
+    fn end_missed(
+        &mut self,
+        connection: Connection,
+        at: Timestamp,
+        phase: Phase,
+        how: End,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let ending = Ending {
+            at,
+            phase,
+            how,
+            errno: 0,
+            heard: None,
+        };
+        self.end(connection, &ending, outcomes);
+    }
+
+    /// Counts ends of connections of which nothing else is known. They change no outage: how
+    /// long such a connection was live, nobody can tell.
+    fn history(&mut self, at: Timestamp, missed: &Missed, outcomes: &mut Vec<Outcome>) {
+        for phase in Phase::ALL {
+            for how in End::ALL {
+                let n = missed.count(phase, how);
+                if n > 0 {
+                    self.last_activity = self.last_activity.max(at);
+                    self.count_history(at, phase, how, n, outcomes);
+                }
+            }
+        }
+    }
+
+    fn count_history(
+        &mut self,
+        at: Timestamp,
+        phase: Phase,
+        how: End,
+        n: u32,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let times = u64::from(n);
+        let cause = match phase {
+            Phase::Connecting => end::of_connecting(how),
+            Phase::Established => end::of_handshaking(how),
+            Phase::Held => {
+                let cause = end::of_live(how);
+                self.counts.pass(CheckKind::Connect, times);
+                self.counts.connect(times);
+                self.counts.fail(CheckKind::Disconnect, cause, times);
+                self.blame(at, cause, outcomes);
+                return;
+            }
+        };
+        self.counts.fail(CheckKind::Connect, cause, times);
+        let failed = FailedAttempt {
+            at,
+            peer: None,
+            cause,
+            errno: None,
+            duration: None,
+        };
+        for _ in 0..n.min(HISTORY_TOLD) {
+            self.remember(failed);
+            outcomes.push(Outcome::ConnectFailed(failed));
+        }
+        self.blame(at, cause, outcomes);
+    }
+}
+
+/// Which missed end goes with a connection how far known to have come, best match first. A
+/// connection may have come further than its records did, never less far.
+const MATCHES: [(Phase, Phase); 6] = [
+    (Phase::Held, Phase::Held),
+    (Phase::Established, Phase::Established),
+    (Phase::Connecting, Phase::Connecting),
+    (Phase::Held, Phase::Established),
+    (Phase::Established, Phase::Connecting),
+    (Phase::Held, Phase::Connecting),
+];
+
+/// How many failures of each kind that was missed are told one by one. They say no more than
+/// their cause, and there may be millions; the counts have them all.
+const HISTORY_TOLD: u32 = 16;

@@ -1,0 +1,192 @@
+//! After records were lost.
+
+use statlink_ebpf::{End, Phase};
+
+use super::story::{Story, at, id, unanswered, well};
+use crate::link::{
+    Cause,
+    CheckKind::{Connect, Disconnect},
+    FailedAttempt, Outcome, Status,
+};
+
+#[test]
+fn what_is_open_and_unknown_is_taken_up() {
+    let mut story = Story::begins();
+    story
+        .resynchronised(500, &[(1, Some(10), Phase::Established)], &[])
+        .until(500);
+    assert_eq!(story.asked(), [id(1)]);
+    story
+        .sampled(501, 1, well(12))
+        .is_reachable_since(12)
+        .has_connects(1);
+}
+
+#[test]
+fn a_missed_end_belongs_to_the_connection_that_is_gone() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.resynchronised(1_000, &[], &[(Phase::Held, End::PeerClosed, 1)]);
+    story.is_unreachable_since(1_000, Cause::PeerClosed);
+    story
+        .has(Disconnect, 1, &[(Cause::PeerClosed, 1)])
+        .has(Connect, 1, &[])
+        .has_connects(1);
+}
+
+#[test]
+fn missed_ends_of_connections_never_known_are_history() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.news();
+    story.resynchronised(
+        1_000,
+        &[(1, Some(0), Phase::Established)],
+        &[
+            (Phase::Connecting, End::Refused, 2),
+            (Phase::Held, End::LocalClosed, 1),
+        ],
+    );
+    story.is_reachable_since(2).has_connects(2);
+    story.has(Connect, 4, &[(Cause::ConnectionRefused, 2)]);
+    story.has(Disconnect, 1, &[(Cause::LocalClosed, 1)]);
+    let attempt = FailedAttempt {
+        at: at(1_000),
+        peer: None,
+        cause: Cause::ConnectionRefused,
+        errno: None,
+        duration: None,
+    };
+    assert_eq!(story.news(), vec![Outcome::ConnectFailed(attempt); 2]);
+}
+
+#[test]
+fn millions_of_missed_ends_are_counted_but_not_told_one_by_one() {
+    let mut story = Story::begins();
+    story.resynchronised(1_000, &[], &[(Phase::Connecting, End::Refused, u32::MAX)]);
+    let n = u64::from(u32::MAX);
+    story.has(Connect, n, &[(Cause::ConnectionRefused, n)]);
+    assert!(story.told.len() <= 16);
+}
+
+#[test]
+fn a_connection_that_is_gone_without_an_end_ended_for_an_unknown_cause() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .attempt(900, 2)
+        .resynchronised(1_000, &[], &[]);
+    story
+        .has(Disconnect, 1, &[(Cause::Other, 1)])
+        .has(Connect, 2, &[(Cause::Other, 1)]);
+    story.ended(999, 1, Phase::Held, End::Reset, None);
+    story.has(Disconnect, 1, &[(Cause::Other, 1)]);
+}
+
+#[test]
+fn an_end_goes_with_the_connection_that_had_come_as_far() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .attempt(900, 2)
+        .established(901, 2)
+        .attempt(950, 3);
+    story.resynchronised(
+        1_000,
+        &[],
+        &[
+            (Phase::Connecting, End::HostUnreachable, 1),
+            (Phase::Established, End::Reset, 1),
+            (Phase::Held, End::PeerClosed, 1),
+        ],
+    );
+    story.has(
+        Connect,
+        3,
+        &[(Cause::HostUnreachable, 1), (Cause::ConnectionReset, 1)],
+    );
+    story
+        .has(Disconnect, 1, &[(Cause::PeerClosed, 1)])
+        .has_connects(1);
+}
+
+#[test]
+fn a_connection_may_have_come_further_than_its_records() {
+    let mut story = Story::begins();
+    story
+        .attempt(0, 1)
+        .resynchronised(2_000, &[], &[(Phase::Held, End::Reset, 1)]);
+    story.has(Connect, 1, &[]).has_connects(1);
+    story.has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
+}
+
+#[test]
+fn the_missed_end_of_a_stalled_connection_adds_nothing() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).timeouts(2_000, 1, 2);
+    story
+        .resynchronised(3_000, &[], &[(Phase::Held, End::LocalClosed, 1)])
+        .until(4_000);
+    story
+        .has(Disconnect, 1, &[(Cause::Stalled, 1)])
+        .has_connects(1);
+}
+
+#[test]
+fn the_missed_end_of_a_failed_handshake_adds_nothing() {
+    let mut story = Story::begins();
+    story
+        .attempt(0, 1)
+        .established(1, 1)
+        .sampled(3_010, 1, unanswered());
+    story
+        .resynchronised(3_100, &[], &[(Phase::Established, End::LocalClosed, 1)])
+        .until(4_000);
+    story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
+}
+
+#[test]
+fn a_close_that_settles_is_not_gone_a_second_time() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .ended(1_000, 1, Phase::Held, End::LocalClosed, None);
+    story.resynchronised(1_100, &[], &[]).until(2_000);
+    story.has(Disconnect, 1, &[(Cause::LocalClosed, 1)]);
+}
+
+#[test]
+fn missed_local_closes_of_a_process_that_ends_count_nothing() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.resynchronised(1_000, &[], &[(Phase::Held, End::LocalClosed, 1)]);
+    story.process_ended(1_010).has(Disconnect, 0, &[]);
+    assert_eq!(story.link.status(), Status::Ended);
+}
+
+#[test]
+fn what_happened_before_the_discovery_is_counted_and_explains() {
+    let mut story = Story::begins();
+    story
+        .resynchronised(0, &[], &[(Phase::Connecting, End::Refused, 3)])
+        .until(5_000);
+    story.is_unreachable_since(5_000, Cause::ConnectionRefused);
+    story.has(Connect, 3, &[(Cause::ConnectionRefused, 3)]);
+}
+
+#[test]
+fn a_listing_does_not_end_what_is_younger() {
+    let mut story = Story::begins();
+    let mut young = id(1);
+    young.born = at(700);
+    story.fact(
+        700,
+        crate::link::Fact::Attempted {
+            connection: young,
+            peer: super::story::peer(1),
+        },
+    );
+    story.resynchronised(600, &[], &[]);
+    assert_eq!(story.link.connections().count(), 1);
+    story.has(Connect, 0, &[]);
+}

@@ -1,0 +1,178 @@
+//! Connections that are there and carry nothing.
+
+use statlink_ebpf::{End, Phase};
+
+use super::story::{Story, at, id, ms, peer, silent, well};
+use crate::link::{
+    Cause,
+    CheckKind::{Connect, Disconnect},
+    Outcome, Sample,
+};
+
+fn stuck(heard: i64, timeouts: u8) -> Sample {
+    Sample {
+        unacknowledged: true,
+        timeouts,
+        ..well(heard)
+    }
+}
+
+#[test]
+fn a_healthy_idle_connection_is_looked_at_when_its_pong_should_have_come() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.asked();
+    assert_eq!(story.link.next_deadline(), Some(at(3_502)));
+    story.until(3_502).sampled(3_502, 1, well(3_335));
+    assert_eq!(story.asked(), [id(1)]);
+    story.until(6_834);
+    assert_eq!(story.asked(), []);
+    story.until(6_835);
+    assert_eq!(story.asked(), [id(1)]);
+}
+
+#[test]
+fn two_retransmission_timeouts_are_a_stall_and_a_loss_once() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.news();
+    story.timeouts(2_000, 1, 1).is_reachable_since(2);
+    story
+        .timeouts(2_400, 1, 2)
+        .is_unreachable_since(2_400, Cause::Stalled);
+    story
+        .timeouts(3_200, 1, 3)
+        .sampled(3_300, 1, stuck(1_000, 3));
+    story
+        .ended(9_000, 1, Phase::Held, End::LocalClosed, Some(1_000))
+        .until(9_999);
+    story.has(Disconnect, 1, &[(Cause::Stalled, 1)]);
+    story.is_unreachable_since(2_400, Cause::Stalled);
+    assert_eq!(story.news().len(), 2, "disconnected, unreachable");
+}
+
+#[test]
+fn a_sample_shows_a_stall_whose_records_were_lost() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).sampled(3_502, 1, stuck(2, 2));
+    story.is_unreachable_since(3_502, Cause::Stalled);
+}
+
+#[test]
+fn pings_without_an_answer_for_5_s_are_a_stall() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).sampled(3_502, 1, silent(2, 3_335));
+    story.until(5_001);
+    story.asked();
+    story.until(5_002);
+    assert_eq!(story.asked(), [id(1)], "a fresh look decides");
+    story.is_reachable_since(2);
+    story
+        .sampled(5_003, 1, silent(2, 3_335))
+        .is_unreachable_since(5_002, Cause::Stalled);
+    story.has(Disconnect, 1, &[(Cause::Stalled, 1)]);
+}
+
+#[test]
+fn a_connection_on_which_nothing_is_sent_may_be_silent() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    for time in (3_502..20_000).step_by(500) {
+        story.until(time).sampled(time, 1, well(2));
+    }
+    story.is_reachable_since(2).has(Disconnect, 0, &[]);
+    story.asked();
+    story.until(19_999).sampled(20_002, 1, well(2));
+    assert_eq!(story.link.next_deadline(), Some(at(20_502)));
+}
+
+#[test]
+fn a_throttled_activator_gets_time_for_the_answer_to_its_first_ping() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .sampled(9_000, 1, silent(2, 8_990))
+        .is_reachable_since(2);
+    assert_eq!(story.link.next_deadline(), Some(at(10_000)), "liveness");
+    story
+        .until(10_000)
+        .sampled(10_010, 1, silent(2, 8_990))
+        .is_reachable_since(2);
+    assert_eq!(story.link.next_deadline(), Some(at(10_490)));
+    story.sampled(10_495, 1, well(10_492)).is_reachable_since(2);
+}
+
+#[test]
+fn the_first_unanswered_message_counts_not_the_last() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).sampled(3_502, 1, silent(2, 3_335));
+    story
+        .sampled(5_010, 1, silent(2, 5_000))
+        .is_unreachable_since(5_002, Cause::Stalled);
+}
+
+#[test]
+fn a_stall_heals_when_the_peer_is_heard_and_is_no_new_connect() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).timeouts(2_400, 1, 2);
+    story.news();
+    story
+        .sampled(2_600, 1, stuck(1_000, 1))
+        .is_unreachable_since(2_400, Cause::Stalled);
+    story
+        .sampled(2_800, 1, well(2_700))
+        .is_reachable_since(2_700);
+    story.has(Connect, 1, &[]).has_connects(1);
+    assert_eq!(
+        story.news(),
+        [Outcome::Reachable {
+            at: at(2_700),
+            peer: peer(1),
+            outage: Some((ms(300), Cause::Stalled))
+        }]
+    );
+}
+
+#[test]
+fn a_stall_that_heals_by_acknowledgement_alone_is_dated_by_the_look() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .timeouts(2_400, 1, 2)
+        .sampled(2_600, 1, well(2));
+    story.is_reachable_since(2_600);
+}
+
+#[test]
+fn each_stall_of_a_connection_is_a_loss_and_so_is_its_end_after_healing() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.timeouts(2_000, 1, 2).sampled(2_200, 1, well(2_100));
+    story.timeouts(3_000, 1, 2).sampled(3_200, 1, well(3_100));
+    story.ended(4_000, 1, Phase::Held, End::PeerClosed, Some(3_999));
+    story.has(
+        Disconnect,
+        3,
+        &[(Cause::PeerClosed, 1), (Cause::Stalled, 2)],
+    );
+}
+
+#[test]
+fn a_stalled_connection_is_looked_at_every_200_ms() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).timeouts(2_000, 1, 2);
+    story.asked();
+    story.until(2_600);
+    assert_eq!(story.asked(), [id(1); 3]);
+}
+
+#[test]
+fn a_newer_failed_attempt_outranks_a_stall() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).timeouts(2_000, 1, 2);
+    story
+        .ended(3_000, 1, Phase::Held, End::LocalClosed, None)
+        .refused(3_100, 2)
+        .until(4_000);
+    story.is_unreachable_since(2_000, Cause::ConnectionRefused);
+}

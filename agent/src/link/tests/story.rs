@@ -1,0 +1,316 @@
+//! The words that scenarios are told in. Times are milliseconds after the discovery.
+
+use std::{net::SocketAddr, time::Duration};
+
+use statlink_ebpf::{End, Phase};
+
+use crate::{
+    link::{
+        Cause, CheckKind, ConnectionId, Fact, FailedAttempt, Link, Missed, OpenConnection, Outcome,
+        Sample, Status,
+    },
+    time::Timestamp,
+};
+
+/// The discovery. Far from zero, for there are connections that are older.
+const DISCOVERED: u64 = 1_000_000;
+
+/// The moment `ms` after the discovery.
+pub(super) fn at(ms: i64) -> Timestamp {
+    Timestamp::from_nanos(DISCOVERED.strict_add_signed(ms) * 1_000_000)
+}
+
+pub(super) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The `n`th peer.
+pub(super) fn peer(n: u64) -> SocketAddr {
+    SocketAddr::from(([10, 96, 0, u8::try_from(n).unwrap_or(255)], 8080))
+}
+
+/// The `n`th connection, as the kernel names it.
+pub(super) fn id(n: u64) -> ConnectionId {
+    ConnectionId {
+        sock: 0xffff_8880_0000_0000 + n * 0x40,
+        born: at(0) + Duration::from_nanos(n),
+    }
+}
+
+/// A sample of a connection on which all is well.
+pub(super) fn well(heard: i64) -> Sample {
+    Sample {
+        established: true,
+        heard: Some(at(heard)),
+        sent: Some(at(heard) - ms(1)),
+        unacknowledged: false,
+        timeouts: 0,
+        rtt: Some(ms(1)),
+    }
+}
+
+/// A sample of a connection on which nothing was heard yet.
+pub(super) fn unanswered() -> Sample {
+    Sample {
+        heard: None,
+        sent: None,
+        ..well(0)
+    }
+}
+
+/// A sample of a connection on which a message was sent at `sent`, after the peer was `heard`.
+pub(super) fn silent(heard: i64, sent: i64) -> Sample {
+    Sample {
+        sent: Some(at(sent)),
+        ..well(heard)
+    }
+}
+
+/// One link and what was told of it.
+pub(super) struct Story {
+    pub(super) link: Link,
+    pub(super) told: Vec<Outcome>,
+}
+
+impl Story {
+    pub(super) fn begins() -> Self {
+        Self {
+            link: Link::discovered(at(0)),
+            told: Vec::new(),
+        }
+    }
+
+    pub(super) fn fact(&mut self, time: i64, fact: Fact) -> &mut Self {
+        self.link.handle(at(time), fact, &mut self.told);
+        self
+    }
+
+    /// The clock reaches `time`, and the driver wakes for each deadline until then.
+    pub(super) fn until(&mut self, time: i64) -> &mut Self {
+        while let Some(due) = self.link.next_deadline()
+            && due <= at(time)
+        {
+            self.link.on_deadline(due, &mut self.told);
+        }
+        self
+    }
+
+    pub(super) fn attempt(&mut self, time: i64, n: u64) -> &mut Self {
+        let (connection, peer) = (id(n), peer(n));
+        self.fact(time, Fact::Attempted { connection, peer })
+    }
+
+    pub(super) fn established(&mut self, time: i64, n: u64) -> &mut Self {
+        let (connection, peer) = (id(n), peer(n));
+        let attempted = Some(at(time) - ms(1));
+        self.fact(
+            time,
+            Fact::Established {
+                connection,
+                peer,
+                attempted,
+            },
+        )
+    }
+
+    pub(super) fn sampled(&mut self, time: i64, n: u64, sample: Sample) -> &mut Self {
+        let (connection, sample) = (id(n), Some(sample));
+        self.fact(time, Fact::Sampled { connection, sample })
+    }
+
+    pub(super) fn sampled_gone(&mut self, time: i64, n: u64) -> &mut Self {
+        let (connection, sample) = (id(n), None);
+        self.fact(time, Fact::Sampled { connection, sample })
+    }
+
+    /// connect() at `time`, the peer's answer 2 ms later, and held from there on.
+    pub(super) fn upgraded(&mut self, time: i64, n: u64) -> &mut Self {
+        self.attempt(time, n).established(time + 1, n);
+        self.until(time + 251)
+            .sampled(time + 251, n, well(time + 2))
+            .until(time + 252)
+            .sampled(time + 252, n, well(time + 2))
+    }
+
+    /// The end of a connection whose attempt was at `time` - 1 where no other is known.
+    pub(super) fn ended(
+        &mut self,
+        time: i64,
+        n: u64,
+        phase: Phase,
+        how: End,
+        heard: Option<i64>,
+    ) -> &mut Self {
+        self.ended_with(time, n, Some(time - 1), phase, how, 0, heard)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one record")]
+    pub(super) fn ended_with(
+        &mut self,
+        time: i64,
+        n: u64,
+        attempted: Option<i64>,
+        phase: Phase,
+        how: End,
+        errno: u16,
+        heard: Option<i64>,
+    ) -> &mut Self {
+        self.fact(
+            time,
+            Fact::Ended {
+                connection: id(n),
+                peer: peer(n),
+                attempted: attempted.map(at),
+                phase,
+                how,
+                errno,
+                heard: heard.map(at),
+            },
+        )
+    }
+
+    /// An attempt at `time` that is refused 1 ms later.
+    pub(super) fn refused(&mut self, time: i64, n: u64) -> &mut Self {
+        self.attempt(time, n).ended_with(
+            time + 1,
+            n,
+            Some(time),
+            Phase::Connecting,
+            End::Refused,
+            111,
+            None,
+        )
+    }
+
+    pub(super) fn timeouts(&mut self, time: i64, n: u64, timeouts: u8) -> &mut Self {
+        let connection = id(n);
+        self.fact(
+            time,
+            Fact::RetransmissionTimeout {
+                connection,
+                timeouts,
+            },
+        )
+    }
+
+    pub(super) fn found(
+        &mut self,
+        time: i64,
+        n: u64,
+        attempted: Option<i64>,
+        phase: Phase,
+    ) -> &mut Self {
+        self.fact(
+            time,
+            Fact::Found {
+                connection: id(n),
+                peer: peer(n),
+                attempted: attempted.map(at),
+                phase,
+            },
+        )
+    }
+
+    pub(super) fn resynchronised(
+        &mut self,
+        time: i64,
+        open: &[(u64, Option<i64>, Phase)],
+        ends: &[(Phase, End, u32)],
+    ) -> &mut Self {
+        let open = open
+            .iter()
+            .map(|&(n, attempted, phase)| OpenConnection {
+                connection: id(n),
+                peer: peer(n),
+                attempted: attempted.map(at),
+                phase,
+            })
+            .collect();
+        let mut missed = Missed::default();
+        for &(phase, how, n) in ends {
+            missed.add(phase, how, n);
+        }
+        self.fact(time, Fact::Resynchronised { open, missed })
+    }
+
+    pub(super) fn process_ended(&mut self, time: i64) -> &mut Self {
+        self.fact(time, Fact::ProcessEnded)
+    }
+
+    /// What was told since the last time, samples aside.
+    pub(super) fn news(&mut self) -> Vec<Outcome> {
+        self.told
+            .drain(..)
+            .filter(|outcome| !matches!(outcome, Outcome::Sample(_)))
+            .collect()
+    }
+
+    /// Of which connections samples were asked since the last time; forgets the rest.
+    pub(super) fn asked(&mut self) -> Vec<ConnectionId> {
+        self.told
+            .drain(..)
+            .filter_map(|outcome| match outcome {
+                Outcome::Sample(id) => Some(id),
+                Outcome::Connected { .. }
+                | Outcome::ConnectFailed(_)
+                | Outcome::Disconnected { .. }
+                | Outcome::Unreachable { .. }
+                | Outcome::Reachable { .. }
+                | Outcome::Ended { .. } => None,
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    pub(super) fn is_reachable_since(&self, time: i64) -> &Self {
+        let since = Some(at(time));
+        assert_eq!(self.link.status(), Status::Reachable { since });
+        self
+    }
+
+    #[track_caller]
+    pub(super) fn is_unreachable_since(&self, time: i64, cause: Cause) -> &Self {
+        let since = at(time);
+        assert_eq!(self.link.status(), Status::Unreachable { since, cause });
+        self
+    }
+
+    /// Checks and errors of one kind; the errors all have the same cause.
+    #[track_caller]
+    pub(super) fn has(&self, kind: CheckKind, checks: u64, errors: &[(Cause, u64)]) -> &Self {
+        let counts = self.link.counts();
+        let told: Vec<_> = Cause::ALL
+            .into_iter()
+            .map(|cause| (cause, counts.errors(kind, cause)))
+            .filter(|&(_, n)| n > 0)
+            .collect();
+        assert_eq!(
+            (counts.checks(kind), told.as_slice()),
+            (checks, errors),
+            "{kind:?}"
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(super) fn has_connects(&self, connects: u64) -> &Self {
+        assert_eq!(self.link.counts().connects(), connects);
+        self
+    }
+}
+
+pub(super) fn failed(
+    time: i64,
+    n: u64,
+    cause: Cause,
+    errno: Option<u16>,
+    duration: Option<u64>,
+) -> FailedAttempt {
+    FailedAttempt {
+        at: at(time),
+        peer: Some(peer(n)),
+        cause,
+        errno,
+        duration: duration.map(ms),
+    }
+}

@@ -1,0 +1,45 @@
+//! Connections that are over, so that a record which comes twice or late is told from news.
+
+use std::collections::VecDeque;
+
+use super::ConnectionId;
+use crate::time::Timestamp;
+
+/// How many are remembered one by one.
+const REMEMBERED: usize = 256;
+
+/// The last connections that ended, and a mark for all before them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tombstones {
+    recent: VecDeque<ConnectionId>,
+    /// The newest birth among those no longer remembered one by one.
+    watermark: Option<Timestamp>,
+}
+
+impl Tombstones {
+    /// `connection` is over.
+    pub(super) fn bury(&mut self, connection: ConnectionId) {
+        if self.recent.len() >= REMEMBERED
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.watermark = self.watermark.max(Some(oldest.born));
+        }
+        self.recent.push_back(connection);
+    }
+
+    /// Whether this very connection is remembered to be over.
+    pub(super) fn holds(&self, connection: ConnectionId) -> bool {
+        self.recent.contains(&connection)
+    }
+
+    /// Whether a record of `connection`, which is not tracked, is to be ignored: it is over, or
+    /// so old that this is not remembered.
+    pub(super) fn covers(&self, connection: ConnectionId) -> bool {
+        self.watermark >= Some(connection.born) || self.holds(connection)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.recent.len()
+    }
+}
