@@ -29,7 +29,6 @@ use std::{
 
 use statlink_ebpf::{End, Phase};
 
-use crate::time::Timestamp;
 pub use cause::Cause;
 pub use check::{CheckKind, Counts};
 pub use fact::{ConnectionId, Fact, Missed, OpenConnection, Sample};
