@@ -8,6 +8,8 @@ mod destination;
 mod env;
 mod error;
 mod pairs;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{collections::BTreeMap, time::Duration};

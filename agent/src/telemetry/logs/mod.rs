@@ -1,6 +1,8 @@
 //! Lines on stdout and, on request, OTLP logs: one event per transition, nothing per check.
 
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::str::FromStr;
 

@@ -8,6 +8,8 @@ mod agent;
 mod durations;
 mod feasible;
 mod links;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::sync::Arc;
