@@ -14,6 +14,9 @@ mod layout;
 pub use end::{ENDS, End, PHASES, Phase};
 pub use layout::Offsets;
 
+/// Size of the ring, bytes: a power of two, and 1,600 records.
+pub const RING_BYTES: u64 = 128 * 1024;
+
 /// Bytes of a task's `comm`, terminator included (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 

@@ -6,12 +6,12 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use statlink_ebpf::{
-    COMM_LEN, ConnectCall, Connection, Loss, Offsets, Record, Sample, Source, Totals,
+    COMM_LEN, ConnectCall, Connection, Loss, Offsets, RING_BYTES, Record, Sample, Source, Totals,
 };
 
-/// Records for userspace. 128 KiB hold 1,600 of them.
+/// Records for userspace.
 #[map]
-pub(crate) static RING: RingBuf = RingBuf::with_byte_size(128 * 1024, 0);
+pub(crate) static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES as u32, 0);
 
 /// Sources that userspace asked for; userspace creates and deletes the entries.
 #[map]

@@ -1,10 +1,16 @@
 //! statlink: whether each Knative activator is connected to the autoscaler, and why not.
 //!
 //! The heart is [`link`], the pure state machine of one link. Everything else is a shell around
-//! it.
+//! it: [`kernel`] and [`discovery`] bring facts, [`agent`] feeds them in and performs what the
+//! links decide, [`telemetry`], `control` and [`health`] show the result.
 
+pub mod agent;
+pub mod clock;
+pub mod discovery;
+pub mod health;
 pub mod kernel;
 pub mod link;
 pub mod report;
 pub mod snapshot;
+pub mod telemetry;
 pub mod time;

@@ -87,8 +87,9 @@ pub enum What {
 /// One failed attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Where it went.
-    pub peer_address: SocketAddr,
+    /// Where it went; absent when its records were lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub peer_address: Option<SocketAddr>,
     /// Why it failed.
     pub cause: Cause,
     /// The errno behind it, where there was one.

@@ -38,6 +38,23 @@ pub struct Counts {
     connects: u64,
 }
 
+#[cfg(test)]
+impl Counts {
+    /// For tests of what reads counts: errors count as checks too.
+    pub(crate) fn of(passed: u64, failed: &[(CheckKind, Cause, u64)], connects: u64) -> Self {
+        let mut counts = Self {
+            checks: [passed; CheckKind::ALL.len()],
+            connects,
+            ..Self::default()
+        };
+        for &(kind, cause, n) in failed {
+            counts.checks[kind as usize] += n;
+            counts.errors[kind as usize][cause as usize] += n;
+        }
+        counts
+    }
+}
+
 impl Counts {
     /// Checks of `kind`.
     pub fn checks(&self, kind: CheckKind) -> u64 {

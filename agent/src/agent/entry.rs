@@ -1,0 +1,200 @@
+//! One link with what the shell keeps beside it, and the translations at its border.
+
+use std::time::Duration;
+
+use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
+
+use crate::{
+    kernel::{Ends, Inventory, connection_id, peer},
+    link::{Fact, FailedAttempt, Link, Missed, OpenConnection, Outcome, Status},
+    report::{Attempt, LinkName, What},
+    snapshot::LinkSnapshot,
+    time::Timestamp,
+};
+
+/// One link.
+pub(super) struct Entry {
+    pub(super) name: LinkName,
+    pub(super) source: Source,
+    pub(super) link: Link,
+    /// The ends that no record told and that the link has been handed.
+    reconciled: Ends,
+    resync: Option<Timestamp>,
+    /// A program may have been at work on a stranger's totals when the source was asked for.
+    late_resync: Option<Timestamp>,
+}
+
+impl Entry {
+    pub(super) fn new(name: LinkName, source: Source, now: Timestamp) -> Self {
+        Self {
+            name,
+            source,
+            link: Link::discovered(now),
+            reconciled: Ends::default(),
+            resync: Some(now),
+            late_resync: Some(now + LATE),
+        }
+    }
+
+    /// Asks for a reconciliation at `at`, or earlier if one is due earlier.
+    pub(super) fn resync_at(&mut self, at: Timestamp) {
+        self.resync = Some(self.resync.map_or(at, |due| due.min(at)));
+    }
+
+    pub(super) fn resync_due(&self, now: Timestamp) -> bool {
+        self.next_resync().is_some_and(|due| due <= now)
+    }
+
+    fn next_resync(&self) -> Option<Timestamp> {
+        self.resync.into_iter().chain(self.late_resync).min()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.link.next_deadline().into_iter().chain(self.next_resync()).min()
+    }
+
+    /// What the link has not been told of `inventory`.
+    pub(super) fn reconcile(&mut self, inventory: &Inventory) -> Fact {
+        self.resync = None;
+        if self.late_resync.is_some_and(|due| due <= inventory.at) {
+            self.late_resync = None;
+        }
+        let mut missed = Ends::default();
+        let cells = missed.iter_mut().flatten();
+        let known = self.reconciled.iter_mut().flatten();
+        for ((missed, known), total) in cells.zip(known).zip(inventory.missed.iter().flatten()) {
+            // A stranger's totals may have been evicted: what was handed on stays handed on.
+            *missed = total.saturating_sub(*known);
+            *known = (*known).max(*total);
+        }
+        let open = inventory
+            .open
+            .iter()
+            .filter_map(|(sock, connection)| {
+                Some(OpenConnection {
+                    connection: connection_id(*sock, connection.born_ns),
+                    peer: peer(connection.peer, connection.peer_port),
+                    attempted: attempted(connection.attempted_ns),
+                    phase: Phase::from_raw(connection.phase)?,
+                })
+            })
+            .collect();
+        Fact::Resynchronised {
+            open,
+            missed: Missed::new(missed),
+        }
+    }
+
+    pub(super) fn snapshot(&self, id: u64, now: Timestamp, retransmits: u64) -> LinkSnapshot {
+        let ago = |at| now.saturating_since(at);
+        let (reachable, since, cause) = match self.link.status() {
+            Status::Starting | Status::Ended => (None, None, None),
+            Status::Reachable { since } => (Some(true), since.map(ago), None),
+            Status::Unreachable { since, cause } => (Some(false), Some(ago(since)), Some(cause)),
+        };
+        LinkSnapshot {
+            id,
+            peer: self.name.peer.clone(),
+            namespace: self.name.namespace.clone(),
+            pod: self.name.pod.clone(),
+            pid: self.name.pid,
+            reachable,
+            since,
+            cause,
+            peer_address: self.link.peer_address(),
+            rtt: self.link.live().and_then(|(_, rtt)| rtt),
+            silence: self.link.heard().map(ago),
+            counts: self.link.counts().clone(),
+            retransmits,
+        }
+    }
+}
+
+/// The fact that a record tells; `None` if it is none that this agent knows.
+pub(super) fn fact(record: &Record, kind: RecordKind, heard: Option<Timestamp>) -> Option<Fact> {
+    let connection = connection_id(record.sock, record.born_ns);
+    let peer = peer(record.peer, record.peer_port);
+    let attempted = attempted(record.attempted_ns);
+    Some(match kind {
+        RecordKind::Attempted => Fact::Attempted { connection, peer },
+        RecordKind::Established => Fact::Established {
+            connection,
+            peer,
+            attempted,
+        },
+        RecordKind::RetransmissionTimeout => Fact::RetransmissionTimeout {
+            connection,
+            timeouts: record.timeouts,
+        },
+        RecordKind::Ended => Fact::Ended {
+            connection,
+            peer,
+            attempted,
+            phase: Phase::from_raw(record.phase)?,
+            how: End::from_raw(record.end)?,
+            errno: record.errno,
+            heard,
+        },
+        RecordKind::Executed => return None,
+    })
+}
+
+/// What is told of an outcome, and when it happened.
+pub(super) fn report(outcome: &Outcome) -> Option<(Timestamp, What)> {
+    Some(match outcome {
+        Outcome::Sample(_) => return None,
+        Outcome::Connected { at, peer, duration } => (
+            *at,
+            What::Connected {
+                peer_address: *peer,
+                duration: duration.as_ref().map(Duration::as_secs_f64),
+            },
+        ),
+        Outcome::ConnectFailed(failed) => (failed.at, What::ConnectFailed(attempt(failed))),
+        Outcome::Disconnected { at, peer, cause } => (
+            *at,
+            What::Disconnected {
+                peer_address: *peer,
+                cause: *cause,
+            },
+        ),
+        Outcome::Unreachable {
+            at,
+            cause,
+            peer,
+            attempts,
+        } => (
+            *at,
+            What::Unreachable {
+                cause: *cause,
+                peer_address: *peer,
+                attempts: attempts.iter().map(attempt).collect(),
+            },
+        ),
+        Outcome::Reachable { at, peer, outage } => (
+            *at,
+            What::Reachable {
+                outage: outage.map(|(length, _)| length.as_secs_f64()),
+                cause: outage.map(|(_, cause)| cause),
+                peer_address: *peer,
+            },
+        ),
+        Outcome::Ended { at } => (*at, What::Ended),
+    })
+}
+
+fn attempt(failed: &FailedAttempt) -> Attempt {
+    Attempt {
+        peer_address: failed.peer,
+        cause: failed.cause,
+        errno: failed.errno,
+        duration: failed.duration.as_ref().map(Duration::as_secs_f64),
+    }
+}
+
+fn attempted(nanoseconds: u64) -> Option<Timestamp> {
+    (nanoseconds != 0).then(|| Timestamp::from_nanos(nanoseconds))
+}
+
+/// Long after any program that was at work at discovery.
+const LATE: Duration = Duration::from_secs(1);

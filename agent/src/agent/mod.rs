@@ -1,0 +1,454 @@
+//! The loop: kernel records, processes and deadlines in, outcomes performed.
+//!
+//! Nothing here decides about a link: [`crate::link`] does. This is the shell that feeds it in the
+//! order its contract asks for, and does what it says.
+
+mod entry;
+
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
+
+use statlink_ebpf::{Record, RecordKind, Source};
+use tokio::{
+    sync::{Notify, broadcast, mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use self::entry::Entry;
+use crate::{
+    clock,
+    discovery::{Activator, Selector},
+    kernel::{Kernel, KernelError},
+    link::{Fact, Outcome},
+    report::{LinkName, Report, What},
+    snapshot::{AgentSnapshot, Snapshot},
+    telemetry::{Telemetry, logs::log_report},
+    time::Timestamp,
+};
+
+/// The running agent.
+pub struct Agent {
+    kernel: Kernel,
+    selector: Selector,
+    peer: String,
+    telemetry: Telemetry,
+    reports: broadcast::Sender<Report>,
+    transition: Arc<Notify>,
+    entries: BTreeMap<u64, Entry>,
+    by_source: HashMap<Source, u64>,
+    next_id: u64,
+    ended: (mpsc::UnboundedSender<u64>, mpsc::UnboundedReceiver<u64>),
+    /// Processes just executed, to be looked at.
+    executed: Vec<u32>,
+    tally: Tally,
+    outcomes: Vec<Outcome>,
+}
+
+/// Asks the agent for a fresh snapshot.
+pub type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
+
+/// What the agent counts about its own reading.
+#[derive(Debug, Default)]
+struct Tally {
+    attempted: u64,
+    established: u64,
+    timeouts: u64,
+    ended: u64,
+    executed: u64,
+    malformed: u64,
+    last: Option<Timestamp>,
+    /// Losses at the last look, all reasons.
+    lost: u64,
+    /// The most bytes found waiting in the ring since the last snapshot.
+    backlog: u64,
+}
+
+impl Agent {
+    /// An agent that knows no activator yet.
+    pub fn new(
+        kernel: Kernel,
+        selector: Selector,
+        peer: String,
+        telemetry: Telemetry,
+        reports: broadcast::Sender<Report>,
+        transition: Arc<Notify>,
+    ) -> Self {
+        Self {
+            kernel,
+            selector,
+            peer,
+            telemetry,
+            reports,
+            transition,
+            entries: BTreeMap::new(),
+            by_source: HashMap::new(),
+            next_id: 1,
+            ended: mpsc::unbounded_channel(),
+            executed: Vec::new(),
+            tally: Tally::default(),
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// Runs until `shutdown` is ready; then gives the last snapshot.
+    pub async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<SnapshotRequest>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Snapshot, KernelError> {
+        tokio::pin!(shutdown);
+        // With the hook, a new activator is heard of at once, and the walk is only a safety net.
+        let pace = if self.kernel.hooked("sched_process_exec") {
+            RESCAN_HOOKED
+        } else {
+            RESCAN
+        };
+        let mut rescan = tokio::time::interval(pace);
+        loop {
+            let wake = self.next_deadline().map(|deadline| {
+                Instant::now() + deadline.saturating_since(clock::now())
+            });
+            let far = Instant::now() + Duration::from_secs(3600);
+            tokio::select! {
+                () = &mut shutdown => return self.snapshot(),
+                ready = self.kernel.readable() => ready.map_err(KernelError::Ring)?,
+                Some(id) = self.ended.1.recv() => {
+                    self.turn()?;
+                    self.end(id)?;
+                }
+                Some(reply) = requests.recv() => {
+                    self.turn()?;
+                    // Who asked may have given up waiting.
+                    let _ = reply.send(Arc::new(self.snapshot()?));
+                }
+                _ = rescan.tick() => self.scan()?,
+                () = sleep_until(wake.unwrap_or(far)) => {}
+            }
+            self.turn()?;
+        }
+    }
+
+    /// Everything that is due: records first, then the deadlines they may have moved.
+    fn turn(&mut self) -> Result<(), KernelError> {
+        self.drain()?;
+        for pid in std::mem::take(&mut self.executed) {
+            self.inspect(pid)?;
+        }
+        let lost = self.kernel.losses()?.iter().map(|(_, count)| count).sum();
+        if lost != self.tally.lost {
+            self.tally.lost = lost;
+            for entry in self.entries.values_mut() {
+                entry.resync_at(clock::now());
+            }
+        }
+        self.resync()?;
+        let now = clock::now();
+        let due: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.link.next_deadline().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let mut outcomes = std::mem::take(&mut self.outcomes);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.link.on_deadline(now, &mut outcomes);
+            }
+            self.perform(id, outcomes)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the ring, and tells each link what concerns it.
+    fn drain(&mut self) -> Result<(), KernelError> {
+        let mut records = Vec::new();
+        let tally = &mut self.tally;
+        self.kernel.drain(|record| match record {
+            Some(record) => records.push(record),
+            None => tally.malformed += 1,
+        });
+        let bytes = (records.len() * (size_of::<Record>() + RING_HEADER)) as u64;
+        tally.backlog = tally.backlog.max(bytes);
+        for record in &records {
+            self.route(record)?;
+        }
+        Ok(())
+    }
+
+    fn route(&mut self, record: &Record) -> Result<(), KernelError> {
+        let at = Timestamp::from_nanos(record.time_ns);
+        self.tally.last = Some(at);
+        let Some(kind) = RecordKind::from_raw(record.kind) else {
+            self.tally.malformed += 1;
+            return Ok(());
+        };
+        match kind {
+            RecordKind::Attempted => self.tally.attempted += 1,
+            RecordKind::Established => self.tally.established += 1,
+            RecordKind::RetransmissionTimeout => self.tally.timeouts += 1,
+            RecordKind::Ended => self.tally.ended += 1,
+            RecordKind::Executed => {
+                self.tally.executed += 1;
+                self.executed.push(record.tgid);
+                return Ok(());
+            }
+        }
+        let source = Source {
+            netns: record.netns,
+            tgid: record.tgid,
+        };
+        // Of a source that ended a moment ago: nobody's any more.
+        let Some(&id) = self.by_source.get(&source) else {
+            return Ok(());
+        };
+        let heard = self.kernel.heard(at, record.heard_ago);
+        let Some(fact) = entry::fact(record, kind, heard) else {
+            self.tally.malformed += 1;
+            return Ok(());
+        };
+        self.tell(id, at, fact)
+    }
+
+    /// Tells one link one fact, and performs what it decides.
+    fn tell(&mut self, id: u64, at: Timestamp, fact: Fact) -> Result<(), KernelError> {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.link.handle(at, fact, &mut outcomes);
+        }
+        self.perform(id, outcomes)
+    }
+
+    fn perform(&mut self, id: u64, mut outcomes: Vec<Outcome>) -> Result<(), KernelError> {
+        // A sample's answer may lead to further outcomes, never to a sample of the same instant.
+        let mut next = 0;
+        while let Some(outcome) = outcomes.get(next).cloned() {
+            next += 1;
+            let Some(entry) = self.entries.get_mut(&id) else {
+                break;
+            };
+            if let Outcome::Sample(connection) = outcome {
+                let sample = self.kernel.sample(connection)?;
+                let fact = Fact::Sampled { connection, sample };
+                entry.link.handle(clock::now(), fact, &mut outcomes);
+                continue;
+            }
+            self.publish(id, &outcome);
+        }
+        outcomes.clear();
+        self.outcomes = outcomes;
+        Ok(())
+    }
+
+    fn publish(&mut self, id: u64, outcome: &Outcome) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        match outcome {
+            Outcome::Connected {
+                duration: Some(duration),
+                ..
+            } => self.telemetry.record_connect(&self.peer, *duration, None),
+            Outcome::ConnectFailed(attempt) => {
+                if let Some(duration) = attempt.duration {
+                    self.telemetry
+                        .record_connect(&self.peer, duration, Some(attempt.cause));
+                }
+            }
+            Outcome::Reachable {
+                outage: Some((length, cause)),
+                ..
+            } => self.telemetry.record_outage(&self.peer, *length, *cause),
+            Outcome::Connected { duration: None, .. }
+            | Outcome::Reachable { outage: None, .. }
+            | Outcome::Disconnected { .. }
+            | Outcome::Unreachable { .. }
+            | Outcome::Ended { .. }
+            | Outcome::Sample(_) => {}
+        }
+        if let Some((at, what)) = entry::report(outcome) {
+            let name = entry.name.clone();
+            self.report(at, name, what);
+        }
+    }
+
+    fn report(&self, at: Timestamp, link: LinkName, what: What) {
+        let transition = match what {
+            What::Discovered | What::Reachable { .. } | What::Unreachable { .. } | What::Ended => {
+                true
+            }
+            What::Connected { .. } | What::ConnectFailed(_) | What::Disconnected { .. } => false,
+        };
+        let report = Report {
+            at: clock::wall(at),
+            known_at: clock::wall(clock::now()),
+            link,
+            what,
+        };
+        log_report(&report);
+        // Nobody may be listening.
+        let _ = self.reports.send(report);
+        if transition {
+            self.transition.notify_one();
+        }
+    }
+
+    /// Looks at every process for activators not known yet.
+    fn scan(&mut self) -> Result<(), KernelError> {
+        let found = match self.selector.scan() {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "Processes could not be looked at.");
+                return Ok(());
+            }
+        };
+        for activator in found {
+            match activator {
+                Ok(activator) => self.add(activator)?,
+                Err(error) => tracing::warn!(%error, "A process could not be looked at."),
+            }
+        }
+        Ok(())
+    }
+
+    fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
+        match self.selector.inspect(pid) {
+            Ok(Some(activator)) => self.add(activator),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "A process could not be looked at.");
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, activator: Activator) -> Result<(), KernelError> {
+        let source = activator.source;
+        if self.by_source.contains_key(&source) {
+            return Ok(());
+        }
+        self.kernel.ask(source)?;
+        let now = clock::now();
+        let id = self.next_id;
+        self.next_id += 1;
+        let name = LinkName {
+            peer: self.peer.clone(),
+            namespace: activator.namespace,
+            pod: activator.pod,
+            pid: source.tgid,
+        };
+        self.by_source.insert(source, id);
+        self.entries
+            .insert(id, Entry::new(name.clone(), source, now));
+        let ended = self.ended.0.clone();
+        tokio::spawn(async move {
+            if let Err(error) = activator.life.ended().await {
+                tracing::warn!(pid = source.tgid, %error, "A process cannot be waited for; its end is assumed.");
+            }
+            // The agent may have gone first.
+            let _ = ended.send(id);
+        });
+        self.report(now, name, What::Discovered);
+        Ok(())
+    }
+
+    /// The process of a link has ended.
+    fn end(&mut self, id: u64) -> Result<(), KernelError> {
+        self.tell(id, clock::now(), Fact::ProcessEnded)?;
+        if let Some(entry) = self.entries.remove(&id) {
+            self.by_source.remove(&entry.source);
+            self.kernel.dismiss(entry.source)?;
+        }
+        Ok(())
+    }
+
+    /// Hands each link that is due for it what the kernel holds.
+    fn resync(&mut self) -> Result<(), KernelError> {
+        let now = clock::now();
+        let due: Vec<(u64, Source)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.resync_due(now))
+            .map(|(id, entry)| (*id, entry.source))
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.kernel.enumerate()?;
+        for (id, source) in due {
+            let Some(inventory) = self.kernel.inventory(source, clock::now())? else {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.resync_at(now + RESYNC_AGAIN);
+                }
+                continue;
+            };
+            // What was told while the kernel was looked at comes first.
+            self.drain()?;
+            let Some(entry) = self.entries.get_mut(&id) else {
+                continue;
+            };
+            let fact = entry.reconcile(&inventory);
+            self.tell(id, inventory.at, fact)?;
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.entries.values().filter_map(Entry::next_deadline).min()
+    }
+
+    /// Everything at this instant. Live connections are looked at first, so that what depends on
+    /// them is fresh.
+    fn snapshot(&mut self) -> Result<Snapshot, KernelError> {
+        let ids: Vec<u64> = self.entries.keys().copied().collect();
+        let mut links = Vec::with_capacity(ids.len());
+        for id in ids {
+            let live = self.entries.get(&id).and_then(|entry| entry.link.live());
+            if let Some((connection, _)) = live {
+                let sample = self.kernel.sample(connection)?;
+                self.tell(id, clock::now(), Fact::Sampled { connection, sample })?;
+            }
+            if let Some(entry) = self.entries.get(&id) {
+                let totals = self.kernel.source_totals(entry.source)?;
+                links.push(entry.snapshot(id, clock::now(), totals.retransmits));
+            }
+        }
+        let hooks = self.kernel.hooks();
+        let tally = &mut self.tally;
+        let backlog = std::mem::take(&mut tally.backlog);
+        let agent = AgentSnapshot {
+            hooks: hooks
+                .iter()
+                .map(|state| (state.hook.name, state.missing.is_none()))
+                .collect(),
+            records: vec![
+                ("attempted", tally.attempted),
+                ("established", tally.established),
+                ("retransmission_timeout", tally.timeouts),
+                ("ended", tally.ended),
+                ("executed", tally.executed),
+            ],
+            lost: self
+                .kernel
+                .losses()?
+                .into_iter()
+                .chain([("malformed", tally.malformed)])
+                .collect(),
+            ring: Some((backlog, statlink_ebpf::RING_BYTES)),
+            last_record: tally.last.map(|last| clock::now().saturating_since(last)),
+        };
+        Ok(Snapshot { links, agent })
+    }
+}
+
+/// How often `/proc` is walked without the execution hook, and with it.
+const RESCAN: Duration = Duration::from_secs(1);
+const RESCAN_HOOKED: Duration = Duration::from_secs(30);
+/// When a coherent look was not to be had.
+const RESYNC_AGAIN: Duration = Duration::from_millis(100);
+/// `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.
+const RING_HEADER: usize = 8;

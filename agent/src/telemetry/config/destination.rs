@@ -1,0 +1,157 @@
+//! Where one signal goes, and how.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
+
+use super::{
+    ConfigError, DEFAULT_TIMEOUT, ENDPOINT_FLAG, Errors, LONGEST_TIMEOUT,
+    env::{Env, Signal, Var},
+    pairs, tls,
+};
+
+/// Where one signal goes, and how.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// With scheme and host; for [`Protocol::Http`] with the signal's path.
+    pub endpoint: Uri,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// Sent with each request; the values are marked sensitive and not shown by `Debug`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether requests are compressed with gzip.
+    pub gzip: bool,
+    /// For one export with its retries.
+    pub timeout: Duration,
+    /// Trusts nobody where the endpoint is plain http.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// OTLP's transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `grpc`.
+    Grpc,
+    /// `http/protobuf`.
+    Http,
+}
+
+impl Destination {
+    /// Reads what concerns `signal`; `None` once an error was noted.
+    pub(super) fn read(
+        env: Env<'_>,
+        signal: Signal,
+        flag: Option<&str>,
+        errors: &mut Errors,
+    ) -> Option<Self> {
+        let protocol = env
+            .otlp(signal, "PROTOCOL")
+            .map_or(Ok(Protocol::Grpc), |var| {
+                var.choice(&[("grpc", Protocol::Grpc), ("http/protobuf", Protocol::Http)])
+            });
+        let protocol = errors.note(protocol);
+        let headers = env.otlp(signal, "HEADERS");
+        let headers = errors.note(headers.as_ref().map_or(Ok(Vec::new()), pairs::headers));
+        let gzip = env.otlp(signal, "COMPRESSION").map_or(Ok(false), |var| {
+            var.choice(&[("gzip", true), ("none", false)])
+        });
+        let gzip = errors.note(gzip);
+        let timeout = env
+            .otlp(signal, "TIMEOUT")
+            .map_or(Ok(DEFAULT_TIMEOUT), |var| {
+                var.milliseconds(Duration::from_millis(1), LONGEST_TIMEOUT)
+            });
+        let timeout = errors.note(timeout);
+
+        let protocol = protocol?;
+        let (var, given) = endpoint(env, signal, protocol, flag);
+        let endpoint = errors.note(parse(env, signal, protocol, &var, given))?;
+        let secure = endpoint.scheme() == Some(&Scheme::HTTPS);
+        let tls = errors.note(tls::load(env, signal, secure, &var))?;
+        Some(Self {
+            endpoint,
+            protocol,
+            headers: headers?,
+            gzip: gzip?,
+            timeout: timeout?,
+            tls,
+        })
+    }
+}
+
+/// Whether an endpoint is the signal's own or the base of all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Own,
+    Base,
+}
+
+/// The flag, the signal's own variable, the shared one, or the default.
+fn endpoint(env: Env<'_>, signal: Signal, protocol: Protocol, flag: Option<&str>) -> (Var, Given) {
+    let base = |name: &str, value: &str| Var {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    if let Some(value) = flag {
+        return (base(ENDPOINT_FLAG, value.trim()), Given::Base);
+    }
+    if let Some(var) = env.own(signal, "ENDPOINT") {
+        return (var, Given::Own);
+    }
+    let var = env.shared("ENDPOINT").unwrap_or_else(|| {
+        let default = match protocol {
+            Protocol::Grpc => "http://localhost:4317",
+            Protocol::Http => "http://localhost:4318",
+        };
+        base("OTEL_EXPORTER_OTLP_ENDPOINT", default)
+    });
+    (var, Given::Base)
+}
+
+fn parse(
+    env: Env<'_>,
+    signal: Signal,
+    protocol: Protocol,
+    var: &Var,
+    given: Given,
+) -> Result<Uri, ConfigError> {
+    const FORM: &str = "http://host:port or https://host:port";
+    if var.value.contains('@') {
+        return Err(var.secret("an endpoint carries no user or password", FORM));
+    }
+    let mut text = var.value.clone();
+    if !text.contains("://") && protocol == Protocol::Grpc {
+        text = format!(
+            "{}://{text}",
+            scheme(env, signal).ok_or_else(|| var.expected(FORM))??
+        );
+    }
+    if protocol == Protocol::Http && given == Given::Base {
+        text = format!("{}/{}", text.trim_end_matches('/'), signal.path());
+    }
+    let endpoint: Uri = text.parse().map_err(|_| var.expected(FORM))?;
+    let known = [Some("http"), Some("https")].contains(&endpoint.scheme_str());
+    let has_host = endpoint.host().is_some_and(|host| !host.is_empty());
+    // A port that is no number parses as an authority, so it is asked for.
+    let port = endpoint.authority().is_some_and(|authority| {
+        let after_host = authority
+            .as_str()
+            .rsplit_once(']')
+            .map_or(authority.as_str(), |(_, rest)| rest);
+        !after_host.contains(':') || authority.port_u16().is_some()
+    });
+    if known && has_host && port {
+        Ok(endpoint)
+    } else {
+        Err(var.expected(FORM))
+    }
+}
+
+/// For a gRPC endpoint without a scheme: what `INSECURE` says, and otherwise nothing.
+///
+/// The specification takes silence for https, and most who write `collector:4317` mean http: so
+/// it is asked for.
+fn scheme(env: Env<'_>, signal: Signal) -> Option<Result<&'static str, ConfigError>> {
+    let var = env.otlp(signal, "INSECURE")?;
+    Some(var.choice(&[("true", "http"), ("false", "https")]))
+}

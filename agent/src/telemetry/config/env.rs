@@ -1,0 +1,118 @@
+//! Reads variables by OpenTelemetry's rules: empty is unset, the signal's own form goes first.
+
+use std::time::Duration;
+
+use super::ConfigError;
+
+/// The environment, through a lookup so that a test can be one.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
+
+/// A value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Var {
+    /// The variable's name, or the flag's.
+    pub(super) name: String,
+    /// Not empty, without blanks around it.
+    pub(super) value: String,
+}
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Metrics,
+    Logs,
+}
+
+impl Signal {
+    /// As it stands in a variable's name.
+    const fn infix(self) -> &'static str {
+        match self {
+            Self::Metrics => "METRICS",
+            Self::Logs => "LOGS",
+        }
+    }
+
+    /// Its path under a base endpoint of http/protobuf.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::Metrics => "v1/metrics",
+            Self::Logs => "v1/logs",
+        }
+    }
+}
+
+impl Env<'_> {
+    /// The variable `name`.
+    pub(super) fn get(&self, name: &str) -> Option<Var> {
+        let value = (self.0)(name)?.trim().to_owned();
+        (!value.is_empty()).then(|| Var {
+            name: name.to_owned(),
+            value,
+        })
+    }
+
+    /// `OTEL_EXPORTER_OTLP_<signal>_<key>`.
+    pub(super) fn own(&self, signal: Signal, key: &str) -> Option<Var> {
+        self.get(&format!("OTEL_EXPORTER_OTLP_{}_{key}", signal.infix()))
+    }
+
+    /// `OTEL_EXPORTER_OTLP_<key>`.
+    pub(super) fn shared(&self, key: &str) -> Option<Var> {
+        self.get(&format!("OTEL_EXPORTER_OTLP_{key}"))
+    }
+
+    /// The signal's own form, or else the shared one.
+    pub(super) fn otlp(&self, signal: Signal, key: &str) -> Option<Var> {
+        self.own(signal, key).or_else(|| self.shared(key))
+    }
+}
+
+impl Var {
+    /// The error that says what was expected instead.
+    pub(super) fn expected(&self, expected: impl Into<String>) -> ConfigError {
+        ConfigError::Value {
+            variable: self.name.clone(),
+            value: self.value.clone(),
+            expected: expected.into(),
+        }
+    }
+
+    /// The error that does not show the value.
+    pub(super) fn secret(&self, problem: impl Into<String>, expected: &'static str) -> ConfigError {
+        ConfigError::Secret {
+            variable: self.name.clone(),
+            problem: problem.into(),
+            expected,
+        }
+    }
+
+    /// One of `choices`, whatever the case.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, ConfigError> {
+        let found = choices
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(&self.value));
+        found.map(|(_, choice)| *choice).ok_or_else(|| {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            self.expected(words.join(" or "))
+        })
+    }
+
+    /// Whole milliseconds between `least` and `most`.
+    pub(super) fn milliseconds(
+        &self,
+        least: Duration,
+        most: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let value = self.value.parse().ok().map(Duration::from_millis);
+        value
+            .filter(|value| (least..=most).contains(value))
+            .ok_or_else(|| {
+                self.expected(format!(
+                    "milliseconds from {} to {}",
+                    least.as_millis(),
+                    most.as_millis()
+                ))
+            })
+    }
+}

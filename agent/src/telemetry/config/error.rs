@@ -1,0 +1,142 @@
+//! What can be wrong with the configuration, each in one line that names the variable.
+
+use std::{fmt, io};
+
+/// One bad value. Values of headers and keys are secrets and never shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that is not of the accepted form.
+    #[error("{variable}={value}: expected {expected}")]
+    Value {
+        /// Where it came from.
+        variable: String,
+        /// What it says.
+        value: String,
+        /// The accepted form.
+        expected: String,
+    },
+    /// A value that is not of the accepted form and may hold a secret.
+    #[error("{variable}: {problem}; expected {expected}")]
+    Secret {
+        /// Where it came from.
+        variable: String,
+        /// What is wrong, without the value.
+        problem: String,
+        /// The accepted form.
+        expected: &'static str,
+    },
+    /// A resource attribute that statlink cannot carry.
+    #[error(
+        "{variable}: {attribute} names the agent's own pod, and a Collector may put it in the \
+         place of the activator's; leave it out"
+    )]
+    Reserved {
+        /// Where it came from.
+        variable: String,
+        /// The attribute's key.
+        attribute: String,
+    },
+    /// A file that cannot be read.
+    #[error("{variable}={path}: cannot be read: {source}")]
+    Unreadable {
+        /// Where it came from.
+        variable: String,
+        /// The file.
+        path: String,
+        /// Why, with the errno.
+        source: io::Error,
+    },
+    /// A file without what it should hold.
+    #[error("{variable}={path}: expected {expected} in PEM form")]
+    Pem {
+        /// Where it came from.
+        variable: String,
+        /// The file.
+        path: String,
+        /// What should be in it.
+        expected: &'static str,
+    },
+    /// One half of a pair.
+    #[error("{variable} is set without {missing}: a client needs both its certificate and its key")]
+    Half {
+        /// The half that is there.
+        variable: String,
+        /// The half that is not.
+        missing: String,
+    },
+    /// https without any certificate authority to trust.
+    #[error(
+        "{variable}={endpoint}: no certificate authority of the system is found; \
+         name one with OTEL_EXPORTER_OTLP_CERTIFICATE"
+    )]
+    NoRoots {
+        /// Where the endpoint came from.
+        variable: String,
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// Certificates and key that do not go together.
+    #[error("{variable}={path}: {source}")]
+    Tls {
+        /// Where it came from.
+        variable: String,
+        /// The file.
+        path: String,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// Every bad value found, in the order of reading; never empty. Displays one a line.
+#[derive(Debug)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, error) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Collects errors, so that all are told at once; a value that two signals share is told once.
+#[derive(Debug, Default)]
+pub(super) struct Errors(Vec<ConfigError>);
+
+impl Errors {
+    /// The value, or nothing and the error noted.
+    pub(super) fn note<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let text = error.to_string();
+                if !self.0.iter().any(|known| known.to_string() == text) {
+                    self.0.push(error);
+                }
+                None
+            }
+        }
+    }
+
+    /// `value` if nothing was noted.
+    pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigErrors> {
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(ConfigErrors(self.0))
+        }
+    }
+}

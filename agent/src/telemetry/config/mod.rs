@@ -1,0 +1,190 @@
+//! What telemetry is told: OpenTelemetry's own environment variables and a few flags, read once
+//! into one validated [`Config`].
+//!
+//! Nothing here reads the process's environment; a lookup is passed in. Files of certificates are
+//! read here, so that a bad one is told like any other bad value.
+
+mod destination;
+mod env;
+mod error;
+mod pairs;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{collections::BTreeMap, time::Duration};
+
+pub use destination::{Destination, Protocol};
+pub use error::{ConfigError, ConfigErrors};
+
+use env::{Env, Signal, Var};
+use error::Errors;
+
+/// What flags say; each goes before its variable.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Base endpoint of all signals, as `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: Option<String>,
+    /// Between exports, as `OTEL_METRIC_EXPORT_INTERVAL`.
+    pub interval: Option<Duration>,
+    /// Whether logs go over OTLP too, as `OTEL_LOGS_EXPORTER=otlp`.
+    pub logs: bool,
+    /// `k8s.node.name`.
+    pub node_name: Option<String>,
+    /// `k8s.cluster.name`.
+    pub cluster_name: Option<String>,
+    /// `service.instance.id`; otherwise the resource attribute, the node's name, the host's name.
+    pub instance_id: Option<String>,
+    /// `service.version`.
+    pub service_version: String,
+    /// The host's own name, for when nothing else names this instance.
+    pub hostname: Option<String>,
+}
+
+/// Validated: every value in it can be used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `None` when metrics are switched off.
+    pub metrics: Option<Destination>,
+    /// `None` unless asked for.
+    pub logs: Option<Destination>,
+    /// Between exports when nothing changes.
+    pub interval: Duration,
+    /// The resource's attributes.
+    pub resource: BTreeMap<String, String>,
+}
+
+/// How the flag for [`Overrides::endpoint`] is called in an error.
+pub const ENDPOINT_FLAG: &str = "--otlp-endpoint";
+/// How the flag for [`Overrides::interval`] is called in an error.
+pub const INTERVAL_FLAG: &str = "--interval";
+
+/// Not the SDK's 60 s: a gauge that pages must not be a minute old, and a restart of the
+/// Collector must not look like a gap.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// Not the SDK's 10 s: the last export has to fit into the 5 s of a shutdown.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest timeout that leaves a shutdown some time of its 5 s.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+/// They name the activator's pod on each data point, and never the agent's on the resource.
+const RESERVED: [&str; 2] = ["k8s.pod.name", "k8s.namespace.name"];
+
+impl Config {
+    /// Reads `lookup` and `overrides`, and tells everything that is wrong with them.
+    pub fn read(
+        lookup: &dyn Fn(&str) -> Option<String>,
+        overrides: &Overrides,
+    ) -> Result<Self, ConfigErrors> {
+        let env = Env(lookup);
+        let mut errors = Errors::default();
+        let flag = overrides.endpoint.as_deref();
+        let enabled = !errors
+            .note(switch(env, "OTEL_SDK_DISABLED"))
+            .unwrap_or_default();
+
+        let metrics = exporter(env, "OTEL_METRICS_EXPORTER").map(|e| e.unwrap_or(true));
+        let mut metrics = (enabled && errors.note(metrics).unwrap_or_default())
+            .then(|| Destination::read(env, Signal::Metrics, flag, &mut errors))
+            .flatten();
+        let logs =
+            exporter(env, "OTEL_LOGS_EXPORTER").map(|e| overrides.logs || e.unwrap_or(false));
+        let logs = (enabled && errors.note(logs).unwrap_or_default())
+            .then(|| Destination::read(env, Signal::Logs, flag, &mut errors))
+            .flatten();
+
+        let longest = errors.note(export_timeout(env)).flatten();
+        if let (Some(metrics), Some(longest)) = (metrics.as_mut(), longest) {
+            metrics.timeout = metrics.timeout.min(longest);
+        }
+        errors.note(only_cumulative(env));
+        errors.note(only_explicit_buckets(env));
+        let interval = errors.note(interval(env, overrides));
+        let resource = errors.note(resource(env, overrides));
+        errors.finish(Self {
+            metrics,
+            logs,
+            interval: interval.unwrap_or(DEFAULT_INTERVAL),
+            resource: resource.unwrap_or_default(),
+        })
+    }
+}
+
+fn switch(env: Env<'_>, name: &str) -> Result<bool, ConfigError> {
+    env.get(name).map_or(Ok(false), |var| {
+        var.choice(&[("true", true), ("false", false)])
+    })
+}
+
+/// Whether a signal is exported; `None` when nothing is said.
+fn exporter(env: Env<'_>, name: &str) -> Result<Option<bool>, ConfigError> {
+    let var = env.get(name);
+    var.map(|var| var.choice(&[("otlp", true), ("none", false)]))
+        .transpose()
+}
+
+/// The reader's bound on one export; the exporter's own timeout is the nearer one as a rule.
+fn export_timeout(env: Env<'_>) -> Result<Option<Duration>, ConfigError> {
+    let var = env.get("OTEL_METRIC_EXPORT_TIMEOUT");
+    var.map(|var| var.milliseconds(Duration::from_millis(1), LONGEST_INTERVAL))
+        .transpose()
+}
+
+/// Counters that lose nothing while a Collector is away have to be cumulative.
+fn only_cumulative(env: Env<'_>) -> Result<(), ConfigError> {
+    let var = env.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE");
+    var.map_or(Ok(()), |var| var.choice(&[("cumulative", ())]))
+}
+
+fn only_explicit_buckets(env: Env<'_>) -> Result<(), ConfigError> {
+    let var = env.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION");
+    var.map_or(Ok(()), |var| {
+        var.choice(&[("explicit_bucket_histogram", ())])
+    })
+}
+
+fn interval(env: Env<'_>, overrides: &Overrides) -> Result<Duration, ConfigError> {
+    let flag = overrides.interval.map(|interval| Var {
+        name: INTERVAL_FLAG.to_owned(),
+        value: interval.as_millis().to_string(),
+    });
+    let var = flag.or_else(|| env.get("OTEL_METRIC_EXPORT_INTERVAL"));
+    var.map_or(Ok(DEFAULT_INTERVAL), |var| {
+        var.milliseconds(SHORTEST_INTERVAL, LONGEST_INTERVAL)
+    })
+}
+
+fn resource(env: Env<'_>, flags: &Overrides) -> Result<BTreeMap<String, String>, ConfigError> {
+    let var = env.get("OTEL_RESOURCE_ATTRIBUTES");
+    let mut resource = BTreeMap::from([("service.name".to_owned(), "statlink".to_owned())]);
+    if let Some(var) = &var {
+        resource.extend(pairs::attributes(var)?);
+        if let Some(reserved) = RESERVED.into_iter().find(|key| resource.contains_key(*key)) {
+            return Err(ConfigError::Reserved {
+                variable: var.name.clone(),
+                attribute: reserved.to_owned(),
+            });
+        }
+    }
+    let mut set = |key: &str, value: &Option<String>| {
+        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+            resource.insert(key.to_owned(), value.clone());
+        }
+    };
+    set(
+        "service.name",
+        &env.get("OTEL_SERVICE_NAME").map(|var| var.value),
+    );
+    set("service.version", &Some(flags.service_version.clone()));
+    set("k8s.node.name", &flags.node_name);
+    set("k8s.cluster.name", &flags.cluster_name);
+    set("service.instance.id", &flags.instance_id);
+    if !resource.contains_key("service.instance.id") {
+        let node = resource.get("k8s.node.name").cloned();
+        let instance = node.or_else(|| flags.hostname.clone());
+        let instance = instance.unwrap_or_else(|| "unknown".to_owned());
+        resource.insert("service.instance.id".to_owned(), instance);
+    }
+    Ok(resource)
+}

@@ -1,0 +1,338 @@
+use std::{collections::HashMap, fs};
+
+use super::*;
+
+/// Reads `variables` with flags that say nothing.
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    read_with(variables, &Overrides::default())
+}
+
+fn read_with(variables: &[(&str, &str)], flags: &Overrides) -> Result<Config, ConfigErrors> {
+    let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+    let lookup = |name: &str| variables.get(name).map(|value| (*value).to_owned());
+    Config::read(&lookup, flags)
+}
+
+#[track_caller]
+fn metrics(variables: &[(&str, &str)]) -> Destination {
+    read(variables).unwrap().metrics.unwrap()
+}
+
+#[track_caller]
+fn errors(variables: &[(&str, &str)]) -> Vec<String> {
+    let errors = read(variables).unwrap_err();
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn defaults() {
+    let config = read(&[]).unwrap();
+    let metrics = config.metrics.unwrap();
+    assert_eq!(metrics.endpoint, "http://localhost:4317/");
+    assert_eq!(metrics.protocol, Protocol::Grpc);
+    assert_eq!(metrics.timeout, Duration::from_secs(3));
+    assert!(!metrics.gzip);
+    assert!(metrics.headers.is_empty());
+    assert!(config.logs.is_none());
+    assert_eq!(config.interval, Duration::from_secs(10));
+    assert_eq!(config.resource["service.name"], "statlink");
+}
+
+#[test]
+fn endpoints() {
+    const BASE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const OWN: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+    const PROTOCOL: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+    let insecure = ("OTEL_EXPORTER_OTLP_INSECURE", "true");
+    for (variables, expected) in [
+        (&[(BASE, "http://c:1")][..], "http://c:1/"),
+        (&[(BASE, "http://c:1"), (OWN, "http://d:2")], "http://d:2/"),
+        (&[(BASE, "c:1"), insecure], "http://c:1/"),
+        (&[(BASE, "http://[fd00::1]:4317")], "http://[fd00::1]:4317/"),
+        (&[PROTOCOL], "http://localhost:4318/v1/metrics"),
+        (&[PROTOCOL, (BASE, "http://c:1")], "http://c:1/v1/metrics"),
+        (
+            &[PROTOCOL, (BASE, "http://c:1/otel/")],
+            "http://c:1/otel/v1/metrics",
+        ),
+        (&[PROTOCOL, (OWN, "http://c:1/x")], "http://c:1/x"),
+        (
+            &[PROTOCOL, (BASE, "  "), (OWN, "")],
+            "http://localhost:4318/v1/metrics",
+        ),
+    ] {
+        let endpoint = metrics(variables).endpoint.to_string();
+        assert_eq!(endpoint, expected, "{variables:?}");
+    }
+}
+
+#[test]
+fn a_signal_s_own_form_goes_first() {
+    let metrics = metrics(&[
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+        ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "1000"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=1"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "b=2"),
+    ]);
+    assert_eq!(metrics.protocol, Protocol::Grpc);
+    assert!(metrics.gzip);
+    assert_eq!(metrics.timeout, Duration::from_secs(1));
+    let names: Vec<_> = metrics
+        .headers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn headers_are_decoded_and_not_shown() {
+    let value = "Authorization=Bearer%20a%2Cb%3D, x-scope-orgid = tenant ,";
+    let metrics = metrics(&[("OTEL_EXPORTER_OTLP_HEADERS", value)]);
+    let headers: Vec<_> = metrics
+        .headers
+        .iter()
+        .map(|(n, v)| (n.as_str(), v.to_str().unwrap()))
+        .collect();
+    assert_eq!(
+        headers,
+        [
+            ("authorization", "Bearer a,b="),
+            ("x-scope-orgid", "tenant")
+        ]
+    );
+    assert!(!format!("{metrics:?}").contains("Bearer"));
+}
+
+#[test]
+fn flags_go_before_variables() {
+    let flags = Overrides {
+        endpoint: Some("http://flag:1".to_owned()),
+        interval: Some(Duration::from_secs(5)),
+        logs: true,
+        node_name: Some("node-1".to_owned()),
+        cluster_name: Some("blue".to_owned()),
+        service_version: "1.2.3".to_owned(),
+        ..Overrides::default()
+    };
+    let config = read_with(
+        &[
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://own:1"),
+            ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "60000"),
+            ("OTEL_LOGS_EXPORTER", "none"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=other,team=a%20b"),
+        ],
+        &flags,
+    );
+    let config = config.unwrap();
+    assert_eq!(config.metrics.unwrap().endpoint, "http://flag:1/");
+    assert_eq!(config.logs.unwrap().endpoint, "http://flag:1/v1/logs");
+    assert_eq!(config.interval, Duration::from_secs(5));
+    let resource: Vec<_> = config
+        .resource
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(
+        resource,
+        [
+            ("k8s.cluster.name", "blue"),
+            ("k8s.node.name", "node-1"),
+            ("service.instance.id", "node-1"),
+            ("service.name", "statlink"),
+            ("service.version", "1.2.3"),
+            ("team", "a b"),
+        ]
+    );
+}
+
+#[test]
+fn the_instance_is_named_by_the_first_that_can() {
+    let flags = |instance: Option<&str>, node: Option<&str>| Overrides {
+        instance_id: instance.map(str::to_owned),
+        node_name: node.map(str::to_owned),
+        hostname: Some("host".to_owned()),
+        ..Overrides::default()
+    };
+    let attribute = ("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=uid");
+    for (variables, flags, expected) in [
+        (&[attribute][..], flags(Some("flag"), Some("node")), "flag"),
+        (&[attribute], flags(None, Some("node")), "uid"),
+        (&[], flags(None, Some("node")), "node"),
+        (
+            &[("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=n")],
+            flags(None, None),
+            "n",
+        ),
+        (&[], flags(None, None), "host"),
+    ] {
+        let resource = read_with(variables, &flags).unwrap().resource;
+        assert_eq!(resource["service.instance.id"], expected);
+    }
+}
+
+#[test]
+fn signals_can_be_switched_off() {
+    assert!(
+        read(&[("OTEL_METRICS_EXPORTER", "none")])
+            .unwrap()
+            .metrics
+            .is_none()
+    );
+    assert!(
+        read(&[("OTEL_LOGS_EXPORTER", "otlp")])
+            .unwrap()
+            .logs
+            .is_some()
+    );
+    let disabled = read(&[
+        ("OTEL_SDK_DISABLED", "TRUE"),
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+    ])
+    .unwrap();
+    assert!(disabled.metrics.is_none() && disabled.logs.is_none());
+}
+
+#[test]
+fn the_nearer_timeout_holds() {
+    let bound = [("OTEL_METRIC_EXPORT_TIMEOUT", "500")];
+    assert_eq!(metrics(&bound).timeout, Duration::from_millis(500));
+    let bound = [("OTEL_METRIC_EXPORT_TIMEOUT", "30000")];
+    assert_eq!(metrics(&bound).timeout, DEFAULT_TIMEOUT);
+}
+
+/// Meant to be read: each line is what an operator gets.
+#[test]
+fn every_bad_value_has_one_line() {
+    const FORM: &str = "expected http://host:port or https://host:port";
+    let endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    for (name, value, expected) in [
+        (
+            endpoint,
+            "collector:4317",
+            &*format!("{endpoint}=collector:4317: {FORM}"),
+        ),
+        (
+            endpoint,
+            "ftp://c:1",
+            &*format!("{endpoint}=ftp://c:1: {FORM}"),
+        ),
+        (
+            endpoint,
+            "http://c:port",
+            &*format!("{endpoint}=http://c:port: {FORM}"),
+        ),
+        (
+            endpoint,
+            "http://u:secret@c:1",
+            &*format!("{endpoint}: an endpoint carries no user or password; {FORM}"),
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "http/json",
+            "OTEL_EXPORTER_OTLP_PROTOCOL=http/json: expected grpc or http/protobuf",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION",
+            "zstd",
+            "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION=zstd: expected gzip or none",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_TIMEOUT",
+            "10s",
+            "OTEL_EXPORTER_OTLP_TIMEOUT=10s: expected milliseconds from 1 to 4000",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "a=1,secret",
+            "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is no pair; expected name=value,name=value with percent-encoded values",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "key=secret%0A",
+            "OTEL_EXPORTER_OTLP_HEADERS: the value of key is not valid; expected name=value,name=value with percent-encoded values",
+        ),
+        (
+            "OTEL_METRIC_EXPORT_INTERVAL",
+            "10",
+            "OTEL_METRIC_EXPORT_INTERVAL=10: expected milliseconds from 200 to 3600000",
+        ),
+        (
+            "OTEL_METRIC_EXPORT_TIMEOUT",
+            "0",
+            "OTEL_METRIC_EXPORT_TIMEOUT=0: expected milliseconds from 1 to 3600000",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+            "delta",
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta: expected cumulative",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "base2_exponential_bucket_histogram",
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=base2_exponential_bucket_histogram: expected explicit_bucket_histogram",
+        ),
+        (
+            "OTEL_SDK_DISABLED",
+            "1",
+            "OTEL_SDK_DISABLED=1: expected true or false",
+        ),
+        (
+            "OTEL_METRICS_EXPORTER",
+            "prometheus",
+            "OTEL_METRICS_EXPORTER=prometheus: expected otlp or none",
+        ),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "team",
+            "OTEL_RESOURCE_ATTRIBUTES=team: expected key=value,key=value with percent-encoded values",
+        ),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "k8s.pod.name=statlink-x",
+            "OTEL_RESOURCE_ATTRIBUTES: k8s.pod.name names the agent's own pod, and a Collector may put it in the place of the activator's; leave it out",
+        ),
+    ] {
+        assert_eq!(errors(&[(name, value)]), [expected]);
+    }
+}
+
+#[test]
+fn all_errors_are_told_and_a_shared_one_once() {
+    let errors = errors(&[
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "x"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "x"),
+    ]);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+}
+
+#[test]
+fn bad_certificates_are_named() {
+    const CA: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+    const CLIENT: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+    let https = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:1");
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty.pem");
+    fs::write(&empty, "").unwrap();
+    let empty = empty.to_str().unwrap();
+    for (variables, expected) in [
+        (
+            &[https, (CA, "/nowhere/ca.pem")][..],
+            format!("{CA}=/nowhere/ca.pem: cannot be read: No such file or directory (os error 2)"),
+        ),
+        (
+            &[https, (CA, empty)],
+            format!("{CA}={empty}: expected one or more certificates in PEM form"),
+        ),
+    ] {
+        assert_eq!(errors(variables), [expected]);
+    }
+    // Plain http reads none of them.
+    assert!(read(&[(CA, "/nowhere/ca.pem"), (CLIENT, "/nowhere/tls.crt")]).is_ok());
+}

@@ -1,0 +1,187 @@
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::UNIX_EPOCH,
+};
+
+use opentelemetry_sdk::logs::InMemoryLogExporter;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    link::Cause,
+    report::{Attempt, LinkName, Report, What},
+};
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is logged as JSON under `filter` while `act` runs.
+fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let filter = filter.parse().unwrap();
+    let subscriber = subscriber(Format::Json, filter, move || writer.clone(), None);
+    tracing::subscriber::with_default(subscriber, act);
+    let bytes = lines.0.lock().unwrap().clone();
+    let text = String::from_utf8(bytes).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn report(what: What) -> Report {
+    Report {
+        at: UNIX_EPOCH,
+        known_at: UNIX_EPOCH,
+        link: LinkName {
+            peer: "autoscaler".to_owned(),
+            namespace: "knative-serving".to_owned(),
+            pod: "activator-1".to_owned(),
+            pid: 4711,
+        },
+        what,
+    }
+}
+
+fn to() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 8080))
+}
+
+fn attempt(cause: Cause) -> Attempt {
+    Attempt {
+        peer_address: to(),
+        cause,
+        errno: Some(111),
+        duration: Some(0.0012),
+    }
+}
+
+fn unreachable() -> Report {
+    report(What::Unreachable {
+        cause: Cause::ConnectionRefused,
+        peer_address: Some(to()),
+        attempts: vec![attempt(Cause::ConnectionRefused), attempt(Cause::Timeout)],
+    })
+}
+
+#[test]
+fn an_outage_is_one_error_line() {
+    let mut events = logged("", || log_report(&unreachable()));
+    assert_eq!(events.len(), 1);
+    let time = events[0]
+        .as_object_mut()
+        .unwrap()
+        .remove("timestamp")
+        .unwrap();
+    assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+    assert_eq!(
+        events[0],
+        json!({
+            "level": "ERROR",
+            "target": "statlink",
+            "message": "Autoscaler is not reachable from activator.",
+            "peer": "autoscaler",
+            "k8s.namespace.name": "knative-serving",
+            "k8s.pod.name": "activator-1",
+            "process.pid": 4711,
+            "error.type": "connection_refused",
+            "network.peer.address": "10.0.0.1",
+            "network.peer.port": 8080,
+            "attempts": "10.0.0.1:8080 connection_refused (errno 111) after 0.001 s; \
+                         10.0.0.1:8080 timeout (errno 111) after 0.001 s",
+        })
+    );
+}
+
+#[test]
+fn a_recovery_tells_the_outage_s_length() {
+    let recovered = report(What::Reachable {
+        outage: Some(12.5),
+        cause: Some(Cause::Stalled),
+        peer_address: to(),
+    });
+    let events = logged("", || log_report(&recovered));
+    assert_eq!(events[0]["level"], "INFO");
+    assert_eq!(events[0]["outage.duration"], 12.5);
+    assert_eq!(events[0]["error.type"], "stalled");
+}
+
+#[test]
+fn single_connections_are_for_debug_alone() {
+    let all = || {
+        log_report(&report(What::Discovered));
+        log_report(&report(What::ConnectFailed(attempt(Cause::Timeout))));
+        log_report(&report(What::Connected {
+            peer_address: to(),
+            duration: None,
+        }));
+        log_report(&report(What::Disconnected {
+            peer_address: to(),
+            cause: Cause::PeerClosed,
+        }));
+        log_report(&report(What::Ended));
+    };
+    let levels = |filter| -> Vec<String> {
+        let events = logged(filter, all);
+        events
+            .iter()
+            .map(|event| event["level"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(levels(""), ["INFO", "INFO"]);
+    assert_eq!(levels("debug"), ["INFO", "DEBUG", "DEBUG", "DEBUG", "INFO"]);
+    assert_eq!(
+        levels("statlink=debug"),
+        ["INFO", "DEBUG", "DEBUG", "DEBUG", "INFO"]
+    );
+    assert!(levels("warn").is_empty());
+    assert!(levels("off").is_empty());
+}
+
+#[test]
+fn a_bare_level_leaves_libraries_quiet() {
+    let others = || tracing::debug!(target: "h2::codec", "frame");
+    assert!(logged("debug", others).is_empty());
+    assert_eq!(logged("h2=debug", others).len(), 1);
+}
+
+#[test]
+fn a_bad_filter_is_named() {
+    let error = "statlink=loud".parse::<Filter>().unwrap_err().to_string();
+    assert!(
+        error.starts_with("log filter \"statlink=loud\": "),
+        "{error}"
+    );
+    assert!(error.contains("expected a level"), "{error}");
+}
+
+#[test]
+fn otlp_gets_transitions_of_statlink_and_nothing_of_what_carries_them() {
+    let memory = InMemoryLogExporter::default();
+    let provider = SdkLoggerProvider::builder()
+        .with_simple_exporter(memory.clone())
+        .build();
+    let filter = "trace,h2=trace".parse().unwrap();
+    let subscriber = subscriber(Format::Text, filter, io::sink, Some(&provider));
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::error!(target: "h2::codec", "frame");
+        tracing::error!(target: "opentelemetry_sdk", "own");
+        log_report(&report(What::ConnectFailed(attempt(Cause::Timeout))));
+        log_report(&unreachable());
+    });
+    let logs = memory.get_emitted_logs().unwrap();
+    let names: Vec<_> = logs.iter().map(|log| log.record.event_name()).collect();
+    assert_eq!(names, [Some("statlink.link.unreachable")]);
+}

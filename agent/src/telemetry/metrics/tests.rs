@@ -1,0 +1,361 @@
+//! What leaves the agent, byte for byte, through the SDK's in-memory exporter.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use opentelemetry_sdk::metrics::{
+    InMemoryMetricExporter,
+    data::{AggregatedMetrics, MetricData, ResourceMetrics},
+};
+
+use super::*;
+use crate::{
+    link::{Cause, CheckKind, Counts},
+    snapshot::{AgentSnapshot, LinkSnapshot, Snapshot},
+    telemetry::Metrics,
+};
+use std::time::Duration;
+
+/// One export: metric name to attributes (in the order of their keys) to value.
+type Export = BTreeMap<String, BTreeMap<String, f64>>;
+
+struct Bench {
+    metrics: Metrics,
+    memory: InMemoryMetricExporter,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let memory = InMemoryMetricExporter::default();
+        let outcomes = Outcomes::new("metrics", String::new());
+        Self {
+            metrics: Metrics::new(memory.clone(), Resource::builder_empty().build(), &outcomes),
+            memory,
+        }
+    }
+
+    fn export_raw(&self, links: Vec<LinkSnapshot>) -> ResourceMetrics {
+        let agent = AgentSnapshot {
+            hooks: vec![("inet_sock_set_state", true), ("tcp_send_reset", false)],
+            records: vec![("state", 7)],
+            lost: vec![("ring_full", 2)],
+            ring: Some((64, 4096)),
+            last_record: Some(Duration::from_millis(1500)),
+        };
+        self.memory.reset();
+        assert!(self.metrics.export(Arc::new(Snapshot { links, agent })));
+        self.memory.get_finished_metrics().unwrap().pop().unwrap()
+    }
+
+    fn export(&self, links: Vec<LinkSnapshot>) -> Export {
+        flatten(&self.export_raw(links))
+    }
+}
+
+fn flatten(export: &ResourceMetrics) -> Export {
+    let metrics = export.scope_metrics().flat_map(|scope| scope.metrics());
+    metrics
+        .map(|metric| (metric.name().to_owned(), points(metric.data())))
+        .collect()
+}
+
+fn points(data: &AggregatedMetrics) -> BTreeMap<String, f64> {
+    fn key<'a>(attributes: impl Iterator<Item = &'a opentelemetry::KeyValue>) -> String {
+        let sorted: BTreeSet<String> = attributes
+            .map(|a| format!("{}={}", a.key, a.value))
+            .collect();
+        sorted.into_iter().collect::<Vec<_>>().join(" ")
+    }
+    let mut points = BTreeMap::new();
+    let mut put = |key: String, value| assert!(points.insert(key, value).is_none(), "a set twice");
+    match data {
+        AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
+            gauge
+                .data_points()
+                .for_each(|p| put(key(p.attributes()), p.value() as f64));
+        }
+        AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+            assert!(sum.is_monotonic());
+            sum.data_points()
+                .for_each(|p| put(key(p.attributes()), p.value() as f64));
+        }
+        AggregatedMetrics::F64(MetricData::Gauge(gauge)) => {
+            gauge
+                .data_points()
+                .for_each(|p| put(key(p.attributes()), p.value()));
+        }
+        AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
+            histogram
+                .data_points()
+                .for_each(|p| put(key(p.attributes()), p.sum()));
+        }
+        other => panic!("unexpected {other:?}"),
+    }
+    points
+}
+
+fn link(id: u64, pod: &str) -> LinkSnapshot {
+    LinkSnapshot {
+        id,
+        peer: "autoscaler".to_owned(),
+        namespace: "knative-serving".to_owned(),
+        pod: pod.to_owned(),
+        pid: 4711,
+        reachable: Some(true),
+        since: None,
+        cause: None,
+        peer_address: None,
+        rtt: Some(Duration::from_micros(250)),
+        silence: Some(Duration::from_millis(1200)),
+        counts: Counts::of(3, &[(CheckKind::Connect, Cause::ConnectionRefused, 2)], 1),
+        retransmits: 5,
+    }
+}
+
+const REACHABLE: &str = "kn.activator.stats.conn.reachable";
+const CHECKS: &str = "kn.activator.stats.conn.checks";
+const A: &str = "k8s.namespace.name=knative-serving k8s.pod.name=a peer=autoscaler";
+const B: &str = "k8s.namespace.name=knative-serving k8s.pod.name=b peer=autoscaler";
+
+fn total(export: &Export, metric: &str) -> f64 {
+    export[metric].values().sum()
+}
+
+#[test]
+fn names_units_and_scope_are_the_design_s() {
+    let bench = Bench::new();
+    bench
+        .metrics
+        .durations
+        .connect("autoscaler", Duration::from_millis(3), None);
+    bench
+        .metrics
+        .durations
+        .outage("autoscaler", Duration::from_secs(3), Cause::Stalled);
+    let export = bench.export_raw(vec![link(1, "a")]);
+    let scope = export.scope_metrics().next().unwrap();
+    assert_eq!(scope.scope().name(), "statlink");
+    assert_eq!(scope.scope().version(), Some(env!("CARGO_PKG_VERSION")));
+    let mut units: Vec<_> = scope.metrics().map(|m| (m.name(), m.unit())).collect();
+    units.sort_unstable();
+    assert_eq!(
+        units,
+        [
+            ("kn.activator.stats.conn.checks", "{check}"),
+            ("kn.activator.stats.conn.connect.duration", "s"),
+            ("kn.activator.stats.conn.connects", "{connection}"),
+            ("kn.activator.stats.conn.errors", "{error}"),
+            ("kn.activator.stats.conn.outage.duration", "s"),
+            ("kn.activator.stats.conn.reachable", "{reachable}"),
+            ("kn.activator.stats.conn.retransmits", "{segment}"),
+            ("kn.activator.stats.conn.rtt", "s"),
+            ("kn.activator.stats.conn.silence", "s"),
+            ("statlink.exports", "{export}"),
+            ("statlink.hook.attached", "{hook}"),
+            ("statlink.links", "{link}"),
+            ("statlink.memory.usage", "By"),
+            ("statlink.record.age", "s"),
+            ("statlink.records.lost", "{record}"),
+            ("statlink.records.read", "{record}"),
+            ("statlink.ring.limit", "By"),
+            ("statlink.ring.usage", "By"),
+        ]
+    );
+    assert!(scope.metrics().all(|m| !m.description().is_empty()));
+}
+
+#[test]
+fn counters_begin_at_zero_and_then_tell_all() {
+    let bench = Bench::new();
+    let first = bench.export(vec![link(1, "a")]);
+    for metric in [
+        CHECKS,
+        links::ERRORS,
+        "kn.activator.stats.conn.connects",
+        "kn.activator.stats.conn.retransmits",
+    ] {
+        assert_eq!(total(&first, metric), 0.0, "{metric}");
+    }
+    assert_eq!(first[CHECKS].len(), 3);
+    assert_eq!(first[links::ERRORS].len(), 11 + 16 + 7);
+    assert_eq!(first[REACHABLE][A], 1.0);
+
+    let second = bench.export(vec![link(1, "a")]);
+    let refused = format!("error.type=connection_refused {A}")
+        .replace(" peer", " kn.check.kind=connect peer");
+    assert_eq!(second[links::ERRORS][&refused], 2.0);
+    assert_eq!(
+        second[CHECKS][&A.replace(" peer", " kn.check.kind=connect peer")],
+        5.0
+    );
+    assert_eq!(total(&second, links::ERRORS), 2.0);
+    assert_eq!(second["kn.activator.stats.conn.connects"][A], 1.0);
+    assert_eq!(second["kn.activator.stats.conn.retransmits"][A], 5.0);
+    assert_eq!(second["kn.activator.stats.conn.rtt"][A], 0.00025);
+    assert_eq!(second["kn.activator.stats.conn.silence"][A], 1.2);
+
+    // Each link on its own: a second one begins at zero beside the first one's counts.
+    let third = bench.export(vec![link(1, "a"), link(2, "b")]);
+    assert_eq!(
+        third["kn.activator.stats.conn.retransmits"],
+        BTreeMap::from([(A.to_owned(), 5.0), (B.to_owned(), 0.0)])
+    );
+}
+
+#[test]
+fn what_was_counted_against_expectation_is_shown_all_the_same() {
+    let bench = Bench::new();
+    let mut odd = link(1, "a");
+    odd.counts = Counts::of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
+    bench.export(vec![odd.clone()]);
+    let errors = &bench.export(vec![odd])[links::ERRORS];
+    assert_eq!(errors.len(), 11 + 16 + 7 + 1);
+}
+
+#[test]
+fn an_ended_link_is_gone_from_the_next_export() {
+    let bench = Bench::new();
+    bench.export(vec![link(1, "a"), link(2, "b")]);
+    let next = bench.export(vec![link(2, "b")]);
+    for (metric, points) in next.iter().filter(|(metric, _)| metric.starts_with("kn.")) {
+        assert!(
+            points.keys().all(|key| key.contains("k8s.pod.name=b")),
+            "{metric}"
+        );
+    }
+    let none = bench.export(Vec::new());
+    assert!(
+        none.keys().all(|metric| !metric.starts_with("kn.")),
+        "{none:?}"
+    );
+}
+
+#[test]
+fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
+    let bench = Bench::new();
+    let young = LinkSnapshot {
+        reachable: None,
+        rtt: None,
+        silence: None,
+        ..link(1, "a")
+    };
+    let export = bench.export(vec![young]);
+    for metric in [
+        REACHABLE,
+        "kn.activator.stats.conn.rtt",
+        "kn.activator.stats.conn.silence",
+    ] {
+        assert!(!export.contains_key(metric), "{metric}");
+    }
+    assert_eq!(export[CHECKS].len(), 3);
+    let export = bench.export(vec![LinkSnapshot {
+        reachable: Some(false),
+        ..link(1, "a")
+    }]);
+    assert_eq!(export[REACHABLE][A], 0.0);
+}
+
+#[test]
+fn a_restarted_container_s_newest_link_speaks_for_its_pod() {
+    let bench = Bench::new();
+    bench.export(vec![link(1, "a")]);
+    let newest = LinkSnapshot {
+        reachable: Some(false),
+        retransmits: 1,
+        ..link(2, "a")
+    };
+    let both = bench.export(vec![newest.clone(), link(1, "a")]);
+    assert_eq!(both[REACHABLE], BTreeMap::from([(A.to_owned(), 0.0)]));
+    assert_eq!(both["kn.activator.stats.conn.retransmits"][A], 0.0);
+    let alone = bench.export(vec![newest]);
+    assert_eq!(alone["kn.activator.stats.conn.retransmits"][A], 1.0);
+}
+
+#[test]
+fn every_pair_of_many_links_fits_and_errors_never_exceed_checks() {
+    let bench = Bench::new();
+    let failed: Vec<_> = CheckKind::ALL
+        .into_iter()
+        .flat_map(|kind| Cause::ALL.map(|cause| (kind, cause, 1)))
+        .collect();
+    let links: Vec<_> = (0..MOST_LINKS)
+        .map(|n| LinkSnapshot {
+            counts: Counts::of(1, &failed, 1),
+            ..link(n as u64, &format!("pod-{n}"))
+        })
+        .collect();
+    for _ in 0..3 {
+        let export = bench.export(links.clone());
+        let errors = &export[links::ERRORS];
+        assert!(errors.keys().all(|key| !key.contains("overflow")));
+        assert!(total(&export, links::ERRORS) <= total(&export, CHECKS));
+    }
+    assert_eq!(bench.export(links)[links::ERRORS].len(), MOST_LINKS * 48);
+}
+
+#[test]
+fn durations_carry_no_pod() {
+    let bench = Bench::new();
+    let durations = &bench.metrics.durations;
+    durations.connect("autoscaler", Duration::from_millis(500), None);
+    durations.connect(
+        "autoscaler",
+        Duration::from_secs(3),
+        Some(Cause::HandshakeFailed),
+    );
+    durations.outage("autoscaler", Duration::from_secs(90), Cause::PeerClosed);
+    let export = bench.export(Vec::new());
+    let connect = &export["kn.activator.stats.conn.connect.duration"];
+    let expected = [
+        ("peer=autoscaler", 0.5),
+        ("error.type=handshake_failed peer=autoscaler", 3.0),
+    ];
+    assert_eq!(
+        *connect,
+        expected.map(|(key, sum)| (key.to_owned(), sum)).into()
+    );
+    let outage = &export["kn.activator.stats.conn.outage.duration"];
+    assert_eq!(outage["error.type=peer_closed peer=autoscaler"], 90.0);
+}
+
+#[test]
+fn the_agent_tells_of_itself() {
+    let export = Bench::new().export(vec![link(1, "a"), link(2, "b")]);
+    assert_eq!(export["statlink.links"][""], 2.0);
+    assert_eq!(
+        export["statlink.hook.attached"]["statlink.hook.name=tcp_send_reset"],
+        0.0
+    );
+    assert_eq!(
+        export["statlink.hook.attached"]["statlink.hook.name=inet_sock_set_state"],
+        1.0
+    );
+    assert_eq!(
+        export["statlink.records.read"]["statlink.record.kind=state"],
+        7.0
+    );
+    assert_eq!(
+        export["statlink.records.lost"]["statlink.loss.reason=ring_full"],
+        2.0
+    );
+    assert_eq!(export["statlink.record.age"][""], 1.5);
+    assert_eq!(export["statlink.ring.usage"][""], 64.0);
+    assert_eq!(export["statlink.ring.limit"][""], 4096.0);
+    assert_eq!(
+        export["statlink.exports"]["statlink.export.outcome=failed"],
+        0.0
+    );
+    assert!(export["statlink.memory.usage"][""] > 100_000.0);
+}
+
+#[test]
+fn a_failed_export_does_not_use_up_the_zero() {
+    let none = HashSet::new();
+    let snapshot = Arc::new(Snapshot {
+        links: vec![link(1, "a")],
+        ..Snapshot::default()
+    });
+    let unexported = View::new(Arc::clone(&snapshot), &none);
+    assert_eq!(unexported.series[0].retransmits, 0);
+    let exported = View::new(snapshot, &HashSet::from([1]));
+    assert_eq!(exported.series[0].retransmits, 5);
+}
