@@ -16,17 +16,26 @@ use std::{
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
 use bpf::{Compiler, Core, Rejected};
 
-fn main() -> Result<()> {
-    match env::args().nth(1) {
+fn main() -> ExitCode {
+    let result = match env::args().nth(1) {
         None => prepare(),
         Some(toolchain) => build(&toolchain),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in format!("{error:#}").lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -113,7 +122,10 @@ fn linker_path(out_dir: &Path, linker: &Path, libllvm: &Path) -> Result<OsString
 }
 
 fn no_compiler(rejected: &[Rejected]) -> anyhow::Error {
-    let seen: String = rejected.iter().map(|rustc| format!("\n  {rustc}")).collect();
+    let seen: String = rejected
+        .iter()
+        .map(|rustc| format!("\n  {rustc}"))
+        .collect();
     let seen = if seen.is_empty() { "\n  none" } else { &seen };
     anyhow!(
         "no compiler for the kernel half (target {}). Looked at:{seen}\n\

@@ -169,10 +169,7 @@ mod tests {
     #[test]
     fn go_modules_are_found_by_their_go_mod() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            go_modules(&dir.path().join("absent")).unwrap(),
-            [PathBuf::new(); 0]
-        );
+        assert!(go_modules(&dir.path().join("absent")).unwrap().is_empty());
         for (name, file) in [("knative", "go.mod"), ("collector", "builder.yaml")] {
             fs::create_dir(dir.path().join(name)).unwrap();
             fs::write(dir.path().join(name).join(file), "").unwrap();
