@@ -1,0 +1,59 @@
+//! Every habit of the project, one module per command. CI runs exactly these, so that a red job
+//! is reproduced with one line.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bpf;
+mod build;
+mod lint;
+mod process;
+mod setup;
+mod stage;
+mod test;
+mod workspace;
+
+use workspace::Workspace;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about, version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what the other commands need; they also do it by themselves, for their part
+    Setup(setup::Options),
+    /// Build the agent, kernel half included
+    Build(build::Options),
+    /// Run the tests, tier by tier
+    Test(test::Options),
+    /// Show statlink at work on real Knative parts, on this machine
+    Demo(stage::Options),
+    /// Measure the figures the project promises
+    Bench(stage::Options),
+    /// Check formatting, lints, licences and sources
+    Lint(lint::Options),
+}
+
+fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let result = Workspace::find().and_then(|workspace| match command {
+        Command::Setup(options) => setup::run(&options, &workspace),
+        Command::Build(options) => build::run(&options, &workspace),
+        Command::Test(options) => test::run(&options, &workspace),
+        Command::Demo(options) => stage::run("demo", &options, &workspace),
+        Command::Bench(options) => stage::run("bench", &options, &workspace),
+        Command::Lint(options) => lint::run(&options, &workspace),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! `cargo xtask demo` and `cargo xtask bench`: programs of the tests crate that put the agent on
+//! the test bed. What they show and measure is theirs; here all they need is made ready.
+
+use std::{ffi::OsString, os::unix::process::CommandExt as _};
+
+use anyhow::{Context as _, Result};
+
+use crate::{build, process, setup, workspace::Workspace};
+
+/// Arguments of `cargo xtask demo` and `cargo xtask bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Passed on as they are; `-- --help` lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Replaces this process by the program, so that its signals and exit code are its own.
+pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Result<()> {
+    setup::require_root(program)?;
+    setup::ensure(setup::PEERS, workspace)?;
+    let agent = build::agent(true, workspace)?;
+    test_bed(&["--release"], workspace)?;
+
+    let mut cargo = workspace.cargo(&[
+        "run",
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package=statlink-tests",
+        "--bin",
+        program,
+        "--",
+    ]);
+    cargo.args(&options.arguments).env("STATLINK_BIN", agent);
+    process::announce(program, &cargo);
+    Err(cargo.exec()).with_context(|| format!("start the {program}"))
+}
+
+/// Builds what the test bed is made of: the Collector and the Go peers. A second time is instant.
+pub(crate) fn test_bed(profile: &[&str], workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo(&["run", "--locked"]);
+    cargo
+        .args(profile)
+        .args(["--package=statlink-tests", "--bin=testbed", "--", "build"]);
+    process::run("build the test bed", &mut cargo)
+}

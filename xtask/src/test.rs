@@ -1,0 +1,350 @@
+//! `cargo xtask test`: the tests, in tiers that need more and more of the machine.
+
+use std::{
+    ffi::OsString,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    build, process,
+    setup::{self, Need},
+    stage,
+    workspace::Workspace,
+};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Which tiers to run; all of them, in this order, when none is named
+    #[arg(value_enum)]
+    tiers: Vec<Tier>,
+    /// Passed on to the test programs, after `--`: a filter, `--nocapture` …
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
+}
+
+/// A set of tests with the same needs. Declared in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+enum Tier {
+    /// Logic alone: no root, no kernel, no network
+    Pure,
+    /// Real kernel, network namespaces and our own dialler (root)
+    Kernel,
+    /// Real Knative and a real Collector as peers (root; builds them the first time)
+    Peers,
+}
+
+/// What a tier consists of.
+struct Plan {
+    name: &'static str,
+    needs: &'static [Need],
+    /// Whether it runs the release agent, as root.
+    agent: bool,
+    /// Whether it needs the Go programs of the test bed.
+    test_bed: bool,
+    /// One `cargo test` each.
+    runs: &'static [Run],
+}
+
+/// One `cargo test`: what of which package, and how many of its tests at a time (none: as many
+/// as the machine has processors).
+struct Run {
+    select: &'static [&'static str],
+    threads: Option<u8>,
+}
+
+impl Tier {
+    const ALL: &[Self] = &[Self::Pure, Self::Kernel, Self::Peers];
+
+    /// The table of tiers.
+    const fn plan(self) -> Plan {
+        match self {
+            Self::Pure => Plan {
+                name: "pure",
+                needs: setup::BUILD,
+                agent: false,
+                test_bed: false,
+                runs: &[
+                    Run {
+                        select: &["--package=statlink", "--package=xtask"],
+                        threads: None,
+                    },
+                    // Their binaries are built for other targets, or are no tests.
+                    Run {
+                        select: &[
+                            "--package=statlink-ebpf",
+                            "--package=statlink-tests",
+                            "--lib",
+                        ],
+                        threads: None,
+                    },
+                ],
+            },
+            // Tests of this tier share the kernel's hooks and measure what arrives from them.
+            Self::Kernel => Plan {
+                name: "kernel",
+                needs: setup::KERNEL,
+                agent: true,
+                test_bed: false,
+                runs: &[Run {
+                    select: &[
+                        "--package=statlink-tests",
+                        "--test=bed",
+                        "--test=cli",
+                        "--test=kernel",
+                    ],
+                    threads: Some(1),
+                }],
+            },
+            // These mostly wait, each in namespaces of its own.
+            Self::Peers => Plan {
+                name: "peers",
+                needs: setup::PEERS,
+                agent: true,
+                test_bed: true,
+                runs: &[Run {
+                    select: &["--package=statlink-tests", "--test=peers"],
+                    threads: Some(2),
+                }],
+            },
+        }
+    }
+}
+
+/// How a tier went.
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    counts: Counts,
+    error: Option<anyhow::Error>,
+}
+
+/// What the test programs' closing lines add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
+    let plans: Vec<_> = selected(&options.tiers)
+        .into_iter()
+        .map(Tier::plan)
+        .collect();
+    // All that can be known beforehand is, before anything takes its time.
+    for plan in plans.iter().filter(|plan| plan.agent) {
+        setup::require_root(&format!("test {}", plan.name))?;
+    }
+    let needs: Vec<_> = plans.iter().flat_map(|plan| plan.needs).copied().collect();
+    setup::ensure(&needs, workspace)?;
+
+    // One failing tier does not hide what the others have to say.
+    let outcomes: Vec<_> = plans
+        .iter()
+        .map(|plan| {
+            let start = Instant::now();
+            let mut counts = Counts::default();
+            let error = run_tier(plan, options, workspace, &mut counts).err();
+            if let Some(error) = &error {
+                eprintln!("error: tier {}: {error:#}", plan.name);
+            }
+            Outcome {
+                name: plan.name,
+                took: start.elapsed(),
+                counts,
+                error,
+            }
+        })
+        .collect();
+
+    println!("\n{}", summary(&outcomes));
+    let failed: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| Some((outcome.name, outcome.error.as_ref()?)))
+        .map(|(name, error)| format!("{name} ({error:#})"))
+        .collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join("; "));
+    }
+    Ok(())
+}
+
+fn run_tier(
+    plan: &Plan,
+    options: &Options,
+    workspace: &Workspace,
+    counts: &mut Counts,
+) -> Result<()> {
+    let agent = if plan.agent {
+        Some(build::agent(true, workspace)?)
+    } else {
+        None
+    };
+    if plan.test_bed {
+        stage::test_bed(&[], workspace)?;
+    }
+    let mut failure = None;
+    for run in plan.runs {
+        process::run(
+            &format!("compile the {} tests", plan.name),
+            cargo_test(run, workspace).arg("--no-run"),
+        )?;
+        let mut command = cargo_test(run, workspace);
+        command.args(["--no-fail-fast", "--"]);
+        command.args(
+            run.threads
+                .map(|threads| format!("--test-threads={threads}")),
+        );
+        command.args(&options.arguments);
+        if let Some(agent) = &agent {
+            command.env("STATLINK_BIN", Path::new(agent));
+        }
+        let what = format!("run the {} tests", plan.name);
+        let result = process::run_observed(&what, &mut command, |line| counts.add(line));
+        failure = failure.or(result.err());
+    }
+    match failure {
+        Some(error) => Err(error),
+        None if *counts == Counts::default() => bail!("no test ran"),
+        None => Ok(()),
+    }
+}
+
+fn cargo_test(run: &Run, workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo(&["test", "--locked"]);
+    cargo.args(run.select);
+    cargo
+}
+
+/// The tiers asked for, each once, in their order.
+fn selected(tiers: &[Tier]) -> Vec<Tier> {
+    let mut tiers = if tiers.is_empty() { Tier::ALL } else { tiers }.to_vec();
+    tiers.sort_unstable();
+    tiers.dedup();
+    tiers
+}
+
+impl Counts {
+    /// Takes `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and no other line.
+    fn add(&mut self, line: &str) {
+        let Some((_, numbers)) = line
+            .strip_prefix("test result: ")
+            .and_then(|rest| rest.split_once(". "))
+        else {
+            return;
+        };
+        for part in numbers.split("; ") {
+            match part.split_once(' ') {
+                Some((n, "passed")) => self.passed += n.parse().unwrap_or(0),
+                Some((n, "failed")) => self.failed += n.parse().unwrap_or(0),
+                Some((n, "ignored")) => self.ignored += n.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn summary(outcomes: &[Outcome]) -> String {
+    let mut lines = vec![format!(
+        "{:8}{:8}{:>8}{:>8}{:>9}{:>10}",
+        "tier", "result", "passed", "failed", "ignored", "time"
+    )];
+    lines.extend(outcomes.iter().map(|outcome| {
+        let Counts {
+            passed,
+            failed,
+            ignored,
+        } = outcome.counts;
+        let result = if outcome.error.is_some() {
+            "FAILED"
+        } else {
+            "ok"
+        };
+        format!(
+            "{:8}{result:8}{passed:>8}{failed:>8}{ignored:>9}{:>10}",
+            outcome.name,
+            process::seconds(outcome.took)
+        )
+    }));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_tier_means_all_in_order() {
+        assert_eq!(selected(&[]), [Tier::Pure, Tier::Kernel, Tier::Peers]);
+        assert_eq!(
+            selected(&[Tier::Peers, Tier::Pure, Tier::Peers]),
+            [Tier::Pure, Tier::Peers]
+        );
+    }
+
+    #[test]
+    fn what_touches_the_kernel_is_root_s_and_no_test_belongs_to_two_tiers() {
+        let mut seen = BTreeSet::new();
+        for tier in Tier::ALL {
+            let plan = tier.plan();
+            assert_eq!(plan.agent, *tier != Tier::Pure);
+            assert!(setup::BUILD.iter().all(|need| plan.needs.contains(need)));
+            for target in plan.runs.iter().flat_map(|run| run.select) {
+                if target.starts_with("--test=") {
+                    assert!(seen.insert(*target), "{target} is in two tiers");
+                }
+            }
+        }
+        assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn closing_lines_add_up() {
+        let mut counts = Counts::default();
+        for line in [
+            "test link::tests::opens ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.00s",
+            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s",
+        ] {
+            counts.add(line);
+        }
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 5,
+                failed: 1,
+                ignored: 1
+            }
+        );
+    }
+
+    #[test]
+    fn the_summary_has_a_line_per_tier() {
+        let outcome = |name, error| Outcome {
+            name,
+            took: Duration::from_millis(1500),
+            counts: Counts {
+                passed: 2,
+                failed: 0,
+                ignored: 0,
+            },
+            error,
+        };
+        assert_eq!(
+            summary(&[
+                outcome("pure", None),
+                outcome("kernel", Some(anyhow::anyhow!("no")))
+            ]),
+            "tier    result    passed  failed  ignored      time\n\
+             pure    ok             2       0        0     1.5 s\n\
+             kernel  FAILED         2       0        0     1.5 s"
+        );
+    }
+}

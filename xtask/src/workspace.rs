@@ -1,0 +1,66 @@
+//! Where things are: the workspace, its target directory, and what is installed into it.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::process;
+
+/// The directories every command works in.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// The workspace's root.
+    pub(crate) root: PathBuf,
+    /// Cargo's target directory, wherever configuration or environment put it.
+    pub(crate) target: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace this program was compiled in.
+    pub(crate) fn find() -> Result<Self> {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = manifest
+            .parent()
+            .with_context(|| format!("{} has no parent", manifest.display()))?
+            .to_owned();
+        let metadata = process::capture(cargo().current_dir(&root).args([
+            "metadata",
+            "--no-deps",
+            "--format-version=1",
+        ]))?;
+        let metadata: serde_json::Value =
+            serde_json::from_str(&metadata).context("read the output of cargo metadata")?;
+        let target = metadata
+            .get("target_directory")
+            .and_then(serde_json::Value::as_str)
+            .context("cargo metadata names no target_directory")?
+            .into();
+        Ok(Self { root, target })
+    }
+
+    /// Programs of this workspace's own, in the versions it wants.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+
+    /// Programs of [`Workspace::tools`].
+    pub(crate) fn tools_bin(&self) -> PathBuf {
+        self.tools().join("bin")
+    }
+
+    /// Cargo, in the workspace's root.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut cargo = cargo();
+        cargo.current_dir(&self.root).args(arguments);
+        cargo
+    }
+}
+
+/// The cargo that runs this program, so that all is built by one toolchain.
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
