@@ -63,9 +63,9 @@ fn prepare() -> Result<()> {
         Core::Prebuilt => again
             .arg(cargo_toolchain(&compiler.rustc))
             .env("CARGO_BUILD_RUSTC", &compiler.rustc)
-            // The one crate with unstable features (assembly on BPF). As a list of crates it
+            // The two crates with unstable features (assembly on BPF). As a list of crates it
             // opens them to no other, and does not make aya-build ask for rust-src.
-            .env("RUSTC_BOOTSTRAP", "aya_ebpf"),
+            .env("RUSTC_BOOTSTRAP", "aya_ebpf,statlink"),
         Core::Source(toolchain) => again.arg(toolchain).env_remove("RUSTC_BOOTSTRAP"),
     };
     Err(again.exec()).context("run the build script again")

@@ -4,6 +4,7 @@
 //! order its contract asks for, and does what it says.
 
 mod entry;
+pub mod run;
 
 
 use std::{

@@ -1,0 +1,248 @@
+//! `statlink run`: everything put together, and taken apart again.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, broadcast, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Agent, SnapshotRequest};
+use crate::{
+    clock,
+    control,
+    discovery::Selector,
+    health,
+    kernel::{Kernel, Watch, tracefs},
+    snapshot::Snapshot,
+    telemetry::{
+        Telemetry,
+        config::Config as TelemetryConfig,
+        logs::{self, Filter, Format},
+        pace::Pace,
+    },
+};
+
+/// What the agent is to do, resolved from flags and environment.
+#[derive(Debug)]
+pub struct Options {
+    /// What the kernel half watches.
+    pub watch: Watch,
+    /// Which processes are activators.
+    pub selector: Selector,
+    /// The value of `peer`.
+    pub peer: String,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Where `/healthz` and `/readyz` are served, if at all.
+    pub health_address: Option<SocketAddr>,
+    /// Where and how to export.
+    pub telemetry: TelemetryConfig,
+    /// What is logged.
+    pub log_filter: Filter,
+    /// How it is logged.
+    pub log_format: Format,
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    // Before there are threads: a mount namespace is a thread's own.
+    let mounted = if tracefs::visible() {
+        Ok(())
+    } else {
+        tracefs::mount_privately()
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The loop runs on the main thread; the worker carries exports and the sockets.
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let result = runtime.block_on(serve(options, mounted));
+    shut_down(runtime);
+    result
+}
+
+async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result<()> {
+    let telemetry = Telemetry::start(&options.telemetry).context("set up the export")?;
+    logs::init(
+        options.log_format,
+        options.log_filter,
+        telemetry.log_provider(),
+    )?;
+    if let Err(error) = mounted {
+        tracing::debug!(%error, "Tracefs could not be mounted.");
+    }
+    let started = clock::now();
+    let kernel = Kernel::load(&options.watch)?;
+    release_memory();
+    let attached = clock::now().saturating_since(started);
+    for state in kernel.hooks() {
+        if let (Some(reason), Some(lost)) = (&state.missing, state.hook.without) {
+            tracing::warn!(
+                hook = state.hook.name,
+                reason,
+                "Hook is not attached: {lost}; needs Linux {} or later.",
+                state.hook.since
+            );
+        }
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        port = options.watch.port,
+        hooks = kernel.hooks().iter().filter(|state| state.missing.is_none()).count(),
+        attach_ms = attached.as_millis(),
+        "Attached."
+    );
+
+    let (reports, _) = broadcast::channel(REPORTS);
+    let transition = Arc::new(Notify::new());
+    let (requests, request_queue) = mpsc::channel(REQUESTS);
+    let snapshots = Snapshots(requests);
+    let (ready, readiness) = watch::channel(false);
+
+    let control = control::server::Server::bind(&options.socket)?;
+    let control = tokio::spawn(control.serve(snapshots.clone(), reports.clone()));
+    let health = match options.health_address {
+        Some(address) => {
+            let probes = probes(telemetry.clone(), options.telemetry.interval, readiness);
+            let server = health::Server::bind(address, probes).await?;
+            Some(tokio::spawn(server.serve()))
+        }
+        None => None,
+    };
+    let exports = tokio::spawn(export(
+        telemetry.clone(),
+        snapshots.clone(),
+        Arc::clone(&transition),
+        options.telemetry.interval,
+    ));
+
+    let agent = Agent::new(
+        kernel,
+        options.selector,
+        options.peer,
+        telemetry.clone(),
+        reports,
+        transition,
+    );
+    let stop = stop_signal()?;
+    // The agent answers requests only after its first look at the processes.
+    tokio::spawn(async move {
+        if snapshots.take().await.is_some() {
+            // Nobody may be asking for readiness.
+            let _ = ready.send(true);
+        }
+    });
+    let last = agent.run(request_queue, stop).await;
+
+    exports.abort();
+    if let Some(health) = health {
+        health.abort();
+    }
+    control.abort();
+    // Its end removes the socket.
+    let _ = control.await;
+    let last = last?;
+    if !telemetry.shutdown(Arc::new(last)).await {
+        tracing::warn!("The last export did not arrive.");
+    }
+    tracing::info!("Stopped.");
+    Ok(())
+}
+
+/// Where fresh snapshots are to be had.
+#[derive(Clone, Debug)]
+pub struct Snapshots(mpsc::Sender<SnapshotRequest>);
+
+impl Snapshots {
+    /// Everything the agent knows now; `None` if it is stopping.
+    pub async fn take(&self) -> Option<Arc<Snapshot>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(reply).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Exports at the pace that [`Pace`] allows.
+async fn export(
+    telemetry: Telemetry,
+    snapshots: Snapshots,
+    transition: Arc<Notify>,
+    interval: Duration,
+) {
+    let mut pace = Pace::new(clock::now(), interval);
+    loop {
+        let now = clock::now();
+        let due = pace.next_deadline().unwrap_or(now);
+        let wake = Instant::now() + due.saturating_since(now);
+        tokio::select! {
+            () = transition.notified() => pace.transition(),
+            () = sleep_until(wake) => {}
+        }
+        if pace.poll(clock::now()) {
+            let Some(snapshot) = snapshots.take().await else {
+                return;
+            };
+            // Whether it arrived is counted, and logged once an outage, by the exporter.
+            telemetry.export(snapshot).await;
+            pace.done();
+        }
+    }
+}
+
+fn probes(telemetry: Telemetry, interval: Duration, ready: watch::Receiver<bool>) -> health::Probes {
+    let limit = interval * 3 + SLACK;
+    health::Probes {
+        live: Box::new(move || {
+            let age = telemetry.stats().since_collection;
+            if age <= limit {
+                Ok(())
+            } else {
+                Err(format!("no collection for {} s", age.as_secs()))
+            }
+        }),
+        ready: Box::new(move || {
+            if *ready.borrow() {
+                Ok(())
+            } else {
+                Err("not attached, or processes not looked at yet".to_owned())
+            }
+        }),
+    }
+}
+
+/// Ready at the first SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Gives back what reading the kernel's types took: glibc keeps some 20 MB of it otherwise.
+fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim has no preconditions and is thread-safe.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// A task that hangs must not keep the process from ending.
+fn shut_down(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_millis(200));
+}
+
+/// Reports that a slow reader of `statlink events` may lag behind.
+const REPORTS: usize = 1024;
+const REQUESTS: usize = 16;
+/// A collection may wait for one that times out.
+const SLACK: Duration = Duration::from_secs(15);
