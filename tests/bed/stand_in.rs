@@ -1,0 +1,139 @@
+//! Servers that misbehave, and our dialler.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use statlink_tests::{
+    peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
+    process::{Line, Signal},
+};
+
+use crate::{SOON, two_pods};
+
+fn event(name: &str) -> impl FnMut(&Line) -> bool {
+    move |line| line.event() == Some(name)
+}
+
+#[test]
+fn each_bad_server_fails_the_handshake_in_its_way() {
+    let cases = [
+        ("forbid", "bad handshake"),
+        ("close", "EOF"),
+        ("reset", "connection reset by peer"),
+        ("mute", "i/o timeout"),
+    ];
+    for (behaviour, error) in cases {
+        let (_network, client, server) = two_pods();
+        let _server = bad_server(&server, [behaviour, "[::]:8080"]).unwrap();
+        let target = SocketAddr::from((server.v4, PORT));
+        let mut activator = Activator::start(&client, target, Traffic::Idle).unwrap();
+        activator.wait_dial_failed_after(0, error, SOON).unwrap();
+    }
+}
+
+#[test]
+fn a_sidecar_acknowledges_for_an_upstream_that_it_no_longer_serves() {
+    let (_network, client, server) = two_pods();
+    let mut autoscaler = Autoscaler::start(&server).unwrap();
+    let upstream = autoscaler.v4().to_string();
+    let sidecar = bad_server(&client, ["proxy", "127.0.0.1:8080", &upstream]).unwrap();
+    let traffic = Traffic::Every(Duration::from_millis(20));
+    let target = SocketAddr::from(([127, 0, 0, 1], PORT));
+    let mut activator = Activator::start(&client, target, traffic).unwrap();
+    activator.wait_connected(SOON).unwrap();
+    autoscaler.process.wait_event("message", SOON).unwrap();
+
+    sidecar.signal(Signal::USR1).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let before = autoscaler.messages();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(autoscaler.messages(), before);
+    assert!(
+        !activator
+            .process
+            .lines()
+            .iter()
+            .any(|line| line.event() == Some("lost"))
+    );
+}
+
+#[test]
+fn the_dialler_is_an_activator_to_whoever_looks() {
+    let (_network, client, _server) = two_pods();
+    let activator = Activator::stand_in(&client, ["idle"]).unwrap();
+    let pid = activator.process.pid();
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{pid}/comm"))
+            .unwrap()
+            .trim(),
+        "activator"
+    );
+    let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+    assert!(
+        environment.contains(&format!("POD_NAME={}\0", client.name)),
+        "{environment}"
+    );
+}
+
+#[test]
+fn the_dialler_holds_a_websocket_until_told() {
+    let (_network, client, server) = two_pods();
+    let mut autoscaler = Autoscaler::start(&server).unwrap();
+    for target in [autoscaler.v4(), autoscaler.mapped()] {
+        let mut held = Activator::stand_in(&client, ["hold", &target.to_string()]).unwrap();
+        held.process.wait_event("upgraded", SOON).unwrap();
+        held.process.signal(Signal::USR1).unwrap();
+        held.process.wait_event("closed", SOON).unwrap();
+        let mark = held.process.mark();
+        held.process.signal(Signal::USR1).unwrap();
+        held.process
+            .wait_for_after(mark, "upgrade", SOON, event("upgraded"))
+            .unwrap();
+    }
+    let four = |line: &Line| line.event() == Some("upgraded");
+    autoscaler.process.wait_for("upgrade", SOON, four).unwrap();
+    assert_eq!(autoscaler.upgrades(), 4);
+}
+
+#[test]
+fn the_dialler_flaps_as_often_as_asked() {
+    let (_network, client, server) = two_pods();
+    let refused = Activator::stand_in(&client, ["flap", &format!("{}:8080", server.v4), "0", "50"])
+        .unwrap()
+        .process
+        .wait_event("flapped", SOON)
+        .unwrap();
+    assert_eq!(refused.get("failed"), &serde_json::json!({ "111": 50 }));
+
+    let _server = bad_server(&server, ["mute", "[::]:8080"]).unwrap();
+    let flapped = Activator::stand_in(
+        &client,
+        ["flap", &format!("{}:8080", server.v4), "100", "50"],
+    )
+    .unwrap()
+    .process
+    .wait_event("flapped", SOON)
+    .unwrap();
+    assert_eq!(flapped.get("connected"), 50);
+    assert!(
+        flapped.get("seconds").as_f64().unwrap() >= 0.49,
+        "{flapped:?}"
+    );
+}
+
+#[test]
+fn the_dialler_cancels_before_any_answer() {
+    let (_network, client, server) = two_pods();
+    let faults = statlink_tests::fault::Faults {
+        client: &client,
+        server: &server,
+        port: PORT,
+    };
+    let _fault = faults.drop_syn().unwrap();
+    let target = format!("{}:8080", server.v4);
+    let mut activator = Activator::stand_in(&client, ["cancel", &target, "200", "50"]).unwrap();
+    let cancelled = activator.process.wait_event("cancelled", SOON).unwrap();
+    assert_eq!(
+        cancelled.get("errno"),
+        rustix::io::Errno::INPROGRESS.raw_os_error()
+    );
+}

@@ -1,0 +1,177 @@
+//! The `statlink` binary, as an operator runs it.
+
+use std::{
+    ffi::OsString,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    build,
+    netns::{self, Namespace},
+    process::Process,
+};
+
+/// How the agent is started. What is not said is as an operator leaves it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The namespace it runs in; none is the test's own.
+    pub namespace: Option<Namespace>,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: Option<String>,
+    /// More flags of `statlink run`.
+    pub args: Vec<OsString>,
+    /// More environment.
+    pub env: Vec<(String, OsString)>,
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its process; its lines are its log.
+    pub process: Process,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+/// What the agent's command line is called: the one place that says so.
+mod names {
+    pub(super) const BINARY: &str = "statlink";
+    /// Overrides where the binary is looked for.
+    pub(super) const BINARY_ENV: &str = "STATLINK_BIN";
+    pub(super) const RUN: &str = "run";
+    pub(super) const STATUS: &str = "status";
+    pub(super) const EVENTS: &str = "events";
+    pub(super) const JSON: &str = "--json";
+    /// Of `run`.
+    pub(super) const SOCKET: &str = "--status-socket";
+    /// Of `status` and `events`.
+    pub(super) const CLIENT_SOCKET: &str = "--socket";
+    pub(super) const ENDPOINT_ENV: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+}
+
+// === impl Options ===
+
+impl Options {
+    /// Adds a flag, or a flag's value.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds an environment variable.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+}
+
+// === impl Agent ===
+
+impl Agent {
+    /// Starts it and waits until it answers on its status socket.
+    pub fn start(options: &Options) -> Result<Self> {
+        let mut agent = Self::spawn(options)?;
+        agent.wait_ready(Duration::from_secs(10))?;
+        Ok(agent)
+    }
+
+    /// Starts it and does not wait.
+    pub fn spawn(options: &Options) -> Result<Self> {
+        let directory = TempDir::with_prefix("statlink-agent-").context("make a directory")?;
+        let socket = directory.path().join("status.sock");
+        let mut command = command(options.namespace.as_ref())?;
+        command
+            .arg(names::RUN)
+            .arg(names::SOCKET)
+            .arg(&socket)
+            .args(&options.args);
+        if let Some(endpoint) = &options.endpoint {
+            command.env(names::ENDPOINT_ENV, endpoint);
+        }
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
+        let process = Process::spawn("statlink run", command)?;
+        Ok(Self {
+            process,
+            socket,
+            _directory: directory,
+        })
+    }
+
+    /// Waits until it answers on its status socket.
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        while UnixStream::connect(&self.socket).is_err() {
+            let alive = self.process.is_running() && Instant::now() < deadline;
+            ensure!(
+                alive,
+                "not ready within {timeout:?}: {}",
+                self.process.describe()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// What `statlink status --json` says.
+    pub fn status(&self) -> Result<Value> {
+        let mut command = command(None)?;
+        command
+            .args([names::STATUS, names::JSON, names::CLIENT_SOCKET])
+            .arg(&self.socket);
+        let text = netns::run(&mut command)?;
+        serde_json::from_str(&text).with_context(|| format!("status is not JSON: {text}"))
+    }
+
+    /// A running `statlink events --json`: a line per report, from now on.
+    pub fn events(&self) -> Result<Process> {
+        let mut command = command(None)?;
+        command
+            .args([names::EVENTS, names::JSON, names::CLIENT_SOCKET])
+            .arg(&self.socket);
+        Process::spawn("statlink events", command)
+    }
+
+    /// SIGTERM, and how it ended: within 5 s, by its promise.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        self.process.terminate(Duration::from_secs(6))
+    }
+
+    /// Its status socket.
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+}
+
+/// The `statlink` binary: `STATLINK_BIN`, or the one beside the running program.
+pub fn command(namespace: Option<&Namespace>) -> Result<Command> {
+    let binary = match std::env::var_os(names::BINARY_ENV) {
+        Some(binary) => PathBuf::from(binary),
+        None => build::helper(names::BINARY).with_context(|| {
+            format!(
+                "build it with `cargo build`, or name it in {}",
+                names::BINARY_ENV
+            )
+        })?,
+    };
+    let mut command = match namespace {
+        Some(namespace) => namespace.command(binary),
+        None => Command::new(binary),
+    };
+    // What the machine says about its own telemetry is not the test's.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("OTEL_") || (text.starts_with("STATLINK_") && text != names::BINARY_ENV)
+        {
+            command.env_remove(&name);
+        }
+    }
+    Ok(command)
+}

@@ -1,0 +1,158 @@
+//! Servers that do not do what they should, by the first argument:
+//!
+//! - `forbid ADDRESS`: reads the request and answers 403
+//! - `close ADDRESS`: accepts and closes at once
+//! - `reset ADDRESS`: accepts and resets at once
+//! - `mute ADDRESS`: accepts and never answers
+//! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it go on taking what comes and pass
+//!   nothing on; another SIGUSR1 makes it pass on again what comes from then
+//! - `dns ADDRESS ANSWER`: a name server that gives the IPv4 address ANSWER for every name, or
+//!   says that there is none (`nxdomain`)
+//!
+//! JSON lines on standard output tell what it does.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use statlink_tests::report;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match *args {
+        ["forbid", address] => serve(address, forbid),
+        ["close", address] => serve(address, drop),
+        ["reset", address] => serve(address, reset),
+        ["mute", address] => serve(address, mute),
+        ["proxy", address, upstream] => proxy(address, upstream),
+        ["dns", address, answer] => dns(address, answer),
+        _ => bail!("usage: bad_server forbid|close|reset|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER]"),
+    }
+}
+
+fn serve(address: &str, behave: impl Fn(TcpStream) + Send + Sync) -> Result<()> {
+    let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+    report("listening", []);
+    thread::scope(|scope| {
+        for stream in listener.incoming() {
+            let stream = stream.context("accept")?;
+            report("accepted", []);
+            scope.spawn(|| behave(stream));
+        }
+        Ok(())
+    })
+}
+
+fn forbid(mut stream: TcpStream) {
+    let mut request = [0; 4096];
+    let _ = stream.read(&mut request); // whatever it asks
+    let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+    // The client closes first, as it does with a server that keeps connections alive.
+    let _ = stream.read(&mut request);
+}
+
+fn reset(stream: TcpStream) {
+    // Closing then sends RST instead of FIN.
+    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+}
+
+fn mute(mut stream: TcpStream) {
+    let _ = io::copy(&mut stream, &mut io::sink());
+}
+
+fn proxy(address: &str, upstream: &str) -> Result<()> {
+    let upstream: SocketAddr = upstream.parse().context("UPSTREAM")?;
+    let absorbing = Arc::new(AtomicBool::new(false));
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1])
+        .context("listen to signals")?;
+    let toggled = Arc::clone(&absorbing);
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            let was = toggled.fetch_xor(true, Ordering::Relaxed);
+            report("absorbing", [("on", (!was).into())]);
+        }
+    });
+    serve(address, |down| {
+        let Ok(up) = TcpStream::connect(upstream) else {
+            return; // and so closes the other side, as sidecars do
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| pass(&down, &up, &absorbing));
+            pass(&up, &down, &absorbing);
+        });
+    })
+}
+
+fn pass(mut from: &TcpStream, mut to: &TcpStream, absorbing: &AtomicBool) {
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let passed = buffer.get(..n).unwrap_or_default();
+        if !absorbing.load(Ordering::Relaxed) && to.write_all(passed).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+fn dns(address: &str, answer: &str) -> Result<()> {
+    let answer: Option<Ipv4Addr> = match answer {
+        "nxdomain" => None,
+        address => Some(address.parse().context("ANSWER")?),
+    };
+    let socket = UdpSocket::bind(address).with_context(|| format!("listen on {address}"))?;
+    report("listening", []);
+    let mut query = [0; 512];
+    loop {
+        let (n, from) = socket.recv_from(&mut query).context("receive")?;
+        report("asked", []);
+        if let Some(reply) = query.get(..n).and_then(|query| reply(query, answer)) {
+            socket.send_to(&reply, from).context("reply")?;
+        }
+    }
+}
+
+/// RFC 1035: the header and the question come back, with an answer if it was of type A.
+fn reply(query: &[u8], answer: Option<Ipv4Addr>) -> Option<Vec<u8>> {
+    const HEADER: usize = 12;
+    const NXDOMAIN: u8 = 3;
+    let labels = query.get(HEADER..)?.iter().position(|&byte| byte == 0)?;
+    let question = query.get(HEADER..HEADER + labels + 5)?;
+    let of_type_a = question.get(labels + 1..labels + 3)? == [0, 1];
+    let answer = answer.filter(|_| of_type_a);
+    let code = if answer.is_none() && of_type_a {
+        NXDOMAIN
+    } else {
+        0
+    };
+
+    let mut reply = query.get(..2)?.to_vec();
+    // A response to a recursive query; one question, perhaps one answer, nothing else.
+    reply.extend([
+        0x81,
+        0x80 | code,
+        0,
+        1,
+        0,
+        u8::from(answer.is_some()),
+        0,
+        0,
+        0,
+        0,
+    ]);
+    reply.extend(question);
+    if let Some(address) = answer {
+        // The question's name, type A, class IN, 1 s to live, 4 bytes.
+        reply.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        reply.extend(address.octets());
+    }
+    Some(reply)
+}

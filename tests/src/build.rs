@@ -1,0 +1,217 @@
+//! The parts of the test bed that are written in Go: built once, kept under the target directory
+//! by a hash of what they are made of.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The binaries that the test bed runs.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The OpenTelemetry Collector.
+    pub collector: PathBuf,
+    /// Knative's websocket client, under the activator's name.
+    pub activator: PathBuf,
+    /// Knative's stats server, under the autoscaler's name.
+    pub autoscaler: PathBuf,
+}
+
+/// Finds the parts, and builds those that are missing: minutes the first time, then nothing.
+pub fn parts() -> Result<Parts> {
+    let directory = directory()?;
+    // Test binaries run at the same time: one builds, the others wait here.
+    let lock = directory.join("lock");
+    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
+    lock.lock().context("lock the test bed's directory")?;
+
+    let knative = knative(&directory)?;
+    Ok(Parts {
+        collector: collector(&directory)?,
+        activator: knative.join("activator"),
+        autoscaler: knative.join("autoscaler"),
+    })
+}
+
+/// Where the parts are kept: `testbed` in Cargo's target directory.
+pub fn directory() -> Result<PathBuf> {
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => PathBuf::from(target),
+        None => sources().join("../target"),
+    };
+    let directory = target.join("testbed");
+    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+    directory
+        .canonicalize()
+        .with_context(|| format!("resolve {}", directory.display()))
+}
+
+/// One of this package's own helper binaries, as Cargo built it beside the running one.
+pub fn helper(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe().context("find the running program")?;
+    // target/debug/testbed, or target/debug/deps/bed-0123.
+    me.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "{name} is not beside {}; run `cargo build --workspace`",
+                me.display()
+            )
+        })
+}
+
+fn sources() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn collector(directory: &Path) -> Result<PathBuf> {
+    const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.159.0";
+
+    let manifest = sources().join("collector/builder.yaml");
+    let home = directory.join(format!("collector-{}", hash(&[manifest.as_path()])?));
+    let binary = home.join("otelcol");
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    let work = fresh(&home.with_extension("work"))?;
+    // The builder takes its output directory from the manifest alone.
+    let text = read(&manifest)?;
+    let text = text.replacen(
+        "dist:\n",
+        &format!("dist:\n  output_path: {}\n", work.display()),
+        1,
+    );
+    let config = work.join("builder.yaml");
+    fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+
+    go(
+        "the Collector",
+        &work,
+        ["run", BUILDER, "--ldflags", "-s -w", "--config"],
+        &config,
+    )?;
+    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+    keep(&work.join("otelcol"), &binary)?;
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
+    Ok(binary)
+}
+
+fn knative(directory: &Path) -> Result<PathBuf> {
+    let module = sources().join("knative");
+    let mut inputs: Vec<PathBuf> = fs::read_dir(&module)
+        .with_context(|| format!("list {}", module.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    inputs.retain(|path| path.is_file());
+    inputs.sort();
+
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let home = directory.join(format!("knative-{}", hash(&inputs)?));
+    let activator = home.join("activator");
+    if activator.is_file() {
+        return Ok(home);
+    }
+    let work = fresh(&home.with_extension("work"))?;
+    let built = work.join("knative");
+    go(
+        "Knative's peers",
+        &module,
+        ["build", "-trimpath", "-ldflags", "-s -w", "-o"],
+        &built,
+    )?;
+    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+    // A link is enough for the role, which is argv[0], and for the name in /proc/PID/comm.
+    let autoscaler = home.join("autoscaler");
+    if autoscaler.symlink_metadata().is_err() {
+        symlink("activator", &autoscaler)
+            .with_context(|| format!("link {}", autoscaler.display()))?;
+    }
+    keep(&built, &activator)?;
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
+    Ok(home)
+}
+
+/// Runs Go, and says now and then that it still does.
+fn go<'a>(
+    what: &str,
+    directory: &Path,
+    args: impl IntoIterator<Item = &'a str>,
+    last: &(impl AsRef<OsStr> + ?Sized),
+) -> Result<()> {
+    let mut command = Command::new("go");
+    let log = self::directory()?.join("build.log");
+    let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
+    command
+        .args(args)
+        .arg(last)
+        .current_dir(directory)
+        .env("CGO_ENABLED", "0")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().context("share the build's log")?)
+        .stderr(output);
+    eprintln!("testbed: building {what}, once: {command:?}");
+    let started = Instant::now();
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            bail!("{what} is built with Go, and there is no `go` in PATH; install Go 1.26 or later")
+        }
+        Err(e) => return Err(e).with_context(|| format!("run {command:?}")),
+    };
+    let mut told = started;
+    let status = loop {
+        if let Some(status) = child.try_wait().context("wait for go")? {
+            break status;
+        }
+        if told.elapsed() > Duration::from_secs(5) {
+            told = Instant::now();
+            eprintln!(
+                "testbed: building {what}, {} s",
+                started.elapsed().as_secs()
+            );
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    if !status.success() {
+        let text = read(&log).unwrap_or_default();
+        bail!("build {what}: go ended with {status}:\n{text}");
+    }
+    eprintln!("testbed: built {what} in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// Moves a finished binary to its place in one step, so that what is there is whole.
+fn keep(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("move {} to {}", from.display(), to.display()))
+}
+
+fn fresh(directory: &Path) -> Result<PathBuf> {
+    // What an interrupted build left.
+    let _ = fs::remove_dir_all(directory);
+    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    Ok(directory.to_owned())
+}
+
+fn hash(files: &[&Path]) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        file.file_name().hash(&mut hasher);
+        read(file)?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("read {}", file.display()))
+}

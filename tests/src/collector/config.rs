@@ -1,0 +1,58 @@
+//! The Collector's configuration, written anew for each.
+
+use std::{net::SocketAddr, path::Path};
+
+use super::Tls;
+
+/// OTLP in by both transports, a JSON line per request out.
+pub(super) fn text(
+    grpc: SocketAddr,
+    http: SocketAddr,
+    exports: &Path,
+    tls: Option<&Tls>,
+) -> String {
+    let tls = tls.map(tls_text).unwrap_or_default();
+    let exports = exports.display();
+    format!(
+        "receivers:
+  otlp:
+    protocols:
+      grpc:
+        endpoint: {grpc}
+{tls}
+      http:
+        endpoint: {http}
+{tls}
+exporters:
+  file:
+    path: {exports}
+    append: true
+    flush_interval: 20ms
+service:
+  telemetry:
+    metrics:
+      level: none
+  pipelines:
+    metrics:
+      receivers: [otlp]
+      exporters: [file]
+    logs:
+      receivers: [otlp]
+      exporters: [file]
+"
+    )
+}
+
+fn tls_text(tls: &Tls) -> String {
+    let mut text = format!(
+        "        tls:
+          cert_file: {}
+          key_file: {}",
+        tls.certificate.display(),
+        tls.key.display()
+    );
+    if let Some(ca) = &tls.client_ca {
+        text.push_str(&format!("\n          client_ca_file: {}", ca.display()));
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! Reads the file exporter's lines as they come, on a thread, so that each has its arrival time.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use super::{Export, Point, decode};
+
+#[derive(Debug)]
+pub(super) struct Follower {
+    file: PathBuf,
+    seen: Arc<Mutex<Seen>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    exports: Vec<Export>,
+    errors: Vec<String>,
+}
+
+impl Follower {
+    pub(super) fn start(file: PathBuf) -> Self {
+        let seen = Arc::<Mutex<Seen>>::default();
+        let stop = Arc::<AtomicBool>::default();
+        let thread = {
+            let (file, seen, stop) = (file.clone(), Arc::clone(&seen), Arc::clone(&stop));
+            thread::spawn(move || follow(&file, &seen, &stop))
+        };
+        Self {
+            file,
+            seen,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub(super) fn count(&self) -> usize {
+        lock(&self.seen).exports.len()
+    }
+
+    /// All exports, and what could not be decoded.
+    pub(super) fn exports(&self) -> (Vec<Export>, Vec<String>) {
+        let seen = lock(&self.seen);
+        (seen.exports.clone(), seen.errors.clone())
+    }
+
+    pub(super) fn find_newest(
+        &self,
+        mark: usize,
+        wanted: impl Fn(&Point) -> bool,
+    ) -> Option<(SystemTime, Point)> {
+        let seen = lock(&self.seen);
+        seen.exports.get(mark..)?.iter().rev().find_map(|export| {
+            let point = export.points.iter().rev().find(|point| wanted(point))?;
+            Some((export.arrived, point.clone()))
+        })
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it only reads
+        }
+    }
+}
+
+fn follow(file: &Path, seen: &Mutex<Seen>, stop: &AtomicBool) {
+    let mut reader = None;
+    let mut line = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        // It exists once the Collector runs.
+        if reader.is_none() {
+            reader = File::open(file).map(BufReader::new).ok();
+        }
+        let Some(reader) = reader.as_mut() else {
+            thread::sleep(PERIOD);
+            continue;
+        };
+        // A line may be read in parts: what has no end yet stays in `line`.
+        while matches!(reader.read_until(b'\n', &mut line), Ok(n) if n > 0) {
+            if line.last() != Some(&b'\n') {
+                break;
+            }
+            let decoded = decode::line(&line, SystemTime::now());
+            line.clear();
+            let mut seen = lock(seen);
+            match decoded {
+                Ok(export) => seen.exports.push(export),
+                Err(e) => seen.errors.push(format!("{e:#}")),
+            }
+        }
+        thread::sleep(PERIOD);
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const PERIOD: Duration = Duration::from_millis(5);

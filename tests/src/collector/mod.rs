@@ -1,0 +1,359 @@
+//! A real OpenTelemetry Collector, and everything that it was sent.
+
+mod config;
+mod decode;
+mod follow;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
+
+use self::follow::Follower;
+use crate::{build, netns::Namespace, process::Process};
+
+/// Attribute keys and values. All of ours are strings; others appear as their JSON text.
+pub type Attributes = BTreeMap<String, String>;
+
+/// A Collector and its exports.
+#[derive(Debug)]
+pub struct Collector {
+    process: Option<Process>,
+    namespace: Option<Namespace>,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    tls: bool,
+    directory: TempDir,
+    follower: Follower,
+}
+
+/// What its receivers ask of a client: TLS, with files in PEM.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// The server's key.
+    pub key: PathBuf,
+    /// Who must have signed the client's certificate, where one is asked for.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One request that the Collector took.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// When its line was read: some 20 ms after the Collector had it.
+    pub arrived: SystemTime,
+    /// The data points, if it was of metrics.
+    pub points: Vec<Point>,
+    /// The records, if it was of logs.
+    pub logs: Vec<LogRecord>,
+}
+
+/// One data point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// The metric's name.
+    pub metric: String,
+    /// The metric's unit.
+    pub unit: String,
+    /// The instrumentation scope's name.
+    pub scope: String,
+    /// The resource's attributes.
+    pub resource: Attributes,
+    /// The point's own attributes.
+    pub attributes: Attributes,
+    /// When the series began, if it says so.
+    pub start: Option<SystemTime>,
+    /// When it was observed.
+    pub time: SystemTime,
+    /// What was observed.
+    pub value: Value,
+}
+
+/// A data point's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A gauge.
+    Gauge(f64),
+    /// A sum.
+    Sum {
+        /// Its value.
+        value: f64,
+        /// Whether it only grows.
+        monotonic: bool,
+        /// Whether it counts from `start`, not from the last export.
+        cumulative: bool,
+    },
+    /// A histogram.
+    Histogram {
+        /// How many were recorded.
+        count: u64,
+        /// Their sum.
+        sum: f64,
+        /// Upper bounds of all buckets but the last.
+        bounds: Vec<f64>,
+        /// How many fell in each bucket.
+        counts: Vec<u64>,
+    },
+}
+
+/// One log record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogRecord {
+    /// When it happened, if it says so.
+    pub time: Option<SystemTime>,
+    /// `ERROR`, `INFO` and so on.
+    pub severity: String,
+    /// The event's name, or nothing.
+    pub event: String,
+    /// The text.
+    pub body: String,
+    /// The record's own attributes.
+    pub attributes: Attributes,
+    /// The resource's attributes.
+    pub resource: Attributes,
+}
+
+// === impl Collector ===
+
+impl Collector {
+    /// Starts one on free ports of loopback in `namespace`, or here.
+    pub fn start(namespace: Option<&Namespace>, tls: Option<&Tls>) -> Result<Self> {
+        let (grpc, http) = match namespace {
+            Some(namespace) => namespace.run(free_ports)??,
+            None => free_ports()?,
+        };
+        let directory = TempDir::with_prefix("statlink-collector-").context("make a directory")?;
+        let exports = directory.path().join("exports.jsonl");
+        let text = config::text(grpc, http, &exports, tls);
+        let config = directory.path().join("config.yaml");
+        std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+        let follower = Follower::start(exports);
+        let mut collector = Self {
+            process: None,
+            namespace: namespace.cloned(),
+            grpc,
+            http,
+            tls: tls.is_some(),
+            directory,
+            follower,
+        };
+        collector.restart()?;
+        Ok(collector)
+    }
+
+    /// Starts it again, on the same ports. What it was sent before is kept.
+    pub fn restart(&mut self) -> Result<()> {
+        const READY: &str = "Everything is ready";
+        let parts = build::parts()?;
+        let mut command = match &self.namespace {
+            Some(namespace) => namespace.command(&parts.collector),
+            None => Command::new(&parts.collector),
+        };
+        command
+            .arg("--config")
+            .arg(self.directory.path().join("config.yaml"));
+        let mut process = Process::spawn("the Collector", command)?;
+        process.wait_for("readiness", Duration::from_secs(15), |l| {
+            l.text.contains(READY)
+        })?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Ends it, as an outage of it would.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut process = self
+            .process
+            .take()
+            .context("the Collector is not running")?;
+        process.terminate(Duration::from_secs(10)).map(drop)
+    }
+
+    /// Its process, to freeze or kill.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// Where it takes OTLP over gRPC, as `OTEL_EXPORTER_OTLP_ENDPOINT` wants it.
+    pub fn grpc_endpoint(&self) -> String {
+        self.endpoint(self.grpc)
+    }
+
+    /// Where it takes OTLP over HTTP.
+    pub fn http_endpoint(&self) -> String {
+        self.endpoint(self.http)
+    }
+
+    fn endpoint(&self, address: SocketAddr) -> String {
+        // Certificates name hosts.
+        let (scheme, host) = if self.tls {
+            ("https", "localhost")
+        } else {
+            ("http", "127.0.0.1")
+        };
+        format!("{scheme}://{host}:{}", address.port())
+    }
+
+    /// Every export so far, in order.
+    pub fn exports(&self) -> Vec<Export> {
+        self.follower.exports().0
+    }
+
+    /// How many exports there were so far: what the `since` of others starts from.
+    pub fn mark(&self) -> usize {
+        self.follower.count()
+    }
+
+    /// The newest point of `metric` that has these attributes, among others.
+    pub fn latest(&self, metric: &str, attributes: &[(&str, &str)]) -> Option<Point> {
+        self.newest_since(0, metric, attributes)
+            .map(|(_, point)| point)
+    }
+
+    /// The newest value that [`Collector::latest`] finds; 0 where there is none, as for a counter.
+    pub fn value(&self, metric: &str, attributes: &[(&str, &str)]) -> f64 {
+        self.latest(metric, attributes)
+            .map_or(0.0, |point| point.value.number())
+    }
+
+    /// The sum of the newest values of all series of `metric` with these attributes, among others.
+    pub fn total(&self, metric: &str, attributes: &[(&str, &str)]) -> f64 {
+        let mut series = BTreeMap::new();
+        for export in self.exports() {
+            for point in export.points {
+                if point.is(metric, attributes) {
+                    series.insert((point.attributes, point.resource), point.value.number());
+                }
+            }
+        }
+        series.values().sum()
+    }
+
+    /// Waits until the newest point of `metric` with these attributes is as wanted; gives it and
+    /// the time it arrived.
+    pub fn wait_for(
+        &self,
+        metric: &str,
+        attributes: &[(&str, &str)],
+        timeout: Duration,
+        wanted: impl Fn(&Point) -> bool,
+    ) -> Result<(SystemTime, Point)> {
+        self.wait_for_after(0, metric, attributes, timeout, wanted)
+    }
+
+    /// The same, of exports after `mark`.
+    pub fn wait_for_after(
+        &self,
+        mark: usize,
+        metric: &str,
+        attributes: &[(&str, &str)],
+        timeout: Duration,
+        wanted: impl Fn(&Point) -> bool,
+    ) -> Result<(SystemTime, Point)> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let newest = self.newest_since(mark, metric, attributes);
+            if let Some(found) = newest.as_ref().filter(|(_, point)| wanted(point)) {
+                return Ok(found.clone());
+            }
+            if Instant::now() >= deadline {
+                let (exports, errors) = self.follower.exports();
+                bail!(
+                    "no {metric} {attributes:?} as wanted within {timeout:?}; the newest of it is \
+                     {newest:#?}, of {} exports; undecodable: {errors:?}",
+                    exports.len()
+                );
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Every log record so far, with the time it arrived.
+    pub fn logs(&self) -> Vec<(SystemTime, LogRecord)> {
+        let each = self.exports().into_iter();
+        each.flat_map(|e| e.logs.into_iter().map(move |log| (e.arrived, log)))
+            .collect()
+    }
+
+    /// Waits for a log record.
+    pub fn wait_for_log(
+        &self,
+        what: &str,
+        timeout: Duration,
+        wanted: impl Fn(&LogRecord) -> bool,
+    ) -> Result<(SystemTime, LogRecord)> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let logs = self.logs();
+            if let Some(found) = logs.iter().find(|(_, log)| wanted(log)) {
+                return Ok(found.clone());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "no {what} within {timeout:?} among {logs:#?}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn newest_since(
+        &self,
+        mark: usize,
+        metric: &str,
+        attributes: &[(&str, &str)],
+    ) -> Option<(SystemTime, Point)> {
+        self.follower
+            .find_newest(mark, |point| point.is(metric, attributes))
+    }
+
+    /// The file that its exports are in, a line of OTLP JSON each.
+    pub fn file(&self) -> &Path {
+        self.follower.file()
+    }
+}
+
+// === impl Point ===
+
+impl Point {
+    /// Whether it is of `metric` and has these attributes, among others.
+    pub fn is(&self, metric: &str, attributes: &[(&str, &str)]) -> bool {
+        self.metric == metric
+            && attributes.iter().all(|&(key, value)| {
+                self.attributes
+                    .get(key)
+                    .is_some_and(|own| own.as_str() == value)
+            })
+    }
+}
+
+// === impl Value ===
+
+impl Value {
+    /// The number itself; of a histogram, how many were recorded.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "no test records 2^53 of anything"
+    )]
+    pub fn number(&self) -> f64 {
+        match self {
+            Self::Gauge(value) | Self::Sum { value, .. } => *value,
+            Self::Histogram { count, .. } => *count as f64,
+        }
+    }
+}
+
+/// Two ports that nothing listens on. Another program may take them before the Collector does;
+/// it then says so and the test fails.
+fn free_ports() -> Result<(SocketAddr, SocketAddr)> {
+    let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port");
+    let (one, other) = (any()?, any()?);
+    Ok((one.local_addr()?, other.local_addr()?))
+}

@@ -1,0 +1,306 @@
+//! What can be done to a link, each undone by [`Fault::heal`] or on drop.
+//!
+//! Packets are dropped and rejected in the *server's* namespace where they would be in the field:
+//! behind the client's back. A drop in the client's own output path is another thing: there the
+//! kernel knows that nothing left.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+
+use anyhow::{Context as _, Result};
+
+use crate::netns::{self, Namespace, Pod};
+
+/// A fault in force.
+#[derive(Debug)]
+#[must_use = "a fault heals when it is dropped"]
+pub struct Fault {
+    what: String,
+    undo: Vec<Undo>,
+}
+
+/// Where faults of one link go.
+#[derive(Clone, Debug)]
+pub struct Faults<'a> {
+    /// The dialling side.
+    pub client: &'a Pod,
+    /// The side that listens.
+    pub server: &'a Pod,
+    /// The port that is listened on.
+    pub port: u16,
+}
+
+/// How a packet is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// RST: ECONNREFUSED to a SYN.
+    TcpReset,
+    /// ICMP port unreachable: ECONNREFUSED.
+    PortUnreachable,
+    /// ICMP host unreachable, address unreachable in IPv6: EHOSTUNREACH.
+    HostUnreachable,
+    /// ICMP network unreachable, no route in IPv6: ENETUNREACH.
+    NetworkUnreachable,
+    /// ICMP administratively prohibited: EHOSTUNREACH, in IPv6 EACCES.
+    AdminProhibited,
+}
+
+/// A route that leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// No route at all: ENETUNREACH.
+    None,
+    /// `unreachable`: EHOSTUNREACH.
+    Unreachable,
+    /// `prohibit`: EACCES.
+    Prohibit,
+    /// `blackhole`: EINVAL.
+    Blackhole,
+}
+
+#[derive(Debug)]
+enum Undo {
+    Nft(Namespace, String),
+    Ip(Namespace, String),
+    Sysctl(Namespace, &'static str, String),
+    /// Nothing but to let go of them.
+    Sockets(Vec<TcpListener>),
+}
+
+// === impl Faults ===
+
+impl Faults<'_> {
+    /// The client's SYNs vanish on the way.
+    pub fn drop_syn(&self) -> Result<Fault> {
+        self.at_server(
+            "SYN dropped",
+            &format!("tcp dport {} {SYN} drop", self.port),
+        )
+    }
+
+    /// Nothing passes, either way.
+    pub fn blackhole(&self) -> Result<Fault> {
+        let mut fault = self.drop_to_server()?;
+        fault.join(self.drop_to_client()?);
+        fault.what = "blackhole".into();
+        Ok(fault)
+    }
+
+    /// What the client sends vanishes; what the server sends arrives.
+    pub fn drop_to_server(&self) -> Result<Fault> {
+        self.at_server(
+            "dropped to the server",
+            &format!("tcp dport {} drop", self.port),
+        )
+    }
+
+    /// What the server sends vanishes; what the client sends arrives.
+    pub fn drop_to_client(&self) -> Result<Fault> {
+        let rule = format!("tcp sport {} drop", self.port);
+        Fault::nft(
+            "dropped to the client",
+            &self.client.namespace,
+            "input",
+            &rule,
+        )
+    }
+
+    /// New connections are refused, on the server's side of the wire.
+    pub fn reject_syn(&self, with: Reject) -> Result<Fault> {
+        let rule = format!("tcp dport {} {SYN} reject with {}", self.port, with.nft());
+        self.at_server(&format!("SYN rejected: {with:?}"), &rule)
+    }
+
+    /// New connections are refused inside the client's own connect(), as a node-local policy does.
+    pub fn reject_syn_locally(&self, with: Reject) -> Result<Fault> {
+        let rule = format!("tcp dport {} {SYN} reject with {}", self.port, with.nft());
+        let what = format!("SYN rejected locally: {with:?}");
+        Fault::nft(&what, &self.client.namespace, "output", &rule)
+    }
+
+    /// Whatever the client sends next on an established connection is answered with this. New
+    /// connections are answered so, too.
+    pub fn reject_all(&self, with: Reject) -> Result<Fault> {
+        let rule = format!("tcp dport {} reject with {}", self.port, with.nft());
+        self.at_server(&format!("rejected: {with:?}"), &rule)
+    }
+
+    /// The server's kernel resets the link's connections, now and once: nothing to heal.
+    pub fn reset_established(&self) -> Result<()> {
+        self.kill_sockets(&self.server.namespace, &format!("sport = :{}", self.port))
+    }
+
+    /// The client's own kernel aborts its connections, now and once: ECONNABORTED there, RST to
+    /// the server.
+    pub fn abort_at_client(&self) -> Result<()> {
+        self.kill_sockets(&self.client.namespace, &format!("dport = :{}", self.port))
+    }
+
+    /// The client's route to the server's addresses, both families, leads nowhere.
+    pub fn route(&self, route: Route) -> Result<Fault> {
+        Fault::route(
+            &self.client.namespace,
+            route,
+            [self.server.v4.into(), self.server.v6.into()],
+        )
+    }
+
+    /// The client has no local port left. What it has connected stays connected.
+    pub fn out_of_ports(&self) -> Result<Fault> {
+        Fault::out_of_ports(&self.client.namespace)
+    }
+
+    fn at_server(&self, what: &str, rule: &str) -> Result<Fault> {
+        Fault::nft(what, &self.server.namespace, "input", rule)
+    }
+
+    fn kill_sockets(&self, at: &Namespace, filter: &str) -> Result<()> {
+        let mut ss = at.command("ss");
+        // Never the listener: it has no end in `established`.
+        ss.args([
+            "--kill",
+            "--tcp",
+            "--numeric",
+            "state",
+            "established",
+            filter,
+        ]);
+        netns::run(&mut ss).map(drop)
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// An nftables rule in a chain of its own on `hook` (`input`, `output`, `forward`).
+    pub fn nft(what: &str, at: &Namespace, hook: &str, rule: &str) -> Result<Self> {
+        let table = unique_table();
+        at.nft(&format!(
+            "table inet {table} {{\n\
+               chain c {{\n\
+                 type filter hook {hook} priority 0\n\
+                 {rule}\n\
+               }}\n\
+             }}\n"
+        ))
+        .with_context(|| format!("inject fault: {what}"))?;
+        let undo = Undo::Nft(at.clone(), format!("delete table inet {table}\n"));
+        Ok(Self {
+            what: what.into(),
+            undo: vec![undo],
+        })
+    }
+
+    /// Routes to `destinations` that lead nowhere.
+    pub fn route(
+        at: &Namespace,
+        route: Route,
+        destinations: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Self> {
+        let mut fault = Self {
+            what: format!("route: {route:?}"),
+            undo: Vec::new(),
+        };
+        for destination in destinations {
+            // Before the metric-1024 default of IPv6, and longer than the link's own prefix.
+            let route = format!("{} {destination} metric 1", route.ip());
+            at.ip(&format!("route add {route}\n"))
+                .with_context(|| format!("inject fault: {}", fault.what))?;
+            let undo = format!("route delete {route}\n");
+            fault.undo.push(Undo::Ip(at.clone(), undo));
+        }
+        Ok(fault)
+    }
+
+    /// One ephemeral port only, and that one taken.
+    pub fn out_of_ports(at: &Namespace) -> Result<Self> {
+        const RANGE: &str = "net/ipv4/ip_local_port_range";
+        const ONLY: u16 = 61_001;
+
+        // A bound port without SO_REUSEADDR on both sides is of no use to connect().
+        let taken = at.run(|| TcpListener::bind(SocketAddr::from(([0_u16; 8], ONLY))))?;
+        let taken = taken.context("take the only port")?;
+        let before = at.read_sysctl(RANGE)?;
+        at.sysctl(RANGE, &format!("{ONLY} {ONLY}"))?;
+        Ok(Self {
+            what: "out of local ports".into(),
+            undo: vec![
+                Undo::Sysctl(at.clone(), RANGE, before),
+                Undo::Sockets(vec![taken]),
+            ],
+        })
+    }
+
+    /// Undoes it.
+    pub fn heal(mut self) -> Result<()> {
+        self.undo_all()
+            .with_context(|| format!("heal: {}", self.what))
+    }
+
+    /// What it is, for messages.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    fn join(&mut self, mut other: Self) {
+        self.undo.append(&mut other.undo);
+    }
+
+    fn undo_all(&mut self) -> Result<()> {
+        self.undo.drain(..).try_for_each(|undo| match undo {
+            Undo::Nft(at, script) => at.nft(&script),
+            Undo::Ip(at, batch) => at.ip(&batch),
+            Undo::Sysctl(at, path, value) => at.sysctl(path, &value),
+            Undo::Sockets(sockets) => {
+                drop(sockets);
+                Ok(())
+            }
+        })
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        if let Err(e) = self.undo_all() {
+            eprintln!(
+                "testbed: {} stays until its namespace goes: {e:#}",
+                self.what
+            );
+        }
+    }
+}
+
+// === impl Reject ===
+
+impl Reject {
+    fn nft(self) -> &'static str {
+        match self {
+            Self::TcpReset => "tcp reset",
+            Self::PortUnreachable => "icmpx type port-unreachable",
+            Self::HostUnreachable => "icmpx type host-unreachable",
+            Self::NetworkUnreachable => "icmpx type no-route",
+            Self::AdminProhibited => "icmpx type admin-prohibited",
+        }
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    fn ip(self) -> &'static str {
+        match self {
+            // Ends the look-up in this table; no other has an answer.
+            Self::None => "throw",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+            Self::Blackhole => "blackhole",
+        }
+    }
+}
+
+fn unique_table() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    format!("fault{}", SERIAL.fetch_add(1, Ordering::Relaxed))
+}
+
+const SYN: &str = "tcp flags & (syn | ack) == syn";

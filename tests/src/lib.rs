@@ -1,0 +1,39 @@
+//! The test bed of statlink: one machine that behaves like a node with activators on it.
+//!
+//! - [`build`]: what is made of Go (Knative's own code as peers, the Collector), once
+//! - [`netns`]: network namespaces as pods, on one node
+//! - [`process`]: a program in a namespace, its JSON lines, its signals
+//! - [`fault`]: what can be done to the link, and undone
+//! - [`peer`]: both ends of the link, and their stand-ins
+//! - [`service`]: a ClusterIP, as kube-proxy makes it
+//! - [`collector`]: a real Collector, and what it was sent
+//! - [`agent`]: the `statlink` binary
+//! - [`scenario`]: all of it in one [`scenario::Bed`]
+//!
+//! It needs root, iproute2, nftables and, for the first build, Go. Nothing of it outlives the
+//! process: namespaces are removed on drop, on panic and on SIGINT or SIGTERM, and what a killed
+//! run left is swept by the next; programs die with the thread that spawned them.
+
+pub mod agent;
+pub mod build;
+pub mod collector;
+pub mod fault;
+pub mod netns;
+pub mod peer;
+pub mod process;
+pub mod scenario;
+pub mod service;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Prints one JSON line as the Go peers do: `{"time":<Unix seconds>,"event":name, ...}`.
+pub fn report<const N: usize>(name: &str, fields: [(&str, serde_json::Value); N]) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let mut line = serde_json::json!({ "time": now.as_secs_f64(), "event": name });
+    if let Some(line) = line.as_object_mut() {
+        line.extend(fields.map(|(key, value)| (key.to_owned(), value)));
+    }
+    println!("{line}");
+}
