@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod clock;
+pub mod control;
 pub mod discovery;
 pub mod health;
 pub mod kernel;
