@@ -169,7 +169,10 @@ fn probe(rustc: &Path) -> Result<Compiler, String> {
         .ok_or("`rustc --print` does not say where its libraries are")?;
     let core = if entries(libdir).iter().any(|path| is_libcore(path)) {
         Core::Prebuilt
-    } else if !sysroot.join("lib/rustlib/src/rust/library/core").is_dir() {
+    } else if !sysroot
+        .join("lib/rustlib/src/rust/library/Cargo.lock")
+        .is_file()
+    {
         return Err(format!("has neither a core for {TARGET} nor rust-src"));
     } else if !release.contains("nightly") {
         return Err("has rust-src, but is no nightly: cannot -Z build-std".to_owned());

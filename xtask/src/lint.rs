@@ -146,7 +146,7 @@ fn go_vet(module: &Path) -> Result<()> {
     )
 }
 
-/// The directories right below `dir` that are Go modules with code in them.
+/// The directories right below `dir` that are Go modules.
 fn go_modules(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());

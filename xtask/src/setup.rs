@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     env, fmt,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -102,7 +103,7 @@ impl Need {
             Self::BpfCompiler => Row {
                 name: "BPF compiler",
                 purpose: "compiles the kernel half",
-                source: Source::Debian(&["rustc-web", "libstd-rust-web-dev-bpf"]),
+                source: Source::Debian(&[BPF_COMPILER, "libstd-rust-web-dev-bpf"]),
             },
             Self::BpfLinker => Row {
                 name: "bpf-linker",
@@ -184,12 +185,13 @@ impl fmt::Display for Need {
 }
 
 pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
+    let mut out = io::stdout();
     let mut missing = Vec::new();
     for &need in ALL {
         match need.look(workspace) {
-            Ok(place) => println!("ok       {need}: {place}"),
+            Ok(place) => writeln!(out, "ok       {need}: {place}")?,
             Err(why) => {
-                println!("missing  {need}: {why}");
+                writeln!(out, "missing  {need}: {why}")?;
                 missing.push(need);
             }
         }
@@ -262,6 +264,8 @@ struct Machine {
     /// Root, or sudo without a password.
     root: bool,
     rustup: bool,
+    /// The environment names a BPF compiler, and nothing installed would take its place.
+    rustc_named: bool,
 }
 
 impl Machine {
@@ -270,6 +274,7 @@ impl Machine {
             apt: program("apt-get").is_some(),
             root: is_root() || process::succeeds(Command::new("sudo").args(["-n", "true"])),
             rustup: program("rustup").is_some(),
+            rustc_named: env::var_os(bpf::RUSTC_VARIABLE).is_some(),
         }
     }
 }
@@ -291,11 +296,20 @@ impl Installation {
     /// Why this cannot be done on `machine`; all reasons together.
     fn refusals(&self, machine: &Machine) -> Vec<String> {
         let mut refusals = self.owner.clone();
+        if self.debian.contains(&BPF_COMPILER) && machine.rustc_named {
+            refusals.push(format!(
+                "{} names a compiler that will not do; change or unset it",
+                bpf::RUSTC_VARIABLE
+            ));
+        }
         let packages = self.debian.join(" ");
         if !packages.is_empty() && !machine.apt {
             refusals.push(format!(
                 "there is no apt-get; install what Debian calls {packages}{}",
-                self.without_debian()
+                self.debian
+                    .iter()
+                    .map(|package| remedy(package))
+                    .collect::<String>()
             ));
         } else if !packages.is_empty() && !machine.root {
             refusals.push(format!(
@@ -311,15 +325,6 @@ impl Installation {
         refusals
     }
 
-    /// The way round Debian's compiler, when that is part of the plan.
-    fn without_debian(&self) -> &'static str {
-        if self.debian.contains(&"rustc-web") {
-            " (instead of the compiler, rust-src in a nightly built with LLVM 22 does as well)"
-        } else {
-            ""
-        }
-    }
-
     fn run(&self, workspace: &Workspace) -> Result<()> {
         if !self.debian.is_empty() {
             process::run(
@@ -329,8 +334,8 @@ impl Installation {
             for package in &self.debian {
                 ensure!(
                     process::succeeds(Command::new("apt-cache").args(["show", package])),
-                    "apt knows no package {package}: Debian 12 has it in bookworm-security{}",
-                    self.without_debian()
+                    "apt-get has no package {package} in its sources{}",
+                    remedy(package)
                 );
             }
             let mut install = apt(
@@ -353,6 +358,16 @@ impl Installation {
             process::run(&format!("install {name} {version}"), &mut cargo)?;
         }
         Ok(())
+    }
+}
+
+/// The way round a Debian package that is not to be had.
+fn remedy(package: &str) -> &'static str {
+    if package == BPF_COMPILER {
+        " (Debian 12 has the compiler in bookworm-security; instead of it, a rustup nightly built \
+         with LLVM 22, with rust-src, does as well)"
+    } else {
+        ""
     }
 }
 
@@ -423,6 +438,9 @@ fn names(needs: &[Need]) -> String {
     names.join(", ")
 }
 
+/// Debian's second rustc, kept for browsers; its standard libraries include BPF's `core`.
+const BPF_COMPILER: &str = "rustc-web";
+
 /// Builds with the workspace's rust-version.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -434,6 +452,7 @@ mod tests {
         apt: true,
         root: true,
         rustup: true,
+        rustc_named: false,
     };
 
     #[test]
@@ -469,6 +488,7 @@ mod tests {
             apt: false,
             root: false,
             rustup: false,
+            rustc_named: false,
         };
         let refusals = Installation::of(ALL).refusals(&bare);
         assert_eq!(refusals.len(), 3, "{refusals:#?}");
@@ -496,6 +516,20 @@ mod tests {
                 .refusals(&user)
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_compiler_named_by_the_environment_is_not_replaced() {
+        let named = Machine {
+            rustc_named: true,
+            ..DEBIAN_AS_ROOT
+        };
+        let [refusal] = &Installation::of(&[Need::BpfCompiler]).refusals(&named)[..] else {
+            panic!("one refusal");
+        };
+        assert!(refusal.starts_with(bpf::RUSTC_VARIABLE), "{refusal}");
+        // It has no say in anything else.
+        assert!(Installation::of(&[Need::Nft]).refusals(&named).is_empty());
     }
 
     #[test]

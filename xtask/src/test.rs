@@ -165,11 +165,11 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     println!("\n{}", summary(&outcomes));
     let failed: Vec<_> = outcomes
         .iter()
-        .filter_map(|outcome| Some((outcome.name, outcome.error.as_ref()?)))
-        .map(|(name, error)| format!("{name} ({error:#})"))
+        .filter(|outcome| outcome.error.is_some())
+        .map(|outcome| outcome.name)
         .collect();
     if !failed.is_empty() {
-        bail!("failed: {}", failed.join("; "));
+        bail!("failed: {}", failed.join(", "));
     }
     Ok(())
 }
