@@ -12,7 +12,11 @@ pub fn now() -> Timestamp {
     // CLOCK_MONOTONIC is never negative.
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
-    Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
+    Timestamp::from_nanos(
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(nanoseconds),
+    )
 }
 
 /// The wall-clock time of a moment that is past.

@@ -11,6 +11,7 @@ use aya_ebpf::{
     macros::tracepoint,
     programs::TracePointContext,
 };
+use aya_log_ebpf::debug;
 use statlink_ebpf::{ConnectCall, Connection, End, Loss, NEVER_HEARD, Phase, Source};
 
 use crate::{
@@ -96,6 +97,7 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
     }
     let errno = returned.unsigned_abs() as u16;
     let how = End::from_errno(errno);
+    debug!(&(), "connect returned {}: end {}", returned, how as u8);
     if call.sock != 0 {
         // Unless its end was told at the state change.
         let known = find(call.sock)?;

@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
 use statlink_ebpf::{End, NEVER_HEARD};
 
 use crate::{
@@ -21,6 +22,7 @@ pub(crate) fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     if let Some(sock) = unsafe { Sock::watched(ctx.arg::<*const c_void>(0)) }
         && let Some(known) = find(sock.key())
     {
+        debug!(&(), "destroyed before its end was seen");
         end(sock.key(), &known, End::Other, 0, 0, NEVER_HEARD);
     }
     0

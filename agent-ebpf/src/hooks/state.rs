@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
+use aya_log_ebpf::debug;
 use statlink_ebpf::{Connection, End, NEVER_HEARD, Phase, RecordKind, Source};
 
 use crate::{
@@ -42,6 +43,10 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
         (TCP_SYN_SENT, TCP_ESTABLISHED) => established(sock, &mut known),
         (TCP_SYN_SENT, TCP_CLOSE) => {
             let how = failure(sock, errno)?;
+            debug!(
+                &(),
+                "state {} to {}: end {} errno {}", old, new, how as u8, errno
+            );
             end(sock.key(), &known, how, errno, 0, NEVER_HEARD);
         }
         (TCP_ESTABLISHED, TCP_CLOSE_WAIT | TCP_FIN_WAIT1 | TCP_CLOSE) => {
@@ -53,6 +58,10 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
                 _ => End::LocalClosed,
             };
             let tcp = sock.tcp()?;
+            debug!(
+                &(),
+                "state {} to {}: end {} errno {}", old, new, how as u8, errno
+            );
             end(
                 sock.key(),
                 &known,

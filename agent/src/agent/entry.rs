@@ -50,7 +50,11 @@ impl Entry {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.link.next_deadline().into_iter().chain(self.next_resync()).min()
+        self.link
+            .next_deadline()
+            .into_iter()
+            .chain(self.next_resync())
+            .min()
     }
 
     /// What the link has not been told of `inventory`.

@@ -6,7 +6,6 @@
 mod entry;
 pub mod run;
 
-
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
@@ -111,9 +110,9 @@ impl Agent {
         };
         let mut rescan = tokio::time::interval(pace);
         loop {
-            let wake = self.next_deadline().map(|deadline| {
-                Instant::now() + deadline.saturating_since(clock::now())
-            });
+            let wake = self
+                .next_deadline()
+                .map(|deadline| Instant::now() + deadline.saturating_since(clock::now()));
             let far = Instant::now() + Duration::from_secs(3600);
             tokio::select! {
                 () = &mut shutdown => return self.snapshot(),

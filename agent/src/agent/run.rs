@@ -12,8 +12,7 @@ use tokio::{
 
 use super::{Agent, SnapshotRequest};
 use crate::{
-    clock,
-    control,
+    clock, control,
     discovery::Selector,
     health,
     kernel::{Kernel, Watch, tracefs},
@@ -93,7 +92,11 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         port = options.watch.port,
-        hooks = kernel.hooks().iter().filter(|state| state.missing.is_none()).count(),
+        hooks = kernel
+            .hooks()
+            .iter()
+            .filter(|state| state.missing.is_none())
+            .count(),
         attach_ms = attached.as_millis(),
         "Attached."
     );
@@ -194,7 +197,11 @@ async fn export(
     }
 }
 
-fn probes(telemetry: Telemetry, interval: Duration, ready: watch::Receiver<bool>) -> health::Probes {
+fn probes(
+    telemetry: Telemetry,
+    interval: Duration,
+    ready: watch::Receiver<bool>,
+) -> health::Probes {
     let limit = interval * 3 + SLACK;
     health::Probes {
         live: Box::new(move || {

@@ -129,7 +129,11 @@ impl Selector {
             );
             return Ok(None);
         };
-        if self.namespace.as_ref().is_some_and(|only| *only != namespace) {
+        if self
+            .namespace
+            .as_ref()
+            .is_some_and(|only| *only != namespace)
+        {
             return Ok(None);
         }
         let Some(netns) = proc::network_namespace(pid)? else {

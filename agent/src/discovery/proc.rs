@@ -22,7 +22,11 @@ impl Environment {
 pub(super) fn pids() -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+        if let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
             pids.push(pid);
         }
     }
@@ -72,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_variable_is_found_by_its_whole_name() {
-        let environment = Environment(b"POD_NAME_X=no\0XPOD_NAME=no\0POD_NAME=a=b\0EMPTY=\0".to_vec());
+        let environment =
+            Environment(b"POD_NAME_X=no\0XPOD_NAME=no\0POD_NAME=a=b\0EMPTY=\0".to_vec());
         assert_eq!(environment.get("POD_NAME").as_deref(), Some("a=b"));
         assert_eq!(environment.get("EMPTY"), None);
         assert_eq!(environment.get("POD"), None);

@@ -5,6 +5,7 @@
 pub mod btf;
 mod error;
 pub mod hooks;
+mod log;
 mod offsets;
 mod ticks;
 pub mod tracefs;
@@ -58,6 +59,7 @@ pub struct Kernel {
     sample: Array<MapData, RawSample>,
     ticks: Ticks,
     hooks: Vec<HookState>,
+    _log: Option<log::Reader>,
 }
 
 /// Whether one hook is in place.
@@ -148,8 +150,11 @@ impl Kernel {
             .override_global("PORT", &watch.port, true)
             .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
             .override_global("COMM", &comm, true)
+            .override_global(log::LEVEL, &log::level(), true)
+            .map_max_entries(log::MAP, log::bytes())
             .load(OBJECT)
             .map_err(|error| KernelError::load(&error))?;
+        let log = log::Reader::start(&mut ebpf);
         let mut hooks = Vec::with_capacity(HOOKS.len());
         for hook in HOOKS {
             let missing = if hook.needs_tracefs() && !connect_hooked {
@@ -180,6 +185,7 @@ impl Kernel {
             ticks: Ticks::new(0, 0),
             hooks,
             ebpf,
+            _log: log,
         };
         let first = kernel.look(0, 0)?;
         kernel.ticks = Ticks::new(first.time_ns, first.jiffies);
