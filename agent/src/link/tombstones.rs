@@ -37,9 +37,35 @@ impl Tombstones {
     pub(super) fn covers(&self, connection: ConnectionId) -> bool {
         self.watermark >= Some(connection.born) || self.holds(connection)
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.recent.len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(n: u64) -> ConnectionId {
+        ConnectionId {
+            sock: n,
+            born: Timestamp::from_nanos(n),
+        }
+    }
+
+    #[test]
+    fn the_newest_are_remembered_one_by_one_and_the_rest_by_birth() {
+        let mut tombstones = Tombstones::default();
+        for n in (10..10_000).step_by(10) {
+            tombstones.bury(connection(n));
+        }
+        assert_eq!(tombstones.recent.len(), REMEMBERED);
+        assert!(tombstones.covers(connection(10)) && !tombstones.holds(connection(10)));
+        assert!(tombstones.holds(connection(9_990)));
+        assert!(
+            tombstones.covers(connection(5)),
+            "older than what was forgotten"
+        );
+        assert!(
+            !tombstones.covers(connection(9_985)),
+            "younger, and never seen"
+        );
     }
 }

@@ -135,9 +135,12 @@ fn an_answer_after_the_handshake_failed_makes_a_connect_but_no_second_check() {
     story
         .has(Connect, 1, &[(Cause::HandshakeFailed, 1)])
         .has_connects(1);
-    let connected = story.news().into_iter().find_map(|outcome| match outcome {
-        Outcome::Connected { duration, .. } => Some(duration),
-        _ => None,
+    let connected = story.news().into_iter().find_map(|outcome| {
+        if let Outcome::Connected { duration, .. } = outcome {
+            Some(duration)
+        } else {
+            None
+        }
     });
     assert_eq!(
         connected,

@@ -283,9 +283,12 @@ fn a_newer_failure_outranks_a_close_that_settles_after_it() {
         .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(999));
     story.refused(1_130, 2).until(1_300);
     story.is_unreachable_since(1_000, Cause::ConnectionRefused);
-    let onset = story.news().into_iter().find_map(|told| match told {
-        Outcome::Unreachable { cause, .. } => Some(cause),
-        _ => None,
+    let onset = story.news().into_iter().find_map(|told| {
+        if let Outcome::Unreachable { cause, .. } = told {
+            Some(cause)
+        } else {
+            None
+        }
     });
     assert_eq!(onset, Some(Cause::LocalClosed));
 }
