@@ -8,6 +8,8 @@ mod exporter;
 pub mod logs;
 mod metrics;
 pub mod pace;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashSet,
@@ -19,7 +21,7 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::{
     Resource,
     logs::{BatchConfigBuilder, BatchLogProcessor, SdkLoggerProvider},
-    metrics::SdkMeterProvider,
+    metrics::{SdkMeterProvider, exporter::PushMetricExporter},
     resource::TelemetryResourceDetector,
 };
 use tokio::runtime::Handle;
@@ -35,7 +37,7 @@ use metrics::{Durations, Frozen, View};
 /// # Contract
 ///
 /// Start it on the runtime that is to carry its connections, and shut it down before that runtime
-/// goes. `record_*` may be called from anywhere at any time; [`Telemetry::export`] too, and exports
+/// goes; dropped without that, the last export is lost. `record_*` may be called from anywhere at any time; [`Telemetry::export`] too, and exports
 /// that overlap wait for each other. Cancelling one does no harm: it runs to its end all the same.
 #[derive(Clone, Debug)]
 pub struct Telemetry(Arc<Inner>);
@@ -60,6 +62,7 @@ struct Inner {
     metrics: Option<Metrics>,
     logs: Option<SdkLoggerProvider>,
     outcomes: Arc<Outcomes>,
+    log_outcomes: Arc<Outcomes>,
 }
 
 #[derive(Debug)]
@@ -75,12 +78,8 @@ struct Metrics {
 impl Telemetry {
     /// Builds the exporters; connects at the first export. With everything switched off, it
     /// accepts all calls and sends nothing.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     pub fn start(config: &Config) -> Result<Self, BuildError> {
-        let runtime = Handle::current();
+        let runtime = Handle::try_current()?;
         let attributes = config.resource.iter();
         let resource = Resource::builder_empty()
             .with_detector(Box::new(TelemetryResourceDetector))
@@ -90,28 +89,17 @@ impl Telemetry {
             .build();
         let endpoint = config.metrics.as_ref().map(|to| to.endpoint.to_string());
         let outcomes = Outcomes::new("metrics", endpoint.unwrap_or_default());
-        let metrics = config.metrics.as_ref().map(|to| {
-            let reason = Reason::default();
-            let exporter = exporter::metrics(to, &runtime, &reason)?;
-            let outcomes = Arc::clone(&outcomes);
-            let watched = Watched::new(
-                exporter,
-                Arc::clone(&outcomes),
-                reason,
-                to.timeout,
-                runtime.clone(),
-            );
-            Ok(Metrics::new(watched, resource.clone(), &outcomes))
-        });
-        let metrics = metrics.transpose()?;
-        let logs = config
-            .logs
-            .as_ref()
-            .map(|to| logger(to, &runtime, resource));
+        let metrics = config.metrics.as_ref();
+        let metrics = metrics.map(|to| Metrics::to(to, &runtime, resource.clone(), &outcomes));
+        let endpoint = config.logs.as_ref().map(|to| to.endpoint.to_string());
+        let log_outcomes = Outcomes::new("logs", endpoint.unwrap_or_default());
+        let logs = config.logs.as_ref();
+        let logs = logs.map(|to| logger(to, &runtime, resource, &log_outcomes));
         Ok(Self(Arc::new(Inner {
-            metrics,
+            metrics: metrics.transpose()?,
             logs: logs.transpose()?,
             outcomes,
+            log_outcomes,
         })))
     }
 
@@ -169,24 +157,61 @@ impl Telemetry {
     /// Takes at most [`SHUTDOWN_LIMIT`]. Exports after it do nothing.
     pub async fn shutdown(&self, snapshot: Arc<Snapshot>) -> bool {
         let (for_metrics, for_logs) = (self.clone(), self.clone());
-        let metrics = tokio::task::spawn_blocking(move || match &for_metrics.0.metrics {
-            Some(metrics) => metrics.shutdown(snapshot),
-            None => true,
+        let metrics = tokio::task::spawn_blocking(move || {
+            let Inner {
+                metrics, outcomes, ..
+            } = &*for_metrics.0;
+            metrics
+                .as_ref()
+                .is_none_or(|metrics| metrics.shutdown(snapshot, outcomes))
         });
-        let logs = tokio::task::spawn_blocking(move || match &for_logs.0.logs {
-            Some(logs) => logs.shutdown().is_ok(),
-            None => true,
+        let logs = tokio::task::spawn_blocking(move || {
+            let logs = for_logs.0.logs.as_ref();
+            logs.is_none_or(|logs| logs.shutdown().is_ok())
         });
         let both = async { metrics.await.unwrap_or(false) & logs.await.unwrap_or(false) };
-        tokio::time::timeout(SHUTDOWN_LIMIT, both)
+        let arrived = tokio::time::timeout(SHUTDOWN_LIMIT, both)
             .await
-            .unwrap_or(false)
+            .unwrap_or(false);
+        self.0.close();
+        arrived
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.outcomes.close();
+        self.log_outcomes.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
 impl Metrics {
+    fn to(
+        to: &Destination,
+        runtime: &Handle,
+        resource: Resource,
+        outcomes: &Arc<Outcomes>,
+    ) -> Result<Self, BuildError> {
+        let reason = Reason::default();
+        let exporter = exporter::metrics(to, runtime, &reason)?;
+        let watched = Watched::new(
+            exporter,
+            Arc::clone(outcomes),
+            reason,
+            to.timeout,
+            runtime.clone(),
+        );
+        Ok(Self::new(watched, resource, outcomes))
+    }
+
     fn new(
-        exporter: impl opentelemetry_sdk::metrics::exporter::PushMetricExporter,
+        exporter: impl PushMetricExporter,
         resource: Resource,
         outcomes: &Arc<Outcomes>,
     ) -> Self {
@@ -217,7 +242,7 @@ impl Metrics {
     }
 
     /// Two exports where one alone would show but the zeros of a link.
-    fn shutdown(&self, snapshot: Arc<Snapshot>) -> bool {
+    fn shutdown(&self, snapshot: Arc<Snapshot>, outcomes: &Outcomes) -> bool {
         let young = {
             let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
             snapshot
@@ -227,7 +252,7 @@ impl Metrics {
         };
         if young && !self.export(Arc::clone(&snapshot)) {
             // The Collector is away; a second try would only use up the time.
-            return false;
+            outcomes.close();
         }
         let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
         self.frozen.store(Arc::new(View::new(snapshot, &exported)));
@@ -239,11 +264,17 @@ fn logger(
     to: &Destination,
     runtime: &Handle,
     resource: Resource,
+    outcomes: &Arc<Outcomes>,
 ) -> Result<SdkLoggerProvider, BuildError> {
     let reason = Reason::default();
     let exporter = exporter::logs(to, runtime, &reason)?;
-    let outcomes = Outcomes::new("logs", to.endpoint.to_string());
-    let watched = Watched::new(exporter, outcomes, reason, to.timeout, runtime.clone());
+    let watched = Watched::new(
+        exporter,
+        Arc::clone(outcomes),
+        reason,
+        to.timeout,
+        runtime.clone(),
+    );
     let limits = BatchConfigBuilder::default()
         .with_max_queue_size(LOG_QUEUE)
         .with_max_export_batch_size(LOG_QUEUE)

@@ -3,6 +3,29 @@
 //!
 //! Nothing here reads the process's environment; a lookup is passed in. Files of certificates are
 //! read here, so that a bad one is told like any other bad value.
+//!
+//! Of `OTEL_EXPORTER_OTLP_*`, the form with `METRICS_` or `LOGS_` goes first; an empty value is
+//! an unset one.
+//!
+//! | variable | accepted | default |
+//! |---|---|---|
+//! | `OTEL_SDK_DISABLED` | `true`, `false` | `false` |
+//! | `OTEL_METRICS_EXPORTER` | `otlp`, `none` | `otlp` |
+//! | `OTEL_LOGS_EXPORTER` | `otlp`, `none` | `none` |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | `http://host:port`, `https://host:port`; without a scheme only for gRPC and beside `INSECURE` | `http://localhost:4317`, for http/protobuf `:4318` |
+//! | `OTEL_EXPORTER_OTLP_INSECURE` | `true`, `false`: http or https for a gRPC endpoint without a scheme | |
+//! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `grpc`, `http/protobuf` | `grpc` |
+//! | `OTEL_EXPORTER_OTLP_HEADERS` | `name=value,name=value`, values percent-encoded | |
+//! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip`, `none` | `none` |
+//! | `OTEL_EXPORTER_OTLP_TIMEOUT` | 1 to 4000 ms | 3000 ms |
+//! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | PEM file, trusted instead of the system's authorities | |
+//! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `_CLIENT_KEY` | PEM files, both or none | |
+//! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative` | `cumulative` |
+//! | `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` | `explicit_bucket_histogram` | the same |
+//! | `OTEL_METRIC_EXPORT_INTERVAL` | 200 to 3600000 ms | 10000 ms |
+//! | `OTEL_METRIC_EXPORT_TIMEOUT` | 1 to 3600000 ms; the nearer of it and the exporter's holds | |
+//! | `OTEL_RESOURCE_ATTRIBUTES` | `key=value,key=value`, percent-encoded; not `k8s.pod.name` nor `k8s.namespace.name` | |
+//! | `OTEL_SERVICE_NAME` | any | `statlink` |
 
 mod destination;
 mod env;

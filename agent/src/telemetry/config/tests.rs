@@ -336,3 +336,47 @@ fn bad_certificates_are_named() {
     // Plain http reads none of them.
     assert!(read(&[(CA, "/nowhere/ca.pem"), (CLIENT, "/nowhere/tls.crt")]).is_ok());
 }
+
+#[test]
+fn a_client_needs_a_certificate_and_its_own_key() {
+    const CLIENT: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+    const KEY: &str = "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY";
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let own = rcgen::generate_simple_self_signed(["statlink".to_owned()]).unwrap();
+    let certificate = write("tls.crt", own.cert.pem());
+    let key = write("tls.key", own.signing_key.serialize_pem());
+    let other = write(
+        "other.key",
+        rcgen::KeyPair::generate().unwrap().serialize_pem(),
+    );
+    let with = |more: &[(&'static str, &str)]| {
+        let https = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:1");
+        let mut variables = vec![https, ("OTEL_EXPORTER_OTLP_CERTIFICATE", &*certificate)];
+        variables.extend(more);
+        read(&variables).map_err(|errors| errors.to_string())
+    };
+    const BOTH: &str = "a client needs both its certificate and its key";
+    assert!(with(&[(CLIENT, &certificate), (KEY, &key)]).is_ok());
+    assert_eq!(
+        with(&[(CLIENT, &certificate)]).unwrap_err(),
+        format!("{CLIENT} is set without OTEL_EXPORTER_OTLP_CLIENT_KEY: {BOTH}")
+    );
+    assert_eq!(
+        with(&[(KEY, &key)]).unwrap_err(),
+        format!("{KEY} is set without OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE: {BOTH}")
+    );
+    assert_eq!(
+        with(&[(CLIENT, &certificate), (KEY, &certificate)]).unwrap_err(),
+        format!("{KEY}={certificate}: expected a private key in PEM form")
+    );
+    let mismatch = with(&[(CLIENT, &certificate), (KEY, &other)]).unwrap_err();
+    assert!(
+        mismatch.starts_with(&format!("{CLIENT}={certificate}: ")),
+        "{mismatch}"
+    );
+}

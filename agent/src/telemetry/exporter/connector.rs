@@ -10,6 +10,9 @@ pub(super) fn connector(to: &Destination) -> HttpsConnector<HttpConnector> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(to.timeout));
+    // Or a gRPC connection whose other end vanished is used until the kernel gives up on it, a
+    // quarter of an hour later. HTTP/2 pings would do too, but gRPC servers take them for abuse.
+    tcp.set_tcp_user_timeout(Some(to.timeout));
     let tls = HttpsConnectorBuilder::new()
         .with_tls_config(to.tls.as_ref().clone())
         .https_or_http();

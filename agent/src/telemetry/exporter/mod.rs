@@ -14,7 +14,7 @@ use opentelemetry_otlp::{
     WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::metrics::Temporality;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, TryCurrentError};
 use tonic::{
     metadata::MetadataMap,
     transport::{Channel, Endpoint},
@@ -30,6 +30,9 @@ pub(super) use watch::{Outcomes, Watched};
 /// Why an exporter could not be built from a valid configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// Started where no connection can be carried.
+    #[error("telemetry has to be started on a tokio runtime: {0}")]
+    NoRuntime(#[from] TryCurrentError),
     /// The SDK refused.
     #[error("OTLP exporter to {endpoint}: {source}")]
     Refused {

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -27,9 +27,10 @@ pub(crate) struct Outcomes {
     begun: Instant,
     ok: AtomicU64,
     failed: AtomicU64,
-    /// Milliseconds after `begun`.
+    /// Nanoseconds after `begun`.
     collected: AtomicU64,
     outage: Mutex<Option<Outage>>,
+    closed: AtomicBool,
 }
 
 /// A run of failures.
@@ -58,6 +59,7 @@ impl Outcomes {
             failed: AtomicU64::new(0),
             collected: AtomicU64::new(0),
             outage: Mutex::new(None),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -73,14 +75,20 @@ impl Outcomes {
 
     /// Since the last collection, or since the start before the first.
     pub(crate) fn since_collection(&self) -> Duration {
-        let collected = Duration::from_millis(self.collected.load(Ordering::Relaxed));
+        let collected = Duration::from_nanos(self.collected.load(Ordering::Relaxed));
         self.begun.elapsed().saturating_sub(collected)
     }
 
     /// A collection has just ended.
     pub(crate) fn collected(&self) {
-        let at = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.collected.store(at, Ordering::Relaxed);
+    }
+
+    /// From now on exports fail at once, uncounted: the SDK makes a last one when it is stopped or
+    /// dropped, wanted or not, and blocks for it.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Counts one export, and says whether it begins or ends an outage.
@@ -163,6 +171,9 @@ impl<E> Watched<E> {
     }
 
     async fn watch(&self, export: impl Future<Output = OTelSdkResult>) -> OTelSdkResult {
+        if self.outcomes.closed.load(Ordering::Relaxed) {
+            return Err(OTelSdkError::AlreadyShutdown);
+        }
         let limit = {
             let _context = self.runtime.enter();
             tokio::time::sleep(self.timeout)

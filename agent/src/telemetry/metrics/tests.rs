@@ -1,10 +1,17 @@
 //! What leaves the agent, byte for byte, through the SDK's in-memory exporter.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use opentelemetry_sdk::metrics::{
-    InMemoryMetricExporter,
-    data::{AggregatedMetrics, MetricData, ResourceMetrics},
+use opentelemetry_sdk::{
+    error::{OTelSdkError, OTelSdkResult},
+    metrics::{
+        InMemoryMetricExporter, Temporality,
+        data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
+    },
 };
 
 use super::*;
@@ -13,7 +20,6 @@ use crate::{
     snapshot::{AgentSnapshot, LinkSnapshot, Snapshot},
     telemetry::Metrics,
 };
-use std::time::Duration;
 
 /// One export: metric name to attributes (in the order of their keys) to value.
 type Export = BTreeMap<String, BTreeMap<String, f64>>;
@@ -52,7 +58,7 @@ impl Bench {
 }
 
 fn flatten(export: &ResourceMetrics) -> Export {
-    let metrics = export.scope_metrics().flat_map(|scope| scope.metrics());
+    let metrics = export.scope_metrics().flat_map(ScopeMetrics::metrics);
     metrics
         .map(|metric| (metric.name().to_owned(), points(metric.data())))
         .collect()
@@ -88,7 +94,10 @@ fn points(data: &AggregatedMetrics) -> BTreeMap<String, f64> {
                 .data_points()
                 .for_each(|p| put(key(p.attributes()), p.sum()));
         }
-        other => panic!("unexpected {other:?}"),
+        AggregatedMetrics::F64(MetricData::Sum(_))
+        | AggregatedMetrics::U64(_)
+        | AggregatedMetrics::F64(_)
+        | AggregatedMetrics::I64(_) => panic!("unexpected {data:?}"),
     }
     points
 }
@@ -347,15 +356,74 @@ fn the_agent_tells_of_itself() {
     assert!(export["statlink.memory.usage"][""] > 100_000.0);
 }
 
+/// Keeps what it is given even while it fails, as a Collector does whose answer is lost.
+#[derive(Clone, Default)]
+struct Flaky {
+    memory: InMemoryMetricExporter,
+    fails: Arc<AtomicBool>,
+}
+
+impl PushMetricExporter for Flaky {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        self.memory.export(metrics).await?;
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(OTelSdkError::InternalFailure("away".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        Temporality::Cumulative
+    }
+}
+
 #[test]
-fn a_failed_export_does_not_use_up_the_zero() {
-    let none = HashSet::new();
-    let snapshot = Arc::new(Snapshot {
+fn a_failed_export_does_not_use_up_the_zero_nor_take_it_back() {
+    let flaky = Flaky::default();
+    let outcomes = Outcomes::new("metrics", String::new());
+    let metrics = Metrics::new(flaky.clone(), Resource::builder_empty().build(), &outcomes);
+    let retransmits = |fails, links| {
+        flaky.fails.store(fails, Ordering::Relaxed);
+        flaky.memory.reset();
+        let agent = AgentSnapshot::default();
+        assert_eq!(metrics.export(Arc::new(Snapshot { links, agent })), !fails);
+        let exports = flaky.memory.get_finished_metrics().unwrap();
+        flatten(exports.last().unwrap())["kn.activator.stats.conn.retransmits"].clone()
+    };
+    let (a, b) = (|| link(1, "a"), || link(2, "b"));
+    let shown = |a, b| BTreeMap::from([(A.to_owned(), a), (B.to_owned(), b)]);
+    assert_eq!(retransmits(true, vec![a()])[A], 0.0);
+    assert_eq!(retransmits(true, vec![a()])[A], 0.0);
+    assert_eq!(retransmits(false, vec![a()])[A], 0.0);
+    assert_eq!(retransmits(true, vec![a(), b()]), shown(5.0, 0.0));
+    assert_eq!(retransmits(false, vec![a(), b()]), shown(5.0, 0.0));
+    assert_eq!(retransmits(false, vec![a(), b()]), shown(5.0, 5.0));
+}
+
+#[test]
+fn a_shutdown_shows_a_young_link_s_zero_and_then_its_counts() {
+    let bench = Bench::new();
+    let snapshot = Snapshot {
         links: vec![link(1, "a")],
         ..Snapshot::default()
-    });
-    let unexported = View::new(Arc::clone(&snapshot), &none);
-    assert_eq!(unexported.series[0].retransmits, 0);
-    let exported = View::new(snapshot, &HashSet::from([1]));
-    assert_eq!(exported.series[0].retransmits, 5);
+    };
+    assert!(
+        bench
+            .metrics
+            .shutdown(Arc::new(snapshot), &Outcomes::new("metrics", String::new()))
+    );
+    let exports = bench.memory.get_finished_metrics().unwrap();
+    let retransmits = |export| flatten(export)["kn.activator.stats.conn.retransmits"][A];
+    assert_eq!(
+        exports.iter().map(retransmits).collect::<Vec<_>>(),
+        [0.0, 5.0]
+    );
 }

@@ -1,0 +1,316 @@
+//! Whole exports over real sockets, to a stand-in for a Collector: both protocols, plain and with
+//! TLS on both sides, and the ways it can fail.
+
+use std::{convert::Infallible, fs, net::SocketAddr, path::Path, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+};
+use tokio_rustls::TlsAcceptor;
+use tracing::instrument::WithSubscriber;
+
+use super::*;
+use crate::telemetry::config::{Overrides, Protocol};
+
+/// One request as the stand-in saw it.
+struct Seen {
+    path: String,
+    headers: HeaderMap,
+    bytes: usize,
+}
+
+struct Collector {
+    address: SocketAddr,
+    requests: mpsc::UnboundedReceiver<Seen>,
+}
+
+impl Collector {
+    async fn start(protocol: Protocol, tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, requests) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (tls, seen) = (tls.clone(), seen.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => {
+                            if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
+                                serve(stream, protocol, seen).await;
+                            }
+                        }
+                        None => serve(stream, protocol, seen).await,
+                    }
+                });
+            }
+        });
+        Self { address, requests }
+    }
+
+    async fn next(&mut self) -> Seen {
+        let next = self.requests.recv();
+        tokio::time::timeout(Duration::from_secs(10), next)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+async fn serve<S>(stream: S, protocol: Protocol, seen: mpsc::UnboundedSender<Seen>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| respond(request, protocol, seen.clone()));
+    let stream = TokioIo::new(stream);
+    // How the client goes away is not what is tested.
+    let _ = match protocol {
+        Protocol::Grpc => {
+            let server = http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(stream, service).await
+        }
+        Protocol::Http => {
+            http1::Builder::new()
+                .serve_connection(stream, service)
+                .await
+        }
+    };
+}
+
+async fn respond(
+    request: Request<Incoming>,
+    protocol: Protocol,
+    seen: mpsc::UnboundedSender<Seen>,
+) -> Result<Response<BoxBody<Bytes, Infallible>>, hyper::Error> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let _ = seen.send(Seen {
+        path: head.uri.path().to_owned(),
+        headers: head.headers,
+        bytes: body.len(),
+    });
+    Ok(match protocol {
+        Protocol::Grpc => {
+            let status = HeaderMap::from_iter([(
+                "grpc-status".parse().unwrap(),
+                HeaderValue::from_static("0"),
+            )]);
+            // One empty message.
+            let body = Full::from(vec![0; 5]).with_trailers(async move { Some(Ok(status)) });
+            Response::builder()
+                .header("content-type", "application/grpc")
+                .body(body.boxed())
+                .unwrap()
+        }
+        Protocol::Http => Response::new(Full::default().boxed()),
+    })
+}
+
+/// Writes a new authority, a server's and a client's certificate to `dir`; returns a server that
+/// asks for the client's.
+fn mutual_tls(dir: &Path, protocol: Protocol) -> Arc<ServerConfig> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    fs::write(dir.join("ca.pem"), ca.pem()).unwrap();
+    let issue = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &ca).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let (certificate, key) = issue("statlink");
+    fs::write(dir.join("tls.crt"), certificate).unwrap();
+    fs::write(dir.join("tls.key"), key).unwrap();
+
+    let (certificate, key) = issue("localhost");
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    if protocol == Protocol::Grpc {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
+    Arc::new(config)
+}
+
+fn config(variables: &[(&str, String)]) -> Config {
+    let lookup = |name: &str| {
+        let found = variables.iter().find(|(variable, _)| *variable == name);
+        found.map(|(_, value)| value.clone())
+    };
+    Config::read(&lookup, &Overrides::default()).unwrap()
+}
+
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
+
+const PROTOCOLS: [(Protocol, &str, &str); 2] = [
+    (
+        Protocol::Grpc,
+        "grpc",
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    ),
+    (Protocol::Http, "http/protobuf", "/v1/metrics"),
+];
+
+/// On a current-thread runtime too, where the SDK alone would block itself.
+#[tokio::test]
+async fn exports_arrive_over_both_protocols() {
+    for (protocol, name, path) in PROTOCOLS {
+        let mut collector = Collector::start(protocol, None).await;
+        let telemetry = Telemetry::start(&config(&[
+            (PROTOCOL, name.to_owned()),
+            (ENDPOINT, format!("http://{}", collector.address)),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b".to_owned()),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip".to_owned()),
+        ]));
+        let telemetry = telemetry.unwrap();
+        assert!(telemetry.export(Arc::default()).await, "{name}");
+        let seen = collector.next().await;
+        assert_eq!(seen.path, path);
+        let tenants: Vec<_> = seen.headers.get_all("x-tenant").iter().collect();
+        assert_eq!(tenants, ["a b"]);
+        let encoding = ["grpc-encoding", "content-encoding"];
+        assert!(
+            encoding
+                .iter()
+                .any(|header| seen.headers.get(*header).is_some_and(|v| v == "gzip"))
+        );
+        assert!(seen.bytes > 100);
+        assert!(telemetry.shutdown(Arc::default()).await, "{name}");
+        collector.next().await;
+        assert_eq!(telemetry.stats().exported, 2);
+    }
+}
+
+#[tokio::test]
+async fn exports_arrive_over_mutual_tls() {
+    for (protocol, name, _) in PROTOCOLS {
+        let dir = tempfile::tempdir().unwrap();
+        let server = mutual_tls(dir.path(), protocol);
+        let mut collector = Collector::start(protocol, Some(server)).await;
+        let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let endpoint = format!("https://localhost:{}", collector.address.port());
+        let trusting = [
+            (PROTOCOL, name.to_owned()),
+            (ENDPOINT, endpoint),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", file("ca.pem")),
+        ];
+        let known = [
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", file("tls.crt")),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", file("tls.key")),
+        ];
+        let stranger = Telemetry::start(&config(&trusting)).unwrap();
+        assert!(!stranger.export(Arc::default()).await, "{name}");
+        assert!(!stranger.shutdown(Arc::default()).await, "{name}");
+        let client = Telemetry::start(&config(&[&trusting[..], &known].concat())).unwrap();
+        assert!(client.export(Arc::default()).await, "{name}");
+        collector.next().await;
+        assert!(client.shutdown(Arc::default()).await, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn logs_arrive() {
+    let mut collector = Collector::start(Protocol::Http, None).await;
+    let telemetry = Telemetry::start(&config(&[
+        (PROTOCOL, "http/protobuf".to_owned()),
+        (ENDPOINT, format!("http://{}", collector.address)),
+        ("OTEL_LOGS_EXPORTER", "otlp".to_owned()),
+        ("OTEL_METRICS_EXPORTER", "none".to_owned()),
+    ]));
+    let telemetry = telemetry.unwrap();
+    let bridge = opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge::new(
+        telemetry.log_provider().unwrap(),
+    );
+    let subscriber =
+        tracing_subscriber::layer::SubscriberExt::with(tracing_subscriber::registry(), bridge);
+    async { tracing::error!(target: "statlink", "event") }
+        .with_subscriber(subscriber)
+        .await;
+    assert_eq!(collector.next().await.path, "/v1/logs");
+    assert!(telemetry.shutdown(Arc::default()).await);
+}
+
+/// Nothing listens; something listens and never answers. Neither may hold up the agent.
+#[tokio::test]
+async fn a_collector_that_is_away_holds_nothing_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    for (_, name, _) in PROTOCOLS {
+        for address in [silent.local_addr().unwrap(), closed] {
+            let telemetry = Telemetry::start(&config(&[
+                (PROTOCOL, name.to_owned()),
+                (ENDPOINT, format!("http://{address}")),
+                (TIMEOUT, "300".to_owned()),
+            ]));
+            let telemetry = telemetry.unwrap();
+            let begun = Instant::now();
+            assert!(!telemetry.export(Arc::default()).await);
+            let stats = telemetry.stats();
+            assert_eq!((stats.exported, stats.failed), (0, 1));
+            assert!(stats.since_collection <= begun.elapsed());
+            assert!(!telemetry.shutdown(Arc::default()).await);
+            assert!(begun.elapsed() < SHUTDOWN_LIMIT, "{name} to {address}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disabled_one_accepts_everything() {
+    let disabled = config(&[("OTEL_SDK_DISABLED", "true".to_owned())]);
+    let telemetry = Telemetry::start(&disabled).unwrap();
+    telemetry.record_connect("autoscaler", Duration::ZERO, None);
+    telemetry.record_outage("autoscaler", Duration::ZERO, Cause::Stalled);
+    assert!(telemetry.export(Arc::default()).await);
+    assert!(telemetry.log_provider().is_none());
+    assert!(telemetry.shutdown(Arc::default()).await);
+    assert_eq!(telemetry.stats().exported, 0);
+}
+
+/// Dropping blocks the thread it happens on, so it must not wait for a Collector.
+#[tokio::test]
+async fn dropped_without_shutdown_it_does_not_wait() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let telemetry = Telemetry::start(&config(&[
+        (ENDPOINT, endpoint),
+        ("OTEL_LOGS_EXPORTER", "otlp".to_owned()),
+    ]));
+    let begun = Instant::now();
+    drop(telemetry.unwrap());
+    assert!(begun.elapsed() < config::DEFAULT_TIMEOUT / 2);
+}
