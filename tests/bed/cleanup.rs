@@ -1,11 +1,14 @@
 //! Nothing outlives a test, however it ends.
 
-use std::{panic::catch_unwind, path::Path, process::Command, thread};
+use std::{fs, panic::catch_unwind, path::Path, process::Command, thread, time::Duration};
 
 use statlink_tests::{
     netns::{self, Network},
     peer::Autoscaler,
+    process::{Process, Signal},
 };
+
+use crate::SOON;
 
 #[test]
 fn a_dropped_network_is_gone() {
@@ -43,12 +46,12 @@ fn programs_end_with_the_thread_that_started_them() {
         started.join().unwrap()
     });
     let stat = format!("/proc/{pid}/stat");
-    let dead = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(" Z "));
+    let dead = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(" Z "));
     for _ in 0..200 {
         if dead() {
             break;
         }
-        thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
     assert!(dead());
     drop(network);
@@ -63,4 +66,39 @@ fn what_a_killed_run_left_is_swept() {
     netns::run(Command::new("ip").args(["netns", "add", &name])).unwrap();
     netns::sweep();
     assert!(!Path::new("/run/netns").join(name).exists());
+}
+
+/// The namespaces of a running `testbed up`.
+fn namespaces_of(pid: u32) -> Vec<String> {
+    let prefix = format!("sl-{pid}-");
+    let names = fs::read_dir("/run/netns").unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(&prefix)).collect()
+}
+
+fn testbed_up() -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testbed"));
+    command.arg("up");
+    let mut testbed = Process::spawn("testbed up", command).unwrap();
+    testbed
+        .wait_for("up", SOON, |line| line.text == "up")
+        .unwrap();
+    assert_eq!(namespaces_of(testbed.pid()).len(), 3);
+    testbed
+}
+
+#[test]
+fn an_interrupt_leaves_nothing() {
+    let mut testbed = testbed_up();
+    testbed.signal(Signal::INT).unwrap();
+    assert_eq!(testbed.wait(SOON).unwrap().code(), Some(130));
+    assert_eq!(namespaces_of(testbed.pid()), [""; 0]);
+}
+
+#[test]
+fn the_next_run_sweeps_what_a_kill_leaves() {
+    let mut testbed = testbed_up();
+    testbed.kill().unwrap();
+    netns::sweep();
+    assert_eq!(namespaces_of(testbed.pid()), [""; 0]);
 }

@@ -3,12 +3,16 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use statlink_tests::{
-    collector::{Collector, Value},
-    netns::Network,
+    build,
+    collector::{Certificates, Collector, Value},
+    netns::{self, Network},
 };
+use tempfile::TempDir;
 
 use crate::SOON;
 
@@ -67,4 +71,42 @@ fn what_is_sent_is_read_back_and_outlives_a_restart() {
         .unwrap();
     assert_eq!(collector.exports().len(), 3);
     assert!(collector.latest("g", &[("peer", "other")]).is_none());
+}
+
+#[test]
+fn the_operators_example_is_valid() {
+    let config = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../deploy/collector/config.yaml"
+    );
+    let mut validate = Command::new(build::parts().unwrap().collector);
+    netns::run(validate.args(["validate", "--config", config])).unwrap();
+}
+
+#[test]
+fn tls_is_what_the_client_trusts_and_asks_for_its_certificate() {
+    let directory = TempDir::new().unwrap();
+    let made = Certificates::make(directory.path()).unwrap();
+    let network = Network::new().unwrap();
+    let collector = Collector::start(Some(network.node()), Some(&made.tls(true))).unwrap();
+    let address = collector.grpc_endpoint();
+    let address = address.strip_prefix("https://").unwrap();
+    let connect = |more: &[&Path]| {
+        let mut openssl = network.node().command("openssl");
+        openssl
+            .args([
+                "s_client",
+                "-verify_return_error",
+                "-verify_hostname",
+                "localhost",
+            ])
+            .args(["-tls1_2", "-connect", address, "-CAfile"])
+            .arg(&made.ca)
+            .args(more)
+            .stdin(Stdio::null());
+        netns::run(&mut openssl)
+    };
+    let (cert, key) = (Path::new("-cert"), Path::new("-key"));
+    connect(&[cert, &made.client, key, &made.client_key]).unwrap();
+    connect(&[]).unwrap_err();
 }

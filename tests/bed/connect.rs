@@ -34,11 +34,7 @@ fn errno(client: &Pod, to: IpAddr) -> Option<Errno> {
 fn assert_fault(v4: Errno, v6: Errno, inject: impl Fn(&Faults<'_>) -> Fault) {
     let (_network, client, server) = two_pods();
     let _autoscaler = Autoscaler::start(&server).unwrap();
-    let faults = Faults {
-        client: &client,
-        server: &server,
-        port: PORT,
-    };
+    let faults = Faults::new(&client, &server);
     for (to, expected) in [(IpAddr::from(server.v4), v4), (IpAddr::from(server.v6), v6)] {
         assert_eq!(errno(&client, to), None, "{to} before");
         let fault = inject(&faults);
@@ -126,11 +122,7 @@ fn without_local_ports_no_address_is_available() {
 fn a_fault_heals_when_it_is_dropped() {
     let (_network, client, server) = two_pods();
     let _autoscaler = Autoscaler::start(&server).unwrap();
-    let faults = Faults {
-        client: &client,
-        server: &server,
-        port: PORT,
-    };
+    let faults = Faults::new(&client, &server);
     drop(faults.drop_syn().unwrap());
     assert!(connect(&client, server.v4.into()).is_none());
     let fault = faults.drop_syn().unwrap();

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use statlink_tests::{
     fault::{Faults, Reject},
-    peer::{Activator, Autoscaler, PORT, Traffic},
+    peer::{Activator, Autoscaler, Traffic},
     process::Line,
 };
 
@@ -20,11 +20,7 @@ fn loss<T>(traffic: Traffic, break_it: impl FnOnce(&Faults<'_>, &mut Autoscaler)
     let mut activator = Activator::start(&client, autoscaler.v4(), traffic).unwrap();
     activator.wait_connected(SOON).unwrap();
     let mark = activator.process.mark();
-    let faults = Faults {
-        client: &client,
-        server: &server,
-        port: PORT,
-    };
+    let faults = Faults::new(&client, &server);
     let _fault = break_it(&faults, &mut autoscaler);
     let lost = |line: &Line| line.event() == Some("lost");
     let patience = Duration::from_secs(20);

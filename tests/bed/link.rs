@@ -63,6 +63,7 @@ fn an_autoscaler_that_restarts_says_so_first() {
     let mut autoscaler = Autoscaler::start(&server).unwrap();
     let mut activator = Activator::start(&client, autoscaler.v4(), Traffic::Idle).unwrap();
     activator.wait_connected(SOON).unwrap();
+    autoscaler.process.wait_event("upgraded", SOON).unwrap();
     let mark = activator.process.mark();
     autoscaler.restart().unwrap();
     let lost = |line: &statlink_tests::process::Line| line.event() == Some("lost");

@@ -7,6 +7,7 @@ mod collector;
 mod connect;
 mod established;
 mod link;
+mod scenario;
 mod stand_in;
 
 use std::time::Duration;

@@ -1,10 +1,16 @@
 //! Servers that misbehave, and our dialler.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, SocketAddrV4},
+    time::Duration,
+};
 
 use statlink_tests::{
+    fault::{Fault, Faults},
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
     process::{Line, Signal},
+    service::Service,
 };
 
 use crate::{SOON, two_pods};
@@ -57,6 +63,20 @@ fn a_sidecar_acknowledges_for_an_upstream_that_it_no_longer_serves() {
 }
 
 #[test]
+fn a_redirected_activator_does_not_know_of_its_sidecar() {
+    let (network, client, server) = two_pods();
+    let mut autoscaler = Autoscaler::start(&server).unwrap();
+    let service = Service::new(network.node(), PORT).unwrap();
+    let target = SocketAddrV4::new(service.address, service.port);
+    let upstream = autoscaler.v4().to_string();
+    let _sidecar = bad_server(&client, ["proxy", "127.0.0.1:15001", &upstream]).unwrap();
+    let _redirect = Fault::redirect(&client.namespace, target, 15_001).unwrap();
+    let mut activator = Activator::start(&client, target.into(), Traffic::Idle).unwrap();
+    activator.wait_connected(SOON).unwrap();
+    autoscaler.process.wait_event("upgraded", SOON).unwrap();
+}
+
+#[test]
 fn the_dialler_is_an_activator_to_whoever_looks() {
     let (_network, client, _server) = two_pods();
     let activator = Activator::stand_in(&client, ["idle"]).unwrap();
@@ -85,9 +105,10 @@ fn the_dialler_holds_a_websocket_until_told() {
         held.process.wait_event("closed", SOON).unwrap();
         let mark = held.process.mark();
         held.process.signal(Signal::USR1).unwrap();
-        held.process
-            .wait_for_after(mark, "upgrade", SOON, event("upgraded"))
-            .unwrap();
+        let again = held
+            .process
+            .wait_for_after(mark, "upgrade", SOON, event("upgraded"));
+        again.unwrap_or_else(|e| panic!("{e:#}; {}", autoscaler.process.describe()));
     }
     let four = |line: &Line| line.event() == Some("upgraded");
     autoscaler.process.wait_for("upgrade", SOON, four).unwrap();
@@ -123,11 +144,7 @@ fn the_dialler_flaps_as_often_as_asked() {
 #[test]
 fn the_dialler_cancels_before_any_answer() {
     let (_network, client, server) = two_pods();
-    let faults = statlink_tests::fault::Faults {
-        client: &client,
-        server: &server,
-        port: PORT,
-    };
+    let faults = Faults::new(&client, &server);
     let _fault = faults.drop_syn().unwrap();
     let target = format!("{}:8080", server.v4);
     let mut activator = Activator::stand_in(&client, ["cancel", &target, "200", "50"]).unwrap();

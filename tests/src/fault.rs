@@ -4,11 +4,14 @@
 //! behind the client's back. A drop in the client's own output path is another thing: there the
 //! kernel knows that nothing left.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener};
 
 use anyhow::{Context as _, Result};
 
-use crate::netns::{self, Namespace, Pod};
+use crate::{
+    netns::{self, Namespace, Pod},
+    peer,
+};
 
 /// A fault in force.
 #[derive(Debug)]
@@ -21,12 +24,11 @@ pub struct Fault {
 /// Where faults of one link go.
 #[derive(Clone, Debug)]
 pub struct Faults<'a> {
-    /// The dialling side.
-    pub client: &'a Pod,
-    /// The side that listens.
-    pub server: &'a Pod,
-    /// The port that is listened on.
-    pub port: u16,
+    client: &'a Pod,
+    server: &'a Pod,
+    port: u16,
+    /// Whether the server's side tells this client's packets from others.
+    of_client: bool,
 }
 
 /// How a packet is refused.
@@ -34,7 +36,8 @@ pub struct Faults<'a> {
 pub enum Reject {
     /// RST: ECONNREFUSED to a SYN.
     TcpReset,
-    /// ICMP port unreachable: ECONNREFUSED.
+    /// ICMP port unreachable: ECONNREFUSED. With this and those below, an IPv4 connect() fails at
+    /// once; an IPv6 one only when its first retransmission, 1 s later, is answered so as well.
     PortUnreachable,
     /// ICMP host unreachable, address unreachable in IPv6: EHOSTUNREACH.
     HostUnreachable,
@@ -68,7 +71,26 @@ enum Undo {
 
 // === impl Faults ===
 
-impl Faults<'_> {
+impl<'a> Faults<'a> {
+    /// Of the link from `client` to the autoscaler's port on `server`, and of no other.
+    pub fn new(client: &'a Pod, server: &'a Pod) -> Self {
+        Self {
+            client,
+            server,
+            port: peer::PORT,
+            of_client: true,
+        }
+    }
+
+    /// Of every client of the server. Needed where the client comes by a Service, which hides its
+    /// address.
+    pub fn of_anyone(self) -> Self {
+        Self {
+            of_client: false,
+            ..self
+        }
+    }
+
     /// The client's SYNs vanish on the way.
     pub fn drop_syn(&self) -> Result<Fault> {
         self.at_server(
@@ -126,13 +148,19 @@ impl Faults<'_> {
 
     /// The server's kernel resets the link's connections, now and once: nothing to heal.
     pub fn reset_established(&self) -> Result<()> {
-        self.kill_sockets(&self.server.namespace, &format!("sport = :{}", self.port))
+        let mut filter = format!("( sport = :{} )", self.port);
+        if self.of_client {
+            // A prefix of IPv4 matches an IPv6 socket's mapped address, too.
+            let Pod { v4, v6, .. } = self.client;
+            filter.push_str(&format!(" and ( dst {v4} or dst [{v6}] )"));
+        }
+        kill_sockets(&self.server.namespace, &filter)
     }
 
     /// The client's own kernel aborts its connections, now and once: ECONNABORTED there, RST to
     /// the server.
     pub fn abort_at_client(&self) -> Result<()> {
-        self.kill_sockets(&self.client.namespace, &format!("dport = :{}", self.port))
+        kill_sockets(&self.client.namespace, &format!("dport = :{}", self.port))
     }
 
     /// The client's route to the server's addresses, both families, leads nowhere.
@@ -150,28 +178,34 @@ impl Faults<'_> {
     }
 
     fn at_server(&self, what: &str, rule: &str) -> Result<Fault> {
-        Fault::nft(what, &self.server.namespace, "input", rule)
+        let rules = if self.of_client {
+            let Pod { v4, v6, .. } = self.client;
+            format!("ip saddr {v4} {rule}\nip6 saddr {v6} {rule}")
+        } else {
+            rule.to_owned()
+        };
+        Fault::nft(what, &self.server.namespace, "input", &rules)
     }
+}
 
-    fn kill_sockets(&self, at: &Namespace, filter: &str) -> Result<()> {
-        let mut ss = at.command("ss");
-        // Never the listener: it has no end in `established`.
-        ss.args([
-            "--kill",
-            "--tcp",
-            "--numeric",
-            "state",
-            "established",
-            filter,
-        ]);
-        netns::run(&mut ss).map(drop)
-    }
+/// Never the listener: it is not `established`.
+fn kill_sockets(at: &Namespace, filter: &str) -> Result<()> {
+    let mut ss = at.command("ss");
+    ss.args([
+        "--kill",
+        "--tcp",
+        "--numeric",
+        "state",
+        "established",
+        filter,
+    ]);
+    netns::run(&mut ss).map(drop)
 }
 
 // === impl Fault ===
 
 impl Fault {
-    /// An nftables rule in a chain of its own on `hook` (`input`, `output`, `forward`).
+    /// An nftables rule, or a line each, in a chain of its own on `hook` (`input`, `output`, `forward`).
     pub fn nft(what: &str, at: &Namespace, hook: &str, rule: &str) -> Result<Self> {
         let table = unique_table();
         at.nft(&format!(
@@ -209,6 +243,28 @@ impl Fault {
             fault.undo.push(Undo::Ip(at.clone(), undo));
         }
         Ok(fault)
+    }
+
+    /// What is sent to `from` goes to `port` of loopback instead, as a sidecar's redirection makes
+    /// it; the sender's socket still believes that it talks to `from`. A proxy in the same
+    /// namespace must therefore dial another address than `from`.
+    pub fn redirect(at: &Namespace, from: SocketAddrV4, port: u16) -> Result<Self> {
+        let table = unique_table();
+        let (address, dport) = (from.ip(), from.port());
+        at.nft(&format!(
+            "table ip {table} {{\n\
+               chain c {{\n\
+                 type nat hook output priority -100\n\
+                 ip daddr {address} tcp dport {dport} redirect to :{port}\n\
+               }}\n\
+             }}\n"
+        ))
+        .with_context(|| format!("redirect {from} to port {port}"))?;
+        let undo = Undo::Nft(at.clone(), format!("delete table ip {table}\n"));
+        Ok(Self {
+            what: "redirection".into(),
+            undo: vec![undo],
+        })
     }
 
     /// One ephemeral port only, and that one taken.

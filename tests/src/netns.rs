@@ -91,6 +91,9 @@ impl Network {
             Self::NODE_V6
         ))?;
         node.sysctl("net/ipv4/ip_forward", "1")?;
+        // What leaves by the interface it came in by, as traffic to a Service does, is no mistake.
+        node.sysctl("net/ipv4/conf/all/send_redirects", "0")?;
+        node.sysctl("net/ipv4/conf/br0/send_redirects", "0")?;
         node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         Ok(Self {
             tag,
@@ -168,10 +171,14 @@ impl Namespace {
         run(Command::new("ip").args(["netns", "add", name]))?;
         let path = Path::new(DIRECTORY).join(name);
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        Ok(Self(Arc::new(Inner {
+        let namespace = Self(Arc::new(Inner {
             name: name.to_owned(),
             file,
-        })))
+        }));
+        // A rejected packet is told of each time, not once a second.
+        namespace.sysctl("net/ipv4/icmp_ratelimit", "0")?;
+        namespace.sysctl("net/ipv6/icmp/ratelimit", "0")?;
+        Ok(namespace)
     }
 
     /// Its name, as `ip netns` lists it.

@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     agent::{self, Agent},
-    collector::{Attributes, Collector, Point, Value},
+    collector::{Attributes, Collector, Export, Point, Value},
     fault::Faults,
     netns::{Network, Pod},
     peer::{Activator, Autoscaler, PORT, SYSTEM_NAMESPACE, Traffic},
@@ -157,11 +157,7 @@ impl Bed {
 
     /// The faults of the link between this activator and the autoscaler.
     pub fn faults<'a>(&'a self, activator: &'a Activator) -> Faults<'a> {
-        Faults {
-            client: &activator.pod,
-            server: &self.autoscaler_pod,
-            port: PORT,
-        }
+        Faults::new(&activator.pod, &self.autoscaler_pod)
     }
 
     /// Waits until the agent has told that the link is reachable (1) or not (0); gives the time
@@ -203,50 +199,9 @@ impl Bed {
     /// What holds in every export: errors ≤ checks for each link and kind, counters that never
     /// fall, and reachable 1 or 0.
     pub fn check_invariants(&self) -> Result<()> {
-        let mut counters = BTreeMap::<(String, Attributes, Option<SystemTime>), f64>::new();
-        for (number, export) in self.collector.exports().iter().enumerate() {
-            let mut sums = BTreeMap::<Attributes, (f64, f64)>::new();
-            for point in &export.points {
-                let value = point.value.number();
-                match point.metric.as_str() {
-                    metric::REACHABLE => ensure!(
-                        value == 0.0 || value == 1.0,
-                        "export {number}: reachable is neither 0 nor 1: {point:#?}"
-                    ),
-                    metric::ERRORS | metric::CHECKS => {
-                        let mut of = point.attributes.clone();
-                        of.remove("error.type");
-                        let (errors, checks) = sums.entry(of).or_default();
-                        *(if point.metric == metric::ERRORS {
-                            errors
-                        } else {
-                            checks
-                        }) += value;
-                    }
-                    _ => {}
-                }
-                if let Value::Sum {
-                    monotonic: true, ..
-                } = point.value
-                {
-                    let mut of = point.attributes.clone();
-                    of.extend(point.resource.clone());
-                    let before = counters.insert((point.metric.clone(), of, point.start), value);
-                    let before = before.unwrap_or_default();
-                    ensure!(
-                        value >= before,
-                        "export {number}: fell from {before}: {point:#?}"
-                    );
-                }
-            }
-            for (of, (errors, checks)) in sums {
-                ensure!(
-                    errors <= checks,
-                    "export {number}: {errors} errors of {checks} checks: {of:?}"
-                );
-            }
-        }
-        Ok(())
+        let undecodable = self.collector.undecodable();
+        ensure!(undecodable.is_empty(), "undecodable: {undecodable:?}");
+        self.collector.read(check_exports)
     }
 }
 
@@ -257,4 +212,51 @@ pub fn link(pod: &Pod) -> [(&str, &str); 3] {
         ("k8s.namespace.name", SYSTEM_NAMESPACE),
         ("k8s.pod.name", &pod.name),
     ]
+}
+
+fn check_exports(exports: &[Export]) -> Result<()> {
+    let mut counters = BTreeMap::<(String, Attributes, Option<SystemTime>), f64>::new();
+    for (number, export) in exports.iter().enumerate() {
+        let mut sums = BTreeMap::<Attributes, (f64, f64)>::new();
+        for point in &export.points {
+            let value = point.value.number();
+            match point.metric.as_str() {
+                metric::REACHABLE => ensure!(
+                    value == 0.0 || value == 1.0,
+                    "export {number}: reachable is neither 0 nor 1: {point:#?}"
+                ),
+                metric::ERRORS | metric::CHECKS => {
+                    let mut of = point.attributes.clone();
+                    of.remove("error.type");
+                    let (errors, checks) = sums.entry(of).or_default();
+                    *(if point.metric == metric::ERRORS {
+                        errors
+                    } else {
+                        checks
+                    }) += value;
+                }
+                _ => {}
+            }
+            if let Value::Sum {
+                monotonic: true, ..
+            } = point.value
+            {
+                let mut of = point.attributes.clone();
+                of.extend(point.resource.clone());
+                let before = counters.insert((point.metric.clone(), of, point.start), value);
+                let before = before.unwrap_or_default();
+                ensure!(
+                    value >= before,
+                    "export {number}: fell from {before}: {point:#?}"
+                );
+            }
+        }
+        for (of, (errors, checks)) in sums {
+            ensure!(
+                errors <= checks,
+                "export {number}: {errors} errors of {checks} checks: {of:?}"
+            );
+        }
+    }
+    Ok(())
 }

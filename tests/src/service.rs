@@ -25,6 +25,8 @@ impl Service {
             address: Ipv4Addr::new(10, 96, 0, 10),
             port,
         };
+        // Forwarding is decided on before any rule of ours; a real node has a default route.
+        node.ip(&format!("route replace {}/32 dev br0\n", service.address))?;
         service.set_endpoint(None)?;
         Ok(service)
     }

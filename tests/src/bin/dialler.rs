@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpStream},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -112,13 +113,16 @@ fn hold(address: SocketAddr) -> Result<()> {
     loop {
         let stream = upgrade(address).with_context(|| format!("upgrade to {address}"))?;
         report("upgraded", []);
+        let (stop, stopped) = mpsc::channel();
         thread::scope(|scope| {
             let (reading, writing) = (&stream, &stream);
             scope.spawn(|| read(reading));
-            scope.spawn(|| ping(writing));
+            scope.spawn(|| ping(writing, stopped));
             signals.forever().next();
-            // Close() of Knative's client: no close frame first.
+            // As Close() of Knative's client: no close frame first. Nor is the server's end waited
+            // for; Knative's leaves its socket to the garbage collector.
             let _ = stream.shutdown(Shutdown::Both);
+            drop(stop);
         });
         drop(stream);
         report("closed", []);
@@ -156,16 +160,14 @@ fn read(mut stream: &TcpStream) {
     );
 }
 
-fn ping(mut stream: &TcpStream) {
+fn ping(mut stream: &TcpStream, stopped: Receiver<()>) {
     // FIN, opcode ping; masked, no payload; the mask.
     const PING: [u8; 6] = [0x89, 0x80, 1, 2, 3, 4];
+    // A third of Knative's pong timeout.
+    const PERIOD: Duration = Duration::from_millis(3333);
     while stream.write_all(&PING).is_ok() {
-        // A third of Knative's pong timeout; in slices, so that the end is noticed.
-        for _ in 0..333 {
-            if stream.peer_addr().is_err() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
+        if stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
+            return;
         }
     }
 }

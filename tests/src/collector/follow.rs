@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Export, Point, decode};
+use super::{Export, decode};
 
 #[derive(Debug)]
 pub(super) struct Follower {
@@ -48,26 +48,14 @@ impl Follower {
         &self.file
     }
 
-    pub(super) fn count(&self) -> usize {
-        lock(&self.seen).exports.len()
+    /// Looks at all exports; new ones wait meanwhile.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&[Export]) -> T) -> T {
+        look(&lock(&self.seen).exports)
     }
 
-    /// All exports, and what could not be decoded.
-    pub(super) fn exports(&self) -> (Vec<Export>, Vec<String>) {
-        let seen = lock(&self.seen);
-        (seen.exports.clone(), seen.errors.clone())
-    }
-
-    pub(super) fn find_newest(
-        &self,
-        mark: usize,
-        wanted: impl Fn(&Point) -> bool,
-    ) -> Option<(SystemTime, Point)> {
-        let seen = lock(&self.seen);
-        seen.exports.get(mark..)?.iter().rev().find_map(|export| {
-            let point = export.points.iter().rev().find(|point| wanted(point))?;
-            Some((export.arrived, point.clone()))
-        })
+    /// What could not be decoded, and why.
+    pub(super) fn errors(&self) -> Vec<String> {
+        lock(&self.seen).errors.clone()
     }
 }
 

@@ -3,6 +3,7 @@
 mod config;
 mod decode;
 mod follow;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use self::follow::Follower;
+pub use self::tls::Certificates;
 use crate::{build, netns::Namespace, process::Process};
 
 /// Attribute keys and values. All of ours are strings; others appear as their JSON text.
@@ -204,12 +206,22 @@ impl Collector {
 
     /// Every export so far, in order.
     pub fn exports(&self) -> Vec<Export> {
-        self.follower.exports().0
+        self.read(<[Export]>::to_vec)
+    }
+
+    /// Looks at every export so far without a copy; new ones wait meanwhile.
+    pub fn read<T>(&self, look: impl FnOnce(&[Export]) -> T) -> T {
+        self.follower.read(look)
+    }
+
+    /// What it was sent that the test bed could not decode, and why: nothing, if all is well.
+    pub fn undecodable(&self) -> Vec<String> {
+        self.follower.errors()
     }
 
     /// How many exports there were so far: what the `since` of others starts from.
     pub fn mark(&self) -> usize {
-        self.follower.count()
+        self.read(<[Export]>::len)
     }
 
     /// The newest point of `metric` that has these attributes, among others.
@@ -226,15 +238,15 @@ impl Collector {
 
     /// The sum of the newest values of all series of `metric` with these attributes, among others.
     pub fn total(&self, metric: &str, attributes: &[(&str, &str)]) -> f64 {
-        let mut series = BTreeMap::new();
-        for export in self.exports() {
-            for point in export.points {
-                if point.is(metric, attributes) {
-                    series.insert((point.attributes, point.resource), point.value.number());
-                }
+        self.read(|exports| {
+            let mut series = BTreeMap::new();
+            let points = exports.iter().flat_map(|export| &export.points);
+            for point in points.filter(|point| point.is(metric, attributes)) {
+                let of = (&point.attributes, &point.resource);
+                series.insert(of, point.value.number());
             }
-        }
-        series.values().sum()
+            series.values().sum()
+        })
     }
 
     /// Waits until the newest point of `metric` with these attributes is as wanted; gives it and
@@ -265,11 +277,11 @@ impl Collector {
                 return Ok(found.clone());
             }
             if Instant::now() >= deadline {
-                let (exports, errors) = self.follower.exports();
                 bail!(
                     "no {metric} {attributes:?} as wanted within {timeout:?}; the newest of it is \
-                     {newest:#?}, of {} exports; undecodable: {errors:?}",
-                    exports.len()
+                     {newest:#?}, of {} exports; undecodable: {:?}",
+                    self.mark(),
+                    self.undecodable()
                 );
             }
             thread::sleep(Duration::from_millis(5));
@@ -310,8 +322,16 @@ impl Collector {
         metric: &str,
         attributes: &[(&str, &str)],
     ) -> Option<(SystemTime, Point)> {
-        self.follower
-            .find_newest(mark, |point| point.is(metric, attributes))
+        self.read(|exports| {
+            exports.get(mark..)?.iter().rev().find_map(|export| {
+                let newest = export
+                    .points
+                    .iter()
+                    .rev()
+                    .find(|p| p.is(metric, attributes))?;
+                Some((export.arrived, newest.clone()))
+            })
+        })
     }
 
     /// The file that its exports are in, a line of OTLP JSON each.
