@@ -61,7 +61,7 @@ fn to() -> SocketAddr {
 
 fn attempt(cause: Cause) -> Attempt {
     Attempt {
-        peer_address: to(),
+        peer_address: Some(to()),
         cause,
         errno: Some(111),
         duration: Some(0.0012),
