@@ -280,11 +280,16 @@ async fn a_collector_that_is_away_holds_nothing_up() {
             let telemetry = telemetry.unwrap();
             let begun = Instant::now();
             assert!(!telemetry.export(Arc::default()).await);
+            let exported = begun.elapsed();
             let stats = telemetry.stats();
             assert_eq!((stats.exported, stats.failed), (0, 1));
             assert!(stats.since_collection <= begun.elapsed());
             assert!(!telemetry.shutdown(Arc::default()).await);
-            assert!(begun.elapsed() < SHUTDOWN_LIMIT, "{name} to {address}");
+            let stopped = begun.elapsed();
+            assert!(
+                stopped < SHUTDOWN_LIMIT,
+                "{name} to {address}: exported after {exported:?}, stopped after {stopped:?}"
+            );
         }
     }
 }

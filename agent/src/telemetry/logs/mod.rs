@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
-use tracing::{Level, Metadata, Subscriber};
+use tracing::{Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, LevelFilter, filter_fn},
@@ -20,7 +20,7 @@ use tracing_subscriber::{
 pub use report::log_report;
 
 /// How lines on stdout look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// One JSON object a line, its fields at the top level, its time in RFC 3339.
     #[default]
@@ -114,7 +114,7 @@ where
 
 fn is_own(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
-    *metadata.level() <= Level::INFO && (target == "statlink" || target.starts_with("statlink::"))
+    target == "statlink" || target.starts_with("statlink::")
 }
 
 const DEFAULT: &str = "warn,statlink=info";
