@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     netns::{self, Namespace, Pod},
@@ -211,15 +211,15 @@ impl<'a> Faults<'a> {
 /// Never the listener: it is not `established`.
 fn kill_sockets(at: &Namespace, filter: &str) -> Result<()> {
     let mut ss = at.command("ss");
-    ss.args([
-        "--kill",
-        "--tcp",
-        "--numeric",
-        "state",
-        "established",
-        filter,
-    ]);
-    netns::run(&mut ss).map(drop)
+    ss.args(["--kill", "--tcp", "--numeric", "--no-header"]);
+    ss.args(["state", "established", filter]);
+    let killed = netns::run(&mut ss)?;
+    ensure!(
+        !killed.trim().is_empty(),
+        "no connection in {} where {filter}",
+        at.name()
+    );
+    Ok(())
 }
 
 // === impl Fault ===
