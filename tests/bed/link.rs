@@ -1,6 +1,6 @@
 //! Knative's client and server, healthy and at their ends.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use statlink_tests::{
     netns::{Network, Pod},
@@ -114,7 +114,7 @@ fn a_service_leads_to_its_endpoint_or_refuses() {
     let (network, client, server) = two_pods();
     let _autoscaler = Autoscaler::start(&server).unwrap();
     let service = Service::new(network.node(), PORT).unwrap();
-    let target = SocketAddr::from((service.address, service.port));
+    let target = service.socket().into();
     let mut activator = Activator::start(&client, target, Traffic::Idle).unwrap();
     activator
         .wait_dial_failed_after(0, "connection refused", SOON)

@@ -1,10 +1,6 @@
 //! Servers that misbehave, and our dialler.
 
-use std::{
-    fs,
-    net::{SocketAddr, SocketAddrV4},
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use statlink_tests::{
     fault::{Fault, Faults},
@@ -67,7 +63,7 @@ fn a_redirected_activator_does_not_know_of_its_sidecar() {
     let (network, client, server) = two_pods();
     let mut autoscaler = Autoscaler::start(&server).unwrap();
     let service = Service::new(network.node(), PORT).unwrap();
-    let target = SocketAddrV4::new(service.address, service.port);
+    let target = service.socket();
     let upstream = autoscaler.v4().to_string();
     let _sidecar = bad_server(&client, ["proxy", "127.0.0.1:15001", &upstream]).unwrap();
     let _redirect = Fault::redirect(&client.namespace, target, 15_001).unwrap();
@@ -125,7 +121,7 @@ fn the_dialler_flaps_as_often_as_asked() {
         .unwrap();
     assert_eq!(refused.get("failed"), &serde_json::json!({ "111": 50 }));
 
-    let _server = bad_server(&server, ["mute", "[::]:8080"]).unwrap();
+    let _server = bad_server(&server, ["sink", "[::]:8080"]).unwrap();
     let flapped = Activator::stand_in(
         &client,
         ["flap", &format!("{}:8080", server.v4), "100", "50"],

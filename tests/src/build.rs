@@ -5,7 +5,6 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -131,12 +130,10 @@ fn knative(directory: &Path) -> Result<PathBuf> {
         &built,
     )?;
     fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-    // A link is enough for the role, which is argv[0], and for the name in /proc/PID/comm.
+    // A link is enough for the role, which is argv[0], and a hard one for /proc/PID/exe as well.
     let autoscaler = home.join("autoscaler");
-    if autoscaler.symlink_metadata().is_err() {
-        symlink("activator", &autoscaler)
-            .with_context(|| format!("link {}", autoscaler.display()))?;
-    }
+    let _ = fs::remove_file(&autoscaler); // an interrupted build's
+    fs::hard_link(&built, &autoscaler).with_context(|| format!("link {}", autoscaler.display()))?;
     keep(&built, &activator)?;
     fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
     Ok(home)

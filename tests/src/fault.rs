@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     netns::{self, Namespace, Pod},
@@ -172,6 +172,26 @@ impl<'a> Faults<'a> {
         )
     }
 
+    /// The server's wire is cut and the client has forgotten where it was: nobody answers its ARP
+    /// or neighbour discovery, EHOSTUNREACH after 3 s.
+    pub fn unplug_server(&self) -> Result<Fault> {
+        let Pod {
+            node,
+            node_interface,
+            ..
+        } = self.server;
+        node.ip(&format!("link set {node_interface} down\n"))?;
+        let fault = Fault {
+            what: "the server's wire cut".into(),
+            undo: vec![Undo::Ip(
+                node.clone(),
+                format!("link set {node_interface} up\n"),
+            )],
+        };
+        self.client.namespace.ip("neigh flush dev eth0\n")?;
+        Ok(fault)
+    }
+
     /// The client has no local port left. What it has connected stays connected.
     pub fn out_of_ports(&self) -> Result<Fault> {
         Fault::out_of_ports(&self.client.namespace)
@@ -191,15 +211,15 @@ impl<'a> Faults<'a> {
 /// Never the listener: it is not `established`.
 fn kill_sockets(at: &Namespace, filter: &str) -> Result<()> {
     let mut ss = at.command("ss");
-    ss.args([
-        "--kill",
-        "--tcp",
-        "--numeric",
-        "state",
-        "established",
-        filter,
-    ]);
-    netns::run(&mut ss).map(drop)
+    ss.args(["--kill", "--tcp", "--numeric", "--no-header"]);
+    ss.args(["state", "established", filter]);
+    let killed = netns::run(&mut ss)?;
+    ensure!(
+        !killed.trim().is_empty(),
+        "no connection in {} where {filter}",
+        at.name()
+    );
+    Ok(())
 }
 
 // === impl Fault ===

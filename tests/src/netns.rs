@@ -10,7 +10,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::Write as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
     os::{fd::AsFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -43,7 +43,9 @@ pub struct Pod {
     pub v4: Ipv4Addr,
     /// The pod's IPv6 address.
     pub v6: Ipv6Addr,
-    /// The node's end of the pod's link.
+    /// The node's namespace, where the other end of the pod's wire is.
+    pub node: Namespace,
+    /// That end's name.
     pub node_interface: String,
 }
 
@@ -146,20 +148,9 @@ impl Network {
             namespace,
             v4,
             v6,
+            node: self.node.clone(),
             node_interface,
         })
-    }
-}
-
-// === impl Pod ===
-
-impl Pod {
-    /// The pod's address in the family of `like`.
-    pub fn address_like(&self, like: IpAddr) -> IpAddr {
-        match like {
-            IpAddr::V4(_) => self.v4.into(),
-            IpAddr::V6(_) => self.v6.into(),
-        }
     }
 }
 

@@ -90,11 +90,13 @@ impl Activator {
 
     /// Our own dialler under the activator's name, for what Knative's client cannot be made to do.
     pub fn stand_in(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
-        let directory = TempDir::with_prefix("statlink-dialler-").context("make a directory")?;
+        // A hard link, so on the same file system: a symbolic one would show in /proc/PID/exe, and
+        // a copy may still be open for writing in a child that another thread has just forked.
+        let directory =
+            TempDir::with_prefix_in("dialler-", build::directory()?).context("make a directory")?;
         let binary = directory.path().join("activator");
         let built = build::helper("dialler")?;
-        // A link would do, but not from one file system to another.
-        fs::copy(&built, &binary).with_context(|| format!("copy {}", built.display()))?;
+        fs::hard_link(&built, &binary).with_context(|| format!("link {}", built.display()))?;
         let mut command = pod.namespace.command(binary);
         command.args(args).envs(environment(pod));
         let mut process = Process::spawn(pod.name.clone(), command)?;

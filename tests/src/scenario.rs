@@ -35,6 +35,7 @@ use crate::{
     fault::Faults,
     netns::{Network, Pod},
     peer::{Activator, Autoscaler, PORT, SYSTEM_NAMESPACE, Traffic},
+    service::Service,
 };
 
 /// The node.
@@ -148,6 +149,11 @@ impl Bed {
         traffic: Traffic,
     ) -> Result<Activator> {
         Activator::start(&self.network.pod(name)?, target, traffic)
+    }
+
+    /// A Service on the autoscaler's port, without endpoints yet.
+    pub fn service(&self) -> Result<Service> {
+        Service::new(self.network.node(), PORT)
     }
 
     /// Our dialler in a new pod, under the activator's name: `args` are those of `dialler`.

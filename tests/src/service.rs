@@ -1,7 +1,7 @@
 //! A Service's ClusterIP on the node, with the effect that kube-proxy's nftables mode has: endpoints
 //! by destination NAT, and without endpoints an ICMP port unreachable.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
 
@@ -29,6 +29,11 @@ impl Service {
         node.ip(&format!("route replace {}/32 dev br0\n", service.address))?;
         service.set_endpoint(None)?;
         Ok(service)
+    }
+
+    /// Its address and port.
+    pub fn socket(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, self.port)
     }
 
     /// Sends new connections to `pod`, or rejects them. Established ones stay where they are, as

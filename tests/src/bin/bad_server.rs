@@ -3,6 +3,7 @@
 //! - `forbid ADDRESS`: reads the request and answers 403
 //! - `close ADDRESS`: accepts and closes at once
 //! - `reset ADDRESS`: accepts and resets at once
+//! - `sink ADDRESS`: the same as `close` in silence, as fast as can be
 //! - `mute ADDRESS`: accepts and never answers
 //! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it go on taking what comes and pass
 //!   nothing on; another SIGUSR1 makes it pass on again what comes from then
@@ -32,10 +33,13 @@ fn main() -> Result<()> {
         ["forbid", address] => serve(address, forbid),
         ["close", address] => serve(address, drop),
         ["reset", address] => serve(address, reset),
+        ["sink", address] => sink(address),
         ["mute", address] => serve(address, mute),
         ["proxy", address, upstream] => proxy(address, upstream),
         ["dns", address, answer] => dns(address, answer),
-        _ => bail!("usage: bad_server forbid|close|reset|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER]"),
+        _ => bail!(
+            "usage: bad_server forbid|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER]"
+        ),
     }
 }
 
@@ -67,6 +71,13 @@ fn reset(stream: TcpStream) {
 
 fn mute(mut stream: TcpStream) {
     let _ = io::copy(&mut stream, &mut io::sink());
+}
+
+fn sink(address: &str) -> Result<()> {
+    let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+    report("listening", []);
+    listener.incoming().for_each(drop);
+    Ok(())
 }
 
 fn proxy(address: &str, upstream: &str) -> Result<()> {

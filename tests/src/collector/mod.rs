@@ -219,7 +219,7 @@ impl Collector {
         self.follower.errors()
     }
 
-    /// How many exports there were so far: what the `since` of others starts from.
+    /// How many exports there were so far: what [`Collector::wait_for_after`] starts from.
     pub fn mark(&self) -> usize {
         self.read(<[Export]>::len)
     }
@@ -284,6 +284,39 @@ impl Collector {
                     self.undecodable()
                 );
             }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for an export of metrics, from now on, that has no such point: the series has ended.
+    pub fn wait_absent(
+        &self,
+        metric: &str,
+        attributes: &[(&str, &str)],
+        timeout: Duration,
+    ) -> Result<SystemTime> {
+        let mark = self.mark();
+        let deadline = Instant::now() + timeout;
+        loop {
+            let without = self.read(|exports| {
+                let of_metrics = |e: &&Export| !e.points.is_empty();
+                let mut newer = exports
+                    .get(mark..)
+                    .unwrap_or_default()
+                    .iter()
+                    .filter(of_metrics);
+                newer
+                    .find(|e| !e.points.iter().any(|p| p.is(metric, attributes)))
+                    .map(|e| e.arrived)
+            });
+            if let Some(arrived) = without {
+                return Ok(arrived);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "no export without {metric} {attributes:?} within {timeout:?}, of {}",
+                self.mark().saturating_sub(mark)
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
