@@ -93,6 +93,11 @@ fn an_interrupt_leaves_nothing() {
     testbed.signal(Signal::INT).unwrap();
     assert_eq!(testbed.wait(SOON).unwrap().code(), Some(130));
     assert_eq!(namespaces_of(testbed.pid()), [""; 0]);
+    let exports = testbed.lines().iter().find_map(|line| {
+        let path = line.text.strip_prefix("exports")?;
+        Some(path.trim().to_owned())
+    });
+    assert!(!Path::new(&exports.unwrap()).exists());
 }
 
 #[test]

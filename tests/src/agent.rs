@@ -17,6 +17,7 @@ use crate::{
     build,
     netns::{self, Namespace},
     process::Process,
+    scratch,
 };
 
 /// How the agent is started. What is not said is as an operator leaves it.
@@ -85,7 +86,7 @@ impl Agent {
 
     /// Starts it and does not wait.
     pub fn spawn(options: &Options) -> Result<Self> {
-        let directory = TempDir::with_prefix("statlink-agent-").context("make a directory")?;
+        let directory = scratch::directory("agent")?;
         let socket = directory.path().join("status.sock");
         let mut command = command(options.namespace.as_ref())?;
         command

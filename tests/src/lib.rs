@@ -22,6 +22,7 @@ pub mod netns;
 pub mod peer;
 pub mod process;
 pub mod scenario;
+mod scratch;
 pub mod service;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -24,6 +24,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::scratch;
+
 /// A node and its pods.
 #[derive(Debug)]
 pub struct Network {
@@ -324,7 +326,7 @@ fn remove(name: &str) {
     }
 }
 
-/// Removes this process's namespaces when it is told to end.
+/// Removes this process's namespaces and directories when it is told to end.
 fn guard() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -336,6 +338,7 @@ fn guard() {
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 live().iter().for_each(|name| remove(name));
+                scratch::remove_own();
                 std::process::exit(128_i32.saturating_add(signal));
             }
         });

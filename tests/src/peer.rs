@@ -15,6 +15,7 @@ use crate::{
     build,
     netns::Pod,
     process::{Line, Process},
+    scratch,
 };
 
 /// The port of the link.
@@ -92,8 +93,7 @@ impl Activator {
     pub fn stand_in(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
         // A hard link, so on the same file system: a symbolic one would show in /proc/PID/exe, and
         // a copy may still be open for writing in a child that another thread has just forked.
-        let directory =
-            TempDir::with_prefix_in("dialler-", build::directory()?).context("make a directory")?;
+        let directory = scratch::directory_in(&build::directory()?, "dialler")?;
         let binary = directory.path().join("activator");
         let built = build::helper("dialler")?;
         fs::hard_link(&built, &binary).with_context(|| format!("link {}", built.display()))?;

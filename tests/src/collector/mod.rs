@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use self::follow::Follower;
 pub use self::tls::Certificates;
-use crate::{build, netns::Namespace, process::Process};
+use crate::{build, netns::Namespace, process::Process, scratch};
 
 /// Attribute keys and values. All of ours are strings; others appear as their JSON text.
 pub type Attributes = BTreeMap<String, String>;
@@ -132,7 +132,7 @@ impl Collector {
             Some(namespace) => namespace.run(free_ports)??,
             None => free_ports()?,
         };
-        let directory = TempDir::with_prefix("statlink-collector-").context("make a directory")?;
+        let directory = scratch::directory("collector")?;
         let exports = directory.path().join("exports.jsonl");
         let text = config::text(grpc, http, &exports, tls);
         let config = directory.path().join("config.yaml");
