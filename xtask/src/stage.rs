@@ -21,6 +21,10 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     setup::ensure(setup::PEERS, workspace)?;
     let agent = build::agent(true, workspace)?;
     test_bed(&["--release"], workspace)?;
+    // Its stand-ins run as processes of their own, from beside the program.
+    let mut helpers =
+        workspace.cargo(&["build", "--locked", "--release", "--package=statlink-tests"]);
+    process::run("build the stand-ins", helpers.arg("--bins"))?;
 
     let mut cargo = workspace.cargo(&[
         "run",

@@ -87,16 +87,11 @@ impl Tier {
             // Tests of this tier share the kernel's hooks and measure what arrives from them.
             Self::Kernel => Plan {
                 name: "kernel",
-                needs: setup::KERNEL,
+                needs: setup::PEERS,
                 agent: true,
-                test_bed: false,
+                test_bed: true,
                 runs: &[Run {
-                    select: &[
-                        "--package=statlink-tests",
-                        "--test=bed",
-                        "--test=cli",
-                        "--test=kernel",
-                    ],
+                    select: &["--package=statlink-tests", "--test=kernel", "--test=lives"],
                     threads: Some(1),
                 }],
             },
@@ -107,7 +102,7 @@ impl Tier {
                 agent: true,
                 test_bed: true,
                 runs: &[Run {
-                    select: &["--package=statlink-tests", "--test=peers"],
+                    select: &["--package=statlink-tests", "--test=bed", "--test=peers"],
                     threads: Some(2),
                 }],
             },
