@@ -760,7 +760,8 @@ const LIVENESS: Duration = Duration::from_secs(5);
 /// Without an attempt for this long, the lack of one is the cause: the longest gap between two
 /// dials of Knative's websocket client is about 20 s.
 const NO_ATTEMPT: Duration = Duration::from_secs(20);
-/// How long the peer may take for its first data: the client's own handshake timeout.
+/// How long the peer may take for its first data: the client's own handshake timeout. Decided by
+/// the first look after it, for only a look tells that nothing came.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// Without a word from the peer for this long, though spoken to, a connection is stalled.
 const SILENCE: Duration = Duration::from_secs(5);
