@@ -153,10 +153,12 @@ impl Connection {
         }
     }
 
-    /// The connection is established; no news unless its SYN was waiting.
+    /// The connection was established no earlier than `earliest` and no later than `latest`; no
+    /// news unless its SYN was waiting.
     pub(super) fn establish(
         &mut self,
-        established: Timestamp,
+        earliest: Timestamp,
+        latest: Timestamp,
         next_sample: Timestamp,
         attempted: Option<Timestamp>,
     ) {
@@ -164,8 +166,8 @@ impl Connection {
         match self.state {
             State::Connecting => {
                 self.state = State::Unanswered {
-                    established,
-                    overdue: established + HANDSHAKE,
+                    established: earliest,
+                    overdue: latest + HANDSHAKE,
                     next_sample,
                 };
             }
@@ -217,7 +219,7 @@ impl Connection {
         let heard = sample.heard.map(|heard| heard.min(at));
         match &mut self.state {
             State::Connecting => {
-                self.establish(self.attempted.unwrap_or(at), at, None);
+                self.establish(self.attempted.unwrap_or(at), at, at, None);
                 self.look(at, sample)
             }
             State::Unanswered {
@@ -333,7 +335,7 @@ impl Connection {
             Phase::Connecting => return None,
         };
         // Does nothing unless the record of its establishment was lost, or is late.
-        self.establish(self.attempted.unwrap_or(at).min(at), at, None);
+        self.establish(self.attempted.unwrap_or(at).min(at), at, at, None);
         let upgraded = match self.state {
             State::Unanswered { established, .. } => match (ending.heard, self.attempt) {
                 (Some(heard), _) if heard.max(established) + HOLD <= at => {
@@ -559,11 +561,7 @@ impl Pulse {
             self.heard = heard;
             self.unanswered = None;
         }
-        self.unanswered = match (self.unanswered, sent) {
-            (Some(first), Some(sent)) if sent > self.heard => Some(first.min(sent)),
-            (None, Some(sent)) if sent > self.heard => Some(sent),
-            (first, Some(_) | None) => first,
-        };
+        self.unanswered = self.unanswered.or(sent.filter(|&sent| sent > self.heard));
     }
 
     /// From when on its silence is a stall, if nothing is heard until then; `None` while nothing

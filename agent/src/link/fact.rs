@@ -70,7 +70,8 @@ pub enum Fact {
         /// [`Phase::Connecting`] or [`Phase::Established`].
         phase: Phase,
     },
-    /// The answer to [`Outcome::Sample`](super::Outcome::Sample).
+    /// The answer to [`Outcome::Sample`](super::Outcome::Sample). A driver that cannot look does
+    /// not answer: that the connection is gone is news.
     Sampled {
         /// Which.
         connection: ConnectionId,

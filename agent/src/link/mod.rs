@@ -160,11 +160,11 @@ impl Link {
             } => {
                 let looked_at = at + HOLD;
                 if let Some(known) = self.connections.get_mut(&connection) {
-                    known.establish(at, looked_at, attempted);
+                    known.establish(at, at, looked_at, attempted);
                 } else if self.is_news(connection) {
                     // The record tells that it is fresh, even where its attempt was not seen.
                     let mut fresh = Connection::connecting(connection, peer, attempted);
-                    fresh.establish(at, looked_at, attempted);
+                    fresh.establish(at, at, looked_at, attempted);
                     self.track(fresh, attempted.unwrap_or(at), at, outcomes);
                 }
             }
@@ -403,7 +403,7 @@ impl Link {
         if let Some(known) = self.connections.get_mut(&id) {
             match phase {
                 Phase::Connecting => {}
-                Phase::Established | Phase::Held => known.establish(since, at, attempted),
+                Phase::Established | Phase::Held => known.establish(since, at, at, attempted),
             }
             return;
         }
@@ -416,7 +416,7 @@ impl Link {
             Phase::Established | Phase::Held => {
                 let connection = if attempted.is_some() {
                     let mut connection = Connection::connecting(id, peer, attempted);
-                    connection.establish(since, at, attempted);
+                    connection.establish(since, at, at, attempted);
                     connection
                 } else {
                     Connection::older(id, peer, at)
@@ -462,7 +462,11 @@ impl Link {
         match sample.filter(|sample| sample.established) {
             None => connection.missing(at),
             Some(sample) => {
-                while let Some(step) = connection.look(at, sample) {
+                // At most: the handshake took too long, it was upgraded after all, and stalls.
+                for _ in 0..3 {
+                    let Some(step) = connection.look(at, sample) else {
+                        break;
+                    };
                     self.step(&connection, step, at, outcomes);
                 }
             }
@@ -756,7 +760,8 @@ const LIVENESS: Duration = Duration::from_secs(5);
 /// Without an attempt for this long, the lack of one is the cause: the longest gap between two
 /// dials of Knative's websocket client is about 20 s.
 const NO_ATTEMPT: Duration = Duration::from_secs(20);
-/// How long the peer may take for its first data: the client's own handshake timeout.
+/// How long the peer may take for its first data: the client's own handshake timeout. Decided by
+/// the first look after it, for only a look tells that nothing came.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// Without a word from the peer for this long, though spoken to, a connection is stalled.
 const SILENCE: Duration = Duration::from_secs(5);

@@ -276,6 +276,23 @@ fn an_outage_that_was_over_before_the_close_settled_is_told_in_full() {
 }
 
 #[test]
+fn a_close_that_has_not_settled_covers_only_what_was_before_it() {
+    for (reset, outage) in [(1_990, 2_000), (2_100, 2_100)] {
+        let mut story = Story::begins();
+        story.upgraded(0, 1).upgraded(1_000, 2);
+        story.ended(2_000, 2, Phase::Held, End::LocalClosed, None);
+        story.ended(reset, 1, Phase::Held, End::Reset, None);
+        story.until(2_500);
+        let since = match story.link.status() {
+            Status::Unreachable { since, .. } => Some(since),
+            Status::Starting | Status::Reachable { .. } | Status::Ended => None,
+        };
+        assert_eq!(since, Some(at(outage)));
+        assert_eq!(story.link.counts().checks(Disconnect), 2);
+    }
+}
+
+#[test]
 fn a_newer_failure_outranks_a_close_that_settles_after_it() {
     let mut story = Story::begins();
     story
