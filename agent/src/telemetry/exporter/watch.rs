@@ -174,15 +174,17 @@ impl<E> Watched<E> {
         if self.outcomes.closed.load(Ordering::Relaxed) {
             return Err(OTelSdkError::AlreadyShutdown);
         }
-        let limit = {
-            let _context = self.runtime.enter();
-            tokio::time::sleep(self.timeout)
-        };
+        let timeout = self.timeout;
+        // Its timer is armed and fired by the runtime itself; once that is gone it ends at once.
+        let mut limit = self
+            .runtime
+            .spawn(async move { tokio::time::sleep(timeout).await });
         let result = tokio::select! {
             biased;
             result = export => result,
-            () = limit => Err(OTelSdkError::Timeout(self.timeout)),
+            _ = &mut limit => Err(OTelSdkError::Timeout(timeout)),
         };
+        limit.abort();
         let told = match &result {
             Ok(()) => Ok(()),
             Err(error) => Err(match self.reason.take() {
