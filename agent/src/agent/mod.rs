@@ -118,7 +118,7 @@ impl Agent {
                 () = &mut shutdown => return self.snapshot(),
                 ready = self.kernel.readable() => ready.map_err(KernelError::Ring)?,
                 Some(id) = self.ended.1.recv() => {
-                    self.turn()?;
+                    self.drain()?;
                     self.end(id)?;
                 }
                 Some(reply) = requests.recv() => {
@@ -133,9 +133,13 @@ impl Agent {
         }
     }
 
-    /// Everything that is due: records first, then the deadlines they may have moved.
+    /// Everything that is due: records first, then the ends of processes, which excuse what they
+    /// closed, and then the deadlines that both may have moved.
     fn turn(&mut self) -> Result<(), KernelError> {
         self.drain()?;
+        while let Ok(id) = self.ended.1.try_recv() {
+            self.end(id)?;
+        }
         for pid in std::mem::take(&mut self.executed) {
             self.inspect(pid)?;
         }
