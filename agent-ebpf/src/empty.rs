@@ -1,0 +1,39 @@
+//! The yardstick of the benchmarks: programs that do nothing, on the hooks of those that do.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, TracePointContext},
+};
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn empty_set_state(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+fn empty_destroy(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+#[tracepoint(category = "syscalls", name = "sys_enter_connect")]
+fn empty_enter(_ctx: TracePointContext) -> u32 {
+    0
+}
+
+#[tracepoint(category = "syscalls", name = "sys_exit_connect")]
+fn empty_exit(_ctx: TracePointContext) -> u32 {
+    0
+}
+
+/// The verifier never lets this be reached: no program may panic.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
