@@ -3,7 +3,6 @@
 //!
 //! The kernel's own account (`run_time_ns / run_cnt`) is used. About 60 ns of each figure are the
 //! measurement itself, the same for the empty program.
-#![expect(missing_docs, reason = "a program, not an interface")]
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +20,7 @@ use aya::{
 use statlink::kernel::{Kernel, Source, Watch, tracefs};
 
 fn main() -> Result<()> {
-    if !tracefs::visible() {
-        tracefs::mount_privately().context("mount tracefs")?;
-    }
+    tracefs::show().context("mount tracefs")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -2,15 +2,19 @@
 //!
 //! The heart is [`link`], the pure state machine of one link. Everything else is a shell around
 //! it: [`kernel`] and [`discovery`] bring facts, [`agent`] feeds them in and performs what the
-//! links decide, [`telemetry`], `control` and [`health`] show the result.
+//! links decide, [`telemetry`], [`control`] and [`health`] show the result; [`cli`] is the
+//! command line over it all.
 
 pub mod agent;
+pub mod chain;
+pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod discovery;
 pub mod health;
 pub mod kernel;
 pub mod link;
+pub mod preflight;
 pub mod report;
 pub mod snapshot;
 pub mod telemetry;

@@ -1,2 +1,5 @@
 //! The `statlink` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    statlink::cli::main()
+}

@@ -48,12 +48,7 @@ pub struct Options {
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(options: Options) -> anyhow::Result<()> {
-    // Before there are threads: a mount namespace is a thread's own.
-    let mounted = if tracefs::visible() {
-        Ok(())
-    } else {
-        tracefs::mount_privately()
-    };
+    let mounted = tracefs::show();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The loop runs on the main thread; the worker carries exports and the sockets.
         .worker_threads(1)
@@ -80,12 +75,12 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     release_memory();
     let attached = clock::now().saturating_since(started);
     for state in kernel.hooks() {
-        if let (Some(reason), Some(lost)) = (&state.missing, state.hook.without) {
+        if let (Some(missing), Some(lost)) = (&state.missing, state.hook.without) {
             tracing::warn!(
                 hook = state.hook.name,
-                reason,
-                "Hook is not attached: {lost}; needs Linux {} or later.",
-                state.hook.since
+                reason = missing.reason,
+                "Hook is not attached: {lost}; {}.",
+                missing.cure
             );
         }
     }
@@ -97,7 +92,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
             .iter()
             .filter(|state| state.missing.is_none())
             .count(),
-        attach_ms = attached.as_millis(),
+        attach_ms = attached.as_secs_f64() * 1e3,
         "Attached."
     );
 
@@ -167,6 +162,12 @@ impl Snapshots {
         let (reply, answer) = oneshot::channel();
         self.0.send(reply).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Of an agent that is stopping.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self(mpsc::channel(1).0)
     }
 }
 

@@ -149,8 +149,9 @@ impl Selector {
 }
 
 fn cure(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "; needs CAP_SYS_PTRACE and the host's pid namespace",
-        _ => "",
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "; needs CAP_SYS_PTRACE and the host's pid namespace"
+    } else {
+        ""
     }
 }

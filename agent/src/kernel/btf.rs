@@ -254,6 +254,10 @@ mod tests {
 
     use super::*;
 
+    fn len<T>(slice: &[T]) -> u32 {
+        u32::try_from(slice.len()).unwrap()
+    }
+
     /// Assembles BTF, type by type.
     #[derive(Default)]
     struct Assembler {
@@ -273,7 +277,7 @@ mod tests {
             if text.is_empty() {
                 return 0;
             }
-            let at = self.strings.len() as u32;
+            let at = len(&self.strings);
             self.strings.extend(text.bytes().chain([0]));
             at
         }
@@ -306,11 +310,7 @@ mod tests {
             flags: u32,
             members: &[(&str, u32, u32)],
         ) -> Self {
-            let mut words = vec![
-                self.string(name),
-                flags | kind << 24 | members.len() as u32,
-                size,
-            ];
+            let mut words = vec![self.string(name), flags | kind << 24 | len(members), size];
             for (name, id, bits) in members {
                 words.extend([self.string(name), *id, *bits]);
             }
@@ -318,7 +318,7 @@ mod tests {
         }
 
         fn build(self) -> Vec<u8> {
-            let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+            let (types, strings) = (len(&self.types), len(&self.strings));
             let mut data = MAGIC.to_ne_bytes().to_vec();
             data.extend([1, 0]);
             for word in [24, 0, types, types, strings] {
@@ -356,7 +356,7 @@ mod tests {
                     ("common", 6, 0),
                     ("next", 7, 24 * 8),
                     ("list", 8, 32 * 8),
-                    ("flag", 1, 1 << 24 | 40 * 8),
+                    ("flag", 1, (1 << 24) | (40 * 8)),
                 ],
             ) // 9
             .build()

@@ -1,11 +1,15 @@
 //! Why the kernel half is not in place: each says what failed, on what, why, and the cure.
 
-use std::{error::Error, io, path::PathBuf};
+use std::{error::Error, fmt, io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError, sys::SyscallError};
 use thiserror::Error;
 
-use super::{btf::BtfError, hooks::HookError};
+use super::{
+    btf::BtfError,
+    hooks::{Hook, HookError},
+};
+use crate::chain::chain;
 
 /// Why the kernel half could not be loaded or read.
 #[derive(Debug, Error)]
@@ -41,14 +45,12 @@ pub enum KernelError {
         cure: &'static str,
     },
     /// A program the agent cannot do without is not in place.
-    #[error("attach {hook}: {reason}; {cure}")]
+    #[error("attach {hook}: {missing}")]
     Hook {
         /// The program.
         hook: &'static str,
-        /// The kernel's answer.
-        reason: String,
-        /// What to do.
-        cure: String,
+        /// Why not.
+        missing: Missing,
     },
     /// A map could not be read or written.
     #[error("map {map}: {source}")]
@@ -78,18 +80,42 @@ impl KernelError {
             cure: cure(error_errno(error), "5.10"),
         }
     }
+}
 
-    pub(super) fn hook(hook: &'static str, since: &'static str, error: &HookError) -> Self {
-        Self::Hook {
-            hook,
+/// Why a hook is not in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The kernel's answer.
+    pub reason: String,
+    /// What to do.
+    pub cure: &'static str,
+}
+
+impl Missing {
+    pub(super) fn of(hook: &Hook, error: &HookError) -> Self {
+        Self {
             reason: hook_reason(error),
-            cure: cure(error_errno(error), since).to_owned(),
+            cure: match error {
+                HookError::NoTracefs => NO_TRACEFS,
+                HookError::NotInObject | HookError::Kernel(_) => {
+                    cure(error_errno(error), hook.since)
+                }
+            },
         }
     }
 }
 
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.reason, self.cure)
+    }
+}
+
+const NO_TRACEFS: &str = "mount tracefs at /sys/kernel/tracing, or give CAP_SYS_ADMIN so that the \
+     agent mounts one of its own";
+
 /// The kernel's answer in one line: the verifier's last words rather than all of them.
-pub(super) fn hook_reason(error: &HookError) -> String {
+fn hook_reason(error: &HookError) -> String {
     if let HookError::Kernel(ProgramError::LoadError {
         io_error,
         verifier_log,
@@ -99,8 +125,7 @@ pub(super) fn hook_reason(error: &HookError) -> String {
         let last = log
             .lines()
             .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with("processed "))
-            .next_back()
+            .rfind(|line| !line.is_empty() && !line.starts_with("processed "))
             .unwrap_or_default();
         return if last.is_empty() {
             format!("{io_error}")
@@ -109,20 +134,6 @@ pub(super) fn hook_reason(error: &HookError) -> String {
         };
     }
     chain(error)
-}
-
-/// An error and its sources, joined by colons, on one line, repetitions left out.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        source = inner.source();
-    }
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn error_errno(error: &(dyn Error + 'static)) -> Option<i32> {

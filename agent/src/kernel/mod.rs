@@ -25,16 +25,16 @@ use aya::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 pub use statlink_ebpf::{COMM_LEN, Connection, Record, RecordKind, Source};
-use statlink_ebpf::{ENDS, Loss, NEVER_HEARD, PHASES, Sample as RawSample, Totals};
+use statlink_ebpf::{ENDS, Loss, NEVER_HEARD, Offsets, PHASES, Sample as RawSample, Totals};
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use self::error::KernelError;
+pub use self::error::{KernelError, Missing};
 use self::{
-    error::hook_reason,
-    hooks::{HOOKS, Hook},
+    hooks::{HOOKS, Hook, HookError},
     ticks::Ticks,
 };
 use crate::{
+    chain::chain,
     link::{ConnectionId, Sample},
     time::Timestamp,
 };
@@ -68,7 +68,7 @@ pub struct HookState {
     /// The hook.
     pub hook: &'static Hook,
     /// Why it is not; `None` if it is.
-    pub missing: Option<String>,
+    pub missing: Option<Missing>,
 }
 
 /// Ends by phase and kind, as counted in the kernel.
@@ -104,71 +104,48 @@ impl Kernel {
     /// Must be called within a tokio runtime. An optional hook that does not load is left out and
     /// told by [`Self::hooks`]; a required one is an error.
     pub fn load(watch: &Watch) -> Result<Self, KernelError> {
-        // Kernels before 5.11 charge maps to this limit; later ones ignore it.
-        let unlimited = Rlimit {
-            current: None,
-            maximum: None,
-        };
-        if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-            tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
-        }
-        let path = Path::new(BTF_PATH);
-        let data = fs::read(path).map_err(|source| no_btf(path, source))?;
-        let offsets = btf::Btf::parse(&data)
-            .and_then(|btf| offsets::resolve(&btf))
-            .map_err(|source| KernelError::Layout {
-                path: path.to_owned(),
-                source,
-                release: rustix::system::uname()
-                    .release()
-                    .to_string_lossy()
-                    .into_owned(),
-            })?;
-        drop(data);
-        let types = Btf::from_sys_fs().map_err(|error| no_btf(path, io::Error::other(error)))?;
         // The programs must know before they are loaded whether connect() will be hooked: try it,
         // and start over without if it is refused.
-        let kernel = Self::load_with(watch, &offsets, &types, tracefs::visible())?;
+        let types = Types::read()?;
+        let kernel = Self::load_with(watch, &types, tracefs::visible())?;
         if kernel.connect_hooks_missing() && tracefs::visible() {
             drop(kernel);
-            return Self::load_with(watch, &offsets, &types, false);
+            return Self::load_with(watch, &types, false);
         }
         Ok(kernel)
     }
 
-    fn load_with(
-        watch: &Watch,
-        offsets: &statlink_ebpf::Offsets,
-        types: &Btf,
-        connect_hooked: bool,
-    ) -> Result<Self, KernelError> {
-        let comm = comm(&watch.process_name);
-        let connect_hooked_raw = u8::from(connect_hooked);
-        let mut ebpf = EbpfLoader::new()
-            .btf(None)
-            .override_global("OFFSETS", offsets, true)
-            .override_global("PORT", &watch.port, true)
-            .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
-            .override_global("COMM", &comm, true)
-            .override_global(log::LEVEL, &log::level(), true)
-            .map_max_entries(log::MAP, log::bytes())
-            .load(OBJECT)
-            .map_err(|error| KernelError::load(&error))?;
-        let log = log::Reader::start(&mut ebpf);
+    /// Loads and attaches for a moment, and tells of every hook whether that works, required or
+    /// not.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn probe(watch: &Watch) -> Result<Vec<HookState>, KernelError> {
+        let attempts = attach(watch, &Types::read()?, tracefs::visible())?.hooks;
+        let states = attempts.into_iter().map(|(hook, result)| HookState {
+            hook,
+            missing: result.err().map(|error| Missing::of(hook, &error)),
+        });
+        Ok(states.collect())
+    }
+
+    fn load_with(watch: &Watch, types: &Types, connect_hooked: bool) -> Result<Self, KernelError> {
+        let Attached {
+            mut ebpf,
+            log,
+            hooks: attempts,
+        } = attach(watch, types, connect_hooked)?;
         let mut hooks = Vec::with_capacity(HOOKS.len());
-        for hook in HOOKS {
-            let missing = if hook.needs_tracefs() && !connect_hooked {
-                Some("tracefs is not mounted at /sys/kernel/tracing, or refuses".to_owned())
-            } else {
-                match hook.attach(&mut ebpf, types) {
-                    Ok(()) => None,
-                    Err(error) if hook.required() => {
-                        return Err(KernelError::hook(hook.name, hook.since, &error));
-                    }
-                    Err(error) => Some(hook_reason(&error)),
+        for (hook, result) in attempts {
+            let missing = result.err().map(|error| Missing::of(hook, &error));
+            match missing {
+                Some(missing) if hook.required() => {
+                    return Err(KernelError::Hook {
+                        hook: hook.name,
+                        missing,
+                    });
                 }
-            };
-            hooks.push(HookState { hook, missing });
+                missing => hooks.push(HookState { hook, missing }),
+            }
         }
         let ring = take(&mut ebpf, "RING")?;
         // SAFETY: the ring owns its descriptor and is not taken out of the AsyncFd before it is
@@ -250,7 +227,7 @@ impl Kernel {
         }
         let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
             program: "enumerate",
-            reason: error::chain(reason),
+            reason: chain(reason),
         };
         let program = self.ebpf.program_mut("enumerate");
         let Some(program) = program else {
@@ -365,10 +342,10 @@ impl Kernel {
     fn look(&mut self, sock: u64, born_ns: u64) -> Result<RawSample, KernelError> {
         let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
             program: "sample",
-            reason: error::chain(reason),
+            reason: chain(reason),
         };
         let program = self.ebpf.program_mut("sample");
-        let program = program.ok_or_else(|| run(&hooks::HookError::NotInObject))?;
+        let program = program.ok_or_else(|| run(&HookError::NotInObject))?;
         let program: &mut RawTracePoint = program.try_into().map_err(|error| run(&error))?;
         let mut options = RawTracePointRunOptions::new();
         let [first, second, ..] = &mut options.args;
@@ -389,6 +366,75 @@ impl Kernel {
         }
         Ok(losses)
     }
+}
+
+/// What the kernel says about its own types.
+struct Types {
+    btf: Btf,
+    offsets: Offsets,
+}
+
+impl Types {
+    fn read() -> Result<Self, KernelError> {
+        let path = Path::new(BTF_PATH);
+        let data = fs::read(path).map_err(|source| no_btf(path, source))?;
+        let offsets = btf::Btf::parse(&data)
+            .and_then(|btf| offsets::resolve(&btf))
+            .map_err(|source| KernelError::Layout {
+                path: path.to_owned(),
+                source,
+                release: rustix::system::uname()
+                    .release()
+                    .to_string_lossy()
+                    .into_owned(),
+            })?;
+        drop(data);
+        let btf = Btf::from_sys_fs().map_err(|error| no_btf(path, io::Error::other(error)))?;
+        Ok(Self { btf, offsets })
+    }
+}
+
+/// The kernel half with every hook tried.
+struct Attached {
+    ebpf: Ebpf,
+    log: Option<log::Reader>,
+    hooks: Vec<(&'static Hook, Result<(), HookError>)>,
+}
+
+fn attach(watch: &Watch, types: &Types, connect_hooked: bool) -> Result<Attached, KernelError> {
+    // Kernels before 5.11 charge maps to this limit; later ones ignore it.
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
+    }
+    let comm = comm(&watch.process_name);
+    let connect_hooked_raw = u8::from(connect_hooked);
+    let mut ebpf = EbpfLoader::new()
+        .btf(None)
+        .override_global("OFFSETS", &types.offsets, true)
+        .override_global("PORT", &watch.port, true)
+        .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
+        .override_global("COMM", &comm, true)
+        .override_global(log::LEVEL, &log::level(), true)
+        .map_max_entries(log::MAP, log::bytes())
+        .load(OBJECT)
+        .map_err(|error| KernelError::load(&error))?;
+    let log = log::Reader::start(&mut ebpf);
+    let hooks = HOOKS
+        .iter()
+        .map(|hook| {
+            let result = if hook.needs_tracefs() && !connect_hooked {
+                Err(HookError::NoTracefs)
+            } else {
+                hook.attach(&mut ebpf, &types.btf)
+            };
+            (hook, result)
+        })
+        .collect();
+    Ok(Attached { ebpf, log, hooks })
 }
 
 /// The peer of a connection, IPv4-mapped addresses as IPv4.
@@ -445,11 +491,10 @@ fn map(map: &'static str) -> impl Fn(MapError) -> KernelError {
 }
 
 fn not_found(error: &MapError) -> bool {
-    match error {
-        MapError::KeyNotFound | MapError::ElementNotFound => true,
-        MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
-        _ => false,
+    if let MapError::SyscallError(error) = error {
+        return error.io_error.kind() == io::ErrorKind::NotFound;
     }
+    matches!(error, MapError::KeyNotFound | MapError::ElementNotFound)
 }
 
 fn no_btf(path: &Path, source: io::Error) -> KernelError {

@@ -23,7 +23,7 @@ impl Ticks {
     /// Takes another look.
     pub(super) fn observe(&mut self, time_ns: u64, jiffies: u64) {
         let elapsed = time_ns.saturating_sub(self.first.0);
-        if self.hz.is_some() || elapsed < ENOUGH.as_nanos() as u64 {
+        if self.hz.is_some() || Duration::from_nanos(elapsed) < ENOUGH {
             return;
         }
         let ticks = jiffies.saturating_sub(self.first.1);

@@ -14,10 +14,15 @@ pub fn visible() -> bool {
         .any(|place| Path::new(place).join("events/syscalls").is_dir())
 }
 
-/// Mounts tracefs in a mount namespace of this thread's own, so that nothing of it shows outside.
+/// Makes the tracepoints visible to this process if they are not.
 ///
-/// Call it before the process has other threads: they would stay in the old namespace.
-pub fn mount_privately() -> io::Result<()> {
+/// Call it before the process has other threads: a mount namespace is a thread's own.
+pub fn show() -> io::Result<()> {
+    if visible() { Ok(()) } else { mount_privately() }
+}
+
+/// Mounts tracefs in a mount namespace of this thread's own, so that nothing of it shows outside.
+fn mount_privately() -> io::Result<()> {
     // SAFETY: unshare is unsafe for what CLONE_FILES does to other threads' descriptors; only the
     // mount namespace (and with it the working directory) is unshared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;

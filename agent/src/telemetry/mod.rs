@@ -178,6 +178,12 @@ impl Telemetry {
     }
 }
 
+/// Whether the Collector at `to` is reached, trusts and is trusted, and accepts; in one line why
+/// not. Nothing is stored there: the request carries no metric.
+pub async fn probe(to: &Destination) -> Result<(), String> {
+    exporter::probe(to).await
+}
+
 impl Inner {
     fn close(&self) {
         self.outcomes.close();

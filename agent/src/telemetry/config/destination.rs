@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 
 use super::{
-    ConfigError, DEFAULT_TIMEOUT, ENDPOINT_FLAG, Errors, LONGEST_TIMEOUT,
+    ConfigError, DEFAULT_TIMEOUT, Errors, LONGEST_TIMEOUT,
     env::{Env, Signal, Var},
     pairs, tls,
 };
@@ -41,7 +41,7 @@ impl Destination {
     pub(super) fn read(
         env: Env<'_>,
         signal: Signal,
-        flag: Option<&str>,
+        flag: Option<&Var>,
         errors: &mut Errors,
     ) -> Option<Self> {
         let protocol = env
@@ -59,7 +59,7 @@ impl Destination {
         let timeout = env
             .otlp(signal, "TIMEOUT")
             .map_or(Ok(DEFAULT_TIMEOUT), |var| {
-                var.milliseconds(Duration::from_millis(1), LONGEST_TIMEOUT)
+                var.milliseconds(Duration::from_millis(1)..=LONGEST_TIMEOUT)
             });
         let timeout = errors.note(timeout);
 
@@ -87,13 +87,13 @@ enum Given {
 }
 
 /// The flag, the signal's own variable, the shared one, or the default.
-fn endpoint(env: Env<'_>, signal: Signal, protocol: Protocol, flag: Option<&str>) -> (Var, Given) {
+fn endpoint(env: Env<'_>, signal: Signal, protocol: Protocol, flag: Option<&Var>) -> (Var, Given) {
     let base = |name: &str, value: &str| Var {
         name: name.to_owned(),
         value: value.to_owned(),
     };
-    if let Some(value) = flag {
-        return (base(ENDPOINT_FLAG, value.trim()), Given::Base);
+    if let Some(flag) = flag {
+        return (base(&flag.name, flag.value.trim()), Given::Base);
     }
     if let Some(var) = env.own(signal, "ENDPOINT") {
         return (var, Given::Own);

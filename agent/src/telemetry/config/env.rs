@@ -1,6 +1,6 @@
 //! Reads variables by OpenTelemetry's rules: empty is unset, the signal's own form goes first.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::ConfigError;
 
@@ -10,11 +10,11 @@ pub(super) struct Env<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Var {
+pub struct Var {
     /// The variable's name, or the flag's.
-    pub(super) name: String,
+    pub name: String,
     /// Not empty, without blanks around it.
-    pub(super) value: String,
+    pub value: String,
 }
 
 /// What is exported.
@@ -98,21 +98,18 @@ impl Var {
         })
     }
 
-    /// Whole milliseconds between `least` and `most`.
+    /// Whole milliseconds within `range`.
     pub(super) fn milliseconds(
         &self,
-        least: Duration,
-        most: Duration,
+        range: RangeInclusive<Duration>,
     ) -> Result<Duration, ConfigError> {
         let value = self.value.parse().ok().map(Duration::from_millis);
-        value
-            .filter(|value| (least..=most).contains(value))
-            .ok_or_else(|| {
-                self.expected(format!(
-                    "milliseconds from {} to {}",
-                    least.as_millis(),
-                    most.as_millis()
-                ))
-            })
+        value.filter(|value| range.contains(value)).ok_or_else(|| {
+            self.expected(format!(
+                "milliseconds from {} to {}",
+                range.start().as_millis(),
+                range.end().as_millis()
+            ))
+        })
     }
 }

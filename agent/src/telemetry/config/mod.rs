@@ -35,20 +35,22 @@ mod pairs;
 mod tests;
 mod tls;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 pub use destination::{Destination, Protocol};
+pub use env::Var;
 pub use error::{ConfigError, ConfigErrors};
 
-use env::{Env, Signal, Var};
+use env::{Env, Signal};
 use error::Errors;
 
 /// What flags say; each goes before its variable.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Base endpoint of all signals, as `OTEL_EXPORTER_OTLP_ENDPOINT`.
-    pub endpoint: Option<String>,
-    /// Between exports, as `OTEL_METRIC_EXPORT_INTERVAL`.
+    pub endpoint: Option<Var>,
+    /// Between exports, as `OTEL_METRIC_EXPORT_INTERVAL`; the caller keeps it within
+    /// [`INTERVALS`].
     pub interval: Option<Duration>,
     /// Whether logs go over OTLP too, as `OTEL_LOGS_EXPORTER=otlp`.
     pub logs: bool,
@@ -77,11 +79,6 @@ pub struct Config {
     pub resource: BTreeMap<String, String>,
 }
 
-/// How the flag for [`Overrides::endpoint`] is called in an error.
-pub const ENDPOINT_FLAG: &str = "--otlp-endpoint";
-/// How the flag for [`Overrides::interval`] is called in an error.
-pub const INTERVAL_FLAG: &str = "--interval";
-
 /// Not the SDK's 60 s: a gauge that pages must not be a minute old, and a restart of the
 /// Collector must not look like a gap.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
@@ -89,8 +86,9 @@ pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest timeout that leaves a shutdown some time of its 5 s.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+/// Between exports when nothing changes.
+pub const INTERVALS: RangeInclusive<Duration> =
+    Duration::from_millis(200)..=Duration::from_secs(3600);
 /// They name the activator's pod on each data point, and never the agent's on the resource.
 const RESERVED: [&str; 2] = ["k8s.pod.name", "k8s.namespace.name"];
 
@@ -102,7 +100,7 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let env = Env(lookup);
         let mut errors = Errors::default();
-        let flag = overrides.endpoint.as_deref();
+        let flag = overrides.endpoint.as_ref();
         let enabled = !errors
             .note(switch(env, "OTEL_SDK_DISABLED"))
             .unwrap_or_default();
@@ -150,7 +148,7 @@ fn exporter(env: Env<'_>, name: &str) -> Result<Option<bool>, ConfigError> {
 /// The reader's bound on one export; the exporter's own timeout is the nearer one as a rule.
 fn export_timeout(env: Env<'_>) -> Result<Option<Duration>, ConfigError> {
     let var = env.get("OTEL_METRIC_EXPORT_TIMEOUT");
-    var.map(|var| var.milliseconds(Duration::from_millis(1), LONGEST_INTERVAL))
+    var.map(|var| var.milliseconds(Duration::from_millis(1)..=*INTERVALS.end()))
         .transpose()
 }
 
@@ -168,14 +166,11 @@ fn only_explicit_buckets(env: Env<'_>) -> Result<(), ConfigError> {
 }
 
 fn interval(env: Env<'_>, overrides: &Overrides) -> Result<Duration, ConfigError> {
-    let flag = overrides.interval.map(|interval| Var {
-        name: INTERVAL_FLAG.to_owned(),
-        value: interval.as_millis().to_string(),
-    });
-    let var = flag.or_else(|| env.get("OTEL_METRIC_EXPORT_INTERVAL"));
-    var.map_or(Ok(DEFAULT_INTERVAL), |var| {
-        var.milliseconds(SHORTEST_INTERVAL, LONGEST_INTERVAL)
-    })
+    if let Some(interval) = overrides.interval {
+        return Ok(interval);
+    }
+    let var = env.get("OTEL_METRIC_EXPORT_INTERVAL");
+    var.map_or(Ok(DEFAULT_INTERVAL), |var| var.milliseconds(INTERVALS))
 }
 
 fn resource(env: Env<'_>, flags: &Overrides) -> Result<BTreeMap<String, String>, ConfigError> {

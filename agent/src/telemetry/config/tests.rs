@@ -111,7 +111,10 @@ fn headers_are_decoded_and_not_shown() {
 #[test]
 fn flags_go_before_variables() {
     let flags = Overrides {
-        endpoint: Some("http://flag:1".to_owned()),
+        endpoint: Some(Var {
+            name: "--otlp-endpoint".to_owned(),
+            value: "http://flag:1".to_owned(),
+        }),
         interval: Some(Duration::from_secs(5)),
         logs: true,
         node_name: Some("node-1".to_owned()),

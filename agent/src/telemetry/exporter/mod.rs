@@ -13,7 +13,9 @@ use opentelemetry_otlp::{
     Compression, ExporterBuildError, LogExporter, MetricExporter, RetryPolicy, WithExportConfig,
     WithHttpConfig, WithTonicConfig,
 };
-use opentelemetry_sdk::metrics::Temporality;
+use opentelemetry_sdk::metrics::{
+    Temporality, data::ResourceMetrics, exporter::PushMetricExporter as _,
+};
 use tokio::runtime::{Handle, TryCurrentError};
 use tonic::{
     metadata::MetadataMap,
@@ -77,6 +79,25 @@ pub(super) fn logs(
         Protocol::Http => http(builder.with_http(), to, runtime, reason).build(),
     };
     built.map_err(|source| refused(to, source))
+}
+
+/// Sends one request that carries nothing: whether `to` is reached, trusted and accepts.
+pub(super) async fn probe(to: &Destination) -> Result<(), String> {
+    let reason = Reason::default();
+    let told = |error: String| match reason.take() {
+        Some(reason) => format!("{error}: {reason}"),
+        None => error,
+    };
+    let runtime = Handle::try_current().map_err(|error| error.to_string())?;
+    let exporter = metrics(to, &runtime, &reason).map_err(|error| error.to_string())?;
+    let export = async { exporter.export(&ResourceMetrics::default()).await };
+    match tokio::time::timeout(to.timeout, export).await {
+        Ok(result) => result.map_err(|error| told(error.to_string())),
+        Err(_) => Err(told(format!(
+            "no answer within {} ms",
+            to.timeout.as_millis()
+        ))),
+    }
 }
 
 fn refused(to: &Destination, source: ExporterBuildError) -> BuildError {

@@ -1,8 +1,10 @@
 //! Why the last HTTP request failed: the SDK says only that it did.
 
-use std::{error::Error, fmt::Write, sync::Arc};
+use std::{error::Error, sync::Arc};
 
 use arc_swap::ArcSwapOption;
+
+use crate::chain::chain;
 
 /// Shared between the HTTP client, which knows, and the log line, which tells.
 #[derive(Clone, Debug, Default)]
@@ -10,15 +12,8 @@ pub(crate) struct Reason(Arc<ArcSwapOption<String>>);
 
 impl Reason {
     /// Remembers `error` and all that caused it.
-    pub(super) fn note(&self, error: &dyn Error) {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            // Writing to a string does not fail.
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        self.0.store(Some(Arc::new(text)));
+    pub(super) fn note(&self, error: &(dyn Error + 'static)) {
+        self.0.store(Some(Arc::new(chain(error))));
     }
 
     /// The last reason, once.

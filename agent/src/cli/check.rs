@@ -1,0 +1,88 @@
+//! `statlink check`.
+
+use std::io::{self, Write};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{DONE, FAILED, UNSUPPORTED};
+use crate::{
+    agent::run::Options,
+    kernel::tracefs,
+    preflight::{self, Finding, Verdict},
+};
+
+/// The shape of `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    version: &'static str,
+    /// Whether nothing is failed or unsupported.
+    ok: bool,
+    findings: &'a [Finding],
+}
+
+/// Checks, prints, and gives the exit code.
+pub(super) fn run(options: &Options, json: bool) -> anyhow::Result<u8> {
+    // Whether it could be mounted is one of the findings.
+    let _ = tracefs::show();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    let findings = runtime.block_on(preflight::check(options));
+    let worst = findings.iter().map(|finding| finding.verdict).max();
+    let code = match worst {
+        None | Some(Verdict::Ok | Verdict::Warning) => DONE,
+        Some(Verdict::Failed) => FAILED,
+        Some(Verdict::Unsupported) => UNSUPPORTED,
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        let document = Document {
+            version: env!("CARGO_PKG_VERSION"),
+            ok: code == DONE,
+            findings: &findings,
+        };
+        serde_json::to_writer_pretty(&mut out, &document)?;
+        writeln!(out)?;
+    } else {
+        text(&mut out, &findings)?;
+    }
+    Ok(code)
+}
+
+fn text(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
+    let width = findings.iter().map(|finding| finding.subject.len()).max();
+    let width = width.unwrap_or_default();
+    for finding in findings {
+        let Finding {
+            subject, detail, ..
+        } = finding;
+        let word = word(finding.verdict);
+        writeln!(out, "{word:<7}  {subject:<width$}  {detail}")?;
+        if let Some(cure) = &finding.cure {
+            let purpose = &finding.purpose;
+            writeln!(out, "{:<7}  {:<width$}  needed to: {purpose}", "", "")?;
+            writeln!(out, "{:<7}  {:<width$}  cure: {cure}", "", "")?;
+        }
+    }
+    let count = |verdict| {
+        let of = |finding: &&Finding| finding.verdict == verdict;
+        findings.iter().filter(of).count()
+    };
+    writeln!(
+        out,
+        "\n{} ok, {} warnings, {} failed",
+        count(Verdict::Ok),
+        count(Verdict::Warning),
+        count(Verdict::Failed) + count(Verdict::Unsupported)
+    )
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Failed | Verdict::Unsupported => "FAILED",
+    }
+}

@@ -1,0 +1,145 @@
+//! `statlink events`.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::{
+    control::{Missed, client},
+    report::{Attempt, Report, What},
+};
+
+/// A line of the agent's.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Report(Box<Report>),
+    Missed(Missed),
+}
+
+/// Prints reports until the agent stops or the reader goes.
+pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for line in client::events(socket)? {
+        let line = line.with_context(|| format!("read events from {}", socket.display()))?;
+        let line = if json { line } else { text(&line)? };
+        writeln!(out, "{line}")?;
+        out.flush()?;
+    }
+    anyhow::bail!("the agent on {} has stopped", socket.display())
+}
+
+fn text(line: &str) -> anyhow::Result<String> {
+    let told = serde_json::from_str(line)
+        .with_context(|| format!("an event in a form unknown here: {line}"))?;
+    Ok(match told {
+        Told::Report(report) => report_text(&report),
+        Told::Missed(Missed { missed }) => format!("({missed} events were missed)"),
+    })
+}
+
+fn report_text(report: &Report) -> String {
+    let time = humantime::format_rfc3339_millis(report.at);
+    let link = &report.link;
+    let what = what(&report.what);
+    format!("{time}  {}/{}  {what}", link.namespace, link.pod)
+}
+
+fn what(what: &What) -> String {
+    match what {
+        What::Discovered => "discovered".to_owned(),
+        What::Connected {
+            peer_address,
+            duration,
+        } => format!("connected to {peer_address}{}", took(*duration)),
+        What::ConnectFailed(failed) => format!("connect failed: {}", attempt(failed)),
+        What::Disconnected {
+            peer_address,
+            cause,
+        } => format!("disconnected from {peer_address}: {cause}"),
+        What::Reachable {
+            outage,
+            cause,
+            peer_address,
+        } => {
+            let mut text = format!("reachable at {peer_address}");
+            if let (Some(outage), Some(cause)) = (outage, cause) {
+                // Writing to a string does not fail.
+                let _ = write!(text, ", after {outage:.3} s ({cause})");
+            }
+            text
+        }
+        What::Unreachable {
+            cause,
+            peer_address,
+            attempts,
+        } => {
+            let mut text = format!("not reachable: {cause}");
+            if let Some(address) = peer_address {
+                // As above.
+                let _ = write!(text, ", {address}");
+            }
+            if !attempts.is_empty() {
+                let attempts: Vec<_> = attempts.iter().map(attempt).collect();
+                let _ = write!(text, "; last attempts: {}", attempts.join(", "));
+            }
+            text
+        }
+        What::Ended => "ended".to_owned(),
+    }
+}
+
+fn attempt(failed: &Attempt) -> String {
+    let mut text = failed.cause.to_string();
+    if let Some(errno) = failed.errno {
+        let name = io::Error::from_raw_os_error(errno.into());
+        // Writing to a string does not fail.
+        let _ = write!(text, " ({name})");
+    }
+    if let Some(address) = failed.peer_address {
+        let _ = write!(text, " at {address}");
+    }
+    text + &took(failed.duration)
+}
+
+fn took(seconds: Option<f64>) -> String {
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .map(|took| format!(" after {:.1} ms", took.as_secs_f64() * 1e3))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_told_in_a_line() {
+        let line = r#"{"at":1.5,"known_at":1.6,"peer":"autoscaler","namespace":"n","pod":"p","pid":3,
+            "event":"unreachable","cause":"connection_refused","peer_address":"10.0.0.1:8080",
+            "attempts":[{"peer_address":"10.0.0.1:8080","cause":"connection_refused","errno":111,"duration":0.0005}]}"#;
+        assert_eq!(
+            text(line).unwrap(),
+            "1970-01-01T00:00:01.500Z  n/p  not reachable: connection_refused, 10.0.0.1:8080; \
+             last attempts: connection_refused (Connection refused (os error 111)) at 10.0.0.1:8080 \
+             after 0.5 ms"
+        );
+    }
+
+    #[test]
+    fn what_was_missed_is_told() {
+        assert_eq!(text(r#"{"missed":3}"#).unwrap(), "(3 events were missed)");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_shown() {
+        let error = format!("{:#}", text(r#"{"event":"new"}"#).unwrap_err());
+        assert!(error.contains(r#"{"event":"new"}"#), "{error}");
+    }
+}

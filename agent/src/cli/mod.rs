@@ -1,0 +1,109 @@
+//! The command line.
+
+mod args;
+mod check;
+mod events;
+mod pages;
+mod status;
+mod usage;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::CommandFactory as _;
+
+use self::args::{Cli, Command};
+use crate::{
+    agent::run,
+    chain::chain,
+    control::server,
+    health,
+    kernel::KernelError,
+    telemetry::{config::ConfigErrors, logs::LogError},
+};
+
+/// Done.
+const DONE: u8 = 0;
+/// Something failed that is not below; of `check`, that something does not work.
+const FAILED: u8 = 1;
+/// A flag or variable is not of the accepted form, or names what cannot be had.
+const USAGE: u8 = 2;
+/// The kernel lacks what the agent cannot do without, or withholds it.
+const UNSUPPORTED: u8 = 3;
+
+/// Runs the command that the process's arguments name.
+pub fn main() -> ExitCode {
+    match dispatch() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
+        Err(error) => {
+            for line in lines(&error) {
+                // If standard error is gone, the exit code remains.
+                let _ = writeln!(io::stderr(), "error: {line}");
+            }
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn dispatch() -> anyhow::Result<u8> {
+    let (command, origin) = match usage::parse() {
+        Ok(parsed) => parsed,
+        Err(usage::Stop::Told(text)) => {
+            io::stdout().write_all(text.as_bytes())?;
+            return Ok(DONE);
+        }
+        Err(usage::Stop::Wrong(error)) => return Err(error.into()),
+    };
+    match command {
+        Command::Run(settings) => {
+            let options = settings.options(&origin)?;
+            run::run(options).map(|()| DONE)
+        }
+        Command::Check { settings, json } => {
+            let options = settings.options(&origin)?;
+            check::run(&options, json)
+        }
+        Command::Status {
+            socket,
+            json,
+            watch,
+        } => status::run(&socket.socket, json, watch).map(|()| DONE),
+        Command::Events { socket, json } => events::run(&socket.socket, json).map(|()| DONE),
+        Command::Completions { shell } => pages::completions(shell, Cli::command()).map(|()| DONE),
+        Command::Man { output } => pages::manual(output.as_deref(), Cli::command()).map(|()| DONE),
+    }
+}
+
+/// A line an error.
+fn lines(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(errors) => errors.iter().map(|error| chain(error)).collect(),
+        None => vec![chain(error.as_ref())],
+    }
+}
+
+/// What is wrong decides, wherever it was found.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<KernelError>() {
+        UNSUPPORTED
+    } else if error.is::<usage::UsageError>()
+        || error.is::<ConfigErrors>()
+        || error.is::<LogError>()
+        || error.is::<server::BindError>()
+        || error.is::<health::BindError>()
+    {
+        USAGE
+    } else {
+        FAILED
+    }
+}
+
+/// Whoever read our output has read enough: `statlink events | head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,191 @@
+//! `statlink status`.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::control::{
+    client,
+    status::{LinkStatus, Status},
+};
+
+/// Prints the status; with `watch`, every second until interrupted.
+pub(super) fn run(socket: &Path, json: bool, watch: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let screen = watch && !json && out.is_terminal();
+    loop {
+        let status = client::status(socket)?;
+        if json {
+            serde_json::to_writer(&mut out, &status)?;
+            writeln!(out)?;
+        } else {
+            if screen {
+                // Erases the screen and goes to its top: ECMA-48 ED and CUP.
+                write!(out, "\x1b[2J\x1b[H")?;
+            }
+            text(&mut out, &status)?;
+        }
+        out.flush()?;
+        if !watch {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn text(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    if status.links.is_empty() {
+        writeln!(out, "no activator runs on this node (see statlink check)")?;
+    } else {
+        writeln!(out, "{}", table(&status.links))?;
+    }
+    for hook in &status.hooks_missing {
+        writeln!(out, "hook {hook} is not attached (see statlink check)")?;
+    }
+    let lost = status.records_lost;
+    if lost > 0 {
+        writeln!(
+            out,
+            "{lost} kernel records were lost: counts are right, details are missing"
+        )?;
+    }
+    Ok(())
+}
+
+fn table(links: &[LinkStatus]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "ACTIVATOR",
+        "PEER",
+        "STATE",
+        "SINCE",
+        "CAUSE",
+        "ADDRESS",
+        "RTT",
+        "CHECKS",
+        "ERRORS",
+        "CONNECTS",
+    ]);
+    for link in links {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.add_row([
+            format!("{}/{}", link.name.namespace, link.name.pod),
+            link.name.peer.clone(),
+            link.state.as_str().to_owned(),
+            or_dash(link.since_seconds.map(since)),
+            or_dash(link.cause.map(|cause| cause.to_string())),
+            or_dash(link.peer_address.map(|address| address.to_string())),
+            or_dash(link.rtt_seconds.map(|rtt| format!("{:.2}ms", rtt * 1e3))),
+            link.checks.to_string(),
+            link.errors.to_string(),
+            link.connects.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+        if column.index >= FIRST_NUMBER {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// In whole seconds, or in milliseconds below one.
+fn since(seconds: f64) -> String {
+    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let rounded = if millis < 1000 {
+        Duration::from_millis(millis)
+    } else {
+        Duration::from_secs(since.as_secs())
+    };
+    humantime::format_duration(rounded).to_string()
+}
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// RTT, checks, errors, connects.
+const FIRST_NUMBER: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{control::status::State, link::Cause, report::LinkName};
+
+    fn link(pod: &str, state: State) -> LinkStatus {
+        LinkStatus {
+            name: LinkName {
+                peer: "autoscaler".to_owned(),
+                namespace: "knative-serving".to_owned(),
+                pod: pod.to_owned(),
+                pid: 7,
+            },
+            state,
+            since_seconds: Some(3723.4),
+            cause: None,
+            peer_address: Some(([10, 0, 0, 1], 8080).into()),
+            rtt_seconds: Some(0.000_25),
+            silence_seconds: None,
+            checks: 10,
+            errors: 0,
+            connects: 1,
+            retransmits: 0,
+        }
+    }
+
+    #[test]
+    fn a_line_a_link_and_what_is_unknown_is_a_dash() {
+        let mut lost = link("b", State::Unreachable);
+        (lost.cause, lost.rtt_seconds) = (Some(Cause::PeerClosed), None);
+        lost.since_seconds = None;
+        let shown = table(&[link("a", State::Reachable), lost]);
+        let cells = |line: &str| -> Vec<String> {
+            line.split("  ")
+                .map(|cell| cell.trim().to_owned())
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        };
+        let lines: Vec<_> = shown.lines().map(cells).collect();
+        assert_eq!(
+            lines[1],
+            [
+                "knative-serving/a",
+                "autoscaler",
+                "reachable",
+                "1h 2m 3s",
+                "-",
+                "10.0.0.1:8080",
+                "0.25ms",
+                "10",
+                "0",
+                "1",
+            ]
+        );
+        assert_eq!(
+            lines[2],
+            [
+                "knative-serving/b",
+                "autoscaler",
+                "unreachable",
+                "-",
+                "peer_closed",
+                "10.0.0.1:8080",
+                "-",
+                "10",
+                "0",
+                "1",
+            ]
+        );
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn moments_are_told_in_milliseconds() {
+        assert_eq!(since(0.0123), "12ms");
+        assert_eq!(since(59.9), "59s");
+    }
+}

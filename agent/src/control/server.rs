@@ -1,0 +1,338 @@
+//! The agent's side of the control socket. Bounded in clients, in what they may say, and in time.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{FlockOperation, Mode, fchmod, flock},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
+};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, broadcast},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{Missed, Request, status::Status};
+use crate::{agent::run::Snapshots, report::Report};
+
+/// A socket that is bound and not yet served. Its end removes it.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode: what is at the path later may be another's.
+    identity: (u64, u64),
+    /// Its directory, if it was made for it.
+    made: Option<PathBuf>,
+}
+
+/// Why there is no control socket.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// Another agent answers there.
+    #[error(
+        "control socket {0}: another statlink is running on it; stop that one, or name another socket with --socket"
+    )]
+    InUse(PathBuf),
+    /// Something else is there.
+    #[error(
+        "control socket {0}: there is a file that is no socket; name another path with --socket"
+    )]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error(
+        "control socket {path}: {action}: {source}; name a path in a directory that can be written with --socket"
+    )]
+    Refused {
+        /// The path asked for.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl Server {
+    /// Binds `path`, for this user only, and makes its directory where there is none. What a dead
+    /// agent left is replaced; a living one is an error.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let refused = |action| {
+            move |source: io::Error| BindError::Refused {
+                path: path.to_owned(),
+                action,
+                source,
+            }
+        };
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let made = (!parent.exists()).then(|| parent.to_owned());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(refused("create its directory"))?;
+        // Two agents that start at once must not each remove what the other has just bound.
+        let directory = File::open(parent).map_err(refused("open its directory"))?;
+        flock(&directory, FlockOperation::LockExclusive)
+            .map_err(|error| refused("lock its directory")(error.into()))?;
+        remove_stale(path, refused("remove a stale one"))?;
+        let listener = bound(path).map_err(refused("bind"))?;
+        let metadata = fs::symlink_metadata(path).map_err(refused("look at it"))?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            identity: (metadata.dev(), metadata.ino()),
+            made,
+        })
+    }
+
+    /// Answers clients until it is dropped, and they with it.
+    pub async fn serve(self, snapshots: Snapshots, reports: broadcast::Sender<Report>) {
+        let permits = Arc::new(Semaphore::new(MOST_CLIENTS));
+        let mut clients = JoinSet::new();
+        loop {
+            while clients.try_join_next().is_some() {}
+            // Never closed. Who waits for a permit waits in the kernel's backlog.
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let (snapshots, reports) = (snapshots.clone(), reports.clone());
+                    clients.spawn(async move {
+                        if let Err(error) = client(stream, &snapshots, &reports).await {
+                            tracing::debug!(%error, "A client of the control socket went away.");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "Control socket could not accept.");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let still_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if still_ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, "Control socket could not be removed.");
+        }
+        if let Some(made) = &self.made {
+            // Not if others use it by now.
+            let _ = fs::remove_dir(made);
+        }
+    }
+}
+
+fn remove_stale(path: &Path, refused: impl Fn(io::Error) -> BindError) -> Result<(), BindError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(BindError::InUse(path.to_owned())),
+        // Nobody listens.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(refused)
+        }
+        Err(error) => Err(refused(error)),
+    }
+}
+
+/// Binds and listens. The mode is set before there is a path, so that nobody else gets in between:
+/// `unix_bind` gives the path the mode of the socket's own inode.
+fn bound(path: &Path) -> io::Result<UnixListener> {
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+async fn client(
+    mut stream: UnixStream,
+    snapshots: &Snapshots,
+    reports: &broadcast::Sender<Report>,
+) -> io::Result<()> {
+    // Before the request is read: who has sent it misses nothing from then on.
+    let reports = reports.subscribe();
+    let (read, mut write) = stream.split();
+    let mut read = BufReader::new(read);
+    let mut line = String::new();
+    timeout(
+        LONGEST_REQUEST,
+        (&mut read).take(LARGEST_REQUEST).read_line(&mut line),
+    )
+    .await??;
+    match line.parse() {
+        Ok(Request::Status) => {
+            // None: the agent is stopping.
+            if let Some(snapshot) = snapshots.take().await {
+                send(&mut write, &Status::from(&*snapshot)).await?;
+            }
+        }
+        Ok(Request::Events) => events(reports, &mut read, &mut write).await?,
+        Err(error) => send(&mut write, &error.to_string()).await?,
+    }
+    Ok(())
+}
+
+/// Sends reports until the client goes.
+async fn events(
+    mut reports: broadcast::Receiver<Report>,
+    read: &mut (impl tokio::io::AsyncRead + Unpin),
+    write: &mut (impl tokio::io::AsyncWrite + Unpin),
+) -> io::Result<()> {
+    loop {
+        let mut nothing = [0];
+        tokio::select! {
+            report = reports.recv() => match report {
+                Ok(report) => send(write, &report).await?,
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    send(write, &Missed { missed }).await?;
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            // A client has nothing more to say: it has gone, or does not know what it does.
+            _ = read.read(&mut nothing) => return Ok(()),
+        }
+    }
+}
+
+async fn send(
+    write: &mut (impl tokio::io::AsyncWrite + Unpin),
+    value: &impl Serialize,
+) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    timeout(LONGEST_WRITE, write.write_all(&line)).await?
+}
+
+const BACKLOG: i32 = 16;
+const MOST_CLIENTS: usize = 16;
+const LARGEST_REQUEST: u64 = 64;
+const LONGEST_REQUEST: Duration = Duration::from_secs(2);
+const LONGEST_WRITE: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn path(directory: &tempfile::TempDir) -> PathBuf {
+        directory.path().join("run/statlink.sock")
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_can_open_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(&directory);
+        let _server = Server::bind(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_living_one_is_left_alone_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(&directory);
+        let _server = Server::bind(&path).unwrap();
+        let error = Server::bind(&path).unwrap_err();
+        assert!(
+            matches!(&error, BindError::InUse(of) if *of == path),
+            "{error}"
+        );
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_agent_left_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("left");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        Server::bind(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "precious").unwrap();
+        let error = Server::bind(&path).unwrap_err();
+        assert!(matches!(error, BindError::NotASocket(_)), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_made_is_named() {
+        let path = Path::new("/proc/statlink/statlink.sock");
+        let error = Server::bind(path).unwrap_err().to_string();
+        assert!(error.contains("/proc/statlink/statlink.sock"), "{error}");
+        assert!(error.contains("--socket"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn its_end_removes_its_own_socket_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(&directory);
+        drop(Server::bind(&path).unwrap());
+        assert!(!path.parent().unwrap().exists(), "it made the directory");
+
+        let server = Server::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(server);
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_nonsense_is_told_what_there_is() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(b"sudo\n").await.unwrap();
+        let (reports, _) = broadcast::channel(1);
+        client(theirs, &Snapshots::none(), &reports).await.unwrap();
+        let mut answer = String::new();
+        ours.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "\"expected `status` or `events`\"\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_not_waited_for() {
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        let (reports, _) = broadcast::channel(1);
+        let error = client(theirs, &Snapshots::none(), &reports)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,75 @@
+//! The kernel, its types and each hook.
+
+use super::{Finding, Verdict};
+use crate::kernel::{HookState, Kernel, KernelError, Watch, tracefs};
+
+pub(super) fn check(watch: &Watch) -> Vec<Finding> {
+    let mut findings = vec![release(), tracing()];
+    match Kernel::probe(watch) {
+        Ok(hooks) => {
+            findings.push(Finding::new(
+                "kernel types",
+                TYPES,
+                "every structure is as the programs need it",
+            ));
+            findings.extend(hooks.iter().map(hook));
+        }
+        Err(error) => findings.push(failure(&error)),
+    }
+    findings
+}
+
+/// Told, not judged: distributions backport, and the hooks are tried anyway.
+fn release() -> Finding {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let machine = name.machine().to_string_lossy();
+    Finding::new(
+        "kernel",
+        "BPF with types and a ring buffer, from 5.10 on",
+        format!("Linux {release}, {machine}"),
+    )
+}
+
+fn tracing() -> Finding {
+    let finding = |detail| Finding::new("tracefs", "hooks of connect()", detail);
+    if tracefs::visible() {
+        finding("visible, or mounted by the agent for itself alone")
+    } else {
+        finding("not visible").but(
+            Verdict::Warning,
+            "mount it at /sys/kernel/tracing, or give CAP_SYS_ADMIN so that the agent mounts one of its own",
+        )
+    }
+}
+
+fn hook(state: &HookState) -> Finding {
+    let hook = state.hook;
+    let finding = |detail| Finding::new(format!("hook {}", hook.name), hook.purpose, detail);
+    match (&state.missing, hook.without) {
+        (None, _) => finding("attaches".to_owned()),
+        (Some(missing), Some(lost)) => {
+            finding(format!("{}; {lost}", missing.reason)).but(Verdict::Warning, missing.cure)
+        }
+        (Some(missing), None) => {
+            finding(missing.reason.clone()).but(Verdict::Unsupported, missing.cure)
+        }
+    }
+}
+
+fn failure(error: &KernelError) -> Finding {
+    let subject = match error {
+        KernelError::NoBtf { .. } | KernelError::Layout { .. } => "kernel types",
+        KernelError::Load { .. }
+        | KernelError::Hook { .. }
+        | KernelError::Map { .. }
+        | KernelError::Run { .. }
+        | KernelError::Ring(_) => "kernel half",
+    };
+    // Each names its cure after the last semicolon.
+    let text = error.to_string();
+    let (detail, cure) = text.rsplit_once("; ").unwrap_or((&text, "see the message"));
+    Finding::new(subject, TYPES, detail).but(Verdict::Unsupported, cure)
+}
+
+const TYPES: &str = "find the fields of sockets in this kernel";
