@@ -25,6 +25,8 @@ pub struct Offsets {
     pub sock_protocol: u32,
     /// `struct sock`: `sk_err`, `int`.
     pub sock_err: u32,
+    /// `struct sock`: `sk_err_soft`, `int`.
+    pub sock_err_soft: u32,
     /// `struct sock`: `sk_shutdown`, `u8`.
     pub sock_shutdown: u32,
     /// `struct net`: `ns.inum`, `unsigned int`.

@@ -141,10 +141,13 @@ pub struct Connection {
     pub peer: [u8; 16],
     /// As [`Record::peer_port`].
     pub peer_port: u16,
+    /// The errno of an ICMP error that came while connect() was at work; 0 without one. The kernel
+    /// leaves it to the dialler whether to go on.
+    pub soft_errno: u16,
     /// A [`Phase`]: [`Phase::Connecting`] or [`Phase::Established`].
     pub phase: u8,
     /// Explicit padding, 0.
-    pub _pad: [u8; 5],
+    pub _pad: [u8; 3],
 }
 
 /// A connect() under way, keyed by the calling thread.

@@ -113,6 +113,7 @@ pub(crate) const ZERO_OFFSETS: Offsets = Offsets {
     sock_v6_daddr: 0,
     sock_protocol: 0,
     sock_err: 0,
+    sock_err_soft: 0,
     sock_shutdown: 0,
     net_inum: 0,
     tcp_timeouts: 0,

@@ -27,6 +27,8 @@ pub struct Options {
     pub namespace: Option<Namespace>,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: Option<String>,
+    /// `--namespace`: only activators of this one.
+    pub activators_in: Option<String>,
     /// More flags of `statlink run`.
     pub args: Vec<OsString>,
     /// More environment.
@@ -51,10 +53,8 @@ mod names {
     pub(super) const STATUS: &str = "status";
     pub(super) const EVENTS: &str = "events";
     pub(super) const JSON: &str = "--json";
-    /// Of `run`.
-    pub(super) const SOCKET: &str = "--status-socket";
-    /// Of `status` and `events`.
-    pub(super) const CLIENT_SOCKET: &str = "--socket";
+    pub(super) const SOCKET: &str = "--socket";
+    pub(super) const NAMESPACE: &str = "--namespace";
     pub(super) const ENDPOINT_ENV: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 }
 
@@ -94,6 +94,9 @@ impl Agent {
             .arg(names::SOCKET)
             .arg(&socket)
             .args(&options.args);
+        if let Some(namespace) = &options.activators_in {
+            command.arg(names::NAMESPACE).arg(namespace);
+        }
         if let Some(endpoint) = &options.endpoint {
             command.env(names::ENDPOINT_ENV, endpoint);
         }
@@ -125,7 +128,7 @@ impl Agent {
     pub fn status(&self) -> Result<Value> {
         let mut command = command(None)?;
         command
-            .args([names::STATUS, names::JSON, names::CLIENT_SOCKET])
+            .args([names::STATUS, names::JSON, names::SOCKET])
             .arg(&self.socket);
         let text = netns::run(&mut command)?;
         serde_json::from_str(&text).with_context(|| format!("status is not JSON: {text}"))
@@ -135,7 +138,7 @@ impl Agent {
     pub fn events(&self) -> Result<Process> {
         let mut command = command(None)?;
         command
-            .args([names::EVENTS, names::JSON, names::CLIENT_SOCKET])
+            .args([names::EVENTS, names::JSON, names::SOCKET])
             .arg(&self.socket);
         Process::spawn("statlink events", command)
     }

@@ -39,7 +39,9 @@ pub struct Network {
 pub struct Pod {
     /// Unique on this machine: `<name>-<tag of the network>`.
     pub name: String,
-    /// The pod's namespace.
+    /// The Kubernetes namespace that it claims to be in; of this network alone.
+    pub system_namespace: String,
+    /// The pod's network namespace.
     pub namespace: Namespace,
     /// The pod's IPv4 address.
     pub v4: Ipv4Addr,
@@ -106,6 +108,11 @@ impl Network {
         })
     }
 
+    /// The Kubernetes namespace that its pods claim to be in.
+    pub fn system_namespace(&self) -> String {
+        format!("knative-serving-{}", self.tag)
+    }
+
     /// The node's namespace.
     pub fn node(&self) -> &Namespace {
         &self.node
@@ -146,6 +153,7 @@ impl Network {
             Self::NODE_V6
         ))?;
         Ok(Pod {
+            system_namespace: self.system_namespace(),
             name: format!("{name}-{}", self.tag),
             namespace,
             v4,

@@ -21,9 +21,6 @@ use crate::{
 /// The port of the link.
 pub const PORT: u16 = 8080;
 
-/// The namespace that the pods claim to be in.
-pub const SYSTEM_NAMESPACE: &str = "knative-serving";
-
 /// What an activator has to tell its autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
@@ -220,7 +217,7 @@ fn environment(pod: &Pod) -> [(&'static str, String); 3] {
     [
         ("POD_NAME", pod.name.clone()),
         ("POD_IP", pod.v4.to_string()),
-        ("SYSTEM_NAMESPACE", SYSTEM_NAMESPACE.to_owned()),
+        ("SYSTEM_NAMESPACE", pod.system_namespace.clone()),
     ]
 }
 

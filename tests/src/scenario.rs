@@ -34,7 +34,7 @@ use crate::{
     collector::{Attributes, Collector, Export, Point, Value},
     fault::Faults,
     netns::{Network, Pod},
-    peer::{Activator, Autoscaler, PORT, SYSTEM_NAMESPACE, Traffic},
+    peer::{Activator, Autoscaler, PORT, Traffic},
     service::Service,
 };
 
@@ -117,6 +117,8 @@ impl Bed {
         agent::Options {
             namespace: Some(self.network.node().clone()),
             endpoint: Some(self.collector.grpc_endpoint()),
+            // Every process of this machine is seen; other beds' activators are not this one's.
+            activators_in: Some(self.network.system_namespace()),
             ..agent::Options::default()
         }
     }
@@ -215,7 +217,7 @@ impl Bed {
 pub fn link(pod: &Pod) -> [(&str, &str); 3] {
     [
         ("peer", "autoscaler"),
-        ("k8s.namespace.name", SYSTEM_NAMESPACE),
+        ("k8s.namespace.name", &pod.system_namespace),
         ("k8s.pod.name", &pod.name),
     ]
 }

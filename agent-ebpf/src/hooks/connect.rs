@@ -16,7 +16,7 @@ use statlink_ebpf::{ConnectCall, Connection, End, Loss, NEVER_HEARD, Phase, Sour
 
 use crate::{
     account::{Account, Known, end, find, now},
-    maps::{CALLS, lose, offset, port},
+    maps::{CALLS, CONNECTIONS, STRANGERS, lose, offset, port},
     sock::mapped,
 };
 
@@ -87,12 +87,10 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
     let _ = CALLS.remove(pid_tgid);
     // SAFETY: the record of this tracepoint is 24 bytes long.
     let returned = unsafe { field(ctx, 16) } as i64;
-    if returned >= 0
-        || matches!(
-            returned,
-            EINTR | EISCONN | EALREADY | EINPROGRESS | ERESTARTSYS
-        )
-    {
+    if returned == EINPROGRESS {
+        return note_soft_error(&call);
+    }
+    if returned >= 0 || matches!(returned, EINTR | EISCONN | EALREADY | ERESTARTSYS) {
         return None;
     }
     let errno = returned.unsigned_abs() as u16;
@@ -113,8 +111,9 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
         netns: current_netns()?,
         peer: call.peer,
         peer_port: port(),
+        soft_errno: 0,
         phase: Phase::Connecting as u8,
-        _pad: [0; 5],
+        _pad: [0; 3],
     };
     let account = Account::of(&Source {
         netns: connection.netns,
@@ -126,6 +125,28 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
         account,
     };
     end(0, &known, how, errno, 0, NEVER_HEARD);
+    Some(())
+}
+
+/// An ICMP error that arrives while connect() holds the socket does not end the attempt: it is
+/// left in `sk_err_soft`, for the dialler to find by `SO_ERROR`, which clears it
+/// (`tcp_v4_err()`, `net/ipv4/tcp_ipv4.c`). A non-blocking dialler then closes.
+#[inline(always)]
+fn note_soft_error(call: &ConnectCall) -> Option<()> {
+    if call.sock == 0 {
+        return None;
+    }
+    let sock = call.sock as *const u8;
+    let errno: i32 = read_kernel(sock.wrapping_add(offset!(sock_err_soft)))?;
+    if errno == 0 {
+        return None;
+    }
+    debug!(&(), "connect in progress with a soft error {}", errno);
+    let kept = CONNECTIONS
+        .get_ptr_mut(call.sock)
+        .or_else(|| STRANGERS.get_ptr_mut(call.sock))?;
+    // SAFETY: a live map value; no other event of this socket writes this field.
+    unsafe { (*kept).soft_errno = errno as u16 };
     Some(())
 }
 

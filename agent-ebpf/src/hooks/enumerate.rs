@@ -68,8 +68,9 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
             netns,
             peer: sock.peer(),
             peer_port: port(),
+            soft_errno: 0,
             phase: phase as u8,
-            _pad: [0; 5],
+            _pad: [0; 3],
         },
     };
     match CONNECTIONS.insert(sock.key(), &connection, u64::from(BPF_NOEXIST)) {

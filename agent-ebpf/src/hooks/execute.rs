@@ -28,8 +28,9 @@ pub(crate) fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
             netns: 0,
             peer: [0; 16],
             peer_port: 0,
+            soft_errno: 0,
             phase: 0,
-            _pad: [0; 5],
+            _pad: [0; 3],
         };
         tell(
             0,

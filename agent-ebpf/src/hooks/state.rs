@@ -42,7 +42,7 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
     match (old, new) {
         (TCP_SYN_SENT, TCP_ESTABLISHED) => established(sock, &mut known),
         (TCP_SYN_SENT, TCP_CLOSE) => {
-            let how = failure(sock, errno)?;
+            let (how, errno) = failure(sock, errno, known.connection.soft_errno)?;
             debug!(
                 &(),
                 "state {} to {}: end {} errno {}", old, new, how as u8, errno
@@ -96,8 +96,9 @@ fn attempted(sock: Sock) -> Option<()> {
         netns: sock.netns(),
         peer: sock.peer(),
         peer_port: port(),
+        soft_errno: 0,
         phase: Phase::Connecting as u8,
-        _pad: [0; 5],
+        _pad: [0; 3],
     };
     let account = Account::of(&Source {
         netns: connection.netns,
@@ -124,20 +125,23 @@ fn established(sock: Sock, known: &mut Known) {
     }
 }
 
-/// How an attempt failed; `None` if connect()'s exit will tell.
+/// How an attempt failed, and its errno; `None` if connect()'s exit will tell.
 #[inline(always)]
-fn failure(sock: Sock, errno: u16) -> Option<End> {
+fn failure(sock: Sock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
     if errno != 0 {
-        return Some(End::from_errno(errno));
+        return Some((End::from_errno(errno), errno));
     }
     if sock.shut_down() {
-        // The dialler's close: only the retransmissions tell a time-out from a cancellation.
-        return Some(if sock.tcp()?.total_retransmits() > 0 {
-            End::Unanswered
+        // The dialler's close: an ICMP error it may have read is the reason; without one, only the
+        // retransmissions tell a time-out from a cancellation.
+        return Some(if soft_errno != 0 {
+            (End::from_errno(soft_errno), soft_errno)
+        } else if sock.tcp()?.total_retransmits() > 0 {
+            (End::Unanswered, 0)
         } else {
-            End::Abandoned
+            (End::Abandoned, 0)
         });
     }
     // Refused inside connect() itself (an ICMP error, no local port): its exit has the errno.
-    (!connect_hooked()).then_some(End::Other)
+    (!connect_hooked()).then_some((End::Other, 0))
 }

@@ -16,6 +16,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sock_v6_daddr: at("sock", "__sk_common.skc_v6_daddr", 16)?,
         sock_protocol: at("sock", "sk_protocol", 2)?,
         sock_err: at("sock", "sk_err", 4)?,
+        sock_err_soft: at("sock", "sk_err_soft", 4)?,
         sock_shutdown: at("sock", "sk_shutdown", 1)?,
         net_inum: at("net", "ns.inum", 4)?,
         tcp_timeouts: at("tcp_sock", "inet_conn.icsk_retransmits", 1)?,

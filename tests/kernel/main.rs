@@ -1,0 +1,1 @@
+//! The kernel half through its library, on this machine's kernel: what is told of real sockets.
