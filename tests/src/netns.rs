@@ -347,6 +347,10 @@ fn guard() {
             if let Some(signal) = signals.forever().next() {
                 live().iter().for_each(|name| remove(name));
                 scratch::remove_own();
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a signal ends the process; what it would leave has just been removed"
+                )]
                 std::process::exit(128_i32.saturating_add(signal));
             }
         });

@@ -43,10 +43,7 @@ pub(crate) enum Need {
 /// What building the agent takes.
 pub(crate) const BUILD: &[Need] = &[Need::BpfCompiler, Need::BpfLinker];
 
-/// What tests on the kernel take.
-pub(crate) const KERNEL: &[Need] = &[Need::BpfCompiler, Need::BpfLinker, Need::Nft, Need::Ip];
-
-/// What tests on real peers take, and with them the demo and the benchmark.
+/// What the test bed takes, and with it every test on it, the demo and the benchmark.
 pub(crate) const PEERS: &[Need] = &[
     Need::BpfCompiler,
     Need::BpfLinker,

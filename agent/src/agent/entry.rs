@@ -6,7 +6,7 @@ use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
 
 use crate::{
     kernel::{Ends, Inventory, connection_id, peer},
-    link::{Fact, FailedAttempt, Link, Missed, OpenConnection, Outcome, Status},
+    link::{Cause, Fact, FailedAttempt, Link, Missed, OpenConnection, Outcome, Status},
     report::{Attempt, LinkName, What},
     snapshot::LinkSnapshot,
     time::Timestamp,
@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub(super) name: LinkName,
     pub(super) source: Source,
     pub(super) link: Link,
+    /// The cause last exported at once: an outage's attempts mostly fail alike.
+    told: Option<Cause>,
     /// The ends that no record told and that the link has been handed.
     reconciled: Ends,
     resync: Option<Timestamp>,
@@ -30,10 +32,25 @@ impl Entry {
             name,
             source,
             link: Link::discovered(now),
+            told: None,
             reconciled: Ends::default(),
             resync: Some(now),
             late_resync: Some(now + LATE),
         }
+    }
+
+    /// Whether `what` is to be exported at once: a transition, or the first failure of its kind.
+    pub(super) fn is_news(&mut self, what: &What) -> bool {
+        let told = match what {
+            What::Discovered | What::Reachable { .. } | What::Ended => None,
+            What::Unreachable { cause, .. } => Some(*cause),
+            What::ConnectFailed(attempt) if self.told != Some(attempt.cause) => Some(attempt.cause),
+            What::Connected { .. } | What::ConnectFailed(_) | What::Disconnected { .. } => {
+                return false;
+            }
+        };
+        self.told = told;
+        true
     }
 
     /// Asks for a reconciliation at `at`, or earlier if one is due earlier.

@@ -249,7 +249,7 @@ impl Agent {
     }
 
     fn publish(&mut self, id: u64, outcome: &Outcome) {
-        let Some(entry) = self.entries.get(&id) else {
+        let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         match outcome {
@@ -275,18 +275,15 @@ impl Agent {
             | Outcome::Sample(_) => {}
         }
         if let Some((at, what)) = entry::report(outcome) {
+            if entry.is_news(&what) {
+                self.transition.notify_one();
+            }
             let name = entry.name.clone();
             self.report(at, name, what);
         }
     }
 
     fn report(&self, at: Timestamp, link: LinkName, what: What) {
-        let transition = match what {
-            What::Discovered | What::Reachable { .. } | What::Unreachable { .. } | What::Ended => {
-                true
-            }
-            What::Connected { .. } | What::ConnectFailed(_) | What::Disconnected { .. } => false,
-        };
         let report = Report {
             at: clock::wall(at),
             known_at: clock::wall(clock::now()),
@@ -296,9 +293,6 @@ impl Agent {
         log_report(&report);
         // Nobody may be listening.
         let _ = self.reports.send(report);
-        if transition {
-            self.transition.notify_one();
-        }
     }
 
     /// Looks at every process for activators not known yet.
@@ -356,6 +350,7 @@ impl Agent {
             // The agent may have gone first.
             let _ = ended.send(id);
         });
+        self.transition.notify_one();
         self.report(now, name, What::Discovered);
         Ok(())
     }

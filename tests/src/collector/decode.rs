@@ -142,11 +142,6 @@ fn array<'a>(of: &'a Json, key: &str) -> &'a [Json] {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a test fails by panic"
-    )]
     use super::*;
 
     #[test]

@@ -1,0 +1,82 @@
+//! What the kernel accounts to the agent.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+/// A process that is looked at.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    pid: u32,
+}
+
+impl Observed {
+    pub(crate) fn new(pid: u32) -> Self {
+        Self { pid }
+    }
+
+    /// CPU time used so far, by its scheduler's account: `/proc/PID/schedstat` of each thread.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        let tasks = format!("/proc/{}/task", self.pid);
+        for task in fs::read_dir(&tasks).context(tasks)? {
+            let path = task?.path().join("schedstat");
+            // A thread may end meanwhile.
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            let on_cpu = text.split_whitespace().next().unwrap_or_default();
+            nanoseconds += on_cpu.parse::<u64>().with_context(|| text.clone())?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    pub(crate) fn resident_mb(&self) -> Result<f64> {
+        self.status("VmRSS").map(|kb| kb / 1024.0)
+    }
+
+    pub(crate) fn peak_mb(&self) -> Result<f64> {
+        self.status("VmHWM").map(|kb| kb / 1024.0)
+    }
+
+    fn status(&self, field: &str) -> Result<f64> {
+        let path = format!("/proc/{}/status", self.pid);
+        let text = fs::read_to_string(&path).context(path)?;
+        let value = field_of(&text, field).with_context(|| format!("no {field}"))?;
+        Ok(value)
+    }
+
+    /// Kernel memory of the maps and of the programs that it holds: `memlock` of each descriptor
+    /// (`Documentation/filesystems/proc.rst` and `bpf_map_show_fdinfo()`).
+    pub(crate) fn kernel_kb(&self) -> Result<(f64, f64)> {
+        let (mut maps, mut programs) = (BTreeMap::new(), BTreeMap::new());
+        let directory = format!("/proc/{}/fdinfo", self.pid);
+        for entry in fs::read_dir(&directory).context(directory)? {
+            let Ok(text) = fs::read_to_string(entry?.path()) else {
+                continue;
+            };
+            let Some(bytes) = field_of(&text, "memlock") else {
+                continue;
+            };
+            // By identity: the same may be open twice.
+            if let Some(id) = id_of(&text, "map_id") {
+                maps.insert(id, bytes);
+            } else if let Some(id) = id_of(&text, "prog_id") {
+                programs.insert(id, bytes);
+            }
+        }
+        let sum = |all: BTreeMap<String, f64>| all.into_values().sum::<f64>() / 1024.0;
+        Ok((sum(maps), sum(programs)))
+    }
+}
+
+fn field_of(text: &str, field: &str) -> Option<f64> {
+    id_of(text, field)?.parse().ok()
+}
+
+fn id_of(text: &str, field: &str) -> Option<String> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    line.split_whitespace().next().map(str::to_owned)
+}
