@@ -29,10 +29,12 @@ pub enum End {
     AddressUnavailable = 10,
     /// Any other errno.
     Other = 11,
+    /// This side's close, because its process is ending.
+    Exiting = 12,
 }
 
 /// The number of [`End`]s.
-pub const ENDS: usize = 12;
+pub const ENDS: usize = 13;
 
 impl End {
     /// Every end, in index order.
@@ -49,6 +51,7 @@ impl End {
         Self::Denied,
         Self::AddressUnavailable,
         Self::Other,
+        Self::Exiting,
     ];
 
     /// The end a raw byte stands for.

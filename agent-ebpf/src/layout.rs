@@ -49,6 +49,8 @@ pub struct Offsets {
     pub socket_sk: u32,
     /// `struct task_struct`: `tgid`, `pid_t`.
     pub task_tgid: u32,
+    /// `struct task_struct`: `flags`, `unsigned int`.
+    pub task_flags: u32,
     /// `struct task_struct`: `nsproxy`, a pointer to `struct nsproxy`.
     pub task_nsproxy: u32,
     /// `struct nsproxy`: `net_ns`, a pointer to `struct net`.

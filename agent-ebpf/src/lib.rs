@@ -228,7 +228,7 @@ impl Loss {
 const _: () = {
     assert!(size_of::<Record>() == 72);
     assert!(size_of::<Source>() == 8);
-    assert!(size_of::<Totals>() == 304);
+    assert!(size_of::<Totals>() == 328);
     assert!(size_of::<Connection>() == 56);
     assert!(size_of::<ConnectCall>() == 32);
     assert!(size_of::<Sample>() == 48);

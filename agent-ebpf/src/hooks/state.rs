@@ -3,14 +3,17 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
 use statlink_ebpf::{Connection, End, NEVER_HEARD, Phase, RecordKind, Source};
 
 use crate::{
     account::{Account, Detail, Known, Wake, end, find, keep, now, tell},
-    maps::{CALLS, connect_hooked, port},
+    hooks::connect::read_kernel,
+    maps::{CALLS, connect_hooked, offset, port},
     sock::{Sock, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_SYN_SENT},
 };
 
@@ -55,6 +58,7 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
                 TCP_CLOSE if errno != 0 => End::from_errno(errno),
                 // FIN_WAIT1; or CLOSE at once, when data was left unread (a RST is sent instead of
                 // a FIN).
+                _ if exiting() => End::Exiting,
                 _ => End::LocalClosed,
             };
             let tcp = sock.tcp()?;
@@ -125,6 +129,17 @@ fn established(sock: Sock, known: &mut Known) {
     }
 }
 
+/// Whether the current task, the owner of the socket that it closes, is ending: `PF_EXITING` of
+/// `include/linux/sched.h`, set before its files are closed.
+#[inline(always)]
+fn exiting() -> bool {
+    const PF_EXITING: u32 = 4;
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    let flags: Option<u32> = read_kernel(task.wrapping_add(offset!(task_flags)));
+    flags.is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
 /// How an attempt failed, and its errno; `None` if connect()'s exit will tell.
 #[inline(always)]
 fn failure(sock: Sock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
@@ -134,7 +149,9 @@ fn failure(sock: Sock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
     if sock.shut_down() {
         // The dialler's close: an ICMP error it may have read is the reason; without one, only the
         // retransmissions tell a time-out from a cancellation.
-        return Some(if soft_errno != 0 {
+        return Some(if exiting() {
+            (End::Exiting, 0)
+        } else if soft_errno != 0 {
             (End::from_errno(soft_errno), soft_errno)
         } else if sock.tcp()?.total_retransmits() > 0 {
             (End::Unanswered, 0)

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, HOLD_NS, Phase, STALL_TIMEOUTS};
 
-use super::{Cause, ConnectionId, HANDSHAKE, SETTLE, SILENCE, Sample, VANISHED, end, next_on_grid};
+use super::{Cause, ConnectionId, HANDSHAKE, SILENCE, Sample, VANISHED, end, next_on_grid};
 use crate::time::Timestamp;
 
 /// One connection that is tracked.
@@ -99,6 +99,20 @@ pub(super) enum Verdict {
     Failed { cause: Cause, errno: Option<u16> },
     /// A live connection was lost.
     Lost { cause: Cause },
+}
+
+impl Verdict {
+    /// The same, where this side's close but answered the peer's.
+    pub(super) const fn by_the_peer(self) -> Self {
+        match self {
+            Self::Lost {
+                cause: Cause::LocalClosed,
+            } => Self::Lost {
+                cause: Cause::PeerClosed,
+            },
+            Self::Nothing | Self::Failed { .. } | Self::Lost { .. } => self,
+        }
+    }
 }
 
 /// What falls due on a connection. At the same moment, verdicts come before looks.
@@ -394,9 +408,9 @@ impl Connection {
         }
     }
 
-    /// This side closed it at `at`: keep the verdict until it is known whether the process was
-    /// ending.
-    pub(super) fn close(&mut self, at: Timestamp, verdict: Verdict) {
+    /// This side closed it at `at`: keep the verdict for the time to `settle`, until it is known
+    /// whether the process was ending.
+    pub(super) fn close(&mut self, at: Timestamp, verdict: Verdict, settle: Duration) {
         self.vanished = None;
         let since = match self.state {
             State::Live { since, .. } => since,
@@ -410,7 +424,7 @@ impl Connection {
             since,
             at,
             verdict,
-            until: at + SETTLE,
+            until: at + settle,
         };
     }
 

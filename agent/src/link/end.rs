@@ -10,7 +10,7 @@ pub(super) const fn of_connecting(how: End) -> Cause {
     match how {
         End::Refused => Cause::ConnectionRefused,
         End::TimedOut | End::Unanswered => Cause::Timeout,
-        End::Abandoned => Cause::Cancelled,
+        End::Abandoned | End::Exiting => Cause::Cancelled,
         // Not a RST to the SYN: that is ECONNREFUSED.
         End::Reset => Cause::ConnectionReset,
         End::HostUnreachable => Cause::HostUnreachable,
@@ -25,7 +25,7 @@ pub(super) const fn of_connecting(how: End) -> Cause {
 pub(super) const fn of_handshaking(how: End) -> Cause {
     match how {
         End::Reset => Cause::ConnectionReset,
-        End::PeerClosed | End::LocalClosed | End::TimedOut => Cause::HandshakeFailed,
+        End::PeerClosed | End::LocalClosed | End::Exiting | End::TimedOut => Cause::HandshakeFailed,
         End::HostUnreachable => Cause::HostUnreachable,
         End::NetworkUnreachable => Cause::NetworkUnreachable,
         End::Refused
@@ -42,7 +42,7 @@ pub(super) const fn of_live(how: End) -> Cause {
     match how {
         End::Reset => Cause::ConnectionReset,
         End::PeerClosed => Cause::PeerClosed,
-        End::LocalClosed => Cause::LocalClosed,
+        End::LocalClosed | End::Exiting => Cause::LocalClosed,
         End::TimedOut => Cause::Stalled,
         End::HostUnreachable => Cause::HostUnreachable,
         End::NetworkUnreachable => Cause::NetworkUnreachable,
@@ -58,7 +58,7 @@ pub(super) const fn of_live(how: End) -> Cause {
 /// Whether this side ended it: the activator, or the kernel because the activator was killed.
 pub(super) const fn is_local(how: End) -> bool {
     match how {
-        End::LocalClosed | End::Abandoned | End::Unanswered => true,
+        End::LocalClosed | End::Abandoned | End::Unanswered | End::Exiting => true,
         End::Refused
         | End::TimedOut
         | End::Reset

@@ -517,7 +517,13 @@ impl Link {
         let verdict = connection.verdict(ending.how, ending.errno);
         if end::is_local(ending.how) && verdict != Verdict::Nothing {
             self.last_activity = self.last_activity.max(ending.at);
-            connection.close(ending.at, verdict);
+            // A process that is ending has no part in this.
+            let heard = ending.heard.filter(|_| ending.how == End::LocalClosed);
+            if heard.is_some_and(|heard| ending.at.saturating_since(heard) <= CLOSING_HANDSHAKE) {
+                connection.close(ending.at, verdict.by_the_peer(), SETTLE_ANSWER);
+            } else {
+                connection.close(ending.at, verdict, SETTLE);
+            }
             self.connections.insert(connection.id, connection);
         } else {
             self.decide(&connection, ending.at, verdict, outcomes);
@@ -767,6 +773,12 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long after a close by this side the process may turn out to have been ending.
 const SETTLE: Duration = Duration::from_millis(300);
+/// A close by this side so soon after the peer was heard answers it: a websocket's server says in
+/// a close frame that it closes, and a quick client's FIN overtakes the server's own.
+const CLOSING_HANDSHAKE: Duration = Duration::from_millis(30);
+/// The same for a close that answers the peer's: a process whose last act this was has ended by
+/// then.
+const SETTLE_ANSWER: Duration = Duration::from_millis(40);
 /// How long the record of an end may be late, once looks find the connection gone.
 const VANISHED: Duration = Duration::from_secs(1);
 /// How many connections are tracked at a time.

@@ -85,7 +85,8 @@ impl Link {
     /// long such a connection was live, nobody can tell.
     fn history(&mut self, at: Timestamp, missed: &Missed, outcomes: &mut Vec<Outcome>) {
         for phase in Phase::ALL {
-            for how in End::ALL {
+            // A process that is ending takes its connections with it: they are not counted.
+            for how in End::ALL.into_iter().filter(|how| *how != End::Exiting) {
                 let n = missed.count(phase, how);
                 if n > 0 {
                     self.last_activity = self.last_activity.max(at);

@@ -356,7 +356,7 @@ impl World {
                 self.drain();
                 let ended = self.now;
                 for (at, failure) in std::mem::take(&mut self.unsettled) {
-                    if at + super::SETTLE > ended {
+                    if at > ended {
                         let count = if failure {
                             &mut self.truth.failed
                         } else {
@@ -591,7 +591,16 @@ impl World {
             self.truth.failed += 1;
         }
         if super::end::is_local(how) && !(upgraded && socket.stalled) {
-            self.unsettled.push((now, !upgraded));
+            let answers = how == End::LocalClosed
+                && socket
+                    .heard
+                    .is_some_and(|heard| now.saturating_since(heard) <= super::CLOSING_HANDSHAKE);
+            let settle = if answers {
+                super::SETTLE_ANSWER
+            } else {
+                super::SETTLE
+            };
+            self.unsettled.push((now + settle, !upgraded));
         }
         if lost {
             self.missed.add(phase, how, 1);
@@ -622,10 +631,7 @@ impl World {
                 self.truth.upgraded += u64::from(socket.attempted.is_some());
                 self.truth.ended_while_stalled += u64::from(socket.stalled);
             }
-            let how = match phase {
-                Phase::Connecting => End::Abandoned,
-                Phase::Established | Phase::Held => End::LocalClosed,
-            };
+            let how = End::Exiting;
             self.deliver(Fact::Ended {
                 connection: socket.id,
                 peer: peer(),

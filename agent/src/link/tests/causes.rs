@@ -19,6 +19,7 @@ fn each_end_of_an_unanswered_syn_has_its_cause() {
         (End::NetworkUnreachable, Cause::NetworkUnreachable),
         (End::Denied, Cause::PermissionDenied),
         (End::AddressUnavailable, Cause::AddressUnavailable),
+        (End::Exiting, Cause::Cancelled),
         (End::Other, Cause::Other),
     ] {
         let mut story = Story::begins();
@@ -40,6 +41,7 @@ fn each_end_of_an_unfinished_handshake_has_its_cause() {
         (End::Reset, Cause::ConnectionReset),
         (End::PeerClosed, Cause::HandshakeFailed),
         (End::LocalClosed, Cause::HandshakeFailed),
+        (End::Exiting, Cause::HandshakeFailed),
         (End::HostUnreachable, Cause::HostUnreachable),
         (End::NetworkUnreachable, Cause::NetworkUnreachable),
         (End::Denied, Cause::Other),
@@ -63,6 +65,7 @@ fn each_end_of_a_live_connection_has_its_cause() {
         (End::Reset, Cause::ConnectionReset),
         (End::PeerClosed, Cause::PeerClosed),
         (End::LocalClosed, Cause::LocalClosed),
+        (End::Exiting, Cause::LocalClosed),
         (End::HostUnreachable, Cause::HostUnreachable),
         (End::NetworkUnreachable, Cause::NetworkUnreachable),
         (End::Denied, Cause::Other),

@@ -231,7 +231,7 @@ fn a_local_close_is_an_outage_once_it_is_clear_that_the_process_lives_on() {
     let mut story = Story::begins();
     story
         .upgraded(0, 1)
-        .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(999));
+        .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(900));
     story
         .until(1_299)
         .is_reachable_since(2)
@@ -244,11 +244,27 @@ fn a_local_close_is_an_outage_once_it_is_clear_that_the_process_lives_on() {
 }
 
 #[test]
+fn a_close_that_answers_the_peer_is_the_peer_s() {
+    for (heard, settled, cause) in [
+        (970, 1_040, Cause::PeerClosed),
+        (969, 1_300, Cause::LocalClosed),
+    ] {
+        let mut story = Story::begins();
+        story
+            .upgraded(0, 1)
+            .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(heard));
+        story.until(settled - 1).is_reachable_since(2);
+        story.until(settled).is_unreachable_since(1_000, cause);
+        story.has(Disconnect, 1, &[(cause, 1)]);
+    }
+}
+
+#[test]
 fn an_outage_that_was_over_before_the_close_settled_is_told_in_full() {
     let mut story = Story::begins();
     story
         .upgraded(0, 1)
-        .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(999));
+        .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(900));
     story.upgraded(1_010, 2);
     story.news();
     story.until(1_300).is_reachable_since(1_012);
@@ -297,7 +313,7 @@ fn a_newer_failure_outranks_a_close_that_settles_after_it() {
     let mut story = Story::begins();
     story
         .upgraded(0, 1)
-        .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(999));
+        .ended(1_000, 1, Phase::Held, End::LocalClosed, Some(900));
     story.refused(1_130, 2).until(1_300);
     story.is_unreachable_since(1_000, Cause::ConnectionRefused);
     let onset = story.news().into_iter().find_map(|told| {
@@ -316,6 +332,8 @@ fn a_process_that_ends_takes_its_connections_with_it_and_counts_nothing() {
         (Phase::Held, End::LocalClosed),
         (Phase::Connecting, End::Abandoned),
         (Phase::Connecting, End::Unanswered),
+        (Phase::Held, End::Exiting),
+        (Phase::Connecting, End::Exiting),
     ] {
         let mut story = Story::begins();
         story.upgraded(0, 1).attempt(900, 2);
