@@ -1,2 +1,21 @@
 //! Each cause, injected into Knative's own client and server (or, where their client cannot
 //! produce it, a dialler of ours), and asserted at a real Collector and in the agent's log.
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
+mod dialling;
+mod losing;
+mod stand_ins;
+mod told;
+
+use std::time::Duration;
+
+use statlink_tests::scenario::Bed;
+
+/// Long enough on a busy machine, and for Knative's longest pause between two dials.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Starts the agent on `bed` so that counters arrive soon after they change.
+fn start_agent(bed: &mut Bed) {
+    let options = bed.agent_options().arg("--export-interval").arg("300ms");
+    bed.start_agent_with(&options).unwrap();
+}

@@ -1,7 +1,7 @@
 //! Servers that do not do what they should, by the first argument:
 //!
 //! - `forbid ADDRESS`: reads the request and answers 403
-//! - `close ADDRESS`: accepts and closes at once
+//! - `close ADDRESS`: accepts and closes at once, by FIN whatever has come by then
 //! - `reset ADDRESS`: accepts and resets at once
 //! - `sink ADDRESS`: the same as `close` in silence, as fast as can be
 //! - `mute ADDRESS`: accepts and never answers
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match *args {
         ["forbid", address] => serve(address, forbid),
-        ["close", address] => serve(address, drop),
+        ["close", address] => serve(address, close),
         ["reset", address] => serve(address, reset),
         ["sink", address] => sink(address),
         ["mute", address] => serve(address, mute),
@@ -54,6 +54,12 @@ fn serve(address: &str, behave: impl Fn(TcpStream) + Send + Sync) -> Result<()> 
         }
         Ok(())
     })
+}
+
+fn close(mut stream: TcpStream) {
+    // Dropped with something unread, it would be a RST.
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = io::copy(&mut stream, &mut io::sink());
 }
 
 fn forbid(mut stream: TcpStream) {

@@ -1,0 +1,115 @@
+//! What Knative's client cannot be made to do, done by a dialler of ours under its name.
+
+use statlink_tests::{
+    fault::Faults,
+    peer::Activator,
+    process::Signal,
+    scenario::{Bed, link, metric},
+};
+
+use crate::{
+    PATIENCE, start_agent,
+    told::{Figures, assert_outage_logged, assert_recovery_logged, log},
+};
+
+#[test]
+fn a_dial_given_up_before_any_retransmission_is_cancelled() {
+    let mut bed = Bed::new().unwrap();
+    start_agent(&mut bed);
+    let pod = bed.network.pod("activator").unwrap();
+    let faults = Faults::new(&pod, &bed.autoscaler_pod);
+    let _fault = faults.drop_syn().unwrap();
+    let to = bed.target().to_string();
+    let activator = Activator::stand_in(&pod, ["cancel", &to]).unwrap();
+    bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
+    bed.wait_error(&activator, "connect", "cancelled", PATIENCE)
+        .unwrap();
+    let figures = Figures::of(&bed, &activator);
+    let attempts = figures.checks("connect");
+    assert_eq!(figures.errors("connect"), [("cancelled", attempts)]);
+    let to = bed.target().ip().to_string();
+    assert_outage_logged(&bed, &activator, "cancelled", &to);
+}
+
+#[test]
+fn a_connection_that_a_living_activator_closes_is_local() {
+    let mut bed = Bed::new().unwrap();
+    start_agent(&mut bed);
+    let to = bed.target().to_string();
+    let activator = bed.stand_in("activator", &["hold", &to]).unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    // Not within the moment after a pong, when a close would be the answer to the peer's.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    activator.process.signal(Signal::USR1).unwrap();
+    bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
+    let to = bed.target().ip().to_string();
+    assert_outage_logged(&bed, &activator, "local_closed", &to);
+    activator.process.signal(Signal::USR1).unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    assert_recovery_logged(&bed, &activator, "local_closed");
+    let figures = Figures::of(&bed, &activator);
+    assert_eq!(figures.errors("disconnect"), [("local_closed", 1.0)]);
+    assert_eq!(figures.checks("disconnect"), 1.0);
+    assert_eq!(figures.connects, 2.0);
+    bed.check_invariants().unwrap();
+}
+
+#[test]
+fn an_activator_that_never_dials_is_told_after_its_longest_pause() {
+    let mut bed = Bed::new().unwrap();
+    start_agent(&mut bed);
+    let activator = bed.stand_in("activator", &["idle"]).unwrap();
+    // The grace is over, and why there is no connection is not known yet.
+    bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
+    bed.wait_error(&activator, "liveness", "_OTHER", PATIENCE)
+        .unwrap();
+    bed.wait_error(&activator, "liveness", "no_attempt", PATIENCE)
+        .unwrap();
+    let figures = Figures::of(&bed, &activator);
+    assert_eq!(figures.checks("connect"), 0.0);
+    let causes: Vec<_> = log(&bed, &activator, "ERROR")
+        .iter()
+        .map(|line| line.get("error.type").clone())
+        .collect();
+    assert_eq!(causes, ["_OTHER", "no_attempt"]);
+    bed.check_invariants().unwrap();
+}
+
+/// Knative's client makes an IPv4 socket of such an address.
+#[test]
+fn an_ipv4_mapped_socket_is_like_any_other() {
+    for (how, cause) in [("terminate", "peer_closed"), ("reset", "connection_reset")] {
+        let mut bed = Bed::new().unwrap();
+        start_agent(&mut bed);
+        let mapped = bed.autoscaler.as_ref().unwrap().mapped().to_string();
+        let activator = bed.stand_in("activator", &["hold", &mapped]).unwrap();
+        bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+        let rtt = bed.collector.latest(metric::RTT, &link(&activator.pod));
+        assert!(rtt.unwrap().value.number() > 0.0);
+        if how == "reset" {
+            bed.faults(&activator).reset_established().unwrap();
+        } else {
+            let autoscaler = &mut bed.autoscaler().unwrap().process;
+            autoscaler.terminate(PATIENCE).unwrap();
+        }
+        bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
+        // Told as the IPv4 address that it is.
+        let to = bed.target().ip().to_string();
+        assert_outage_logged(&bed, &activator, cause, &to);
+        let figures = Figures::of(&bed, &activator);
+        assert_eq!(figures.errors("disconnect"), [(cause, 1.0)]);
+    }
+}
+
+#[test]
+fn a_mapped_dial_that_is_refused_is_refused() {
+    let mut bed = Bed::without_autoscaler().unwrap();
+    start_agent(&mut bed);
+    let to = format!("[::ffff:{}]:8080", bed.autoscaler_pod.v4);
+    let activator = bed
+        .stand_in("activator", &["flap", &to, "10", "100"])
+        .unwrap();
+    bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
+    let to = bed.target().ip().to_string();
+    assert_outage_logged(&bed, &activator, "connection_refused", &to);
+}
