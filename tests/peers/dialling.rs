@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use statlink_tests::{
     fault::{Fault, Faults, Reject, Route},
+    figures::Figures,
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
     process::Process,
@@ -12,7 +13,7 @@ use statlink_tests::{
 
 use crate::{
     PATIENCE, start_agent,
-    told::{Figures, assert_outage_logged, assert_recovery_logged},
+    told::{assert_outage_logged, assert_recovery_logged},
 };
 
 /// One way a dial fails.

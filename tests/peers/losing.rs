@@ -7,6 +7,7 @@ use std::{
 
 use statlink_tests::{
     fault::Fault,
+    figures::Figures,
     peer::{Activator, Traffic},
     process::{Line, Signal},
     scenario::{Bed, link, metric},
@@ -14,7 +15,7 @@ use statlink_tests::{
 
 use crate::{
     PATIENCE, start_agent,
-    told::{Figures, assert_outage_logged, assert_recovery_logged},
+    told::{assert_outage_logged, assert_recovery_logged},
 };
 
 const FLOWING: Traffic = Traffic::Every(Duration::from_secs(1));

@@ -2,6 +2,7 @@
 
 use statlink_tests::{
     fault::Faults,
+    figures::Figures,
     peer::Activator,
     process::Signal,
     scenario::{Bed, link, metric},
@@ -9,7 +10,7 @@ use statlink_tests::{
 
 use crate::{
     PATIENCE, start_agent,
-    told::{Figures, assert_outage_logged, assert_recovery_logged, log},
+    told::{assert_outage_logged, assert_recovery_logged, log},
 };
 
 #[test]

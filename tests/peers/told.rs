@@ -1,68 +1,6 @@
 //! What the agent has told about one link: at the Collector and in its log.
 
-use std::collections::BTreeMap;
-
-use statlink_tests::{
-    peer::Activator,
-    process::Line,
-    scenario::{Bed, link, metric},
-};
-
-/// The newest export's figures of one link.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Figures {
-    pub(crate) reachable: Option<f64>,
-    pub(crate) connects: f64,
-    /// By kind.
-    pub(crate) checks: BTreeMap<String, f64>,
-    /// By kind and cause, the zeros left out.
-    pub(crate) errors: BTreeMap<(String, String), f64>,
-}
-
-impl Figures {
-    pub(crate) fn of(bed: &Bed, activator: &Activator) -> Self {
-        let attributes = link(&activator.pod);
-        bed.collector.read(|exports| {
-            let newest = exports.iter().rev().find(|export| {
-                let mut points = export.points.iter();
-                points.any(|point| point.is(metric::CHECKS, &attributes))
-            });
-            let mut figures = Self::default();
-            for point in newest.iter().flat_map(|export| &export.points) {
-                if !point.is(&point.metric, &attributes) {
-                    continue;
-                }
-                let attribute = |key| point.attributes.get(key).cloned().unwrap_or_default();
-                let (kind, cause) = (attribute("kn.check.kind"), attribute("error.type"));
-                let value = point.value.number();
-                match point.metric.as_str() {
-                    metric::REACHABLE => figures.reachable = Some(value),
-                    metric::CONNECTS => figures.connects = value,
-                    metric::CHECKS => {
-                        figures.checks.insert(kind, value);
-                    }
-                    metric::ERRORS if value > 0.0 => {
-                        figures.errors.insert((kind, cause), value);
-                    }
-                    _ => {}
-                }
-            }
-            figures
-        })
-    }
-
-    pub(crate) fn checks(&self, kind: &str) -> f64 {
-        self.checks.get(kind).copied().unwrap_or_default()
-    }
-
-    /// The causes of this kind's errors, and how many.
-    pub(crate) fn errors(&self, kind: &str) -> Vec<(&str, f64)> {
-        let of_kind = self.errors.iter().filter(|((of, _), _)| of == kind);
-        of_kind
-            .map(|((_, cause), count)| (cause.as_str(), *count))
-            .collect()
-    }
-}
+use statlink_tests::{peer::Activator, process::Line, scenario::Bed};
 
 /// The agent's log lines of this level about the link's reachability.
 pub(crate) fn log(bed: &Bed, activator: &Activator, level: &str) -> Vec<Line> {

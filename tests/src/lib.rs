@@ -18,6 +18,7 @@ pub mod agent;
 pub mod build;
 pub mod collector;
 pub mod fault;
+pub mod figures;
 pub mod netns;
 pub mod peer;
 pub mod process;
