@@ -5,23 +5,27 @@ use std::{thread, time::Duration};
 use statlink_tests::{
     figures::Figures,
     peer::{PORT, bad_server},
-    scenario::{Bed, metric},
+    scenario::{Bed, link, metric},
 };
 
 use crate::{PATIENCE, options};
 
-/// Our dialler, which makes as many connections as fast as it can.
+/// Our dialler, at the rate that the design promises to bear.
 #[test]
 fn a_flood_that_the_agent_sleeps_through_is_counted_to_the_last() {
-    const CONNECTIONS: u32 = 20_000;
+    const CONNECTIONS: u32 = 50_000;
     let mut bed = Bed::without_autoscaler().unwrap();
     let options = options(&bed);
     bed.start_agent_with(&options).unwrap();
     let sink = bed.network.pod("sink").unwrap();
     let _sink = bad_server(&sink, ["sink", &format!("[::]:{PORT}")]).unwrap();
     let to = format!("{}:{PORT}", sink.v4);
-    let arguments = ["flap", &to, "0", &CONNECTIONS.to_string()];
+    let arguments = ["flap", &to, "10000", &CONNECTIONS.to_string()];
     let mut dialler = bed.stand_in("dialler", &arguments).unwrap();
+    let of_link = link(&dialler.pod);
+    bed.collector
+        .wait_for(metric::CHECKS, &of_link, PATIENCE, |_| true)
+        .unwrap();
     let agent = &bed.agent.as_ref().unwrap().process;
     agent.freeze().unwrap();
     thread::sleep(Duration::from_secs(2));
@@ -35,7 +39,6 @@ fn a_flood_that_the_agent_sleeps_through_is_counted_to_the_last() {
 
     let all = f64::from(CONNECTIONS);
     let checks = [("kn.check.kind", "connect")];
-    let of_link = statlink_tests::scenario::link(&dialler.pod);
     let of_link = [&of_link[..], &checks].concat();
     bed.collector
         .wait_for(metric::CHECKS, &of_link, PATIENCE, |point| {
