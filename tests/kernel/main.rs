@@ -1,1 +1,10 @@
-//! The kernel half through its library, on this machine's kernel: what is told of real sockets.
+//! What the kernel must have, and what the kernel half tells of real sockets.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
+
+mod preflight;
+mod records;
+
+use std::time::Duration;
+
+/// Long enough on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -61,6 +61,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result<()> {
+    // First of all: a signal that comes while hooks are attached must end it in order, too.
+    let stop = stop_signal()?;
     let telemetry = Telemetry::start(&options.telemetry).context("set up the export")?;
     logs::init(
         options.log_format,
@@ -127,7 +129,6 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
         reports,
         transition,
     );
-    let stop = stop_signal()?;
     // The agent answers requests only after its first look at the processes.
     tokio::spawn(async move {
         if snapshots.take().await.is_some() {

@@ -1,0 +1,201 @@
+//! A machine that lacks something: one line that names it and the cure, and the exit code.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use statlink_tests::{agent, process::Process};
+
+use crate::PATIENCE;
+
+/// A shell in a mount namespace of its own that runs `before` and then `statlink ARGUMENTS`.
+fn statlink_after(before: &str, arguments: &str) -> Command {
+    let binary = agent::command(None).unwrap();
+    let binary = binary.get_program().to_str().unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-ec"])
+        .arg(format!("{before}\nexec {binary} {arguments}"))
+        // Its metrics go nowhere: what is wrong here is not the Collector.
+        .env("OTEL_METRICS_EXPORTER", "none");
+    command
+}
+
+/// The same without these capabilities, for what is run and all it runs.
+fn statlink_without(capabilities: &str, before: &str, arguments: &str) -> Command {
+    let binary = agent::command(None).unwrap();
+    let binary = binary.get_program().to_str().unwrap().to_owned();
+    let mut command = Command::new("unshare");
+    let dropped = capabilities
+        .split(',')
+        .map(|name| format!("-{name}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-ec"])
+        .arg(format!(
+            "{before}\nexec setpriv --bounding-set={dropped} --inh-caps={dropped} {binary} {arguments}"
+        ))
+        .env("OTEL_METRICS_EXPORTER", "none");
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The findings of `check --json`, and its exit code.
+fn check(command: &mut Command) -> (Vec<Value>, Option<i32>) {
+    let output = command.output().unwrap();
+    let document: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let findings = document.pointer("/findings").unwrap().as_array().unwrap();
+    let ok = document.pointer("/ok").unwrap();
+    assert_eq!(
+        ok,
+        &Value::Bool(output.status.code() == Some(0)),
+        "{document}"
+    );
+    (findings.clone(), output.status.code())
+}
+
+fn verdict<'a>(findings: &'a [Value], subject: &str) -> &'a str {
+    let of = |finding: &&Value| field(finding, "subject") == subject;
+    let finding = findings.iter().find(of);
+    field(finding.unwrap_or_else(|| panic!("no {subject}")), "verdict")
+}
+
+fn field<'a>(finding: &'a Value, name: &str) -> &'a str {
+    finding
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+#[test]
+fn this_machine_has_what_it_takes() {
+    let mut command = statlink_after("", "check --json --socket /run/statlink-check/s.sock");
+    let (findings, code) = check(&mut command);
+    assert_eq!(code, Some(0), "{findings:#?}");
+    for subject in [
+        "kernel types",
+        "hook inet_sock_set_state",
+        "hook sys_enter_connect",
+        "hook enumerate",
+        "hook sample",
+        "CAP_BPF",
+        "control socket",
+    ] {
+        assert_eq!(verdict(&findings, subject), "ok");
+    }
+    assert!(
+        !std::path::Path::new("/run/statlink-check").exists(),
+        "it left its directory behind"
+    );
+}
+
+#[test]
+fn without_types_it_says_where_they_should_be() {
+    let hidden = "mount -t tmpfs none /sys/kernel/btf";
+    let cut = "head -c 1000 /sys/kernel/btf/vmlinux >/dev/shm/statlink-btf-$$; \
+               mount --bind /dev/shm/statlink-btf-$$ /sys/kernel/btf/vmlinux; \
+               rm /dev/shm/statlink-btf-$$";
+    for before in [hidden, cut] {
+        let output = statlink_after(before, "run").output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let told = stderr(&output);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("/sys/kernel/btf/vmlinux"), "{told}");
+
+        let (findings, code) = check(&mut statlink_after(before, "check --json"));
+        assert_eq!(code, Some(3));
+        assert_eq!(verdict(&findings, "kernel types"), "unsupported");
+    }
+    let output = statlink_after(hidden, "run").output().unwrap();
+    assert!(
+        stderr(&output).contains("CONFIG_DEBUG_INFO_BTF=y"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_capability_that_is_missing_is_named() {
+    for missing in ["bpf,sys_admin", "perfmon,sys_admin"] {
+        let output = statlink_without(missing, "", "run").output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{missing}: {output:?}");
+        let told = stderr(&output);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains("CAP_BPF and CAP_PERFMON"), "{told}");
+
+        let (findings, code) = check(&mut statlink_without(missing, "", "check --json"));
+        assert_eq!(code, Some(3), "{missing}");
+        let name = missing.split(',').next().unwrap();
+        let subject = format!("CAP_{}", name.to_uppercase());
+        assert_eq!(verdict(&findings, &subject), "unsupported");
+    }
+    let (findings, code) = check(&mut statlink_without("sys_ptrace", "", "check --json"));
+    assert_eq!(code, Some(1));
+    assert_eq!(verdict(&findings, "CAP_SYS_PTRACE"), "failed");
+}
+
+#[test]
+fn without_tracefs_it_mounts_its_own_or_runs_on_and_says_what_is_lost() {
+    let hidden = "umount -l /sys/kernel/tracing /sys/kernel/debug/tracing /sys/kernel/debug \
+                  2>/dev/null || true";
+    let (findings, _) = check(&mut statlink_after(hidden, "check --json"));
+    assert_eq!(verdict(&findings, "hook sys_enter_connect"), "ok");
+
+    // CAP_SYS_ADMIN is what a mount takes.
+    let mut command = statlink_without("sys_admin", hidden, "check --json");
+    let (findings, code) = check(&mut command);
+    assert_eq!(code, Some(0), "{findings:#?}");
+    assert_eq!(verdict(&findings, "hook sys_enter_connect"), "warning");
+    assert_eq!(verdict(&findings, "hook inet_sock_set_state"), "ok");
+
+    let socket = std::env::temp_dir().join(format!("statlink-{}.sock", std::process::id()));
+    let arguments = format!("run --socket {}", socket.display());
+    let command = statlink_without("sys_admin", hidden, &arguments);
+    let mut agent = Process::spawn("statlink run", command).unwrap();
+    let warned = agent
+        .wait_for("warning", PATIENCE, |line| line.get("level") == "WARN")
+        .unwrap();
+    assert_eq!(warned.get("hook"), "sys_enter_connect", "{}", warned.text);
+    assert!(warned.text.contains("not seen"), "{}", warned.text);
+    assert!(
+        warned.text.contains("/sys/kernel/tracing"),
+        "{}",
+        warned.text
+    );
+    agent
+        .wait_for("start", PATIENCE, |line| line.get("message") == "Attached.")
+        .unwrap();
+    assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_socket_or_address_that_cannot_be_had_is_named() {
+    let output = statlink_after("", "run --socket /proc/no/statlink.sock")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let told = stderr(&output);
+    assert!(told.contains("/proc/no/statlink.sock"), "{told}");
+    assert!(told.contains("--socket"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let socket = std::env::temp_dir().join(format!("statlink-{}-h.sock", std::process::id()));
+    let arguments = format!(
+        "run --health-address {address} --socket {}",
+        socket.display()
+    );
+    let output = statlink_after("", &arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let told = stderr(&output);
+    assert!(told.contains(&address.to_string()), "{told}");
+    assert!(told.contains("in use"), "{told}");
+    assert!(!socket.exists(), "it left its socket behind");
+}
