@@ -65,7 +65,7 @@ fn prepare() -> Result<()> {
             .env("CARGO_BUILD_RUSTC", &compiler.rustc)
             // The two crates with unstable features (assembly on BPF). As a list of crates it
             // opens them to no other, and does not make aya-build ask for rust-src.
-            .env("RUSTC_BOOTSTRAP", "aya_ebpf,statlink"),
+            .env("RUSTC_BOOTSTRAP", bpf::UNSTABLE),
         Core::Source(toolchain) => again.arg(toolchain).env_remove("RUSTC_BOOTSTRAP"),
     };
     Err(again.exec()).context("run the build script again")

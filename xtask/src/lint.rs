@@ -93,7 +93,7 @@ fn kernel_half(workspace: &Workspace) -> Result<()> {
             let mut cargo = workspace.cargo(&check);
             cargo
                 .env("CARGO_BUILD_RUSTC", &compiler.rustc)
-                .env("RUSTC_BOOTSTRAP", "aya_ebpf");
+                .env("RUSTC_BOOTSTRAP", bpf::UNSTABLE);
             cargo
         }
         Core::Source(toolchain) => {
