@@ -72,6 +72,10 @@ fn the_first_that_is_told_of_a_link_are_its_zeros() {
         "checks of three kinds, and errors: {first:?}"
     );
     assert!(first.iter().all(|value| *value == 0.0), "{first:?}");
+    // What it did meanwhile does not wait for the interval of 10 s.
+    let soon = Duration::from_secs(3);
+    bed.wait_error(&activator, "connect", "connection_refused", soon)
+        .unwrap();
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::{ffi::OsString, fs, thread, time::Duration};
 use statlink_tests::{
     agent,
     collector::{Certificates, Collector},
-    figures::Figures,
     peer::{Traffic, bad_server},
     process::Line,
     scenario::{Bed, link, metric},
@@ -215,6 +214,6 @@ fn logs_come_over_otlp_on_request() {
     let attribute = |key: &str| lost.attributes.get(key).cloned().unwrap_or_default();
     assert_eq!(attribute("error.type"), "connection_reset");
     assert_eq!(attribute("k8s.pod.name"), activator.pod.name);
-    let figures = Figures::of(&bed, &activator);
-    assert_eq!(figures.errors("disconnect"), [("connection_reset", 1.0)]);
+    bed.wait_error(&activator, "disconnect", "connection_reset", PATIENCE)
+        .unwrap();
 }

@@ -193,8 +193,11 @@ async fn export(
                 return;
             };
             // Whether it arrived is counted, and logged once an outage, by the exporter.
-            telemetry.export(snapshot).await;
+            let delivery = telemetry.export(snapshot).await;
             pace.done();
+            if delivery.arrived && delivery.withheld {
+                pace.transition();
+            }
         }
     }
 }

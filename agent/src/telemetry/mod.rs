@@ -54,6 +54,15 @@ pub struct Stats {
     pub since_collection: Duration,
 }
 
+/// How one export went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Whether the Collector took it.
+    pub arrived: bool,
+    /// Whether it showed but the zeros of a link that has more to tell: the next export is due.
+    pub withheld: bool,
+}
+
 /// The time of a shutdown, the last export included.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -103,24 +112,27 @@ impl Telemetry {
         })))
     }
 
-    /// Collects and exports `snapshot`; says whether it arrived. Why not is logged, once an
-    /// outage.
-    pub async fn export(&self, snapshot: Arc<Snapshot>) -> bool {
+    /// Collects and exports `snapshot`. Why it did not arrive is logged, once an outage.
+    pub async fn export(&self, snapshot: Arc<Snapshot>) -> Delivery {
         let telemetry = self.clone();
         // The SDK blocks until the export has ended.
-        let export = tokio::task::spawn_blocking(move || telemetry.export_blocking(snapshot));
-        export.await.unwrap_or(false)
-    }
-
-    /// [`Telemetry::export`] for a thread that may block.
-    pub fn export_blocking(&self, snapshot: Arc<Snapshot>) -> bool {
-        match &self.0.metrics {
-            Some(metrics) => metrics.export(snapshot),
-            None => {
-                self.0.outcomes.collected();
-                true
+        let export = tokio::task::spawn_blocking(move || match &telemetry.0.metrics {
+            Some(metrics) => {
+                let withheld = metrics.withholds(&snapshot);
+                Delivery {
+                    arrived: metrics.export(snapshot),
+                    withheld,
+                }
             }
-        }
+            None => {
+                telemetry.0.outcomes.collected();
+                Delivery {
+                    arrived: true,
+                    withheld: false,
+                }
+            }
+        });
+        export.await.unwrap_or_default()
     }
 
     /// Records the outcome of an attempt: from connect() to upgraded, or to its failure by
@@ -229,6 +241,13 @@ impl Metrics {
             frozen,
             exported: Mutex::default(),
         }
+    }
+
+    /// Whether an export of `snapshot` shows only the zeros of a link that has counted something.
+    fn withholds(&self, snapshot: &Snapshot) -> bool {
+        let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = snapshot.links.iter();
+        links.any(|link| !exported.contains(&link.id) && link.counts.total_checks() > 0)
     }
 
     /// A link counts as exported once an export with it has succeeded. So a link that is

@@ -195,7 +195,7 @@ async fn exports_arrive_over_both_protocols() {
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip".to_owned()),
         ]));
         let telemetry = telemetry.unwrap();
-        assert!(telemetry.export(Arc::default()).await, "{name}");
+        assert!(telemetry.export(Arc::default()).await.arrived, "{name}");
         let seen = collector.next().await;
         assert_eq!(seen.path, path);
         let tenants: Vec<_> = seen.headers.get_all("x-tenant").iter().collect();
@@ -231,10 +231,10 @@ async fn exports_arrive_over_mutual_tls() {
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", file("tls.key")),
         ];
         let stranger = Telemetry::start(&config(&trusting)).unwrap();
-        assert!(!stranger.export(Arc::default()).await, "{name}");
+        assert!(!stranger.export(Arc::default()).await.arrived, "{name}");
         assert!(!stranger.shutdown(Arc::default()).await, "{name}");
         let client = Telemetry::start(&config(&[&trusting[..], &known].concat())).unwrap();
-        assert!(client.export(Arc::default()).await, "{name}");
+        assert!(client.export(Arc::default()).await.arrived, "{name}");
         collector.next().await;
         assert!(client.shutdown(Arc::default()).await, "{name}");
     }
@@ -279,7 +279,7 @@ async fn a_collector_that_is_away_holds_nothing_up() {
             ]));
             let telemetry = telemetry.unwrap();
             let begun = Instant::now();
-            assert!(!telemetry.export(Arc::default()).await);
+            assert!(!telemetry.export(Arc::default()).await.arrived);
             let exported = begun.elapsed();
             let stats = telemetry.stats();
             assert_eq!((stats.exported, stats.failed), (0, 1));
@@ -300,7 +300,7 @@ async fn a_disabled_one_accepts_everything() {
     let telemetry = Telemetry::start(&disabled).unwrap();
     telemetry.record_connect("autoscaler", Duration::ZERO, None);
     telemetry.record_outage("autoscaler", Duration::ZERO, Cause::Stalled);
-    assert!(telemetry.export(Arc::default()).await);
+    assert!(telemetry.export(Arc::default()).await.arrived);
     assert!(telemetry.log_provider().is_none());
     assert!(telemetry.shutdown(Arc::default()).await);
     assert_eq!(telemetry.stats().exported, 0);
