@@ -3,10 +3,16 @@
 use std::{
     net::TcpListener,
     process::{Command, Output},
+    time::Duration,
 };
 
 use serde_json::Value;
-use statlink_tests::{agent, process::Process};
+use statlink_tests::{
+    agent,
+    netns::Network,
+    peer::Activator,
+    process::{Line, Process},
+};
 
 use crate::PATIENCE;
 
@@ -138,6 +144,32 @@ fn a_capability_that_is_missing_is_named() {
     let (findings, code) = check(&mut statlink_without("sys_ptrace", "", "check --json"));
     assert_eq!(code, Some(1));
     assert_eq!(verdict(&findings, "CAP_SYS_PTRACE"), "failed");
+}
+
+#[test]
+fn an_activator_that_cannot_be_looked_at_is_told_once() {
+    let network = Network::new().unwrap();
+    let pod = network.pod("activator").unwrap();
+    let activator = Activator::stand_in(&pod, ["idle"]).unwrap();
+    let socket = std::env::temp_dir().join(format!("statlink-{}-u.sock", std::process::id()));
+    let arguments = format!("run --socket {}", socket.display());
+    let command = statlink_without("sys_ptrace", "", &arguments);
+    let mut agent = Process::spawn("statlink run", command).unwrap();
+    let of_it = format!("/proc/{}/", activator.process.pid());
+    let unseen = |line: &Line| {
+        line.get("error")
+            .as_str()
+            .unwrap_or_default()
+            .contains(&of_it)
+    };
+    let told = agent.wait_for("warning", PATIENCE, unseen).unwrap();
+    assert_eq!(told.get("level"), "WARN");
+    assert!(told.text.contains("CAP_SYS_PTRACE"), "{}", told.text);
+    // It looks again every 30 s.
+    std::thread::sleep(Duration::from_secs(32));
+    let told = agent.lines().iter().filter(|line| unseen(line)).count();
+    assert_eq!(told, 1);
+    assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod entry;
 pub mod run;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
     sync::Arc,
     time::Duration,
@@ -45,6 +45,8 @@ pub struct Agent {
     ended: (mpsc::UnboundedSender<u64>, mpsc::UnboundedReceiver<u64>),
     /// Processes just executed, to be looked at.
     executed: Vec<u32>,
+    /// Why processes could not be looked at, as far as it was told.
+    unseen: BTreeSet<String>,
     tally: Tally,
     outcomes: Vec<Outcome>,
 }
@@ -90,6 +92,7 @@ impl Agent {
             next_id: 1,
             ended: mpsc::unbounded_channel(),
             executed: Vec::new(),
+            unseen: BTreeSet::new(),
             tally: Tally::default(),
             outcomes: Vec::new(),
         }
@@ -297,19 +300,21 @@ impl Agent {
 
     /// Looks at every process for activators not known yet.
     fn scan(&mut self) -> Result<(), KernelError> {
-        let found = match self.selector.scan() {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(%error, "Processes could not be looked at.");
-                return Ok(());
-            }
-        };
-        for activator in found {
+        let found = self.selector.scan();
+        let mut unseen = BTreeSet::new();
+        for activator in found.unwrap_or_else(|error| vec![Err(error)]) {
             match activator {
                 Ok(activator) => self.add(activator)?,
-                Err(error) => tracing::warn!(%error, "A process could not be looked at."),
+                Err(error) => {
+                    unseen.insert(error.to_string());
+                }
             }
         }
+        // Once each, not at every scan.
+        for error in unseen.difference(&self.unseen) {
+            tracing::warn!(error, "An activator may go unseen.");
+        }
+        self.unseen = unseen;
         Ok(())
     }
 
@@ -318,7 +323,11 @@ impl Agent {
             Ok(Some(activator)) => self.add(activator),
             Ok(None) => Ok(()),
             Err(error) => {
-                tracing::warn!(%error, "A process could not be looked at.");
+                let error = error.to_string();
+                if !self.unseen.contains(&error) {
+                    tracing::warn!(error, "An activator may go unseen.");
+                    self.unseen.insert(error);
+                }
                 Ok(())
             }
         }
