@@ -4,8 +4,9 @@
 //! [driver](Link#who-calls-what) does. The same facts at the same times give the same result.
 //!
 //! [`Link`] holds the contract and the rules that concern the link as a whole. What can be said
-//! of one connection by itself is in `connection`, what an end means in `end`, and how a link is
-//! brought up to date after records were lost in `resync`.
+//! of one connection by itself is in `connection`, what an end means in `end`, whether it goes to
+//! the right address in `standing`, and how a link is brought up to date after records were lost in
+//! `resync`.
 
 mod cause;
 mod check;
@@ -14,6 +15,7 @@ mod end;
 mod fact;
 mod outcome;
 mod resync;
+mod standing;
 mod tombstones;
 
 #[cfg(test)]
@@ -22,8 +24,8 @@ mod sim;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -81,6 +83,8 @@ pub struct Link {
     next_liveness: Timestamp,
     connections: BTreeMap<ConnectionId, Connection>,
     tombstones: Tombstones,
+    /// The peer's, where they are known.
+    addresses: Option<BTreeSet<IpAddr>>,
     counts: Counts,
     /// The newest loss, failed attempt or lack of attempts.
     last_cause: Option<(Timestamp, Cause)>,
@@ -130,6 +134,7 @@ impl Link {
             next_liveness: at + LIVENESS,
             connections: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            addresses: None,
             counts: Counts::default(),
             last_cause: None,
             last_peer: None,
@@ -196,7 +201,11 @@ impl Link {
                     }
                     Some(known) => known,
                     None if self.tombstones.covers(connection) => return,
-                    None => from_its_end(connection, peer, attempted, &ending),
+                    None => {
+                        let mut unseen = from_its_end(connection, peer, attempted, &ending);
+                        unseen.stand(self.standing(&unseen, at));
+                        unseen
+                    }
                 };
                 self.last_peer = Some(ended.peer);
                 self.end(ended, &ending, outcomes);
@@ -221,7 +230,13 @@ impl Link {
             Fact::Resynchronised { open, missed } => {
                 self.resynchronise(at, &open, missed, outcomes);
             }
+            Fact::PeerAddresses(addresses) => {
+                self.peer_addresses(at, addresses, outcomes);
+                // An end that was in doubt may have settled long ago.
+                self.run_until(at, outcomes);
+            }
             Fact::ProcessEnded => {
+                self.decide_doubts(at, outcomes);
                 self.reach = Reach::Ended;
                 self.connections.clear();
                 outcomes.push(Outcome::Ended { at });
@@ -349,6 +364,11 @@ impl Link {
                     self.settle(connection, outcomes);
                 }
             }
+            Timer::Connection(Due::Condemn, id) => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    self.condemn(connection, due, outcomes);
+                }
+            }
             Timer::Connection(Due::Gone, id) => {
                 if let Some(connection) = self.connections.remove(&id) {
                     self.end_unseen(connection, due, outcomes);
@@ -428,7 +448,7 @@ impl Link {
 
     fn track(
         &mut self,
-        connection: Connection,
+        mut connection: Connection,
         attempted: Timestamp,
         at: Timestamp,
         outcomes: &mut Vec<Outcome>,
@@ -445,6 +465,7 @@ impl Link {
         }
         self.last_activity = self.last_activity.max(attempted);
         self.last_peer = Some(connection.peer);
+        connection.stand(self.standing(&connection, at));
         self.connections.insert(connection.id, connection);
     }
 
@@ -483,7 +504,15 @@ impl Link {
     ) {
         match step {
             Step::HandshakeFailed { at } => {
-                self.attempt_failed(connection, at, Cause::HandshakeFailed, None, outcomes);
+                let cause = if connection.is_wrong() {
+                    Cause::WrongPeer
+                } else {
+                    Cause::HandshakeFailed
+                };
+                self.attempt_failed(connection, at, cause, None, outcomes);
+            }
+            Step::Misled { answered } => {
+                self.attempt_failed(connection, answered, Cause::WrongPeer, None, outcomes);
             }
             Step::Upgraded { answered } => self.upgraded(connection, answered, at, outcomes),
             Step::Stalled { onset } => {
@@ -511,6 +540,11 @@ impl Link {
 
     /// A connection ended, as the kernel half tells it.
     fn end(&mut self, mut connection: Connection, ending: &Ending, outcomes: &mut Vec<Outcome>) {
+        if connection.hold(ending) {
+            self.last_activity = self.last_activity.max(ending.at);
+            self.connections.insert(connection.id, connection);
+            return;
+        }
         if let Some(answered) = connection.upgraded_before(ending) {
             self.upgraded(&connection, answered, ending.at, outcomes);
         }
@@ -541,7 +575,10 @@ impl Link {
     /// A connection is gone, and nobody told how.
     fn end_unseen(&mut self, connection: Connection, at: Timestamp, outcomes: &mut Vec<Outcome>) {
         let at = connection.closed().or(connection.vanished()).unwrap_or(at);
-        let verdict = connection.verdict(End::Other, 0);
+        let (how, errno) = connection
+            .held()
+            .map_or((End::Other, 0), |ending| (ending.how, ending.errno));
+        let verdict = connection.verdict(how, errno);
         self.decide(&connection, at, verdict, outcomes);
     }
 

@@ -1,5 +1,6 @@
 //! The rules, told as scenarios, and the properties that hold whatever happens.
 
+mod addresses;
 mod causes;
 mod connecting;
 mod properties;
