@@ -156,6 +156,7 @@ pub(super) fn fact(record: &Record, kind: RecordKind, heard: Option<Timestamp>) 
             errno: record.errno,
             heard,
         },
+        RecordKind::LookedUp => Fact::LookedUp,
         RecordKind::Executed => return None,
     })
 }

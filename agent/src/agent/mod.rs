@@ -62,6 +62,7 @@ struct Tally {
     timeouts: u64,
     ended: u64,
     executed: u64,
+    looked_up: u64,
     malformed: u64,
     last: Option<Timestamp>,
     /// Losses at the last look, all reasons.
@@ -199,6 +200,7 @@ impl Agent {
             RecordKind::Established => self.tally.established += 1,
             RecordKind::RetransmissionTimeout => self.tally.timeouts += 1,
             RecordKind::Ended => self.tally.ended += 1,
+            RecordKind::LookedUp => self.tally.looked_up += 1,
             RecordKind::Executed => {
                 self.tally.executed += 1;
                 self.executed.push(record.tgid);
@@ -439,6 +441,7 @@ impl Agent {
                 ("retransmission_timeout", tally.timeouts),
                 ("ended", tally.ended),
                 ("executed", tally.executed),
+                ("looked_up", tally.looked_up),
             ],
             lost: self
                 .kernel

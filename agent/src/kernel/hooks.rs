@@ -99,7 +99,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sys_enter_connect",
         target: Target::Tracepoint("syscalls"),
         since: "4.7",
-        purpose: "date attempts",
+        purpose: "date attempts, see name lookups",
         without: Some(WITHOUT_CONNECT),
     },
     Hook {

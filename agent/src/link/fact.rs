@@ -92,6 +92,8 @@ pub enum Fact {
         /// The ends whose record never arrived, since the last time.
         missed: Missed,
     },
+    /// The activator asks a name server.
+    LookedUp,
     /// The peer's addresses, those of its Service and its endpoints; `None`: not known.
     PeerAddresses(Option<BTreeSet<IpAddr>>),
     /// The process is gone: the expected end.

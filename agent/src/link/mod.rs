@@ -5,7 +5,7 @@
 //!
 //! [`Link`] holds the contract and the rules that concern the link as a whole. What can be said
 //! of one connection by itself is in `connection`, what an end means in `end`, whether it goes to
-//! the right address in `standing`, and how a link is brought up to date after records were lost in
+//! the right address in `standing`, what its lookups of names tell in `lookups`, and how a link is brought up to date after records were lost in
 //! `resync`.
 
 mod cause;
@@ -13,6 +13,7 @@ mod check;
 mod connection;
 mod end;
 mod fact;
+mod lookups;
 mod outcome;
 mod resync;
 mod standing;
@@ -38,6 +39,7 @@ pub use outcome::{FailedAttempt, Outcome, Status};
 
 use crate::time::Timestamp;
 use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
+use lookups::Lookups;
 use tombstones::Tombstones;
 
 /// One activator and one peer: whether they are connected, since when, and why not.
@@ -93,6 +95,7 @@ pub struct Link {
     last_activity: Timestamp,
     /// The last failed attempts since it was reachable, oldest first.
     attempts: VecDeque<FailedAttempt>,
+    lookups: Lookups,
 }
 
 /// Where the link stands.
@@ -118,6 +121,7 @@ enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Connection(Due, ConnectionId),
+    Dns,
     Grace,
     NoAttempt,
     Liveness,
@@ -140,6 +144,7 @@ impl Link {
             last_peer: None,
             last_activity: at,
             attempts: VecDeque::new(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -230,6 +235,7 @@ impl Link {
             Fact::Resynchronised { open, missed } => {
                 self.resynchronise(at, &open, missed, outcomes);
             }
+            Fact::LookedUp => self.lookups.looked_up(at, self.last_activity),
             Fact::PeerAddresses(addresses) => {
                 self.peer_addresses(at, addresses, outcomes);
                 // An end that was in doubt may have settled long ago.
@@ -337,16 +343,16 @@ impl Link {
             Reach::Ended => return None,
             Reach::Starting { grace_ends } => Some((grace_ends, Timer::Grace)),
             Reach::Reachable { .. } => None,
-            Reach::Unreachable { .. } => self
-                .is_idle()
-                .then(|| (self.last_activity + NO_ATTEMPT, Timer::NoAttempt)),
+            Reach::Unreachable { .. } => self.no_attempt_due().map(|due| (due, Timer::NoAttempt)),
         };
+        let of_lookups = self.dns_due().map(|due| (due, Timer::Dns));
         let of_connections = self.connections.values().filter_map(|connection| {
             let (at, due) = connection.due()?;
             Some((at, Timer::Connection(due, connection.id)))
         });
         of_connections
             .chain(of_the_link)
+            .chain(of_lookups)
             .chain([(self.next_liveness, Timer::Liveness)])
             .min()
     }
@@ -375,7 +381,14 @@ impl Link {
                 }
             }
             Timer::Grace => self.begin_outage(due, self.cause(), self.last_peer, outcomes),
-            Timer::NoAttempt => self.blame(due, Cause::NoAttempt, outcomes),
+            Timer::Dns => {
+                self.lookups.judged();
+                self.blame(due, Cause::Dns, outcomes);
+            }
+            Timer::NoAttempt => {
+                self.lookups.judged();
+                self.blame(due, Cause::NoAttempt, outcomes);
+            }
             Timer::Liveness => {
                 match self.reach {
                     Reach::Reachable { .. } => self.counts.pass(CheckKind::Liveness, 1),
@@ -390,9 +403,28 @@ impl Link {
         }
     }
 
-    /// Whether the activator has no connection, makes no attempt, and is not blamed for it yet.
-    fn is_idle(&self) -> bool {
-        self.connections.is_empty() && self.cause() != Cause::NoAttempt
+    /// When the lack of attempts is the cause: there is no connection and no attempt, and it is
+    /// not blamed for it yet.
+    fn no_attempt_due(&self) -> Option<Timestamp> {
+        if !self.connections.is_empty() {
+            return None;
+        }
+        if self.cause() == Cause::Dns {
+            return Some(self.lookups.stopped_due(self.last_activity));
+        }
+        (self.cause() != Cause::NoAttempt).then(|| self.last_activity + NO_ATTEMPT)
+    }
+
+    /// When the name lookups that no attempt follows are the cause.
+    fn dns_due(&self) -> Option<Timestamp> {
+        let matters = match self.reach {
+            Reach::Starting { .. } | Reach::Unreachable { .. } => self.connections.is_empty(),
+            Reach::Reachable { .. } | Reach::Ended => false,
+        };
+        if !matters || self.cause() == Cause::Dns {
+            return None;
+        }
+        self.lookups.due(self.last_activity)
     }
 }
 
@@ -628,6 +660,7 @@ impl Link {
             outcomes.push(Outcome::ConnectFailed(failed));
         }
         self.remember(failed);
+        self.lookups.failed(1);
         self.blame(at, cause, outcomes);
     }
 
@@ -744,6 +777,7 @@ impl Link {
         };
         self.reach = Reach::Reachable { since };
         self.attempts.clear();
+        self.lookups.reachable();
         outcomes.push(Outcome::Reachable { at, peer, outage });
     }
 
