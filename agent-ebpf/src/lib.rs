@@ -174,6 +174,16 @@ pub struct ConnectCall {
     pub peer: [u8; 16],
 }
 
+/// One process of the watched name, as the `namespaces` iterator writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Process {
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+    /// Inode number of its network namespace; 0 when it is ending and has none any more.
+    pub netns: u32,
+}
+
 /// One look at one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -243,6 +253,7 @@ const _: () = {
     assert!(size_of::<Totals>() == 336);
     assert!(size_of::<Connection>() == 56);
     assert!(size_of::<ConnectCall>() == 32);
+    assert!(size_of::<Process>() == 8);
     assert!(size_of::<Sample>() == 48);
     assert!(core::mem::offset_of!(Record, peer) == 40);
     assert!(core::mem::offset_of!(Totals, missed) == 24 + 4 * ENDS * PHASES);

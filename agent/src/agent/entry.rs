@@ -16,6 +16,7 @@ use crate::{
 pub(super) struct Entry {
     pub(super) name: LinkName,
     pub(super) source: Source,
+    pub(super) pod_uid: Option<String>,
     pub(super) link: Link,
     /// The cause last exported at once: an outage's attempts mostly fail alike.
     told: Option<Cause>,
@@ -27,10 +28,16 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(name: LinkName, source: Source, now: Timestamp) -> Self {
+    pub(super) fn new(
+        name: LinkName,
+        source: Source,
+        pod_uid: Option<String>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             name,
             source,
+            pod_uid,
             link: Link::discovered(now),
             told: None,
             reconciled: Ends::default(),

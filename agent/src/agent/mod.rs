@@ -22,7 +22,7 @@ use tokio::{
 use self::entry::Entry;
 use crate::{
     clock,
-    discovery::{Activator, Selector},
+    discovery::{Activator, Discovery, kubernetes::News},
     kernel::{Kernel, KernelError},
     link::{Fact, Outcome},
     report::{LinkName, Report, What},
@@ -34,7 +34,7 @@ use crate::{
 /// The running agent.
 pub struct Agent {
     kernel: Kernel,
-    selector: Selector,
+    discovery: Discovery,
     peer: String,
     telemetry: Telemetry,
     reports: broadcast::Sender<Report>,
@@ -75,7 +75,7 @@ impl Agent {
     /// An agent that knows no activator yet.
     pub fn new(
         kernel: Kernel,
-        selector: Selector,
+        discovery: Discovery,
         peer: String,
         telemetry: Telemetry,
         reports: broadcast::Sender<Report>,
@@ -83,7 +83,7 @@ impl Agent {
     ) -> Self {
         Self {
             kernel,
-            selector,
+            discovery,
             peer,
             telemetry,
             reports,
@@ -100,12 +100,14 @@ impl Agent {
     }
 
     /// Runs until `shutdown` is ready; then gives the last snapshot.
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         mut requests: mpsc::Receiver<SnapshotRequest>,
+        mut news: mpsc::Receiver<News>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Snapshot, KernelError> {
         tokio::pin!(shutdown);
+        let started = clock::now();
         // With the hook, a new activator is heard of at once, and the walk is only a safety net.
         let pace = if self.kernel.hooked("sched_process_exec") {
             RESCAN_HOOKED
@@ -130,7 +132,15 @@ impl Agent {
                     // Who asked may have given up waiting.
                     let _ = reply.send(Arc::new(self.snapshot()?));
                 }
-                _ = rescan.tick() => self.scan()?,
+                Some(news) = news.recv() => {
+                    self.drain()?;
+                    self.hear(news)?;
+                }
+                // Who is ending already is for the API to say: it gets a moment to do so.
+                _ = rescan.tick() => if self.discovery.is_synced()
+                    || clock::now().saturating_since(started) >= API_PATIENCE {
+                    self.scan()?;
+                },
                 () = sleep_until(wake.unwrap_or(far)) => {}
             }
             self.turn()?;
@@ -302,7 +312,7 @@ impl Agent {
 
     /// Looks at every process for activators not known yet.
     fn scan(&mut self) -> Result<(), KernelError> {
-        let found = self.selector.scan();
+        let found = self.discovery.scan();
         let mut unseen = BTreeSet::new();
         for activator in found.unwrap_or_else(|error| vec![Err(error)]) {
             match activator {
@@ -321,7 +331,7 @@ impl Agent {
     }
 
     fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
-        match self.selector.inspect(pid) {
+        match self.discovery.inspect(pid) {
             Ok(Some(activator)) => self.add(activator),
             Ok(None) => Ok(()),
             Err(error) => {
@@ -335,8 +345,38 @@ impl Agent {
         }
     }
 
+    /// The Kubernetes API told something.
+    fn hear(&mut self, news: News) -> Result<(), KernelError> {
+        let update = self.discovery.take(news);
+        for uid in &update.ended {
+            let of_pod = |entry: &Entry| entry.pod_uid.as_ref() == Some(uid);
+            let ids: Vec<u64> = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| of_pod(entry))
+                .map(|(id, _)| *id)
+                .collect();
+            for id in ids {
+                self.end(id)?;
+            }
+        }
+        if update.rescan && self.discovery.is_synced() {
+            self.scan()?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, activator: Activator) -> Result<(), KernelError> {
-        let source = activator.source;
+        let tgid = activator.pid;
+        let netns = match activator.netns {
+            Some(netns) => Some(netns),
+            None => self.kernel.network_namespace(tgid)?,
+        };
+        let Some(netns) = netns else {
+            tracing::debug!(tgid, "an activator is gone before it was looked at");
+            return Ok(());
+        };
+        let source = Source { netns, tgid };
         if self.by_source.contains_key(&source) {
             return Ok(());
         }
@@ -352,7 +392,7 @@ impl Agent {
         };
         self.by_source.insert(source, id);
         self.entries
-            .insert(id, Entry::new(name.clone(), source, now));
+            .insert(id, Entry::new(name.clone(), source, activator.pod_uid, now));
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = activator.life.ended().await {
@@ -366,7 +406,7 @@ impl Agent {
         Ok(())
     }
 
-    /// The process of a link has ended.
+    /// The process of a link has ended, or its pod is terminating.
     fn end(&mut self, id: u64) -> Result<(), KernelError> {
         self.tell(id, clock::now(), Fact::ProcessEnded)?;
         if let Some(entry) = self.entries.remove(&id) {
@@ -450,6 +490,7 @@ impl Agent {
                 .chain([("malformed", tally.malformed)])
                 .collect(),
             ring: Some((backlog, statlink_ebpf::RING_BYTES)),
+            synced: self.discovery.is_synced(),
             last_record: tally.last.map(|last| clock::now().saturating_since(last)),
         };
         Ok(Snapshot { links, agent })
@@ -459,6 +500,8 @@ impl Agent {
 /// How often `/proc` is walked without the execution hook, and with it.
 const RESCAN: Duration = Duration::from_secs(1);
 const RESCAN_HOOKED: Duration = Duration::from_secs(30);
+/// How long the Kubernetes API may take before processes are looked at without it.
+const API_PATIENCE: Duration = Duration::from_secs(3);
 /// When a coherent look was not to be had.
 const RESYNC_AGAIN: Duration = Duration::from_millis(100);
 /// `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.

@@ -138,6 +138,13 @@ pub const HOOKS: &[Hook] = &[
         without: Some("a connection older than the agent is not known until it is made anew"),
     },
     Hook {
+        name: "namespaces",
+        target: Target::Iterator("task"),
+        since: "5.8",
+        purpose: "tell the network namespace of an activator without CAP_SYS_PTRACE",
+        without: Some("activators are found only with CAP_SYS_PTRACE"),
+    },
+    Hook {
         name: "sched_process_exec",
         target: Target::BtfTracepoint,
         since: "5.5",
