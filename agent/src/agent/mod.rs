@@ -360,10 +360,21 @@ impl Agent {
                 self.end(id)?;
             }
         }
+        if update.addresses {
+            let ids: Vec<u64> = self.entries.keys().copied().collect();
+            for id in ids {
+                self.tell_addresses(id)?;
+            }
+        }
         if update.rescan && self.discovery.is_synced() {
             self.scan()?;
         }
         Ok(())
+    }
+
+    fn tell_addresses(&mut self, id: u64) -> Result<(), KernelError> {
+        let addresses = self.discovery.peer_addresses();
+        self.tell(id, clock::now(), Fact::PeerAddresses(addresses))
     }
 
     fn add(&mut self, activator: Activator) -> Result<(), KernelError> {
@@ -403,7 +414,8 @@ impl Agent {
         });
         self.transition.notify_one();
         self.report(now, name, What::Discovered);
-        Ok(())
+        // Before its connections, so that none is taken for older than the addresses.
+        self.tell_addresses(id)
     }
 
     /// The process of a link has ended, or its pod is terminating.
