@@ -24,20 +24,98 @@ pub struct Parts {
     pub autoscaler: PathBuf,
 }
 
+/// The programs that render what is deployed.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// Helm.
+    pub helm: PathBuf,
+    /// Kustomize.
+    pub kustomize: PathBuf,
+}
+
 /// Finds the parts, and builds those that are missing: minutes the first time, then nothing.
 pub fn parts() -> Result<Parts> {
     let directory = directory()?;
-    // Test binaries run at the same time: one builds, the others wait here.
-    let lock = directory.join("lock");
-    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
-    lock.lock().context("lock the test bed's directory")?;
-
+    let _lock = lock(&directory)?;
     let knative = knative(&directory)?;
     Ok(Parts {
         collector: collector(&directory)?,
         activator: knative.join("activator"),
         autoscaler: knative.join("autoscaler"),
     })
+}
+
+/// The same of the tools.
+pub fn tools() -> Result<Tools> {
+    let directory = directory()?;
+    let _lock = lock(&directory)?;
+    let module = sources().join("tools");
+    let inputs = ["go.mod", "go.sum"].map(|name| module.join(name));
+    let [first, second] = &inputs;
+    let home = directory.join(format!("tools-{}", hash(&[first, second])?));
+    let tools = Tools {
+        helm: home.join("helm"),
+        kustomize: home.join("kustomize"),
+    };
+    // The last to be moved to its place.
+    if tools.kustomize.is_file() {
+        return Ok(tools);
+    }
+    let work = fresh(&home.with_extension("work"))?;
+    for (name, package) in [
+        ("helm", "helm.sh/helm/v4/cmd/helm"),
+        ("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"),
+    ] {
+        let built = work.join(name);
+        let output = built
+            .to_str()
+            .context("the target directory is not UTF-8")?;
+        let arguments = ["build", "-trimpath", "-ldflags", "-s -w", "-o", output];
+        go(name, &module, arguments, package)?;
+    }
+    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+    keep(&work.join("helm"), &tools.helm)?;
+    keep(&work.join("kustomize"), &tools.kustomize)?;
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
+    Ok(tools)
+}
+
+/// Kubernetes, all its parts in one program: the first argument says which.
+pub fn kubernetes() -> Result<PathBuf> {
+    let directory = directory()?;
+    let _lock = lock(&directory)?;
+    let module = sources().join("kubernetes");
+    let inputs = ["go.mod", "go.sum", "main.go"].map(|name| module.join(name));
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let home = directory.join(format!("kubernetes-{}", hash(&inputs)?));
+    let binary = home.join("kubernetes");
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    let work = fresh(&home.with_extension("work"))?;
+    let built = work.join("kubernetes");
+    // Without a version, clients and servers would call each other v0.0.0.
+    let flags = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+                 -X k8s.io/component-base/version.gitMajor=1 \
+                 -X k8s.io/component-base/version.gitMinor=36";
+    go(
+        "Kubernetes",
+        &module,
+        ["build", "-trimpath", "-ldflags", flags, "-o"],
+        &built,
+    )?;
+    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+    keep(&built, &binary)?;
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
+    Ok(binary)
+}
+
+/// Test binaries run at the same time: one builds, the others wait here.
+fn lock(directory: &Path) -> Result<File> {
+    let lock = directory.join("lock");
+    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
+    lock.lock().context("lock the test bed's directory")?;
+    Ok(lock)
 }
 
 /// Where the parts are kept: `testbed` in Cargo's target directory.

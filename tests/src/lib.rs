@@ -7,6 +7,7 @@
 //! - [`peer`]: both ends of the link, and their stand-ins
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
 //! - [`collector`]: a real Collector, and what it was sent
+//! - [`control_plane`]: a real Kubernetes API server
 //! - [`agent`]: the `statlink` binary
 //! - [`scenario`]: all of it in one [`scenario::Bed`]
 //!
@@ -17,6 +18,7 @@
 pub mod agent;
 pub mod build;
 pub mod collector;
+pub mod control_plane;
 pub mod fault;
 pub mod figures;
 pub mod netns;

@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     build,
+    control_plane::Container,
     netns::Pod,
     process::{Line, Process},
     scratch,
@@ -77,6 +79,20 @@ impl Activator {
                 .arg("--stats")
                 .arg(format!("{}ms", interval.as_millis()));
         }
+        Self::spawn(pod, command)
+    }
+
+    /// Knative's client inside a container of a pod that a Kubernetes API knows.
+    pub fn start_in(container: &Container, pod: &Pod, target: SocketAddr) -> Result<Self> {
+        let mut command = pod.namespace.command(build::parts()?.activator);
+        command
+            .args(["--autoscaler", &format!("ws://{target}")])
+            .envs(environment(pod));
+        container.hold(&mut command)?;
+        Self::spawn(pod, command)
+    }
+
+    fn spawn(pod: &Pod, command: Command) -> Result<Self> {
         let mut process = Process::spawn(pod.name.clone(), command)?;
         process.wait_event("started", START)?;
         Ok(Self {

@@ -32,10 +32,14 @@ pub(crate) struct Options {
 enum Tier {
     /// Logic alone: no root, no kernel, no network
     Pure,
+    /// What is deployed: chart and Kustomize base (builds Helm the first time)
+    Deploy,
     /// Real kernel, network namespaces and our own dialler (root)
     Kernel,
     /// Real Knative and a real Collector as peers (root; builds them the first time)
     Peers,
+    /// The same with a real Kubernetes API server (root; builds it the first time)
+    Api,
 }
 
 /// What a tier consists of.
@@ -58,7 +62,13 @@ struct Run {
 }
 
 impl Tier {
-    const ALL: &[Self] = &[Self::Pure, Self::Kernel, Self::Peers];
+    const ALL: &[Self] = &[
+        Self::Pure,
+        Self::Deploy,
+        Self::Kernel,
+        Self::Peers,
+        Self::Api,
+    ];
 
     /// The table of tiers.
     const fn plan(self) -> Plan {
@@ -84,6 +94,16 @@ impl Tier {
                     },
                 ],
             },
+            Self::Deploy => Plan {
+                name: "deploy",
+                needs: setup::DEPLOY,
+                agent: false,
+                test_bed: false,
+                runs: &[Run {
+                    select: &["--package=statlink-tests", "--test=deploy"],
+                    threads: None,
+                }],
+            },
             // Tests of this tier share the kernel's hooks and measure what arrives from them.
             Self::Kernel => Plan {
                 name: "kernel",
@@ -104,6 +124,16 @@ impl Tier {
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=bed", "--test=peers"],
                     threads: Some(2),
+                }],
+            },
+            Self::Api => Plan {
+                name: "api",
+                needs: setup::PEERS,
+                agent: true,
+                test_bed: true,
+                runs: &[Run {
+                    select: &["--package=statlink-tests", "--test=api"],
+                    threads: Some(1),
                 }],
             },
         }
@@ -277,7 +307,7 @@ mod tests {
 
     #[test]
     fn no_tier_means_all_in_order() {
-        assert_eq!(selected(&[]), [Tier::Pure, Tier::Kernel, Tier::Peers]);
+        assert_eq!(selected(&[]), Tier::ALL);
         assert_eq!(
             selected(&[Tier::Peers, Tier::Pure, Tier::Peers]),
             [Tier::Pure, Tier::Peers]
@@ -289,7 +319,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for tier in Tier::ALL {
             let plan = tier.plan();
-            assert_eq!(plan.agent, *tier != Tier::Pure);
+            assert_eq!(plan.agent, !matches!(tier, Tier::Pure | Tier::Deploy));
             assert!(setup::BUILD.iter().all(|need| plan.needs.contains(need)));
             for target in plan.runs.iter().flat_map(|run| run.select) {
                 if target.starts_with("--test=") {
@@ -297,7 +327,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen.len(), 6);
     }
 
     #[test]
