@@ -8,7 +8,7 @@ mod object;
 mod outage;
 mod watch;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use http::Response;
 use kube::{
@@ -61,7 +61,8 @@ pub struct Access {
 
 /// Whether this process runs in a pod that has been given access to the API.
 pub fn in_cluster() -> bool {
-    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+    // Every pod has the variable; one without access lacks the token.
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists()
 }
 
 /// Finds the API: the pod's own ServiceAccount, or KUBECONFIG.
@@ -200,5 +201,6 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> ConfigError {
     }
 }
 
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// How long `statlink check` waits for an answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
