@@ -83,7 +83,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     }
     let started = clock::now();
     let kernel = Kernel::load(&options.watch)?;
-    privileges::reduce_to(privileges::RUNNING);
+    privileges::reduce_to(privileges::running());
     release_memory();
     let attached = clock::now().saturating_since(started);
     for state in kernel.hooks() {
@@ -134,7 +134,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
 
     let discovery = match &options.kubernetes {
         Some(settings) => {
-            kubernetes::watch(&kubernetes::client().await?, settings, &news);
+            kubernetes::watch(&kubernetes::find().await?, settings, &news)?;
             Discovery::with_kubernetes(options.selector, settings.container.clone())
         }
         None => Discovery::new(options.selector),

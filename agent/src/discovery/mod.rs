@@ -142,16 +142,20 @@ impl Discovery {
         self.directory.as_ref().is_none_or(Directory::is_synced)
     }
 
+    /// Whether the API has told this node's pods, or is not asked.
+    pub fn knows_pods(&self) -> bool {
+        self.directory.as_ref().is_none_or(Directory::knows_pods)
+    }
+
     /// Takes in what the API told.
     pub(crate) fn take(&mut self, news: News) -> Update {
-        let synced = self.is_synced();
         let Some(directory) = &mut self.directory else {
             return Update::default();
         };
         let change = directory.take(news);
         Update {
             ended: change.ended,
-            rescan: change.names || synced != directory.is_synced(),
+            rescan: change.names,
             addresses: change.addresses,
         }
     }
@@ -267,7 +271,7 @@ fn is_refusal(error: &io::Error) -> bool {
 
 fn cure(error: &io::Error) -> &'static str {
     if is_refusal(error) {
-        "; needs CAP_SYS_PTRACE and the host's pid namespace"
+        "; needs CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH for another user's, and the host's pid namespace"
     } else {
         ""
     }

@@ -16,7 +16,7 @@ struct Need {
 
 /// The hooks were tried for real; that they fail without the first two says so there. Here it is
 /// said which capability that is.
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 5] = [
     Need {
         name: "CAP_BPF",
         any: CapabilitySet::BPF.union(CapabilitySet::SYS_ADMIN),
@@ -36,6 +36,13 @@ const NEEDS: [Need; 4] = [
         any: CapabilitySet::SYS_PTRACE,
         purpose: "name activators by their environment, without the Kubernetes API",
         without: Verdict::Failed,
+        with_api: Verdict::Ok,
+    },
+    Need {
+        name: "CAP_DAC_READ_SEARCH",
+        any: CapabilitySet::DAC_READ_SEARCH.union(CapabilitySet::DAC_OVERRIDE),
+        purpose: "read the environment of activators that run as another user",
+        without: Verdict::Warning,
         with_api: Verdict::Ok,
     },
     Need {
@@ -82,19 +89,19 @@ mod tests {
 
     #[test]
     fn each_is_judged_by_what_is_lost_without() {
-        use Verdict::{Failed, Ok, Unsupported};
+        use Verdict::{Failed, Ok, Unsupported, Warning};
         let verdicts = |held, api| NEEDS.map(|need| judge(&need, held, api).verdict);
-        assert_eq!(verdicts(CapabilitySet::all(), false), [Ok; 4]);
+        assert_eq!(verdicts(CapabilitySet::all(), false), [Ok; 5]);
         let two = CapabilitySet::BPF | CapabilitySet::PERFMON;
-        assert_eq!(verdicts(two, false), [Ok, Ok, Failed, Ok]);
-        assert_eq!(verdicts(two, true), [Ok; 4]);
+        assert_eq!(verdicts(two, false), [Ok, Ok, Failed, Warning, Ok]);
+        assert_eq!(verdicts(two, true), [Ok; 5]);
         assert_eq!(
             verdicts(CapabilitySet::SYS_ADMIN, false),
-            [Ok, Ok, Failed, Ok]
+            [Ok, Ok, Failed, Warning, Ok]
         );
         assert_eq!(
             verdicts(CapabilitySet::empty(), true),
-            [Unsupported, Unsupported, Ok, Ok]
+            [Unsupported, Unsupported, Ok, Ok, Ok]
         );
     }
 

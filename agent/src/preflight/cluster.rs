@@ -9,7 +9,7 @@ use crate::{
     agent::run::Options,
     discovery::{
         Discovery,
-        kubernetes::{self, Settings},
+        kubernetes::{self, ConfigError, Settings},
     },
 };
 
@@ -20,8 +20,15 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
         let finding = Finding::new("Kubernetes API", PURPOSE, "not asked");
         return (vec![finding], alone);
     };
-    let client = match kubernetes::client().await {
-        Ok(client) => client,
+    let (sender, mut news) = mpsc::channel(64);
+    let tried = async {
+        let server = kubernetes::find().await?;
+        let access = kubernetes::probe(&server, settings).await?;
+        kubernetes::watch(&server, settings, &sender)?;
+        Ok::<_, ConfigError>(access)
+    };
+    let access = match tried.await {
+        Ok(access) => access,
         Err(error) => {
             let text = error.to_string();
             let (detail, cure) = text.rsplit_once("; ").unwrap_or((&text, "see the message"));
@@ -29,11 +36,7 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
             return (vec![finding.but(Verdict::Failed, cure)], alone);
         }
     };
-    let access = kubernetes::probe(&client, settings).await;
     let findings = access.map(|access| finding(&access, settings)).to_vec();
-
-    let (sender, mut news) = mpsc::channel(64);
-    kubernetes::watch(&client, settings, &sender);
     let selector = options.selector.clone();
     let mut discovery = Discovery::with_kubernetes(selector, settings.container.clone());
     let listen = async {
@@ -52,12 +55,12 @@ fn finding(access: &kubernetes::Access, settings: &Settings) -> Finding {
     let (resource, namespace) = (access.resource, &settings.namespace);
     let finding = |detail| Finding::new(format!("Kubernetes {resource}"), PURPOSE, detail);
     match &access.refused {
-        None => finding(format!("list {resource} in {namespace}: allowed")),
+        None => finding(format!("list, watch {resource} in {namespace}: allowed")),
         Some(reason) => {
             let (detail, cure) = reason
                 .rsplit_once("; ")
                 .unwrap_or((reason, "check that the API server is reached from here"));
-            finding(format!("list {resource} in {namespace}: {detail}")).but(Verdict::Failed, cure)
+            finding(format!("{resource} in {namespace}: {detail}")).but(Verdict::Failed, cure)
         }
     }
 }

@@ -96,6 +96,11 @@ impl Directory {
         self.pods.complete && self.services.complete && self.slices.complete
     }
 
+    /// Whether the pods were listed once.
+    pub(crate) fn knows_pods(&self) -> bool {
+        self.pods.complete
+    }
+
     /// Takes in one event.
     pub(crate) fn take(&mut self, news: News) -> Change {
         let before = self.peer_addresses();
@@ -390,7 +395,7 @@ mod tests {
         let service = service("autoscaler", "10.96.0.9");
         directory.take(News::Services(Event::InitApply(service.clone())));
         assert!(!directory.take(News::Services(Event::InitDone)).addresses);
-        assert!(!directory.is_synced());
+        assert!(directory.knows_pods() && !directory.is_synced());
         assert!(
             directory
                 .take(News::EndpointSlices(Event::InitDone))

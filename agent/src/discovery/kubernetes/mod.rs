@@ -6,23 +6,25 @@
 mod directory;
 mod object;
 mod outage;
+mod watch;
 
-use std::fmt::Debug;
+use std::{path::Path, sync::Arc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use http::Response;
 use kube::{
-    Api, Client, Resource,
-    api::ListParams,
-    runtime::{WatchStreamExt as _, watcher, watcher::Event},
+    Api, Client,
+    api::{ListParams, WatchParams},
+    client::ClientBuilder,
+    runtime::{watcher, watcher::Event},
 };
-use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tower::util::MapResponseLayer;
 
 pub(crate) use self::directory::{Directory, News, Who};
 use self::{
     object::{EndpointSlice, Pod, Service},
-    outage::Outage,
+    watch::{Answered, Kind, follow},
 };
 use crate::chain::chain;
 
@@ -59,44 +61,49 @@ pub struct Access {
 
 /// Whether this process runs in a pod that has been given access to the API.
 pub fn in_cluster() -> bool {
-    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+    // Every pod has the variable; one without access lacks the token.
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists()
 }
 
 /// Finds the API: the pod's own ServiceAccount, or KUBECONFIG.
-pub async fn client() -> Result<Client, ConfigError> {
-    let failed = |error: &(dyn std::error::Error + 'static)| ConfigError {
-        reason: chain(error),
-    };
-    let config = kube::Config::infer().await.map_err(|e| failed(&e))?;
-    Client::try_from(config).map_err(|e| failed(&e))
+pub async fn find() -> Result<kube::Config, ConfigError> {
+    kube::Config::infer().await.map_err(|error| failed(&error))
 }
 
 /// Watches for as long as `news` is received. Must be called within a tokio runtime.
-pub(crate) fn watch(client: &Client, settings: &Settings, news: &mpsc::Sender<News>) {
+pub(crate) fn watch(
+    server: &kube::Config,
+    settings: &Settings,
+    news: &mpsc::Sender<News>,
+) -> Result<(), ConfigError> {
     let Selections {
         pods,
         services,
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
-    spawn(client, namespace, pods, news, News::Pods);
-    spawn(client, namespace, services, news, News::Services);
-    spawn(client, namespace, slices, news, News::EndpointSlices);
+    spawn(server, namespace, pods, news, News::Pods)?;
+    spawn(server, namespace, services, news, News::Services)?;
+    spawn(server, namespace, slices, news, News::EndpointSlices)
 }
 
-/// Lists one of each resource for real.
-pub(crate) async fn probe(client: &Client, settings: &Settings) -> [Access; 3] {
+/// Asks for each resource for real, in each way.
+pub(crate) async fn probe(
+    server: &kube::Config,
+    settings: &Settings,
+) -> Result<[Access; 3], ConfigError> {
+    let client = Client::try_from(server.clone()).map_err(|error| failed(&error))?;
     let Selections {
         pods,
         services,
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
-    [
-        list::<Pod>("pods", client, namespace, &pods).await,
-        list::<Service>("services", client, namespace, &services).await,
-        list::<EndpointSlice>("endpointslices", client, namespace, &slices).await,
-    ]
+    Ok([
+        try_out::<Pod>("pods", &client, namespace, &pods).await,
+        try_out::<Service>("services", &client, namespace, &services).await,
+        try_out::<EndpointSlice>("endpointslices", &client, namespace, &slices).await,
+    ])
 }
 
 /// What of each resource is asked for.
@@ -126,70 +133,74 @@ impl Selections {
 }
 
 fn spawn<K>(
-    client: &Client,
+    server: &kube::Config,
     namespace: &str,
     selection: watcher::Config,
     news: &mpsc::Sender<News>,
     of: fn(Event<K>) -> News,
-) where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
+) -> Result<(), ConfigError>
+where
+    K: Kind,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let mut outage = Outage::new(&K::plural(&()), namespace);
-    let news = news.clone();
-    tokio::spawn(async move {
-        let mut events = watcher(api, selection).default_backoff().boxed();
-        loop {
-            match events.try_next().await {
-                Ok(Some(event)) => {
-                    // Init is told before anything was received.
-                    if !matches!(event, Event::Init) {
-                        outage.over();
-                    }
-                    if news.send(of(event)).await.is_err() {
-                        // The agent is stopping.
-                        return;
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => outage.seen(&error),
-            }
-        }
-    });
+    // A watch takes up a connection of its own anyway.
+    let answered = Answered::default();
+    let client = connect(server, &answered).map_err(|error| failed(&error))?;
+    let api: Api<K> = Api::namespaced(client, namespace);
+    tokio::spawn(follow(api, selection, answered, of, news.clone()));
+    Ok(())
 }
 
-async fn list<K>(
+/// A client that tells of every answer that is no refusal.
+fn connect(server: &kube::Config, answered: &Answered) -> Result<Client, kube::Error> {
+    let answered = Arc::clone(answered);
+    let tell = MapResponseLayer::new(move |response: Response<_>| {
+        if response.status().is_success() {
+            answered.notify_one();
+        }
+        response
+    });
+    let builder = ClientBuilder::try_from(server.clone())?;
+    Ok(builder.with_layer(&tell).build())
+}
+
+async fn try_out<K: Kind>(
     resource: &'static str,
     client: &Client,
     namespace: &str,
     selection: &watcher::Config,
-) -> Access
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned,
-{
-    let parameters = ListParams {
+) -> Access {
+    let list = ListParams {
         label_selector: selection.label_selector.clone(),
         field_selector: selection.field_selector.clone(),
         limit: Some(1),
         ..ListParams::default()
     };
+    let watch = WatchParams {
+        label_selector: selection.label_selector.clone(),
+        field_selector: selection.field_selector.clone(),
+        timeout: Some(1),
+        ..WatchParams::default()
+    };
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let listed = tokio::time::timeout(PATIENCE, api.list(&parameters)).await;
-    let refused = match listed {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(outage::reason(&error)),
+    let tried = async {
+        api.list(&list).await.map_err(|error| ("list", error))?;
+        let watched = api.watch(&watch, "0").await;
+        watched.map(drop).map_err(|error| ("watch", error))
+    };
+    let refused = match tokio::time::timeout(PATIENCE, tried).await {
+        Ok(Ok(())) => None,
+        Ok(Err((verb, error))) => Some(format!("{verb}: {}", outage::reason(&error))),
         Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
     };
     Access { resource, refused }
 }
 
+fn failed(error: &(dyn std::error::Error + 'static)) -> ConfigError {
+    ConfigError {
+        reason: chain(error),
+    }
+}
+
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// How long `statlink check` waits for an answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -39,9 +39,8 @@ impl Outage {
                 verb,
                 resource,
                 namespace,
-                reason,
-                "Kubernetes API does not tell: {verb} {resource} in {namespace}. What is known \
-                 stays in use."
+                "Kubernetes API does not tell: {verb} {resource} in {namespace}: {reason}. What is \
+                 known stays in use."
             );
             *told = Some(reason);
         }
@@ -68,9 +67,12 @@ impl Outage {
 fn failure(error: &watcher::Error) -> Option<(&'static str, String)> {
     Some(match error {
         watcher::Error::InitialListFailed(error) => ("list", reason(error)),
-        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
-            ("watch", reason(error))
+        // Cut, or expired when it was to go on: if starting it again fails, that is told.
+        watcher::Error::WatchFailed(_) => return None,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == GONE => {
+            return None;
         }
+        watcher::Error::WatchStartFailed(error) => ("watch", reason(error)),
         // Expired: the server no longer has the changes since; everything is listed anew.
         watcher::Error::WatchError(status) if status.code == GONE => return None,
         watcher::Error::WatchError(status) => ("watch", status.message.clone()),
@@ -86,7 +88,7 @@ pub(super) fn reason(error: &kube::Error) -> String {
     let message = &status.message;
     match status.code {
         FORBIDDEN => {
-            format!("{message}; give the ServiceAccount a Role there with get, list and watch")
+            format!("{message}; give the ServiceAccount a Role there with list and watch")
         }
         UNAUTHORIZED => format!("{message}; the ServiceAccount's token is not valid"),
         _ => message.clone(),
@@ -96,3 +98,54 @@ pub(super) fn reason(error: &kube::Error) -> String {
 const UNAUTHORIZED: u16 = 401;
 const FORBIDDEN: u16 = 403;
 const GONE: u16 = 410;
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn status(code: u16, message: &str) -> Box<Status> {
+        Box::new(Status {
+            code,
+            message: message.to_owned(),
+            ..Status::default()
+        })
+    }
+
+    #[test]
+    fn a_refusal_names_the_verb_and_the_cure() {
+        let error = kube::Error::Api(status(403, "no"));
+        let told = "no; give the ServiceAccount a Role there with list and watch";
+        assert_eq!(
+            failure(&watcher::Error::WatchStartFailed(error)),
+            Some(("watch", told.to_owned()))
+        );
+        let error = kube::Error::Api(status(500, "broken"));
+        assert_eq!(
+            failure(&watcher::Error::InitialListFailed(error)),
+            Some(("list", "broken".to_owned()))
+        );
+    }
+
+    #[test]
+    fn an_expired_watch_is_no_failure() {
+        let told = watcher::Error::WatchError(status(410, "too old"));
+        assert_eq!(failure(&told), None);
+        let error = kube::Error::Api(status(410, "too old"));
+        assert_eq!(failure(&watcher::Error::WatchStartFailed(error)), None);
+    }
+
+    #[test]
+    fn an_outage_is_told_once_for_each_reason() {
+        let mut outage = Outage::new("pods", "knative-serving");
+        let error =
+            |message| watcher::Error::InitialListFailed(kube::Error::Api(status(500, message)));
+        outage.seen(&error("one"));
+        assert_eq!(outage.told.as_deref(), Some("one"));
+        outage.seen(&error("another"));
+        assert_eq!(outage.told.as_deref(), Some("another"));
+        outage.over();
+        assert_eq!(outage.told, None);
+    }
+}
