@@ -24,20 +24,225 @@ pub struct Parts {
     pub autoscaler: PathBuf,
 }
 
+/// The programs that render what is deployed.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// Helm.
+    pub helm: PathBuf,
+    /// Kustomize.
+    pub kustomize: PathBuf,
+}
+
+/// Knative's activator and autoscaler, as they are deployed.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// The activator.
+    pub activator: PathBuf,
+    /// The autoscaler.
+    pub autoscaler: PathBuf,
+    /// The directory of their manifests: `definitions.yaml`, `configuration.yaml` and
+    /// `deployments.yaml`, to be applied in this order.
+    pub manifests: PathBuf,
+}
+
 /// Finds the parts, and builds those that are missing: minutes the first time, then nothing.
 pub fn parts() -> Result<Parts> {
     let directory = directory()?;
-    // Test binaries run at the same time: one builds, the others wait here.
-    let lock = directory.join("lock");
-    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
-    lock.lock().context("lock the test bed's directory")?;
-
+    let _lock = lock(&directory)?;
     let knative = knative(&directory)?;
     Ok(Parts {
         collector: collector(&directory)?,
         activator: knative.join("activator"),
         autoscaler: knative.join("autoscaler"),
     })
+}
+
+/// The same of the tools.
+pub fn tools() -> Result<Tools> {
+    let directory = directory()?;
+    let _lock = lock(&directory)?;
+    let module = sources().join("tools");
+    let inputs = ["go.mod", "go.sum"].map(|name| module.join(name));
+    let [first, second] = &inputs;
+    let home = directory.join(format!("tools-{}", hash(&[first, second])?));
+    let tools = Tools {
+        helm: home.join("helm"),
+        kustomize: home.join("kustomize"),
+    };
+    // The last to be moved to its place.
+    if tools.kustomize.is_file() {
+        return Ok(tools);
+    }
+    let work = fresh(&home.with_extension("work"))?;
+    for (name, package) in [
+        ("helm", "helm.sh/helm/v4/cmd/helm"),
+        ("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"),
+    ] {
+        let built = work.join(name);
+        let output = built
+            .to_str()
+            .context("the target directory is not UTF-8")?;
+        let arguments = ["build", "-trimpath", "-ldflags", "-s -w", "-o", output];
+        go(name, &module, arguments, package)?;
+    }
+    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+    keep(&work.join("helm"), &tools.helm)?;
+    keep(&work.join("kustomize"), &tools.kustomize)?;
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
+    Ok(tools)
+}
+
+/// Kubernetes, all its parts in one program: the first argument says which.
+pub fn kubernetes() -> Result<PathBuf> {
+    // Without a version, clients and servers would call each other v0.0.0.
+    let flags = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+                 -X k8s.io/component-base/version.gitMajor=1 \
+                 -X k8s.io/component-base/version.gitMinor=36";
+    let programs = [("kubernetes", ".")];
+    let home = module("kubernetes", flags, &programs, |_| Ok(()))?;
+    Ok(home.join("kubernetes"))
+}
+
+/// CoreDNS.
+pub fn coredns() -> Result<PathBuf> {
+    let programs = [("coredns", "github.com/coredns/coredns")];
+    let home = module("coredns", "-s -w", &programs, |_| Ok(()))?;
+    Ok(home.join("coredns"))
+}
+
+/// What holds a pod's namespaces.
+pub fn pause() -> Result<PathBuf> {
+    let home = module("pause", "-s -w", &[("pause", ".")], |_| Ok(()))?;
+    Ok(home.join("pause"))
+}
+
+/// Knative's activator and autoscaler with their manifests, from one version of the module.
+pub fn serving() -> Result<Serving> {
+    let programs = [
+        ("activator", "knative.dev/serving/cmd/activator"),
+        ("autoscaler", "knative.dev/serving/cmd/autoscaler"),
+    ];
+    let home = module("serving", "-s -w", &programs, manifests)?;
+    Ok(Serving {
+        activator: home.join("activator"),
+        autoscaler: home.join("autoscaler"),
+        manifests: home,
+    })
+}
+
+/// Collects Knative's manifests: those that the link needs, in the order of their application.
+fn manifests(to: &Path) -> Result<()> {
+    let module = sources().join("serving");
+    let place = |of: &str| {
+        let mut list = Command::new("go");
+        list.args(["list", "-m", "-f", "{{.Dir}}", of])
+            .current_dir(&module);
+        let place = crate::netns::run(&mut list)?;
+        Ok::<_, anyhow::Error>(PathBuf::from(place.trim()))
+    };
+    let serving = place("knative.dev/serving")?.join("config/core");
+    let networking = place("knative.dev/networking")?.join("config");
+    let deployments = serving.join("deployments");
+    for (name, sources) in [
+        (
+            "definitions.yaml",
+            vec![
+                serving.join("100-namespace.yaml"),
+                serving.join("300-resources"),
+                networking,
+            ],
+        ),
+        (
+            "configuration.yaml",
+            vec![
+                serving.join("200-serviceaccount.yaml"),
+                serving.join("200-roles"),
+                serving.join("configmaps"),
+            ],
+        ),
+        (
+            "deployments.yaml",
+            vec![
+                deployments.join("activator.yaml"),
+                deployments.join("autoscaler.yaml"),
+            ],
+        ),
+    ] {
+        let mut text = String::new();
+        for file in yaml(&sources)? {
+            text.push_str("---\n");
+            text.push_str(&read(&file)?);
+            text.push('\n');
+        }
+        let path = to.join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The YAML files among these, and in the directories among these.
+fn yaml(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for place in places {
+        if place.is_dir() {
+            let mut inside = listed(place)?;
+            inside.retain(|path| path.extension().is_some_and(|end| end == "yaml"));
+            files.extend(inside);
+        } else {
+            files.push(place.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// Finds the programs of one of this package's Go modules, or builds them (name and package of
+/// each) and has `also` put more beside them; gives their directory.
+fn module(
+    name: &str,
+    flags: &str,
+    programs: &[(&str, &str)],
+    also: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let directory = directory()?;
+    let _lock = lock(&directory)?;
+    let module = sources().join(name);
+    let inputs = listed(&module)?;
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let home = directory.join(format!("{name}-{}", hash(&inputs)?));
+    if home.is_dir() {
+        return Ok(home);
+    }
+    let work = fresh(&home.with_extension("work"))?;
+    for (program, package) in programs {
+        let built = work.join(program);
+        let output = built
+            .to_str()
+            .context("the target directory is not UTF-8")?;
+        let arguments = ["build", "-trimpath", "-ldflags", flags, "-o", output];
+        go(program, &module, arguments, package)?;
+    }
+    also(&work)?;
+    keep(&work, &home)?;
+    Ok(home)
+}
+
+/// The files of a directory, in the order of their names.
+fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(directory)
+        .with_context(|| format!("list {}", directory.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
+}
+
+/// Test binaries run at the same time: one builds, the others wait here.
+fn lock(directory: &Path) -> Result<File> {
+    let lock = directory.join("lock");
+    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
+    lock.lock().context("lock the test bed's directory")?;
+    Ok(lock)
 }
 
 /// Where the parts are kept: `testbed` in Cargo's target directory.
@@ -108,13 +313,7 @@ fn collector(directory: &Path) -> Result<PathBuf> {
 
 fn knative(directory: &Path) -> Result<PathBuf> {
     let module = sources().join("knative");
-    let mut inputs: Vec<PathBuf> = fs::read_dir(&module)
-        .with_context(|| format!("list {}", module.display()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    inputs.retain(|path| path.is_file());
-    inputs.sort();
-
+    let inputs = listed(&module)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     let home = directory.join(format!("knative-{}", hash(&inputs)?));
     let activator = home.join("activator");

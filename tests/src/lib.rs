@@ -8,6 +8,7 @@
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
 //! - [`collector`]: a real Collector, and what it was sent
 //! - [`agent`]: the `statlink` binary
+//! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
 //! - [`scenario`]: all of it in one [`scenario::Bed`]
 //!
 //! It needs root, iproute2, nftables and, for the first build, Go. Nothing of it outlives the
@@ -16,6 +17,7 @@
 
 pub mod agent;
 pub mod build;
+pub mod cluster;
 pub mod collector;
 pub mod fault;
 pub mod figures;

@@ -36,6 +36,8 @@ enum Tier {
     Kernel,
     /// Real Knative and a real Collector as peers (root; builds them the first time)
     Peers,
+    /// A Kubernetes of one node, with Knative as it is deployed (root; builds it the first time)
+    Cluster,
 }
 
 /// What a tier consists of.
@@ -44,8 +46,8 @@ struct Plan {
     needs: &'static [Need],
     /// Whether it runs the release agent, as root.
     agent: bool,
-    /// Whether it needs the Go programs of the test bed.
-    test_bed: bool,
+    /// How `testbed` prepares what the tier needs of the test bed; empty if it needs none.
+    test_bed: &'static [&'static str],
     /// One `cargo test` each.
     runs: &'static [Run],
 }
@@ -58,7 +60,7 @@ struct Run {
 }
 
 impl Tier {
-    const ALL: &[Self] = &[Self::Pure, Self::Kernel, Self::Peers];
+    const ALL: &[Self] = &[Self::Pure, Self::Kernel, Self::Peers, Self::Cluster];
 
     /// The table of tiers.
     const fn plan(self) -> Plan {
@@ -67,7 +69,7 @@ impl Tier {
                 name: "pure",
                 needs: setup::BUILD,
                 agent: false,
-                test_bed: false,
+                test_bed: &[],
                 runs: &[
                     Run {
                         select: &["--package=statlink", "--package=xtask"],
@@ -89,7 +91,7 @@ impl Tier {
                 name: "kernel",
                 needs: setup::PEERS,
                 agent: true,
-                test_bed: true,
+                test_bed: &["build"],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=kernel", "--test=lives"],
                     threads: Some(1),
@@ -100,10 +102,21 @@ impl Tier {
                 name: "peers",
                 needs: setup::PEERS,
                 agent: true,
-                test_bed: true,
+                test_bed: &["build"],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=bed", "--test=peers"],
                     threads: Some(2),
+                }],
+            },
+            // A machine has one such node at a time.
+            Self::Cluster => Plan {
+                name: "cluster",
+                needs: setup::CLUSTER,
+                agent: true,
+                test_bed: &["build", "cluster"],
+                runs: &[Run {
+                    select: &["--package=statlink-tests", "--test=cluster"],
+                    threads: Some(1),
                 }],
             },
         }
@@ -180,8 +193,8 @@ fn run_tier(
     } else {
         None
     };
-    if plan.test_bed {
-        stage::test_bed(&[], workspace)?;
+    if !plan.test_bed.is_empty() {
+        stage::test_bed(&[], plan.test_bed, workspace)?;
     }
     let mut failure = None;
     for run in plan.runs {
@@ -277,7 +290,10 @@ mod tests {
 
     #[test]
     fn no_tier_means_all_in_order() {
-        assert_eq!(selected(&[]), [Tier::Pure, Tier::Kernel, Tier::Peers]);
+        assert_eq!(
+            selected(&[]),
+            [Tier::Pure, Tier::Kernel, Tier::Peers, Tier::Cluster]
+        );
         assert_eq!(
             selected(&[Tier::Peers, Tier::Pure, Tier::Peers]),
             [Tier::Pure, Tier::Peers]
@@ -297,7 +313,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 4);
+        assert_eq!(seen.len(), 5);
     }
 
     #[test]
