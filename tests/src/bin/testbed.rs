@@ -37,10 +37,10 @@ fn build() -> Result<()> {
 
 fn build_cluster() -> Result<()> {
     build()?;
-    println!("kubernetes  {}", build::kubernetes()?.display());
-    println!("coredns     {}", build::coredns()?.display());
     println!("pause       {}", build::pause()?.display());
     println!("Knative     {}", build::serving()?.manifests.display());
+    println!("coredns     {}", build::coredns()?.display());
+    println!("kubernetes  {}", build::kubernetes()?.display());
     println!("helm        {}", build::tools()?.helm.display());
     Ok(())
 }
