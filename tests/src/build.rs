@@ -33,6 +33,18 @@ pub struct Tools {
     pub kustomize: PathBuf,
 }
 
+/// Knative's activator and autoscaler, as they are deployed.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// The activator.
+    pub activator: PathBuf,
+    /// The autoscaler.
+    pub autoscaler: PathBuf,
+    /// The directory of their manifests: `definitions.yaml`, `configuration.yaml` and
+    /// `deployments.yaml`, to be applied in this order.
+    pub manifests: PathBuf,
+}
+
 /// Finds the parts, and builds those that are missing: minutes the first time, then nothing.
 pub fn parts() -> Result<Parts> {
     let directory = directory()?;
@@ -82,32 +94,147 @@ pub fn tools() -> Result<Tools> {
 
 /// Kubernetes, all its parts in one program: the first argument says which.
 pub fn kubernetes() -> Result<PathBuf> {
-    let directory = directory()?;
-    let _lock = lock(&directory)?;
-    let module = sources().join("kubernetes");
-    let inputs = ["go.mod", "go.sum", "main.go"].map(|name| module.join(name));
-    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    let home = directory.join(format!("kubernetes-{}", hash(&inputs)?));
-    let binary = home.join("kubernetes");
-    if binary.is_file() {
-        return Ok(binary);
-    }
-    let work = fresh(&home.with_extension("work"))?;
-    let built = work.join("kubernetes");
     // Without a version, clients and servers would call each other v0.0.0.
     let flags = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
                  -X k8s.io/component-base/version.gitMajor=1 \
                  -X k8s.io/component-base/version.gitMinor=36";
-    go(
-        "Kubernetes",
-        &module,
-        ["build", "-trimpath", "-ldflags", flags, "-o"],
-        &built,
-    )?;
-    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-    keep(&built, &binary)?;
-    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
-    Ok(binary)
+    let programs = [("kubernetes", ".")];
+    let home = module("kubernetes", flags, &programs, |_| Ok(()))?;
+    Ok(home.join("kubernetes"))
+}
+
+/// CoreDNS.
+pub fn coredns() -> Result<PathBuf> {
+    let programs = [("coredns", "github.com/coredns/coredns")];
+    let home = module("coredns", "-s -w", &programs, |_| Ok(()))?;
+    Ok(home.join("coredns"))
+}
+
+/// What holds a pod's namespaces.
+pub fn pause() -> Result<PathBuf> {
+    let home = module("pause", "-s -w", &[("pause", ".")], |_| Ok(()))?;
+    Ok(home.join("pause"))
+}
+
+/// Knative's activator and autoscaler with their manifests, from one version of the module.
+pub fn serving() -> Result<Serving> {
+    let programs = [
+        ("activator", "knative.dev/serving/cmd/activator"),
+        ("autoscaler", "knative.dev/serving/cmd/autoscaler"),
+    ];
+    let home = module("serving", "-s -w", &programs, manifests)?;
+    Ok(Serving {
+        activator: home.join("activator"),
+        autoscaler: home.join("autoscaler"),
+        manifests: home,
+    })
+}
+
+/// Collects Knative's manifests: those that the link needs, in the order of their application.
+fn manifests(to: &Path) -> Result<()> {
+    let module = sources().join("serving");
+    let place = |of: &str| {
+        let mut list = Command::new("go");
+        list.args(["list", "-m", "-f", "{{.Dir}}", of])
+            .current_dir(&module);
+        let place = crate::netns::run(&mut list)?;
+        Ok::<_, anyhow::Error>(PathBuf::from(place.trim()))
+    };
+    let serving = place("knative.dev/serving")?.join("config/core");
+    let networking = place("knative.dev/networking")?.join("config");
+    let deployments = serving.join("deployments");
+    for (name, sources) in [
+        (
+            "definitions.yaml",
+            vec![
+                serving.join("100-namespace.yaml"),
+                serving.join("300-resources"),
+                networking,
+            ],
+        ),
+        (
+            "configuration.yaml",
+            vec![
+                serving.join("200-serviceaccount.yaml"),
+                serving.join("200-roles"),
+                serving.join("configmaps"),
+            ],
+        ),
+        (
+            "deployments.yaml",
+            vec![
+                deployments.join("activator.yaml"),
+                deployments.join("autoscaler.yaml"),
+            ],
+        ),
+    ] {
+        let mut text = String::new();
+        for file in yaml(&sources)? {
+            text.push_str("---\n");
+            text.push_str(&read(&file)?);
+            text.push('\n');
+        }
+        let path = to.join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The YAML files among these, and in the directories among these.
+fn yaml(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for place in places {
+        if place.is_dir() {
+            let mut inside = listed(place)?;
+            inside.retain(|path| path.extension().is_some_and(|end| end == "yaml"));
+            files.extend(inside);
+        } else {
+            files.push(place.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// Finds the programs of one of this package's Go modules, or builds them (name and package of
+/// each) and has `also` put more beside them; gives their directory.
+fn module(
+    name: &str,
+    flags: &str,
+    programs: &[(&str, &str)],
+    also: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let directory = directory()?;
+    let _lock = lock(&directory)?;
+    let module = sources().join(name);
+    let inputs = listed(&module)?;
+    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let home = directory.join(format!("{name}-{}", hash(&inputs)?));
+    if home.is_dir() {
+        return Ok(home);
+    }
+    let work = fresh(&home.with_extension("work"))?;
+    for (program, package) in programs {
+        let built = work.join(program);
+        let output = built
+            .to_str()
+            .context("the target directory is not UTF-8")?;
+        let arguments = ["build", "-trimpath", "-ldflags", flags, "-o", output];
+        go(program, &module, arguments, package)?;
+    }
+    also(&work)?;
+    keep(&work, &home)?;
+    Ok(home)
+}
+
+/// The files of a directory, in the order of their names.
+fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(directory)
+        .with_context(|| format!("list {}", directory.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
 }
 
 /// Test binaries run at the same time: one builds, the others wait here.
@@ -186,13 +313,7 @@ fn collector(directory: &Path) -> Result<PathBuf> {
 
 fn knative(directory: &Path) -> Result<PathBuf> {
     let module = sources().join("knative");
-    let mut inputs: Vec<PathBuf> = fs::read_dir(&module)
-        .with_context(|| format!("list {}", module.display()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    inputs.retain(|path| path.is_file());
-    inputs.sort();
-
+    let inputs = listed(&module)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     let home = directory.join(format!("knative-{}", hash(&inputs)?));
     let activator = home.join("activator");

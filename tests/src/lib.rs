@@ -9,6 +9,7 @@
 //! - [`collector`]: a real Collector, and what it was sent
 //! - [`control_plane`]: a real Kubernetes API server
 //! - [`agent`]: the `statlink` binary
+//! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
 //! - [`scenario`]: all of it in one [`scenario::Bed`]
 //!
 //! It needs root, iproute2, nftables and, for the first build, Go. Nothing of it outlives the
@@ -17,6 +18,7 @@
 
 pub mod agent;
 pub mod build;
+pub mod cluster;
 pub mod collector;
 pub mod control_plane;
 pub mod fault;

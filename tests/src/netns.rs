@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::scratch;
+use crate::{cluster, scratch};
 
 /// A node and its pods.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Network {
 // === impl Namespace ===
 
 impl Namespace {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         live().insert(name.to_owned());
         run(Command::new("ip").args(["netns", "add", name]))?;
         let path = Path::new(DIRECTORY).join(name);
@@ -335,7 +335,7 @@ fn remove(name: &str) {
 }
 
 /// Removes this process's namespaces and directories when it is told to end.
-fn guard() {
+pub(crate) fn guard() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -345,6 +345,7 @@ fn guard() {
         };
         thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
+                cluster::remove_own();
                 live().iter().for_each(|name| remove(name));
                 scratch::remove_own();
                 #[expect(
@@ -366,4 +367,4 @@ fn live() -> MutexGuard<'static, BTreeSet<String>> {
 const DIRECTORY: &str = "/run/netns";
 
 /// Followed by the process id of the run that owns the namespace.
-const PREFIX: &str = "sl-";
+pub(crate) const PREFIX: &str = "sl-";

@@ -146,7 +146,8 @@ fn go_vet(module: &Path) -> Result<()> {
     )
 }
 
-/// The directories right below `dir` that are Go modules.
+/// The directories right below `dir` that are Go modules with code of their own: some only say
+/// which programs of others are built.
 fn go_modules(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());
@@ -154,7 +155,7 @@ fn go_modules(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut modules = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
         let path = entry?.path();
-        if path.join("go.mod").is_file() {
+        if path.join("go.mod").is_file() && has_go_files(&path)? {
             modules.push(path);
         }
     }
@@ -162,16 +163,30 @@ fn go_modules(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(modules)
 }
 
+fn has_go_files(dir: &Path) -> Result<bool> {
+    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
+        if entry?.path().extension().is_some_and(|end| end == "go") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn go_modules_are_found_by_their_go_mod() {
+    fn go_modules_with_code_are_found() {
         let dir = tempfile::tempdir().unwrap();
         assert!(go_modules(&dir.path().join("absent")).unwrap().is_empty());
-        for (name, file) in [("knative", "go.mod"), ("collector", "builder.yaml")] {
-            fs::create_dir(dir.path().join(name)).unwrap();
+        for (name, file) in [
+            ("knative", "go.mod"),
+            ("knative", "main.go"),
+            ("coredns", "go.mod"),
+            ("collector", "builder.yaml"),
+        ] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
             fs::write(dir.path().join(name).join(file), "").unwrap();
         }
         assert_eq!(

@@ -34,6 +34,9 @@ pub(crate) enum Need {
     BpfLinker,
     Nft,
     Ip,
+    OpenSsl,
+    Containerd,
+    Cni,
     Go,
     Rustfmt,
     Clippy,
@@ -52,6 +55,19 @@ pub(crate) const PEERS: &[Need] = &[
     Need::BpfLinker,
     Need::Nft,
     Need::Ip,
+    Need::OpenSsl,
+    Need::Go,
+];
+
+/// What the node of the cluster's tests takes; it has every other part built.
+pub(crate) const CLUSTER: &[Need] = &[
+    Need::BpfCompiler,
+    Need::BpfLinker,
+    Need::Nft,
+    Need::Ip,
+    Need::OpenSsl,
+    Need::Containerd,
+    Need::Cni,
     Need::Go,
 ];
 
@@ -70,6 +86,9 @@ const ALL: &[Need] = &[
     Need::BpfLinker,
     Need::Nft,
     Need::Ip,
+    Need::OpenSsl,
+    Need::Containerd,
+    Need::Cni,
     Need::Go,
     Need::Rustfmt,
     Need::Clippy,
@@ -120,6 +139,21 @@ impl Need {
                 purpose: "makes the tests' network namespaces",
                 source: Source::Debian(&["iproute2"]),
             },
+            Self::OpenSsl => Row {
+                name: "openssl",
+                purpose: "makes the tests' certificates",
+                source: Source::Debian(&["openssl"]),
+            },
+            Self::Containerd => Row {
+                name: "containerd",
+                purpose: "runs the pods of the cluster's tests",
+                source: Source::Debian(&["containerd", "runc"]),
+            },
+            Self::Cni => Row {
+                name: "CNI plugins",
+                purpose: "connect the pods of the cluster's tests",
+                source: Source::Debian(&["containernetworking-plugins"]),
+            },
             Self::Go => Row {
                 name: "go",
                 purpose: "builds the real Knative peers and the Collector",
@@ -152,6 +186,15 @@ impl Need {
             Self::BpfLinker => found(bpf::find_linker([workspace.tools_bin()])),
             Self::Nft => found(program("nft")),
             Self::Ip => found(program("ip")),
+            Self::OpenSsl => found(program("openssl")),
+            Self::Containerd => {
+                program("runc").ok_or("runc is not on PATH")?;
+                found(program("containerd"))
+            }
+            Self::Cni => {
+                let plugin = Path::new(CNI_PLUGINS).join("ptp");
+                found(plugin.is_file().then_some(plugin))
+            }
             Self::Go => {
                 let go = program("go").ok_or("not on PATH")?;
                 let version = process::capture(Command::new(&go).arg("version"))
@@ -441,6 +484,9 @@ fn names(needs: &[Need]) -> String {
 /// Debian's second rustc, kept for browsers; its standard libraries include BPF's `core`.
 const BPF_COMPILER: &str = "rustc-web";
 
+/// Where Debian puts them, and where the test bed's containerd looks.
+const CNI_PLUGINS: &str = "/usr/lib/cni";
+
 /// Builds with the workspace's rust-version.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -534,7 +580,7 @@ mod tests {
 
     #[test]
     fn every_command_s_part_is_in_the_whole() {
-        for need in [BUILD, PEERS, LINT].concat() {
+        for need in [BUILD, PEERS, CLUSTER, LINT].concat() {
             assert!(ALL.contains(&need), "{need}");
         }
     }

@@ -20,7 +20,7 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     setup::require_root(program)?;
     setup::ensure(setup::PEERS, workspace)?;
     let agent = build::agent(true, workspace)?;
-    test_bed(&["--release"], workspace)?;
+    test_bed(&["--release"], &["build"], workspace)?;
     // Its stand-ins run as processes of their own, from beside the program.
     let mut helpers =
         workspace.cargo(&["build", "--locked", "--release", "--package=statlink-tests"]);
@@ -49,11 +49,12 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
 /// It has a part of its own: what a program costs is measured without the agent around it.
 const BENCH: &str = "bench";
 
-/// Builds what the test bed is made of: the Collector and the Go peers. A second time is instant.
-pub(crate) fn test_bed(profile: &[&str], workspace: &Workspace) -> Result<()> {
+/// Has `testbed` build what the test bed is made of. A second time is instant.
+pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo(&["run", "--locked"]);
     cargo
         .args(profile)
-        .args(["--package=statlink-tests", "--bin=testbed", "--", "build"]);
+        .args(["--package=statlink-tests", "--bin=testbed", "--"])
+        .args(arguments);
     process::run("build the test bed", &mut cargo)
 }

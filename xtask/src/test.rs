@@ -38,8 +38,8 @@ enum Tier {
     Kernel,
     /// Real Knative and a real Collector as peers (root; builds them the first time)
     Peers,
-    /// The same with a real Kubernetes API server (root; builds it the first time)
-    Api,
+    /// A Kubernetes of one node, with Knative as it is deployed (root; builds it the first time)
+    Cluster,
 }
 
 /// What a tier consists of.
@@ -48,8 +48,8 @@ struct Plan {
     needs: &'static [Need],
     /// Whether it runs the release agent, as root.
     agent: bool,
-    /// Whether it needs the Go programs of the test bed.
-    test_bed: bool,
+    /// How `testbed` prepares what the tier needs of the test bed; empty if it needs none.
+    test_bed: &'static [&'static str],
     /// One `cargo test` each.
     runs: &'static [Run],
 }
@@ -67,7 +67,7 @@ impl Tier {
         Self::Deploy,
         Self::Kernel,
         Self::Peers,
-        Self::Api,
+        Self::Cluster,
     ];
 
     /// The table of tiers.
@@ -77,7 +77,7 @@ impl Tier {
                 name: "pure",
                 needs: setup::BUILD,
                 agent: false,
-                test_bed: false,
+                test_bed: &[],
                 runs: &[
                     Run {
                         select: &["--package=statlink", "--package=xtask"],
@@ -98,7 +98,7 @@ impl Tier {
                 name: "deploy",
                 needs: setup::DEPLOY,
                 agent: false,
-                test_bed: false,
+                test_bed: &[],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=deploy"],
                     threads: None,
@@ -109,7 +109,7 @@ impl Tier {
                 name: "kernel",
                 needs: setup::PEERS,
                 agent: true,
-                test_bed: true,
+                test_bed: &["build"],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=kernel", "--test=lives"],
                     threads: Some(1),
@@ -120,19 +120,20 @@ impl Tier {
                 name: "peers",
                 needs: setup::PEERS,
                 agent: true,
-                test_bed: true,
+                test_bed: &["build"],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=bed", "--test=peers"],
                     threads: Some(2),
                 }],
             },
-            Self::Api => Plan {
-                name: "api",
-                needs: setup::PEERS,
+            // A machine has one such node at a time.
+            Self::Cluster => Plan {
+                name: "cluster",
+                needs: setup::CLUSTER,
                 agent: true,
-                test_bed: true,
+                test_bed: &["build", "cluster"],
                 runs: &[Run {
-                    select: &["--package=statlink-tests", "--test=api"],
+                    select: &["--package=statlink-tests", "--test=api", "--test=cluster"],
                     threads: Some(1),
                 }],
             },
@@ -210,8 +211,8 @@ fn run_tier(
     } else {
         None
     };
-    if plan.test_bed {
-        stage::test_bed(&[], workspace)?;
+    if !plan.test_bed.is_empty() {
+        stage::test_bed(&[], plan.test_bed, workspace)?;
     }
     let mut failure = None;
     for run in plan.runs {

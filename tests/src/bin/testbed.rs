@@ -1,18 +1,29 @@
 //! The test bed by hand.
 //!
 //! - `testbed build` prepares what the test bed runs, so that no test waits for it
+//! - `testbed build cluster` does the same for the cluster
+//! - `testbed cluster` keeps a Kubernetes of one node with Knative on it until interrupted
 //! - `testbed up` keeps a node with an autoscaler, a Collector and an activator until interrupted
 
 use std::{thread, time::Duration};
 
 use anyhow::{Result, bail};
-use statlink_tests::{build, peer::Traffic, scenario::Bed};
+use statlink_tests::{
+    build,
+    cluster::{Cluster, OTLP},
+    peer::Traffic,
+    scenario::Bed,
+};
 
 fn main() -> Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("build") => build(),
-        Some("up") => up(),
-        _ => bail!("usage: testbed build | up"),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["build"] => build(),
+        ["build", "cluster"] => build_cluster(),
+        ["cluster"] => cluster(),
+        ["up"] => up(),
+        _ => bail!("usage: testbed build | build cluster | cluster | up"),
     }
 }
 
@@ -22,6 +33,35 @@ fn build() -> Result<()> {
     println!("activator   {}", parts.activator.display());
     println!("autoscaler  {}", parts.autoscaler.display());
     Ok(())
+}
+
+fn build_cluster() -> Result<()> {
+    build()?;
+    println!("pause       {}", build::pause()?.display());
+    println!("Knative     {}", build::serving()?.manifests.display());
+    println!("coredns     {}", build::coredns()?.display());
+    println!("kubernetes  {}", build::kubernetes()?.display());
+    println!("helm        {}", build::tools()?.helm.display());
+    Ok(())
+}
+
+fn cluster() -> Result<()> {
+    let cluster = Cluster::start()?;
+    println!(
+        "node        nsenter --net={}",
+        cluster.namespace().path().display()
+    );
+    println!(
+        "kubectl     {} kubectl --kubeconfig {}, on the node",
+        build::kubernetes()?.display(),
+        cluster.kubeconfig().display()
+    );
+    println!("Collector   {OTLP} from pods");
+    println!("exports     {}", cluster.exports.file().display());
+    println!("up");
+    loop {
+        thread::park();
+    }
 }
 
 fn up() -> Result<()> {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path};
 use super::Tls;
 
 /// OTLP in by both transports, a JSON line per request out.
-pub(super) fn text(
+pub(crate) fn text(
     grpc: SocketAddr,
     http: SocketAddr,
     exports: &Path,

@@ -45,10 +45,22 @@ impl Certificates {
         let client = "basicConstraints=critical,CA:FALSE\n\
                       extendedKeyUsage=clientAuth\n\
                       subjectAltName=DNS:statlink\n";
-        sign("test authority", authority, None, &ca, &ca_key)?;
+        sign("CN=test authority", authority, None, &ca, &ca_key)?;
         let signer = Some((ca.as_path(), ca_key.as_path()));
-        sign("localhost", server, signer, &made.server, &made.server_key)?;
-        sign("statlink", client, signer, &made.client, &made.client_key)?;
+        sign(
+            "CN=localhost",
+            server,
+            signer,
+            &made.server,
+            &made.server_key,
+        )?;
+        sign(
+            "CN=statlink",
+            client,
+            signer,
+            &made.client,
+            &made.client_key,
+        )?;
         Ok(made)
     }
 
@@ -62,9 +74,9 @@ impl Certificates {
     }
 }
 
-/// A certificate with its key, signed by `by` or by itself.
-fn sign(
-    name: &str,
+/// A certificate with its key, signed by `by` or by itself. The subject has a name=value a line.
+pub(crate) fn sign(
+    subject: &str,
     extensions: &str,
     by: Option<(&Path, &Path)>,
     to: &Path,
@@ -74,7 +86,7 @@ fn sign(
     let config = to.with_extension("cnf");
     let text = format!(
         "[req]\ndistinguished_name=dn\nx509_extensions=v3\nprompt=no\n\
-         [dn]\nCN={name}\n[v3]\n{extensions}"
+         [dn]\n{subject}\n[v3]\n{extensions}"
     );
     fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
     let mut openssl = Command::new("openssl");

@@ -1,0 +1,3 @@
+module github.com/statlink/statlink/tests/pause
+
+go 1.26

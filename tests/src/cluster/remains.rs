@@ -1,0 +1,175 @@
+//! What a node leaves on its machine, and its removal: processes, mounts, cgroups, files.
+
+use std::{
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    mount::{UnmountFlags, unmount},
+    process::{Pid, Signal, kill_process},
+};
+
+/// The name of this process's node: of its directory, its cgroup and its CNI network.
+pub(super) fn own_name() -> String {
+    format!("{PREFIX}{}", std::process::id())
+}
+
+/// Where the node of this name has all its files: a short path, since sockets are there, too.
+pub(super) fn directory(name: &str) -> PathBuf {
+    std::env::temp_dir().join(name)
+}
+
+/// Where cgroups of this name are, in every hierarchy that is mounted.
+pub(super) fn cgroups(name: &str) -> Vec<PathBuf> {
+    let mounts = mount_points(|kind| kind == "cgroup" || kind == "cgroup2");
+    mounts.into_iter().map(|root| root.join(name)).collect()
+}
+
+/// Removes what dead runs left.
+pub(super) fn sweep() {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let owner = name.strip_prefix(PREFIX).map(str::parse::<u32>);
+        if let Some(Ok(owner)) = owner
+            && !Path::new(&format!("/proc/{owner}")).exists()
+        {
+            eprintln!("testbed: removing what run {owner} left of its cluster");
+            remove(&name);
+        }
+    }
+}
+
+/// Removes all of the node of this name. Its own daemons must have been told to end, or be dead.
+pub(super) fn remove(name: &str) {
+    let directory = directory(name);
+    let deadline = Instant::now() + PATIENCE;
+    // Killed until none is left: a shim that sees its container die may start another program.
+    loop {
+        let left = processes(name, &directory);
+        if left.is_empty() || Instant::now() >= deadline {
+            break;
+        }
+        for pid in left {
+            let _ = kill_process(pid, Signal::KILL); // it may have ended
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    // What was mounted last is above.
+    for point in mount_points(|_| true).iter().rev() {
+        if point.starts_with(&directory) {
+            let _ = unmount(point.as_path(), UnmountFlags::DETACH);
+        }
+    }
+    let is_busy = || !cgroups(name).iter().all(|group| remove_group(group));
+    while is_busy() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    remove_stray_files(name, &directory);
+    let _ = fs::remove_dir_all(&directory);
+
+    let left: Vec<_> = cgroups(name)
+        .into_iter()
+        .chain([directory])
+        .filter(|path| path.exists())
+        .collect();
+    if !left.is_empty() {
+        eprintln!("testbed: a cluster left behind: {left:?}");
+    }
+}
+
+/// What runs in the node's cgroups, and shims, whose command line names the node's directory.
+fn processes(name: &str, directory: &Path) -> Vec<Pid> {
+    let mut found = Vec::new();
+    for group in cgroups(name) {
+        members(&group, &mut found);
+    }
+    let needle = format!("{}/", directory.display());
+    let me = std::process::id();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|pid| pid.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let is_shim = String::from_utf8_lossy(&command).contains(&needle);
+        if pid != me && is_shim {
+            found.extend(i32::try_from(pid).ok().and_then(Pid::from_raw));
+        }
+    }
+    found
+}
+
+fn members(group: &Path, to: &mut Vec<Pid>) {
+    let pids = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    to.extend(
+        pids.lines()
+            .filter_map(|pid| pid.parse().ok())
+            .filter_map(Pid::from_raw),
+    );
+    for child in children(group) {
+        members(&child, to);
+    }
+}
+
+/// Whether the group is gone, with all below it.
+fn remove_group(group: &Path) -> bool {
+    for child in children(group) {
+        remove_group(&child);
+    }
+    let _ = fs::remove_dir(group); // busy until its last process is reaped
+    !group.exists()
+}
+
+fn children(group: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// What kubelet and CNI keep in places that nothing can change.
+fn remove_stray_files(name: &str, directory: &Path) {
+    let logs = fs::read_dir("/var/log/containers").into_iter().flatten();
+    for link in logs.flatten().map(|entry| entry.path()) {
+        if fs::read_link(&link).is_ok_and(|target| target.starts_with(directory)) {
+            let _ = fs::remove_file(&link);
+        }
+    }
+    let results = fs::read_dir("/var/lib/cni/results").into_iter().flatten();
+    for result in results.flatten() {
+        if result.file_name().as_bytes().starts_with(name.as_bytes()) {
+            let _ = fs::remove_file(result.path());
+        }
+    }
+}
+
+/// Mount points of file systems of a kind, in the order in which they were mounted.
+fn mount_points(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut points = Vec::new();
+    for line in mounts.lines() {
+        let mut fields = line.split(' ').skip(1);
+        if let (Some(point), Some(kind)) = (fields.next(), fields.next())
+            && wanted(kind)
+        {
+            // The kernel writes a space as \040; there is none in ours.
+            points.push(PathBuf::from(point));
+        }
+    }
+    points
+}
+
+/// Followed by the process id of the run that owns the node.
+const PREFIX: &str = "statlink-cluster-";
+
+const PATIENCE: Duration = Duration::from_secs(10);
