@@ -55,6 +55,8 @@ impl Detail {
 pub(crate) struct Account {
     totals: *mut Totals,
     pub(crate) asked: bool,
+    /// A stranger's, of whose connections userspace is to be told.
+    overheard: bool,
 }
 
 impl Account {
@@ -65,6 +67,7 @@ impl Account {
         Some(Self {
             totals,
             asked: true,
+            overheard: false,
         })
     }
 
@@ -75,12 +78,15 @@ impl Account {
             return Some(Self {
                 totals,
                 asked: true,
+                overheard: false,
             });
         }
+        let overheard = TOTALS.get_ptr(Source::everyone(source.netns)).is_some();
         if let Some(totals) = STRANGER_TOTALS.get_ptr_mut(source) {
             return Some(Self {
                 totals,
                 asked: false,
+                overheard,
             });
         }
         // Another CPU may have been first: its entry serves as well.
@@ -89,12 +95,25 @@ impl Account {
             Some(totals) => Some(Self {
                 totals,
                 asked: false,
+                overheard,
             }),
             None => {
                 lose(Loss::TotalsFull);
                 None
             }
         }
+    }
+
+    /// Whether userspace is to be told what happens.
+    #[inline(always)]
+    pub(crate) fn is_told(&self) -> bool {
+        self.asked || self.overheard
+    }
+
+    /// How urgent news is that changes a link, if it is an asked source's.
+    #[inline(always)]
+    pub(crate) fn urgency(&self) -> Wake {
+        if self.asked { Wake::Now } else { Wake::Later }
     }
 
     #[inline(always)]
@@ -124,7 +143,7 @@ impl Account {
     }
 
     /// Counts one end, and tells it: by the ring if userspace asked and there is room, by the
-    /// `missed` totals otherwise.
+    /// `missed` totals otherwise. What is but overheard is told by both.
     #[inline(always)]
     pub(crate) fn tell_end(&self, sock: u64, connection: &Connection, detail: &Detail) {
         // SAFETY: `totals` is a live map value; `add_cell` keeps within the array.
@@ -135,7 +154,8 @@ impl Account {
                 detail.end,
             )
         };
-        if !(self.asked && tell(sock, connection, detail, Wake::Now)) {
+        let told = self.is_told() && tell(sock, connection, detail, self.urgency());
+        if !(self.asked && told) {
             // SAFETY: as above.
             unsafe {
                 add_cell(

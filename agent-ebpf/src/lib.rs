@@ -107,6 +107,9 @@ impl RecordKind {
 }
 
 /// Whose totals: one process in one network namespace.
+///
+/// A userspace that asks for [`Self::everyone`] in a namespace is told, of the processes in it
+/// that it has not asked for, each connection as well: those are counted as before all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct Source {
@@ -114,6 +117,14 @@ pub struct Source {
     pub netns: u32,
     /// Process id in the initial pid namespace.
     pub tgid: u32,
+}
+
+impl Source {
+    /// Every process in `netns`; no process has the id 0.
+    #[inline(always)]
+    pub const fn everyone(netns: u32) -> Self {
+        Self { netns, tgid: 0 }
+    }
 }
 
 /// Everything that ever happened to one source on the watched port.

@@ -15,7 +15,7 @@ pub(crate) static RING: RingBuf = RingBuf::with_byte_size(RING_BYTES as u32, 0);
 
 /// Sources that userspace asked for; userspace creates and deletes the entries.
 #[map]
-pub(crate) static TOTALS: HashMap<Source, Totals> = HashMap::with_max_entries(128, 0);
+pub(crate) static TOTALS: HashMap<Source, Totals> = HashMap::with_max_entries(256, 0);
 
 /// Sources that nobody asked for yet: what a pod did before the agent heard of it.
 #[map]

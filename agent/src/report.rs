@@ -58,6 +58,9 @@ pub enum What {
         peer_address: SocketAddr,
         /// Why.
         cause: Cause,
+        /// Where the connection of a proxy in the pod went whose failure is the cause.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        hop_address: Option<SocketAddr>,
     },
     /// The link is reachable; ends an outage if there was one.
     Reachable {
@@ -77,6 +80,9 @@ pub enum What {
         /// Where the lost connection or the last attempt went.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         peer_address: Option<SocketAddr>,
+        /// Where the connection of a proxy in the pod went whose failure is the cause.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        hop_address: Option<SocketAddr>,
         /// The last attempts, oldest first.
         attempts: Vec<Attempt>,
     },
@@ -92,6 +98,9 @@ pub struct Attempt {
     pub peer_address: Option<SocketAddr>,
     /// Why it failed.
     pub cause: Cause,
+    /// Where the connection of a proxy in the pod went whose failure is the cause.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hop_address: Option<SocketAddr>,
     /// The errno behind it, where there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub errno: Option<u16>,

@@ -37,6 +37,7 @@ pub(crate) enum Need {
     OpenSsl,
     Containerd,
     Cni,
+    Haproxy,
     Go,
     Rustfmt,
     Clippy,
@@ -56,6 +57,7 @@ pub(crate) const PEERS: &[Need] = &[
     Need::Nft,
     Need::Ip,
     Need::OpenSsl,
+    Need::Haproxy,
     Need::Go,
 ];
 
@@ -87,6 +89,7 @@ const ALL: &[Need] = &[
     Need::Nft,
     Need::Ip,
     Need::OpenSsl,
+    Need::Haproxy,
     Need::Containerd,
     Need::Cni,
     Need::Go,
@@ -154,6 +157,11 @@ impl Need {
                 purpose: "connect the pods of the cluster's tests",
                 source: Source::Debian(&["containernetworking-plugins"]),
             },
+            Self::Haproxy => Row {
+                name: "haproxy",
+                purpose: "stands in the tests' way as a mesh's sidecar does",
+                source: Source::Debian(&["haproxy"]),
+            },
             Self::Go => Row {
                 name: "go",
                 purpose: "builds the real Knative peers and the Collector",
@@ -186,6 +194,7 @@ impl Need {
             Self::BpfLinker => found(bpf::find_linker([workspace.tools_bin()])),
             Self::Nft => found(program("nft")),
             Self::Ip => found(program("ip")),
+            Self::Haproxy => found(program("haproxy")),
             Self::OpenSsl => found(program("openssl")),
             Self::Containerd => {
                 program("runc").ok_or("runc is not on PATH")?;

@@ -1,4 +1,4 @@
-//! Connections that are older than the agent.
+//! Connections that are older than the agent: of the sources asked for, and of who is overheard.
 
 use core::ffi::c_void;
 
@@ -56,7 +56,10 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
     let tgid: u32 = unsafe { core::ptr::read_volatile(task.add(offset!(task_tgid)).cast()) };
     let phase = live_phase(sock)?;
     let netns = sock.netns();
-    TOTALS.get_ptr(&Source { netns, tgid })?;
+    let asked = TOTALS.get_ptr(Source { netns, tgid }).is_some();
+    if !asked {
+        TOTALS.get_ptr(Source::everyone(netns))?;
+    }
     let connection = match STRANGERS.get_ptr(sock.key()) {
         // SAFETY: a live map value; entries are only written whole.
         Some(stranger) => unsafe { *stranger },
@@ -73,6 +76,10 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
             _pad: [0; 3],
         },
     };
+    if !asked {
+        let _ = STRANGERS.insert(sock.key(), &connection, u64::from(BPF_NOEXIST));
+        return Some(());
+    }
     match CONNECTIONS.insert(sock.key(), &connection, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             let _ = STRANGERS.remove(sock.key());

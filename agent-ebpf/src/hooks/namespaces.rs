@@ -43,7 +43,7 @@ fn try_namespaces(ctx: *const Task) -> Option<()> {
     let tgid: u32 = unsafe { load(task, offset!(task_tgid)) };
     // SAFETY: as above.
     let pid: u32 = unsafe { load(task, offset!(task_pid)) };
-    if pid != tgid || !is_watched(task) {
+    if pid != tgid || (pid != KTHREADD && !is_watched(task)) {
         return None;
     }
     // SAFETY: typed, and the verifier types what a typed member points to; what has gone to null
@@ -79,6 +79,9 @@ fn is_watched(task: *const u8) -> bool {
     }
     true
 }
+
+/// `kthreadd`, which is in the host's namespaces: by it those are known.
+const KTHREADD: u32 = 2;
 
 /// # Safety
 ///

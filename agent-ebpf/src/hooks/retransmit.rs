@@ -6,7 +6,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use statlink_ebpf::{Phase, RecordKind, STALL_TIMEOUTS};
 
 use crate::{
-    account::{Detail, Wake, find, now, tell},
+    account::{Detail, find, now, tell},
     sock::Sock,
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
 fn try_retransmit(sock: Sock) -> Option<()> {
     let known = find(sock.key())?;
     known.account.count_retransmit();
-    if !known.account.asked || known.connection.phase == Phase::Connecting as u8 {
+    if !known.account.is_told() || known.connection.phase == Phase::Connecting as u8 {
         return None;
     }
     let timeouts = sock.tcp()?.timeouts();
@@ -37,7 +37,8 @@ fn try_retransmit(sock: Sock) -> Option<()> {
         let mut detail = Detail::new(RecordKind::RetransmissionTimeout, now());
         detail.timeouts = timeouts;
         detail.phase = known.connection.phase;
-        tell(sock.key(), &known.connection, &detail, Wake::Now);
+        let wake = known.account.urgency();
+        tell(sock.key(), &known.connection, &detail, wake);
     }
     Some(())
 }

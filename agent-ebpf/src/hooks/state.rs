@@ -110,7 +110,7 @@ fn attempted(sock: Sock) -> Option<()> {
     })?;
     account.count_attempt();
     keep(sock.key(), &connection, account.asked);
-    if account.asked {
+    if account.is_told() {
         let detail = Detail::new(RecordKind::Attempted, time_ns);
         tell(sock.key(), &connection, &detail, Wake::Later);
     }
@@ -123,9 +123,10 @@ fn established(sock: Sock, known: &mut Known) {
     known.connection.phase = Phase::Established as u8;
     known.connection.established_ns = time_ns;
     keep(sock.key(), &known.connection, known.account.asked);
-    if known.account.asked {
+    if known.account.is_told() {
         let detail = Detail::new(RecordKind::Established, time_ns);
-        tell(sock.key(), &known.connection, &detail, Wake::Now);
+        let wake = known.account.urgency();
+        tell(sock.key(), &known.connection, &detail, wake);
     }
 }
 

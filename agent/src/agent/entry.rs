@@ -6,7 +6,9 @@ use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
 
 use crate::{
     kernel::{Ends, Inventory, connection_id, peer},
-    link::{Cause, Counts, Fact, FailedAttempt, Link, Missed, OpenConnection, Outcome, Status},
+    link::{
+        Cause, Counts, Fact, FailedAttempt, HopEvent, Link, Missed, OpenConnection, Outcome, Status,
+    },
     report::{Attempt, LinkName, What},
     snapshot::LinkSnapshot,
     time::Timestamp,
@@ -192,6 +194,25 @@ pub(super) fn fact(record: &Record, kind: RecordKind, heard: Option<Timestamp>) 
     })
 }
 
+/// The fact that a record of another process in an activator's network namespace tells.
+pub(super) fn hop(record: &Record, kind: RecordKind) -> Option<Fact> {
+    let event = match kind {
+        RecordKind::Attempted => HopEvent::Attempted,
+        RecordKind::Established => HopEvent::Established,
+        RecordKind::RetransmissionTimeout => HopEvent::Stalled,
+        RecordKind::Ended => HopEvent::Ended {
+            phase: Phase::from_raw(record.phase)?,
+            how: End::from_raw(record.end)?,
+        },
+        RecordKind::Executed | RecordKind::LookedUp => return None,
+    };
+    Some(Fact::Hop {
+        connection: connection_id(record.sock, record.born_ns),
+        peer: peer(record.peer, record.peer_port),
+        event,
+    })
+}
+
 /// What is told of an outcome, and when it happened.
 pub(super) fn report(outcome: &Outcome) -> Option<(Timestamp, What)> {
     Some(match outcome {
@@ -204,23 +225,31 @@ pub(super) fn report(outcome: &Outcome) -> Option<(Timestamp, What)> {
             },
         ),
         Outcome::ConnectFailed(failed) => (failed.at, What::ConnectFailed(attempt(failed))),
-        Outcome::Disconnected { at, peer, cause } => (
+        Outcome::Disconnected {
+            at,
+            peer,
+            cause,
+            hop,
+        } => (
             *at,
             What::Disconnected {
                 peer_address: *peer,
                 cause: *cause,
+                hop_address: *hop,
             },
         ),
         Outcome::Unreachable {
             at,
             cause,
             peer,
+            hop,
             attempts,
         } => (
             *at,
             What::Unreachable {
                 cause: *cause,
                 peer_address: *peer,
+                hop_address: *hop,
                 attempts: attempts.iter().map(attempt).collect(),
             },
         ),
@@ -240,6 +269,7 @@ fn attempt(failed: &FailedAttempt) -> Attempt {
     Attempt {
         peer_address: failed.peer,
         cause: failed.cause,
+        hop_address: failed.hop,
         errno: failed.errno,
         duration: failed.duration.as_ref().map(Duration::as_secs_f64),
     }

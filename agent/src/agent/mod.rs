@@ -49,6 +49,8 @@ pub struct Agent {
     pasts: VecDeque<(String, Past)>,
     /// Why processes could not be looked at, as far as it was told.
     unseen: BTreeSet<String>,
+    /// The host's network namespace; `None` if that cannot be told.
+    host_netns: Option<u32>,
     tally: Tally,
     outcomes: Vec<Outcome>,
 }
@@ -97,6 +99,7 @@ impl Agent {
             executed: Vec::new(),
             pasts: VecDeque::new(),
             unseen: BTreeSet::new(),
+            host_netns: None,
             tally: Tally::default(),
             outcomes: Vec::new(),
         }
@@ -110,6 +113,7 @@ impl Agent {
         shutdown: impl Future<Output = ()>,
     ) -> Result<Snapshot, KernelError> {
         tokio::pin!(shutdown);
+        self.host_netns = self.kernel.network_namespace(KTHREADD)?;
         let started = clock::now();
         // With the hook, a new activator is heard of at once, and the walk is only a safety net.
         let pace = if self.kernel.hooked("sched_process_exec") {
@@ -228,9 +232,8 @@ impl Agent {
             netns: record.netns,
             tgid: record.tgid,
         };
-        // Of a source that ended a moment ago: nobody's any more.
         let Some(&id) = self.by_source.get(&source) else {
-            return Ok(());
+            return self.overhear(at, record, kind);
         };
         let heard = self.kernel.heard(at, record.heard_ago);
         let Some(fact) = entry::fact(record, kind, heard) else {
@@ -238,6 +241,36 @@ impl Agent {
             return Ok(());
         };
         self.tell(id, at, fact)
+    }
+
+    /// A record of a source that is nobody's: a hop's, or of a process that ended a moment ago.
+    fn overhear(
+        &mut self,
+        at: Timestamp,
+        record: &Record,
+        kind: RecordKind,
+    ) -> Result<(), KernelError> {
+        let Some(fact) = entry::hop(record, kind) else {
+            return Ok(());
+        };
+        for id in self.overhearing(record.netns) {
+            self.tell(id, at, fact.clone())?;
+        }
+        Ok(())
+    }
+
+    /// The links whose hops are in this network namespace.
+    fn overhearing(&self, netns: u32) -> Vec<u64> {
+        let entries = self.entries.iter();
+        entries
+            .filter(|(_, entry)| entry.source.netns == netns && self.is_a_pods(netns))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Whether this network namespace is a pod's own: in the host's, everybody would be a hop.
+    fn is_a_pods(&self, netns: u32) -> bool {
+        self.host_netns.is_some_and(|host| host != netns)
     }
 
     /// Tells one link one fact, and performs what it decides.
@@ -399,6 +432,9 @@ impl Agent {
             return Ok(());
         }
         self.kernel.ask(source)?;
+        if self.is_a_pods(source.netns) {
+            self.kernel.ask(Source::everyone(source.netns))?;
+        }
         let now = clock::now();
         let id = self.next_id;
         self.next_id += 1;
@@ -442,6 +478,9 @@ impl Agent {
                 self.pasts.push_back((uid.clone(), past));
             }
             self.kernel.dismiss(entry.source)?;
+            if self.overhearing(entry.source.netns).is_empty() {
+                self.kernel.dismiss(Source::everyone(entry.source.netns))?;
+            }
         }
         Ok(())
     }
@@ -540,6 +579,8 @@ const RESCAN: Duration = Duration::from_secs(1);
 const RESCAN_HOOKED: Duration = Duration::from_secs(30);
 /// How long the Kubernetes API may take before processes are looked at without it.
 const API_PATIENCE: Duration = Duration::from_secs(3);
+/// The parent of the kernel's threads, always in the host's namespaces.
+const KTHREADD: u32 = 2;
 /// When a coherent look was not to be had.
 const RESYNC_AGAIN: Duration = Duration::from_millis(100);
 /// `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
+    net::SocketAddr,
     path::Path,
     time::Duration,
 };
@@ -62,7 +63,11 @@ fn what(what: &What) -> String {
         What::Disconnected {
             peer_address,
             cause,
-        } => format!("disconnected from {peer_address}: {cause}"),
+            hop_address,
+        } => format!(
+            "disconnected from {peer_address}: {cause}{}",
+            of_hop(*hop_address)
+        ),
         What::Reachable {
             outage,
             cause,
@@ -78,9 +83,10 @@ fn what(what: &What) -> String {
         What::Unreachable {
             cause,
             peer_address,
+            hop_address,
             attempts,
         } => {
-            let mut text = format!("not reachable: {cause}");
+            let mut text = format!("not reachable: {cause}{}", of_hop(*hop_address));
             if let Some(address) = peer_address {
                 // As above.
                 let _ = write!(text, ", {address}");
@@ -95,8 +101,12 @@ fn what(what: &What) -> String {
     }
 }
 
+fn of_hop(hop: Option<SocketAddr>) -> String {
+    hop.map_or_else(String::new, |hop| format!(" of a hop to {hop}"))
+}
+
 fn attempt(failed: &Attempt) -> String {
-    let mut text = failed.cause.to_string();
+    let mut text = format!("{}{}", failed.cause, of_hop(failed.hop_address));
     if let Some(errno) = failed.errno {
         let name = io::Error::from_raw_os_error(errno.into());
         // Writing to a string does not fail.

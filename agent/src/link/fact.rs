@@ -92,12 +92,40 @@ pub enum Fact {
         /// The ends whose record never arrived, since the last time.
         missed: Missed,
     },
+    /// A connection of another process in the activator's network namespace, on the watched
+    /// port: a proxy's upstream.
+    Hop {
+        /// Which.
+        connection: ConnectionId,
+        /// Where to.
+        peer: SocketAddr,
+        /// What it has come to.
+        event: HopEvent,
+    },
     /// The activator asks a name server.
     LookedUp,
     /// The peer's addresses, those of its Service and its endpoints; `None`: not known.
     PeerAddresses(Option<BTreeSet<IpAddr>>),
     /// The process is gone: the expected end.
     ProcessEnded,
+}
+
+/// What a hop's connection has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HopEvent {
+    /// connect() was called.
+    Attempted,
+    /// The TCP handshake is complete.
+    Established,
+    /// Data went unacknowledged through retransmission timeouts.
+    Stalled,
+    /// It failed or ended.
+    Ended {
+        /// How far it had come.
+        phase: Phase,
+        /// What ended it.
+        how: End,
+    },
 }
 
 /// One look at one connection.

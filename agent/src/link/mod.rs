@@ -13,6 +13,7 @@ mod check;
 mod connection;
 mod end;
 mod fact;
+mod hops;
 mod lookups;
 mod outcome;
 mod resync;
@@ -34,11 +35,12 @@ use statlink_ebpf::{End, Phase};
 
 pub use cause::Cause;
 pub use check::{CheckKind, Counts};
-pub use fact::{ConnectionId, Fact, Missed, OpenConnection, Sample};
+pub use fact::{ConnectionId, Fact, HopEvent, Missed, OpenConnection, Sample};
 pub use outcome::{FailedAttempt, Outcome, Status};
 
 use crate::time::Timestamp;
 use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
+use hops::Hops;
 use lookups::Lookups;
 use tombstones::Tombstones;
 
@@ -75,6 +77,15 @@ use tombstones::Tombstones;
 /// those are remembered one by one, older ones by their birth. After lost records,
 /// [`Fact::Resynchronised`] sets the counts right.
 ///
+/// # Hops
+///
+/// A proxy in the pod takes the activator's connection and makes one of its own ([`Fact::Hop`]).
+/// Such a connection never makes the link reachable. But where a handshake fails, or a live
+/// connection stalls or is ended by its other side, and a hop's connection failed within the
+/// second before (of a stall: since the peer was last heard), that failure's cause is the cause;
+/// and [`Cause::Timeout`] is where a hop's SYN has gone unanswered for 1 s. A hop that closes its
+/// own connection explains nothing.
+///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
 /// if its end had been lost ([`Cause::Other`]).
 #[derive(Clone, Debug)]
@@ -89,10 +100,11 @@ pub struct Link {
     addresses: Option<BTreeSet<IpAddr>>,
     counts: Counts,
     /// The newest loss, failed attempt or lack of attempts.
-    last_cause: Option<(Timestamp, Cause)>,
+    last_cause: Option<(Timestamp, Why)>,
     last_peer: Option<SocketAddr>,
     /// The newest start or end of anything.
     last_activity: Timestamp,
+    hops: Hops,
     /// The last failed attempts since it was reachable, oldest first.
     attempts: VecDeque<FailedAttempt>,
     lookups: Lookups,
@@ -114,6 +126,19 @@ enum Reach {
         onset: Cause,
     },
     Ended,
+}
+
+/// A cause, and the hop whose failure it was, if it was one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Why {
+    cause: Cause,
+    hop: Option<SocketAddr>,
+}
+
+impl From<Cause> for Why {
+    fn from(cause: Cause) -> Self {
+        Self { cause, hop: None }
+    }
 }
 
 /// What falls due on a link. At the same moment: verdicts on connections, then what follows for
@@ -143,6 +168,7 @@ impl Link {
             last_cause: None,
             last_peer: None,
             last_activity: at,
+            hops: Hops::default(),
             attempts: VecDeque::new(),
             lookups: Lookups::default(),
         }
@@ -235,6 +261,11 @@ impl Link {
             Fact::Resynchronised { open, missed } => {
                 self.resynchronise(at, &open, missed, outcomes);
             }
+            Fact::Hop {
+                connection,
+                peer,
+                event,
+            } => self.hops.told(at, connection, peer, event),
             Fact::LookedUp => self.lookups.looked_up(at, self.last_activity),
             Fact::PeerAddresses(addresses) => {
                 self.peer_addresses(at, addresses, outcomes);
@@ -316,7 +347,22 @@ impl Link {
 
     /// What ended the last live connection or the last attempt, whichever is newer.
     fn cause(&self) -> Cause {
-        self.last_cause.map_or(Cause::Other, |(_, cause)| cause)
+        self.why().cause
+    }
+
+    fn why(&self) -> Why {
+        self.last_cause.map_or(Cause::Other.into(), |(_, why)| why)
+    }
+
+    /// The cause of a failure at `at` on a connection, or the hop's failure behind it.
+    fn explained(&self, at: Timestamp, own: Cause, heard: Option<Timestamp>) -> Why {
+        match self.hops.explain(at, own, heard) {
+            Some((peer, cause)) => Why {
+                cause,
+                hop: Some(peer),
+            },
+            None => own.into(),
+        }
     }
 
     /// Whether a record about `connection` begins something.
@@ -380,14 +426,14 @@ impl Link {
                     self.end_unseen(connection, due, outcomes);
                 }
             }
-            Timer::Grace => self.begin_outage(due, self.cause(), self.last_peer, outcomes),
+            Timer::Grace => self.begin_outage(due, self.why(), self.last_peer, outcomes),
             Timer::Dns => {
                 self.lookups.judged();
-                self.blame(due, Cause::Dns, outcomes);
+                self.blame(due, Cause::Dns.into(), outcomes);
             }
             Timer::NoAttempt => {
                 self.lookups.judged();
-                self.blame(due, Cause::NoAttempt, outcomes);
+                self.blame(due, Cause::NoAttempt.into(), outcomes);
             }
             Timer::Liveness => {
                 match self.reach {
@@ -548,7 +594,8 @@ impl Link {
             }
             Step::Upgraded { answered } => self.upgraded(connection, answered, at, outcomes),
             Step::Stalled { onset } => {
-                self.lost(connection.peer, onset, Cause::Stalled, outcomes);
+                let why = self.explained(onset, Cause::Stalled, connection.heard());
+                self.lost(connection.peer, onset, why, outcomes);
             }
             Step::Healed { at } => self.begin_reachable(Some(at), at, connection.peer, outcomes),
         }
@@ -565,7 +612,8 @@ impl Link {
             return;
         };
         if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
-            self.lost(connection.peer, onset, Cause::Stalled, outcomes);
+            let why = self.explained(onset, Cause::Stalled, connection.heard());
+            self.lost(connection.peer, onset, why, outcomes);
         }
         self.connections.insert(id, connection);
     }
@@ -634,7 +682,8 @@ impl Link {
                     Some((Some(since), _)) => at.max(since),
                     Some((None, _)) | None => at,
                 };
-                self.lost(connection.peer, onset, cause, outcomes);
+                let why = self.explained(onset, cause, connection.heard());
+                self.lost(connection.peer, onset, why, outcomes);
             }
         }
     }
@@ -647,21 +696,23 @@ impl Link {
         errno: Option<u16>,
         outcomes: &mut Vec<Outcome>,
     ) {
+        let why = self.explained(at, cause, None);
         let failed = FailedAttempt {
             at,
             peer: Some(connection.peer),
-            cause,
+            cause: why.cause,
+            hop: why.hop,
             errno,
             duration: connection.duration(at),
         };
         // An attempt from before the agent explains, but is not the agent's to count.
         if connection.counts_connect() {
-            self.counts.fail(CheckKind::Connect, cause, 1);
+            self.counts.fail(CheckKind::Connect, why.cause, 1);
             outcomes.push(Outcome::ConnectFailed(failed));
         }
         self.remember(failed);
         self.lookups.failed(1);
-        self.blame(at, cause, outcomes);
+        self.blame(at, why, outcomes);
     }
 
     fn remember(&mut self, failed: FailedAttempt) {
@@ -705,11 +756,17 @@ impl Link {
     }
 
     /// A live connection, which is not in the map or not live there any more, was lost.
-    fn lost(&mut self, peer: SocketAddr, at: Timestamp, cause: Cause, outcomes: &mut Vec<Outcome>) {
+    fn lost(&mut self, peer: SocketAddr, at: Timestamp, why: Why, outcomes: &mut Vec<Outcome>) {
+        let Why { cause, hop } = why;
         self.counts.fail(CheckKind::Disconnect, cause, 1);
         self.last_activity = self.last_activity.max(at);
-        outcomes.push(Outcome::Disconnected { at, peer, cause });
-        self.blame(at, cause, outcomes);
+        outcomes.push(Outcome::Disconnected {
+            at,
+            peer,
+            cause,
+            hop,
+        });
+        self.blame(at, why, outcomes);
         // Another one may have been live already, or since.
         let next = self
             .connections
@@ -719,9 +776,9 @@ impl Link {
             .map(|((since, _), peer)| (since, peer))
             .min();
         match next {
-            None => self.begin_outage(at, cause, Some(peer), outcomes),
+            None => self.begin_outage(at, why, Some(peer), outcomes),
             Some((Some(since), other)) if since > at => {
-                self.begin_outage(at, cause, Some(peer), outcomes);
+                self.begin_outage(at, why, Some(peer), outcomes);
                 self.begin_reachable(Some(since), since, other, outcomes);
             }
             Some(_) => {}
@@ -734,10 +791,11 @@ impl Link {
     fn begin_outage(
         &mut self,
         at: Timestamp,
-        cause: Cause,
+        why: Why,
         peer: Option<SocketAddr>,
         outcomes: &mut Vec<Outcome>,
     ) {
+        let Why { cause, hop } = why;
         match self.reach {
             Reach::Starting { .. } | Reach::Reachable { .. } => {
                 self.reach = Reach::Unreachable {
@@ -748,6 +806,7 @@ impl Link {
                     at,
                     cause,
                     peer,
+                    hop,
                     attempts: self.attempts.iter().copied().collect(),
                 });
             }
@@ -782,11 +841,12 @@ impl Link {
     }
 
     /// Something at `at` tells why the link is, or would be, unreachable.
-    fn blame(&mut self, at: Timestamp, cause: Cause, outcomes: &mut Vec<Outcome>) {
+    fn blame(&mut self, at: Timestamp, why: Why, outcomes: &mut Vec<Outcome>) {
+        let Why { cause, hop } = why;
         if self.last_cause.is_some_and(|(newest, _)| newest > at) {
             return;
         }
-        self.last_cause = Some((at, cause));
+        self.last_cause = Some((at, why));
         match &mut self.reach {
             Reach::Unreachable { onset, .. } if *onset == Cause::Other && cause != *onset => {
                 *onset = cause;
@@ -794,6 +854,7 @@ impl Link {
                     at,
                     cause,
                     peer: self.last_peer,
+                    hop,
                     attempts: self.attempts.iter().copied().collect(),
                 });
             }

@@ -31,6 +31,8 @@ pub enum Outcome {
         peer: SocketAddr,
         /// Why.
         cause: Cause,
+        /// Where the hop's connection went whose failure is the cause.
+        hop: Option<SocketAddr>,
     },
     /// An outage began, or the cause of one that began with none known became known.
     Unreachable {
@@ -40,6 +42,8 @@ pub enum Outcome {
         cause: Cause,
         /// Where the lost connection or the last attempt went.
         peer: Option<SocketAddr>,
+        /// Where the hop's connection went whose failure is the cause.
+        hop: Option<SocketAddr>,
         /// The last attempts since the link was reachable, oldest first; at most
         /// [`ATTEMPTS_TOLD`](super::ATTEMPTS_TOLD).
         attempts: Vec<FailedAttempt>,
@@ -70,6 +74,8 @@ pub struct FailedAttempt {
     pub peer: Option<SocketAddr>,
     /// Why it failed.
     pub cause: Cause,
+    /// Where the hop's connection went whose failure is the cause.
+    pub hop: Option<SocketAddr>,
     /// The errno behind it, where there was one.
     pub errno: Option<u16>,
     /// From connect() to its failure; `None` when connect() was not seen.

@@ -113,7 +113,7 @@ impl Link {
                 self.counts.pass(CheckKind::Connect, times);
                 self.counts.connect(times);
                 self.counts.fail(CheckKind::Disconnect, cause, times);
-                self.blame(at, cause, outcomes);
+                self.blame(at, cause.into(), outcomes);
                 return;
             }
         };
@@ -123,6 +123,7 @@ impl Link {
             at,
             peer: None,
             cause,
+            hop: None,
             errno: None,
             duration: None,
         };
@@ -130,7 +131,7 @@ impl Link {
             self.remember(failed);
             outcomes.push(Outcome::ConnectFailed(failed));
         }
-        self.blame(at, cause, outcomes);
+        self.blame(at, cause.into(), outcomes);
     }
 }
 

@@ -97,7 +97,7 @@ impl Link {
         let peer = connection.peer;
         self.connections.insert(connection.id, connection);
         if was_live {
-            self.lost(peer, at, Cause::WrongPeer, outcomes);
+            self.lost(peer, at, Cause::WrongPeer.into(), outcomes);
         }
     }
 

@@ -3,6 +3,7 @@
 mod addresses;
 mod causes;
 mod connecting;
+mod hops;
 mod lookups;
 mod properties;
 mod reachability;

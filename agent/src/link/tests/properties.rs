@@ -7,7 +7,7 @@ use statlink_ebpf::{End, Phase};
 
 use super::story::{at, id, ms, peer};
 use crate::link::{
-    Cause, CheckKind, Counts, Fact, Link, Missed, OpenConnection, Outcome, Sample, Status,
+    Cause, CheckKind, Counts, Fact, HopEvent, Link, Missed, OpenConnection, Outcome, Sample, Status,
 };
 use crate::time::Timestamp;
 
@@ -60,6 +60,14 @@ fn fact(now: i64) -> impl Strategy<Value = Fact> {
             2 => (0..4_u8).prop_map(move |timeouts| Fact::RetransmissionTimeout { connection, timeouts }),
             3 => (select(&End::ALL[..]), time(now)).prop_map(move |(how, heard)| Fact::Ended {
                 connection, peer, attempted, phase, how, errno: 0, heard,
+            }),
+            2 => (select(&End::ALL[..]), 0..4_u8).prop_map(move |(how, event)| Fact::Hop {
+                connection: id(n + 10), peer, event: match event {
+                    0 => HopEvent::Attempted,
+                    1 => HopEvent::Established,
+                    2 => HopEvent::Stalled,
+                    _ => HopEvent::Ended { phase, how },
+                },
             }),
             1 => Just(Fact::Found { connection, peer, attempted, phase }),
             6 => sample(now).prop_map(move |sample| Fact::Sampled { connection, sample }),

@@ -21,6 +21,7 @@ fn an_activator_without_a_connection_is_unreachable_when_the_grace_ends() {
         [Outcome::Unreachable {
             at: at(5_000),
             cause: Cause::Other,
+            hop: None,
             peer: None,
             attempts: vec![]
         }]
@@ -40,6 +41,7 @@ fn attempts_that_failed_in_the_grace_explain_the_outage() {
         [Outcome::Unreachable {
             at: at(5_000),
             cause: Cause::ConnectionRefused,
+            hop: None,
             peer: Some(peer(4)),
             attempts: [2, 3, 4]
                 .map(|n| failed(
@@ -137,6 +139,7 @@ fn without_an_attempt_for_20_s_the_lack_of_one_is_the_cause() {
         [Outcome::Unreachable {
             at: at(20_000),
             cause: Cause::NoAttempt,
+            hop: None,
             peer: None,
             attempts: vec![]
         }],
@@ -181,6 +184,7 @@ fn a_cause_that_becomes_known_is_told_and_counts_as_that_of_the_onset() {
             Outcome::Unreachable {
                 at: at(6_001),
                 cause: Cause::ConnectionRefused,
+                hop: None,
                 peer: Some(peer(1)),
                 attempts: vec![attempt]
             }
@@ -274,11 +278,13 @@ fn an_outage_that_was_over_before_the_close_settled_is_told_in_full() {
             Outcome::Disconnected {
                 at: at(1_000),
                 peer: peer(1),
-                cause: Cause::LocalClosed
+                cause: Cause::LocalClosed,
+                hop: None,
             },
             Outcome::Unreachable {
                 at: at(1_000),
                 cause: Cause::LocalClosed,
+                hop: None,
                 peer: Some(peer(1)),
                 attempts: vec![]
             },

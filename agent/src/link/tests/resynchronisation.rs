@@ -54,6 +54,7 @@ fn missed_ends_of_connections_never_known_are_history() {
         at: at(1_000),
         peer: None,
         cause: Cause::ConnectionRefused,
+        hop: None,
         errno: None,
         duration: None,
     };

@@ -6,8 +6,8 @@ use statlink_ebpf::{End, Phase};
 
 use crate::{
     link::{
-        Cause, CheckKind, ConnectionId, Fact, FailedAttempt, Link, Missed, OpenConnection, Outcome,
-        Sample, Status,
+        Cause, CheckKind, ConnectionId, Fact, FailedAttempt, HopEvent, Link, Missed,
+        OpenConnection, Outcome, Sample, Status,
     },
     time::Timestamp,
 };
@@ -233,6 +233,24 @@ impl Story {
         self.fact(time, Fact::Resynchronised { open, missed })
     }
 
+    /// The `n`th connection of a hop.
+    pub(super) fn hop(&mut self, time: i64, n: u64, event: HopEvent) -> &mut Self {
+        let (connection, peer) = (id(500 + n), peer(200 + n));
+        self.fact(
+            time,
+            Fact::Hop {
+                connection,
+                peer,
+                event,
+            },
+        )
+    }
+
+    /// The `n`th connection of a hop ends.
+    pub(super) fn hop_ended(&mut self, time: i64, n: u64, phase: Phase, how: End) -> &mut Self {
+        self.hop(time, n, HopEvent::Ended { phase, how })
+    }
+
     pub(super) fn process_ended(&mut self, time: i64) -> &mut Self {
         self.fact(time, Fact::ProcessEnded)
     }
@@ -310,6 +328,7 @@ pub(super) fn failed(
         at: at(time),
         peer: Some(peer(n)),
         cause,
+        hop: None,
         errno,
         duration: duration.map(ms),
     }

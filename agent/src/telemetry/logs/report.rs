@@ -22,8 +22,9 @@ pub fn log_report(report: &Report) {
         What::Unreachable {
             cause,
             peer_address,
+            hop_address,
             attempts,
-        } => unreachable(link, *cause, *peer_address, attempts),
+        } => unreachable(link, *cause, *peer_address, *hop_address, attempts),
         What::Connected {
             peer_address,
             duration,
@@ -32,7 +33,8 @@ pub fn log_report(report: &Report) {
         What::Disconnected {
             peer_address,
             cause,
-        } => disconnected(link, *peer_address, *cause),
+            hop_address,
+        } => disconnected(link, *peer_address, *cause, *hop_address),
     }
 }
 
@@ -79,7 +81,13 @@ fn reachable(link: &LinkName, outage: Option<f64>, cause: Option<Cause>, to: Soc
     );
 }
 
-fn unreachable(link: &LinkName, cause: Cause, to: Option<SocketAddr>, attempts: &[Attempt]) {
+fn unreachable(
+    link: &LinkName,
+    cause: Cause,
+    to: Option<SocketAddr>,
+    hop: Option<SocketAddr>,
+    attempts: &[Attempt],
+) {
     event!(
         ERROR,
         "statlink.link.unreachable",
@@ -88,6 +96,7 @@ fn unreachable(link: &LinkName, cause: Cause, to: Option<SocketAddr>, attempts: 
         "error.type" = cause.as_str(),
         "network.peer.address" = to.map(|to| display(to.ip())),
         "network.peer.port" = to.map(|to| to.port()),
+        "hop.address" = hop.map(display),
         "attempts" = (!attempts.is_empty()).then(|| display(Attempts(attempts)))
     );
 }
@@ -113,12 +122,13 @@ fn connect_failed(link: &LinkName, attempt: &Attempt) {
         "network.peer.address" = attempt.peer_address.map(|to| display(to.ip())),
         "network.peer.port" = attempt.peer_address.map(|to| to.port()),
         "error.type" = attempt.cause.as_str(),
+        "hop.address" = attempt.hop_address.map(display),
         "errno" = attempt.errno,
         "connect.duration" = attempt.duration
     );
 }
 
-fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause) {
+fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause, hop: Option<SocketAddr>) {
     event!(
         DEBUG,
         "statlink.link.disconnected",
@@ -126,7 +136,8 @@ fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause) {
         "Connection was lost.",
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
-        "error.type" = cause.as_str()
+        "error.type" = cause.as_str(),
+        "hop.address" = hop.map(display)
     );
 }
 
@@ -143,6 +154,9 @@ impl fmt::Display for Attempts<'_> {
                 write!(f, "{to} ")?;
             }
             write!(f, "{}", attempt.cause)?;
+            if let Some(hop) = attempt.hop_address {
+                write!(f, " of a hop to {hop}")?;
+            }
             if let Some(errno) = attempt.errno {
                 write!(f, " (errno {errno})")?;
             }

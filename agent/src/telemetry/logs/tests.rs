@@ -63,6 +63,7 @@ fn attempt(cause: Cause) -> Attempt {
     Attempt {
         peer_address: Some(to()),
         cause,
+        hop_address: None,
         errno: Some(111),
         duration: Some(0.0012),
     }
@@ -72,6 +73,7 @@ fn unreachable() -> Report {
     report(What::Unreachable {
         cause: Cause::ConnectionRefused,
         peer_address: Some(to()),
+        hop_address: None,
         attempts: vec![attempt(Cause::ConnectionRefused), attempt(Cause::Timeout)],
     })
 }
@@ -106,6 +108,28 @@ fn an_outage_is_one_error_line() {
 }
 
 #[test]
+fn a_hop_is_named() {
+    let hop = SocketAddr::from(([10, 0, 0, 7], 8080));
+    let mut report = unreachable();
+    if let What::Unreachable {
+        hop_address,
+        attempts,
+        ..
+    } = &mut report.what
+    {
+        *hop_address = Some(hop);
+        attempts.truncate(1);
+        attempts[0].hop_address = Some(hop);
+    }
+    let events = logged("", || log_report(&report));
+    assert_eq!(events[0]["hop.address"], "10.0.0.7:8080");
+    assert_eq!(
+        events[0]["attempts"],
+        "10.0.0.1:8080 connection_refused of a hop to 10.0.0.7:8080 (errno 111) after 0.001 s"
+    );
+}
+
+#[test]
 fn a_recovery_tells_the_outage_s_length() {
     let recovered = report(What::Reachable {
         outage: Some(12.5),
@@ -130,6 +154,7 @@ fn single_connections_are_for_debug_alone() {
         log_report(&report(What::Disconnected {
             peer_address: to(),
             cause: Cause::PeerClosed,
+            hop_address: None,
         }));
         log_report(&report(What::Ended));
     };
