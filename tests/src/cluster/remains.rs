@@ -137,8 +137,16 @@ fn children(group: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What kubelet and CNI keep in places that nothing can change.
+/// What kubelet, CNI and shims keep in places that nothing can change.
 fn remove_stray_files(name: &str, directory: &Path) {
+    // A shim's socket is named by a hash; its bundle says which.
+    let bundles = directory.join("containerd/state/io.containerd.runtime.v2.task/k8s.io");
+    for bundle in children(&bundles) {
+        let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+        if let Some(socket) = address.strip_prefix("unix://") {
+            let _ = fs::remove_file(socket);
+        }
+    }
     let logs = fs::read_dir("/var/log/containers").into_iter().flatten();
     for link in logs.flatten().map(|entry| entry.path()) {
         if fs::read_link(&link).is_ok_and(|target| target.starts_with(directory)) {
