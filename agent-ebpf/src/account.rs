@@ -7,8 +7,8 @@
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use statlink_ebpf::{
-    Connection, ENDS, End, HOLD_NS, Loss, NEVER_HEARD, PHASES, Phase, Record, RecordKind, Source,
-    Totals,
+    Connection, ENDS, End, HOLD_NS, LOOKUP_PACE_NS, Loss, NEVER_HEARD, PHASES, Phase, Record,
+    RecordKind, Source, Totals,
 };
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
 static ZERO_TOTALS: Totals = Totals {
     attempts: 0,
     retransmits: 0,
+    looked_up_ns: 0,
     ended: [[0; ENDS]; PHASES],
     missed: [[0; ENDS]; PHASES],
 };
@@ -57,6 +58,16 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// The account of `source`, if userspace asked for it.
+    #[inline(always)]
+    pub(crate) fn asked_for(source: &Source) -> Option<Self> {
+        let totals = TOTALS.get_ptr_mut(source)?;
+        Some(Self {
+            totals,
+            asked: true,
+        })
+    }
+
     /// The account of `source`, opened among the strangers' if there is none.
     #[inline(always)]
     pub(crate) fn of(source: &Source) -> Option<Self> {
@@ -96,6 +107,20 @@ impl Account {
     pub(crate) fn count_retransmit(&self) {
         // SAFETY: as above.
         unsafe { add_u64(&raw mut (*self.totals).retransmits) }
+    }
+
+    /// Whether a name lookup at `now` is worth telling, which is noted. Two at a time may both be
+    /// told.
+    #[inline(always)]
+    pub(crate) fn note_lookup(&self, now: u64) -> bool {
+        // SAFETY: `totals` is a live map value.
+        let last = unsafe { core::ptr::read_volatile(&raw const (*self.totals).looked_up_ns) };
+        if now.wrapping_sub(last) < LOOKUP_PACE_NS {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.totals).looked_up_ns, now) };
+        true
     }
 
     /// Counts one end, and tells it: by the ring if userspace asked and there is room, by the

@@ -49,6 +49,10 @@ pub struct Offsets {
     pub socket_sk: u32,
     /// `struct task_struct`: `tgid`, `pid_t`.
     pub task_tgid: u32,
+    /// `struct task_struct`: `pid`, `pid_t`.
+    pub task_pid: u32,
+    /// `struct task_struct`: `comm`, `char[16]`.
+    pub task_comm: u32,
     /// `struct task_struct`: `flags`, `unsigned int`.
     pub task_flags: u32,
     /// `struct task_struct`: `nsproxy`, a pointer to `struct nsproxy`.

@@ -26,6 +26,12 @@ pub const HOLD_NS: u64 = 250_000_000;
 /// Retransmission timeouts in a row after which unacknowledged data means a stall.
 pub const STALL_TIMEOUTS: u8 = 2;
 
+/// The port of name servers.
+pub const NAME_SERVER_PORT: u16 = 53;
+
+/// How often a source's name lookups are told, at most: they come in bursts.
+pub const LOOKUP_PACE_NS: u64 = 100_000_000;
+
 /// [`Record::heard_ago`] of a connection on which nothing was ever received.
 pub const NEVER_HEARD: u32 = u32::MAX;
 
@@ -80,6 +86,9 @@ pub enum RecordKind {
     Ended = 4,
     /// A process of the watched name was executed ([`Record::tgid`]).
     Executed = 5,
+    /// A name server is being asked: a connect() to its port. Told at most every
+    /// [`LOOKUP_PACE_NS`], and only of a source that was asked for; nothing else is in the record.
+    LookedUp = 6,
 }
 
 impl RecordKind {
@@ -91,6 +100,7 @@ impl RecordKind {
             3 => Self::RetransmissionTimeout,
             4 => Self::Ended,
             5 => Self::Executed,
+            6 => Self::LookedUp,
             _ => return None,
         })
     }
@@ -116,6 +126,8 @@ pub struct Totals {
     pub attempts: u64,
     /// Segments sent again, SYNs included.
     pub retransmits: u64,
+    /// When a name lookup was last told, nanoseconds; 0 if never.
+    pub looked_up_ns: u64,
     /// Ends by [`Phase`] and [`End`].
     pub ended: [[u32; ENDS]; PHASES],
     /// Those of `ended` whose record did not reach the ring: it was full, or nobody had asked
@@ -160,6 +172,16 @@ pub struct ConnectCall {
     pub sock: u64,
     /// As [`Record::peer`].
     pub peer: [u8; 16],
+}
+
+/// One process of the watched name, as the `namespaces` iterator writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Process {
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+    /// Inode number of its network namespace; 0 when it is ending and has none any more.
+    pub netns: u32,
 }
 
 /// One look at one connection.
@@ -228,12 +250,13 @@ impl Loss {
 const _: () = {
     assert!(size_of::<Record>() == 72);
     assert!(size_of::<Source>() == 8);
-    assert!(size_of::<Totals>() == 328);
+    assert!(size_of::<Totals>() == 336);
     assert!(size_of::<Connection>() == 56);
     assert!(size_of::<ConnectCall>() == 32);
+    assert!(size_of::<Process>() == 8);
     assert!(size_of::<Sample>() == 48);
     assert!(core::mem::offset_of!(Record, peer) == 40);
-    assert!(core::mem::offset_of!(Totals, missed) == 16 + 4 * ENDS * PHASES);
+    assert!(core::mem::offset_of!(Totals, missed) == 24 + 4 * ENDS * PHASES);
 };
 
 #[cfg(feature = "user")]

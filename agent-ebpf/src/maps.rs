@@ -125,6 +125,8 @@ pub(crate) const ZERO_OFFSETS: Offsets = Offsets {
     tcp_total_retrans: 0,
     socket_sk: 0,
     task_tgid: 0,
+    task_pid: 0,
+    task_comm: 0,
     task_flags: 0,
     task_nsproxy: 0,
     nsproxy_net_ns: 0,

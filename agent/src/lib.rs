@@ -15,6 +15,7 @@ pub mod health;
 pub mod kernel;
 pub mod link;
 pub mod preflight;
+mod privileges;
 pub mod report;
 pub mod snapshot;
 pub mod telemetry;

@@ -59,4 +59,6 @@ pub struct AgentSnapshot {
     pub ring: Option<(u64, u64)>,
     /// Since the last kernel record; `None` before the first.
     pub last_record: Option<Duration>,
+    /// Whether the Kubernetes API has told everything once, or is not asked.
+    pub synced: bool,
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod preflight;
+mod privileges;
 mod records;
 
 use std::time::Duration;

@@ -234,3 +234,42 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
     let full = lost.iter().find(|(reason, _)| *reason == "ring_full");
     assert!(full.unwrap().1 > 0, "{lost:?}");
 }
+
+#[test]
+fn two_processes_of_one_namespace_are_told_apart() {
+    // As activators on the host's network are.
+    let network = Network::new().unwrap();
+    let pod = network.pod("host").unwrap();
+    let mut half = Half::load();
+    let one = this_process(&pod.namespace);
+    half.kernel.ask(one).unwrap();
+    let mut activator =
+        Activator::stand_in(&pod, ["flap", &format!("127.0.0.1:{PORT}"), "50", "3"]).unwrap();
+    let other = source(&pod.namespace, activator.process.pid());
+    let address: SocketAddr = ([127, 0, 0, 1], PORT).into();
+    for _ in 0..2 {
+        let refused = pod.namespace.run(|| TcpStream::connect(address)).unwrap();
+        assert!(refused.is_err());
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while half.kernel.source_totals(other).unwrap().attempts < 3 {
+        assert!(Instant::now() < deadline, "its attempts were not counted");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(half.kernel.source_totals(one).unwrap().attempts, 2);
+    let _ended = activator.process.kill();
+}
+
+#[test]
+fn a_network_namespace_is_told_without_proc() {
+    let network = Network::new().unwrap();
+    let pod = network.pod("activator").unwrap();
+    let activator = Activator::stand_in(&pod, ["idle"]).unwrap();
+    let pid = activator.process.pid();
+    let mut half = Half::load();
+    let told = half.kernel.network_namespace(pid).unwrap();
+    assert_eq!(told, Some(source(&pod.namespace, pid).netns));
+    // Not of the watched name.
+    let own = half.kernel.network_namespace(std::process::id()).unwrap();
+    assert_eq!(own, None);
+}

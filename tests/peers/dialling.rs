@@ -83,6 +83,8 @@ const CASES: &[Case] = &[
     case("prohibited", "permission_denied", |f| {
         f.route(Route::Prohibit).ok()
     }),
+    // EINVAL, which no cause of its own stands for.
+    case("discarded", "_OTHER", |f| f.route(Route::Blackhole).ok()),
     case("out-of-ports", "address_unavailable", |f| {
         f.out_of_ports().ok()
     }),
@@ -100,8 +102,12 @@ const V6: &[&str] = &[
     "port-unreach",
     "syn-dropped",
     "host-unreach",
+    "no-host-route",
+    "net-unreach",
     "no-route",
     "prohibited",
+    "discarded",
+    "out-of-ports",
     "forbidden",
 ];
 

@@ -4,6 +4,7 @@
 
 mod dialling;
 mod losing;
+mod names;
 mod stand_ins;
 mod told;
 

@@ -1,9 +1,12 @@
 //! What Knative's client cannot be made to do, done by a dialler of ours under its name.
 
+use std::net::{IpAddr, SocketAddr};
+
 use statlink_tests::{
     fault::Faults,
     figures::Figures,
-    peer::Activator,
+    netns::Pod,
+    peer::{Activator, PORT},
     process::Signal,
     scenario::{Bed, link, metric},
 };
@@ -15,21 +18,25 @@ use crate::{
 
 #[test]
 fn a_dial_given_up_before_any_retransmission_is_cancelled() {
+    assert_cancelled(|pod| pod.v4.into());
+    assert_cancelled(|pod| pod.v6.into());
+}
+
+fn assert_cancelled(to: fn(&Pod) -> IpAddr) {
     let mut bed = Bed::new().unwrap();
     start_agent(&mut bed);
     let pod = bed.network.pod("activator").unwrap();
     let faults = Faults::new(&pod, &bed.autoscaler_pod);
     let _fault = faults.drop_syn().unwrap();
-    let to = bed.target().to_string();
-    let activator = Activator::stand_in(&pod, ["cancel", &to]).unwrap();
+    let to = SocketAddr::new(to(&bed.autoscaler_pod), PORT);
+    let activator = Activator::stand_in(&pod, ["cancel", &to.to_string()]).unwrap();
     bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
     bed.wait_error(&activator, "connect", "cancelled", PATIENCE)
         .unwrap();
     let figures = Figures::of(&bed, &activator);
     let attempts = figures.checks("connect");
     assert_eq!(figures.errors("connect"), [("cancelled", attempts)]);
-    let to = bed.target().ip().to_string();
-    assert_outage_logged(&bed, &activator, "cancelled", &to);
+    assert_outage_logged(&bed, &activator, "cancelled", &to.ip().to_string());
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Options {
     pub endpoint: Option<String>,
     /// `--namespace`: only activators of this one.
     pub activators_in: Option<String>,
+    /// The only capabilities it has, as `setpriv` names them; none: all of root's.
+    pub capabilities: Option<&'static str>,
     /// More flags of `statlink run`.
     pub args: Vec<OsString>,
     /// More environment.
@@ -88,7 +90,10 @@ impl Agent {
     pub fn spawn(options: &Options) -> Result<Self> {
         let directory = scratch::directory("agent")?;
         let socket = directory.path().join("status.sock");
-        let mut command = command(options.namespace.as_ref())?;
+        let mut command = match options.capabilities {
+            None => command(options.namespace.as_ref())?,
+            Some(only) => command_with(only, options.namespace.as_ref())?,
+        };
         command
             .arg(names::RUN)
             .arg(names::SOCKET)
@@ -156,18 +161,39 @@ impl Agent {
 
 /// The `statlink` binary: `STATLINK_BIN`, or the one beside the running program.
 pub fn command(namespace: Option<&Namespace>) -> Result<Command> {
-    let binary = match std::env::var_os(names::BINARY_ENV) {
-        Some(binary) => PathBuf::from(binary),
+    Ok(clean(binary()?, namespace))
+}
+
+/// The same with these capabilities alone, comma-separated, and no way to more.
+fn command_with(capabilities: &str, namespace: Option<&Namespace>) -> Result<Command> {
+    let kept: String = capabilities
+        .split(',')
+        .map(|name| format!(",+{name}"))
+        .collect();
+    let mut command = clean("setpriv".into(), namespace);
+    command
+        .arg(format!("--bounding-set=-all{kept}"))
+        .args(["--inh-caps=-all", "--no-new-privs"])
+        .arg(binary()?);
+    Ok(command)
+}
+
+fn binary() -> Result<PathBuf> {
+    match std::env::var_os(names::BINARY_ENV) {
+        Some(binary) => Ok(PathBuf::from(binary)),
         None => build::helper(names::BINARY).with_context(|| {
             format!(
                 "build it with `cargo build`, or name it in {}",
                 names::BINARY_ENV
             )
-        })?,
-    };
+        }),
+    }
+}
+
+fn clean(program: PathBuf, namespace: Option<&Namespace>) -> Command {
     let mut command = match namespace {
-        Some(namespace) => namespace.command(binary),
-        None => Command::new(binary),
+        Some(namespace) => namespace.command(program),
+        None => Command::new(program),
     };
     // What the machine says about its own telemetry is not the test's.
     for (name, _) in std::env::vars_os() {
@@ -177,5 +203,5 @@ pub fn command(namespace: Option<&Namespace>) -> Result<Command> {
             command.env_remove(&name);
         }
     }
-    Ok(command)
+    command
 }

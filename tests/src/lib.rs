@@ -7,6 +7,7 @@
 //! - [`peer`]: both ends of the link, and their stand-ins
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
 //! - [`collector`]: a real Collector, and what it was sent
+//! - [`control_plane`]: a real Kubernetes API server
 //! - [`agent`]: the `statlink` binary
 //! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
 //! - [`scenario`]: all of it in one [`scenario::Bed`]
@@ -19,6 +20,7 @@ pub mod agent;
 pub mod build;
 pub mod cluster;
 pub mod collector;
+pub mod control_plane;
 pub mod fault;
 pub mod figures;
 pub mod netns;

@@ -4,7 +4,9 @@ use std::{
     ffi::OsStr,
     fs,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -13,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     build,
+    control_plane::Container,
     netns::Pod,
     process::{Line, Process},
     scratch,
@@ -77,6 +80,20 @@ impl Activator {
                 .arg("--stats")
                 .arg(format!("{}ms", interval.as_millis()));
         }
+        Self::spawn(pod, command)
+    }
+
+    /// Knative's client inside a container of a pod that a Kubernetes API knows.
+    pub fn start_in(container: &Container, pod: &Pod, target: SocketAddr) -> Result<Self> {
+        let mut command = pod.namespace.command(build::parts()?.activator);
+        command
+            .args(["--autoscaler", &format!("ws://{target}")])
+            .envs(environment(pod));
+        container.hold(&mut command)?;
+        Self::spawn(pod, command)
+    }
+
+    fn spawn(pod: &Pod, command: Command) -> Result<Self> {
         let mut process = Process::spawn(pod.name.clone(), command)?;
         process.wait_event("started", START)?;
         Ok(Self {
@@ -88,13 +105,40 @@ impl Activator {
 
     /// Our own dialler under the activator's name, for what Knative's client cannot be made to do.
     pub fn stand_in(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
+        Self::stand_in_by(pod, None, args)
+    }
+
+    /// The same, run by the user of this id.
+    pub fn stand_in_as(
+        pod: &Pod,
+        user: u32,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Self> {
+        Self::stand_in_by(pod, Some(user), args)
+    }
+
+    fn stand_in_by(
+        pod: &Pod,
+        user: Option<u32>,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Self> {
         // A hard link, so on the same file system: a symbolic one would show in /proc/PID/exe, and
         // a copy may still be open for writing in a child that another thread has just forked.
         let directory = scratch::directory_in(&build::directory()?, "dialler")?;
         let binary = directory.path().join("activator");
         let built = build::helper("dialler")?;
         fs::hard_link(&built, &binary).with_context(|| format!("link {}", built.display()))?;
-        let mut command = pod.namespace.command(binary);
+        let mut command = match user {
+            // After the namespace was entered, which only root may.
+            Some(user) => {
+                fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+                let mut command = pod.namespace.command("setpriv");
+                let (user, group) = (format!("--reuid={user}"), format!("--regid={user}"));
+                command.args([&user, &group, "--clear-groups"]).arg(binary);
+                command
+            }
+            None => pod.namespace.command(binary),
+        };
         command.args(args).envs(environment(pod));
         let mut process = Process::spawn(pod.name.clone(), command)?;
         process.wait_event("started", START)?;

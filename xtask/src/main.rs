@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bpf;
 mod build;
+mod image;
 mod lint;
 mod process;
 mod setup;
@@ -29,6 +30,8 @@ enum Command {
     Setup(setup::Options),
     /// Build the agent, kernel half included
     Build(build::Options),
+    /// Write the container image, without a container engine
+    Image(image::Options),
     /// Run the tests, tier by tier
     Test(test::Options),
     /// Show statlink at work on real Knative parts, on this machine
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let result = Workspace::find().and_then(|workspace| match command {
         Command::Setup(options) => setup::run(&options, &workspace),
         Command::Build(options) => build::run(&options, &workspace),
+        Command::Image(options) => image::run(&options, &workspace),
         Command::Test(options) => test::run(&options, &workspace),
         Command::Demo(options) => stage::run("demo", &options, &workspace),
         Command::Bench(options) => stage::run("bench", &options, &workspace),

@@ -46,6 +46,9 @@ pub(crate) enum Need {
 /// What building the agent takes.
 pub(crate) const BUILD: &[Need] = &[Need::BpfCompiler, Need::BpfLinker];
 
+/// What the tests of the chart take; they build Helm.
+pub(crate) const DEPLOY: &[Need] = &[Need::BpfCompiler, Need::BpfLinker, Need::Go];
+
 /// What the test bed takes, and with it every test on it, the demo and the benchmark.
 pub(crate) const PEERS: &[Need] = &[
     Need::BpfCompiler,

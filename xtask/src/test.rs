@@ -32,6 +32,8 @@ pub(crate) struct Options {
 enum Tier {
     /// Logic alone: no root, no kernel, no network
     Pure,
+    /// What is deployed: chart and Kustomize base (builds Helm the first time)
+    Deploy,
     /// Real kernel, network namespaces and our own dialler (root)
     Kernel,
     /// Real Knative and a real Collector as peers (root; builds them the first time)
@@ -60,7 +62,13 @@ struct Run {
 }
 
 impl Tier {
-    const ALL: &[Self] = &[Self::Pure, Self::Kernel, Self::Peers, Self::Cluster];
+    const ALL: &[Self] = &[
+        Self::Pure,
+        Self::Deploy,
+        Self::Kernel,
+        Self::Peers,
+        Self::Cluster,
+    ];
 
     /// The table of tiers.
     const fn plan(self) -> Plan {
@@ -85,6 +93,16 @@ impl Tier {
                         threads: None,
                     },
                 ],
+            },
+            Self::Deploy => Plan {
+                name: "deploy",
+                needs: setup::DEPLOY,
+                agent: false,
+                test_bed: &[],
+                runs: &[Run {
+                    select: &["--package=statlink-tests", "--test=deploy"],
+                    threads: None,
+                }],
             },
             // Tests of this tier share the kernel's hooks and measure what arrives from them.
             Self::Kernel => Plan {
@@ -115,7 +133,7 @@ impl Tier {
                 agent: true,
                 test_bed: &["build", "cluster"],
                 runs: &[Run {
-                    select: &["--package=statlink-tests", "--test=cluster"],
+                    select: &["--package=statlink-tests", "--test=api", "--test=cluster"],
                     threads: Some(1),
                 }],
             },
@@ -290,10 +308,7 @@ mod tests {
 
     #[test]
     fn no_tier_means_all_in_order() {
-        assert_eq!(
-            selected(&[]),
-            [Tier::Pure, Tier::Kernel, Tier::Peers, Tier::Cluster]
-        );
+        assert_eq!(selected(&[]), Tier::ALL);
         assert_eq!(
             selected(&[Tier::Peers, Tier::Pure, Tier::Peers]),
             [Tier::Pure, Tier::Peers]
@@ -305,7 +320,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for tier in Tier::ALL {
             let plan = tier.plan();
-            assert_eq!(plan.agent, *tier != Tier::Pure);
+            assert_eq!(plan.agent, !matches!(tier, Tier::Pure | Tier::Deploy));
             assert!(setup::BUILD.iter().all(|need| plan.needs.contains(need)));
             for target in plan.runs.iter().flat_map(|run| run.select) {
                 if target.starts_with("--test=") {
@@ -313,7 +328,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 5);
+        assert_eq!(seen.len(), 6);
     }
 
     #[test]

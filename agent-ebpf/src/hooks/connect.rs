@@ -12,10 +12,12 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use aya_log_ebpf::debug;
-use statlink_ebpf::{ConnectCall, Connection, End, Loss, NEVER_HEARD, Phase, Source};
+use statlink_ebpf::{
+    ConnectCall, Connection, End, Loss, NAME_SERVER_PORT, NEVER_HEARD, Phase, RecordKind, Source,
+};
 
 use crate::{
-    account::{Account, Known, end, find, now},
+    account::{Account, Detail, Known, Wake, end, find, now, tell},
     maps::{CALLS, CONNECTIONS, STRANGERS, lose, offset, port},
     sock::mapped,
 };
@@ -60,6 +62,9 @@ fn try_enter(ctx: &TracePointContext) -> Option<()> {
     let head: [u16; 2] = read_user(address)?;
     let [family, be_port] = head;
     if be_port != port().to_be() {
+        if be_port == NAME_SERVER_PORT.to_be() {
+            return look_up();
+        }
         return None;
     }
     let peer = match family {
@@ -75,6 +80,37 @@ fn try_enter(ctx: &TracePointContext) -> Option<()> {
     if CALLS.insert(bpf_get_current_pid_tgid(), &call, 0).is_err() {
         lose(Loss::CallsFull);
     }
+    Some(())
+}
+
+/// Go's resolver connects a UDP socket to the name server for each query. It is not asked whether
+/// the socket is UDP: a query over TCP is a query.
+#[inline(always)]
+fn look_up() -> Option<()> {
+    let source = Source {
+        netns: current_netns()?,
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+    };
+    let account = Account::asked_for(&source)?;
+    let time_ns = now();
+    if !account.note_lookup(time_ns) {
+        return None;
+    }
+    let nothing = Connection {
+        born_ns: 0,
+        attempted_ns: 0,
+        established_ns: 0,
+        tgid: source.tgid,
+        netns: source.netns,
+        peer: [0; 16],
+        peer_port: NAME_SERVER_PORT,
+        soft_errno: 0,
+        phase: Phase::Connecting as u8,
+        _pad: [0; 3],
+    };
+    let detail = Detail::new(RecordKind::LookedUp, time_ns);
+    // It is what does not follow that tells something, and that takes seconds.
+    tell(0, &nothing, &detail, Wake::Later);
     Some(())
 }
 

@@ -7,6 +7,7 @@ mod connect;
 mod destroy;
 mod enumerate;
 mod execute;
+mod namespaces;
 mod retransmit;
 mod sample;
 mod state;

@@ -7,7 +7,7 @@ mod entry;
 pub mod run;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     future::Future,
     sync::Arc,
     time::Duration,
@@ -19,10 +19,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::entry::Entry;
+use self::entry::{Entry, Past};
 use crate::{
     clock,
-    discovery::{Activator, Selector},
+    discovery::{Activator, Discovery, kubernetes::News},
     kernel::{Kernel, KernelError},
     link::{Fact, Outcome},
     report::{LinkName, Report, What},
@@ -34,7 +34,7 @@ use crate::{
 /// The running agent.
 pub struct Agent {
     kernel: Kernel,
-    selector: Selector,
+    discovery: Discovery,
     peer: String,
     telemetry: Telemetry,
     reports: broadcast::Sender<Report>,
@@ -45,6 +45,8 @@ pub struct Agent {
     ended: (mpsc::UnboundedSender<u64>, mpsc::UnboundedReceiver<u64>),
     /// Processes just executed, to be looked at.
     executed: Vec<u32>,
+    /// What ended processes counted, by their pod's uid: its next process goes on from there.
+    pasts: VecDeque<(String, Past)>,
     /// Why processes could not be looked at, as far as it was told.
     unseen: BTreeSet<String>,
     tally: Tally,
@@ -62,6 +64,7 @@ struct Tally {
     timeouts: u64,
     ended: u64,
     executed: u64,
+    looked_up: u64,
     malformed: u64,
     last: Option<Timestamp>,
     /// Losses at the last look, all reasons.
@@ -74,7 +77,7 @@ impl Agent {
     /// An agent that knows no activator yet.
     pub fn new(
         kernel: Kernel,
-        selector: Selector,
+        discovery: Discovery,
         peer: String,
         telemetry: Telemetry,
         reports: broadcast::Sender<Report>,
@@ -82,7 +85,7 @@ impl Agent {
     ) -> Self {
         Self {
             kernel,
-            selector,
+            discovery,
             peer,
             telemetry,
             reports,
@@ -92,6 +95,7 @@ impl Agent {
             next_id: 1,
             ended: mpsc::unbounded_channel(),
             executed: Vec::new(),
+            pasts: VecDeque::new(),
             unseen: BTreeSet::new(),
             tally: Tally::default(),
             outcomes: Vec::new(),
@@ -99,12 +103,14 @@ impl Agent {
     }
 
     /// Runs until `shutdown` is ready; then gives the last snapshot.
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         mut requests: mpsc::Receiver<SnapshotRequest>,
+        mut news: mpsc::Receiver<News>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Snapshot, KernelError> {
         tokio::pin!(shutdown);
+        let started = clock::now();
         // With the hook, a new activator is heard of at once, and the walk is only a safety net.
         let pace = if self.kernel.hooked("sched_process_exec") {
             RESCAN_HOOKED
@@ -129,7 +135,19 @@ impl Agent {
                     // Who asked may have given up waiting.
                     let _ = reply.send(Arc::new(self.snapshot()?));
                 }
-                _ = rescan.tick() => self.scan()?,
+                Some(news) = news.recv() => {
+                    self.drain()?;
+                    self.hear(news)?;
+                }
+                _ = rescan.tick() => {
+                    let waited = clock::now().saturating_since(started);
+                    if self.discovery.knows_pods() || waited >= API_PATIENCE {
+                        self.scan()?;
+                    } else {
+                        // Who is ending already is for the API to say: it gets a moment to do so.
+                        rescan.reset_after(API_PATIENCE.saturating_sub(waited));
+                    }
+                }
                 () = sleep_until(wake.unwrap_or(far)) => {}
             }
             self.turn()?;
@@ -199,6 +217,7 @@ impl Agent {
             RecordKind::Established => self.tally.established += 1,
             RecordKind::RetransmissionTimeout => self.tally.timeouts += 1,
             RecordKind::Ended => self.tally.ended += 1,
+            RecordKind::LookedUp => self.tally.looked_up += 1,
             RecordKind::Executed => {
                 self.tally.executed += 1;
                 self.executed.push(record.tgid);
@@ -300,7 +319,7 @@ impl Agent {
 
     /// Looks at every process for activators not known yet.
     fn scan(&mut self) -> Result<(), KernelError> {
-        let found = self.selector.scan();
+        let found = self.discovery.scan();
         let mut unseen = BTreeSet::new();
         for activator in found.unwrap_or_else(|error| vec![Err(error)]) {
             match activator {
@@ -319,7 +338,7 @@ impl Agent {
     }
 
     fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
-        match self.selector.inspect(pid) {
+        match self.discovery.inspect(pid) {
             Ok(Some(activator)) => self.add(activator),
             Ok(None) => Ok(()),
             Err(error) => {
@@ -333,8 +352,49 @@ impl Agent {
         }
     }
 
+    /// The Kubernetes API told something.
+    fn hear(&mut self, news: News) -> Result<(), KernelError> {
+        let update = self.discovery.take(news);
+        for uid in &update.ended {
+            let of_pod = |entry: &Entry| entry.pod_uid.as_ref() == Some(uid);
+            let ids: Vec<u64> = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| of_pod(entry))
+                .map(|(id, _)| *id)
+                .collect();
+            for id in ids {
+                self.end(id)?;
+            }
+        }
+        if update.addresses {
+            let ids: Vec<u64> = self.entries.keys().copied().collect();
+            for id in ids {
+                self.tell_addresses(id)?;
+            }
+        }
+        if update.rescan && self.discovery.knows_pods() {
+            self.scan()?;
+        }
+        Ok(())
+    }
+
+    fn tell_addresses(&mut self, id: u64) -> Result<(), KernelError> {
+        let addresses = self.discovery.peer_addresses();
+        self.tell(id, clock::now(), Fact::PeerAddresses(addresses))
+    }
+
     fn add(&mut self, activator: Activator) -> Result<(), KernelError> {
-        let source = activator.source;
+        let tgid = activator.pid;
+        let netns = match activator.netns {
+            Some(netns) => Some(netns),
+            None => self.kernel.network_namespace(tgid)?,
+        };
+        let Some(netns) = netns else {
+            tracing::debug!(tgid, "an activator is gone before it was looked at");
+            return Ok(());
+        };
+        let source = Source { netns, tgid };
         if self.by_source.contains_key(&source) {
             return Ok(());
         }
@@ -349,8 +409,11 @@ impl Agent {
             pid: source.tgid,
         };
         self.by_source.insert(source, id);
+        let pod_uid = activator.pod_uid;
+        let past = pod_uid.as_deref().and_then(|uid| self.past_of(uid));
+        let past = past.unwrap_or_default();
         self.entries
-            .insert(id, Entry::new(name.clone(), source, now));
+            .insert(id, Entry::new(name.clone(), source, pod_uid, past, now));
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = activator.life.ended().await {
@@ -361,17 +424,32 @@ impl Agent {
         });
         self.transition.notify_one();
         self.report(now, name, What::Discovered);
-        Ok(())
+        // Before its connections, so that none is taken for older than the addresses.
+        self.tell_addresses(id)
     }
 
-    /// The process of a link has ended.
+    /// The process of a link has ended, or its pod is terminating.
     fn end(&mut self, id: u64) -> Result<(), KernelError> {
         self.tell(id, clock::now(), Fact::ProcessEnded)?;
         if let Some(entry) = self.entries.remove(&id) {
             self.by_source.remove(&entry.source);
+            if let Some(uid) = &entry.pod_uid {
+                let totals = self.kernel.source_totals(entry.source)?;
+                if self.pasts.len() >= PASTS {
+                    self.pasts.pop_front();
+                }
+                let past = entry.past(totals.retransmits);
+                self.pasts.push_back((uid.clone(), past));
+            }
             self.kernel.dismiss(entry.source)?;
         }
         Ok(())
+    }
+
+    /// What the last process of this pod counted; given away once.
+    fn past_of(&mut self, uid: &str) -> Option<Past> {
+        let index = self.pasts.iter().position(|(of, _)| of == uid)?;
+        self.pasts.remove(index).map(|(_, past)| past)
     }
 
     /// Hands each link that is due for it what the kernel holds.
@@ -439,6 +517,7 @@ impl Agent {
                 ("retransmission_timeout", tally.timeouts),
                 ("ended", tally.ended),
                 ("executed", tally.executed),
+                ("looked_up", tally.looked_up),
             ],
             lost: self
                 .kernel
@@ -447,15 +526,20 @@ impl Agent {
                 .chain([("malformed", tally.malformed)])
                 .collect(),
             ring: Some((backlog, statlink_ebpf::RING_BYTES)),
+            synced: self.discovery.is_synced(),
             last_record: tally.last.map(|last| clock::now().saturating_since(last)),
         };
         Ok(Snapshot { links, agent })
     }
 }
 
+/// How many ended pods' counts are kept, should they begin again: a node has but a few.
+const PASTS: usize = 64;
 /// How often `/proc` is walked without the execution hook, and with it.
 const RESCAN: Duration = Duration::from_secs(1);
 const RESCAN_HOOKED: Duration = Duration::from_secs(30);
+/// How long the Kubernetes API may take before processes are looked at without it.
+const API_PATIENCE: Duration = Duration::from_secs(3);
 /// When a coherent look was not to be had.
 const RESYNC_AGAIN: Duration = Duration::from_millis(100);
 /// `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.

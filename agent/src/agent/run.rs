@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use rustix::thread::CapabilitySet;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -13,9 +14,13 @@ use tokio::{
 use super::{Agent, SnapshotRequest};
 use crate::{
     clock, control,
-    discovery::Selector,
+    discovery::{
+        Discovery, Selector,
+        kubernetes::{self, Settings as Kubernetes},
+    },
     health,
     kernel::{Kernel, Watch, tracefs},
+    privileges,
     snapshot::Snapshot,
     telemetry::{
         Telemetry,
@@ -32,6 +37,8 @@ pub struct Options {
     pub watch: Watch,
     /// Which processes are activators.
     pub selector: Selector,
+    /// What to ask the Kubernetes API for; `None` to do without.
+    pub kubernetes: Option<Kubernetes>,
     /// The value of `peer`.
     pub peer: String,
     /// The control socket.
@@ -50,8 +57,10 @@ pub struct Options {
 pub fn run(options: Options) -> anyhow::Result<()> {
     let mounted = tracefs::show();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // The loop runs on the main thread; the worker carries exports and the sockets.
+        // The loop runs on the main thread; the worker carries exports and the sockets, which
+        // take no privilege.
         .worker_threads(1)
+        .on_thread_start(|| privileges::reduce_to(CapabilitySet::empty()))
         .enable_all()
         .build()
         .context("start the async runtime")?;
@@ -63,7 +72,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result<()> {
     // First of all: a signal that comes while hooks are attached must end it in order, too.
     let stop = stop_signal()?;
-    let telemetry = Telemetry::start(&options.telemetry).context("set up the export")?;
+    let telemetry = start_telemetry(options.telemetry.clone()).await?;
     logs::init(
         options.log_format,
         options.log_filter,
@@ -74,6 +83,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     }
     let started = clock::now();
     let kernel = Kernel::load(&options.watch)?;
+    privileges::reduce_to(privileges::running());
     release_memory();
     let attached = clock::now().saturating_since(started);
     for state in kernel.hooks() {
@@ -101,6 +111,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     let (reports, _) = broadcast::channel(REPORTS);
     let transition = Arc::new(Notify::new());
     let (requests, request_queue) = mpsc::channel(REQUESTS);
+    let (news, news_queue) = mpsc::channel(NEWS);
     let snapshots = Snapshots(requests);
     let (ready, readiness) = watch::channel(false);
 
@@ -121,22 +132,35 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
         options.telemetry.interval,
     ));
 
+    let discovery = match &options.kubernetes {
+        Some(settings) => {
+            kubernetes::watch(&kubernetes::find().await?, settings, &news)?;
+            Discovery::with_kubernetes(options.selector, settings.container.clone())
+        }
+        None => Discovery::new(options.selector),
+    };
     let agent = Agent::new(
         kernel,
-        options.selector,
+        discovery,
         options.peer,
         telemetry.clone(),
         reports,
         transition,
     );
-    // The agent answers requests only after its first look at the processes.
     tokio::spawn(async move {
-        if snapshots.take().await.is_some() {
-            // Nobody may be asking for readiness.
-            let _ = ready.send(true);
+        // Once ready, always ready: what happens to the API later takes nothing away.
+        while let Some(snapshot) = snapshots.take().await {
+            if snapshot.agent.synced {
+                // Nobody may be asking for readiness.
+                let _ = ready.send(true);
+                return;
+            }
+            tokio::time::sleep(SYNC_CADENCE).await;
         }
     });
-    let last = agent.run(request_queue, stop).await;
+    let last = agent.run(request_queue, news_queue, stop).await;
+    // Its watches end with it.
+    drop(news);
 
     exports.abort();
     if let Some(health) = health {
@@ -151,6 +175,14 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     }
     tracing::info!("Stopped.");
     Ok(())
+}
+
+/// The SDK starts threads of its own: from one without privilege, so that they have none.
+async fn start_telemetry(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
+    tokio::task::spawn_blocking(move || Telemetry::start(&config))
+        .await
+        .context("set up the export")?
+        .context("set up the export")
 }
 
 /// Where fresh snapshots are to be had.
@@ -221,7 +253,7 @@ fn probes(
             if *ready.borrow() {
                 Ok(())
             } else {
-                Err("not attached, or processes not looked at yet".to_owned())
+                Err("the Kubernetes API has not told everything yet".to_owned())
             }
         }),
     }
@@ -256,5 +288,9 @@ fn shut_down(runtime: Runtime) {
 /// Reports that a slow reader of `statlink events` may lag behind.
 const REPORTS: usize = 1024;
 const REQUESTS: usize = 16;
+/// A listing is taken in as it comes.
+const NEWS: usize = 64;
+/// How often to look whether the API has told everything.
+const SYNC_CADENCE: Duration = Duration::from_millis(200);
 /// A collection may wait for one that times out.
 const SLACK: Duration = Duration::from_secs(15);

@@ -2,13 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::usage::Origin;
+use super::usage::{Origin, UsageError};
 use crate::{
     agent::run::Options,
-    discovery::Selector,
+    discovery::{
+        Selector,
+        kubernetes::{self, Settings as Kubernetes},
+    },
     kernel::{COMM_LEN, Watch},
     telemetry::{
         config::{Config, DEFAULT_INTERVAL, INTERVALS, Overrides, Var},
@@ -137,10 +140,33 @@ pub(super) struct Settings {
           default_value = "SYSTEM_NAMESPACE", value_parser = variable, help_heading = WATCHED)]
     namespace_env: String,
 
-    /// Only activators of this namespace [default: any]
+    /// Only activators of this namespace [default: any; knative-serving with the Kubernetes API]
     #[arg(long, env = "STATLINK_NAMESPACE", value_name = "NAME",
           value_parser = not_empty, help_heading = WATCHED)]
     namespace: Option<String>,
+
+    /// Whether to ask the Kubernetes API who is who
+    #[arg(long, env = "STATLINK_KUBERNETES", value_name = "WHEN", value_enum,
+          default_value_t, help_heading = KUBERNETES,
+          long_help = "Whether to ask the Kubernetes API who is who. It tells pods that are \
+              terminating, and the addresses of the autoscaler; with it, the agent needs neither \
+              CAP_SYS_PTRACE nor the activators' environment")]
+    kubernetes: When,
+
+    /// Which pods are activators
+    #[arg(long, env = "STATLINK_POD_SELECTOR", value_name = "SELECTOR",
+          default_value = "app=activator", value_parser = not_empty, help_heading = KUBERNETES)]
+    pod_selector: String,
+
+    /// Name of the activator's container; other containers of its pod are sidecars
+    #[arg(long, env = "STATLINK_CONTAINER", value_name = "NAME",
+          default_value = "activator", value_parser = not_empty, help_heading = KUBERNETES)]
+    container: String,
+
+    /// Name of the autoscaler's Service
+    #[arg(long, env = "STATLINK_SERVICE", value_name = "NAME",
+          default_value = "autoscaler", value_parser = not_empty, help_heading = KUBERNETES)]
+    service: String,
 
     /// Base URL of the Collector, before any OTEL_EXPORTER_OTLP_ENDPOINT
     /// [default: http://localhost:4317]
@@ -159,7 +185,7 @@ pub(super) struct Settings {
     #[arg(long, env = "STATLINK_OTLP_LOGS", help_heading = EXPORTED)]
     otlp_logs: bool,
 
-    /// Value of the resource attribute k8s.node.name
+    /// This node's name in Kubernetes, and value of the resource attribute k8s.node.name
     #[arg(long, env = "STATLINK_NODE_NAME", value_name = "NAME", help_heading = EXPORTED)]
     node_name: Option<String>,
 
@@ -183,9 +209,42 @@ pub(super) struct Settings {
     log_format: Format,
 }
 
+/// When to ask the Kubernetes API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// In a pod that knows its node's name
+    #[default]
+    Auto,
+    /// Always
+    On,
+    /// Never
+    Off,
+}
+
 impl Settings {
+    /// What to ask the API for, if it is to be asked.
+    fn kubernetes(&self) -> anyhow::Result<Option<Kubernetes>> {
+        let node = match (self.kubernetes, &self.node_name) {
+            (When::Off, _) => return Ok(None),
+            (When::Auto, node) if node.is_none() || !kubernetes::in_cluster() => return Ok(None),
+            (When::On | When::Auto, Some(node)) => node.clone(),
+            (When::On | When::Auto, None) => return Err(UsageError::new(NO_NODE).into()),
+        };
+        Ok(Some(Kubernetes {
+            namespace: self
+                .namespace
+                .clone()
+                .unwrap_or_else(|| KNATIVE_SERVING.to_owned()),
+            node,
+            pod_selector: self.pod_selector.clone(),
+            container: self.container.clone(),
+            service: self.service.clone(),
+        }))
+    }
+
     /// What the agent is to do; OpenTelemetry's variables are read here.
     pub(super) fn options(self, origin: &Origin) -> anyhow::Result<Options> {
+        let kubernetes = self.kubernetes()?;
         let name = rustix::system::uname();
         let overrides = Overrides {
             endpoint: self.otlp_endpoint.map(|value| Var {
@@ -210,8 +269,11 @@ impl Settings {
                 process_name: self.process_name,
                 pod_name_env: self.pod_name_env,
                 namespace_env: self.namespace_env,
-                namespace: self.namespace,
+                namespace: self
+                    .namespace
+                    .or_else(|| Some(kubernetes.as_ref()?.namespace.clone())),
             },
+            kubernetes,
             peer: self.peer,
             socket: self.socket.socket,
             health_address: self.health_address,
@@ -282,6 +344,10 @@ fn filter(value: &str) -> Result<String, String> {
 
 const SOCKET: &str = "/run/statlink/statlink.sock";
 const WATCHED: &str = "What is watched";
+const KUBERNETES: &str = "Kubernetes";
+const KNATIVE_SERVING: &str = "knative-serving";
+const NO_NODE: &str = "--kubernetes=on: needs this node's name, to watch its pods alone; set \
+     STATLINK_NODE_NAME from spec.nodeName, or --node-name";
 const EXPORTED: &str = "What is exported";
 const ITSELF: &str = "The agent itself";
 

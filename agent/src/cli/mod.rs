@@ -19,6 +19,7 @@ use crate::{
     agent::run,
     chain::chain,
     control::server,
+    discovery::kubernetes,
     health,
     kernel::KernelError,
     telemetry::{config::ConfigErrors, logs::LogError},
@@ -92,6 +93,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     } else if error.is::<usage::UsageError>()
         || error.is::<ConfigErrors>()
         || error.is::<LogError>()
+        || error.is::<kubernetes::ConfigError>()
         || error.is::<server::BindError>()
         || error.is::<health::BindError>()
     {

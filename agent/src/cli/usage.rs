@@ -24,6 +24,13 @@ pub(super) enum Stop {
 #[error("{0}")]
 pub(super) struct UsageError(String);
 
+impl UsageError {
+    /// What clap cannot see: values that do not go together.
+    pub(super) fn new(line: impl Into<String>) -> Self {
+        Self(line.into())
+    }
+}
+
 /// Where each value came from: `--flag`, or the variable.
 #[derive(Debug, Default)]
 pub(super) struct Origin(HashMap<String, String>);

@@ -1,16 +1,23 @@
 //! Who the activators of this node are.
 //!
-//! Today from `/proc` alone: an activator's environment names it. What is found is handed on as
-//! [`Activator`]s; that one has ended is told by its pidfd.
+//! `/proc` has the processes. What names one is the Kubernetes API, by the pod and container that
+//! its control group names, or else its own environment: either is enough. What is found is
+//! handed on as [`Activator`]s; that one has ended is told by its pidfd, or by the API.
 
+mod container;
+pub mod kubernetes;
 mod proc;
 
-use std::{io, os::fd::OwnedFd};
+use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use statlink_ebpf::Source;
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
+
+use self::{
+    container::Container,
+    kubernetes::{Directory, News, Who},
+};
 
 /// How activators are told from other processes, and how they are named.
 #[derive(Clone, Debug)]
@@ -28,12 +35,16 @@ pub struct Selector {
 /// A running activator.
 #[derive(Debug)]
 pub struct Activator {
-    /// Its process and network namespace.
-    pub source: Source,
+    /// Its process id.
+    pub pid: u32,
+    /// Inode number of its network namespace; `None` where `/proc` withholds it.
+    pub netns: Option<u32>,
     /// Its pod's name.
     pub pod: String,
     /// Its pod's namespace.
     pub namespace: String,
+    /// Its pod's uid; `None` outside of Kubernetes.
+    pub pod_uid: Option<String>,
     /// Tells when it has ended.
     pub life: Life,
 }
@@ -89,7 +100,71 @@ impl Life {
     }
 }
 
-impl Selector {
+/// Finds activators, with what the Kubernetes API told so far.
+#[derive(Debug)]
+pub struct Discovery {
+    selector: Selector,
+    /// `None` without an API.
+    directory: Option<Directory>,
+}
+
+/// What news of the API come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Uids of pods whose links' end is expected.
+    pub ended: Vec<String>,
+    /// Look at the processes again.
+    pub rescan: bool,
+    /// The peer's addresses have changed.
+    pub addresses: bool,
+}
+
+impl Discovery {
+    /// By `/proc` alone.
+    pub fn new(selector: Selector) -> Self {
+        Self {
+            selector,
+            directory: None,
+        }
+    }
+
+    /// With the API, whose news [`take`](Self::take) takes in; `container` is the name of the
+    /// activator's container.
+    pub fn with_kubernetes(selector: Selector, container: String) -> Self {
+        Self {
+            selector,
+            directory: Some(Directory::new(container)),
+        }
+    }
+
+    /// Whether the API has told everything once, or is not asked.
+    pub fn is_synced(&self) -> bool {
+        self.directory.as_ref().is_none_or(Directory::is_synced)
+    }
+
+    /// Whether the API has told this node's pods, or is not asked.
+    pub fn knows_pods(&self) -> bool {
+        self.directory.as_ref().is_none_or(Directory::knows_pods)
+    }
+
+    /// Takes in what the API told.
+    pub(crate) fn take(&mut self, news: News) -> Update {
+        let Some(directory) = &mut self.directory else {
+            return Update::default();
+        };
+        let change = directory.take(news);
+        Update {
+            ended: change.ended,
+            rescan: change.names,
+            addresses: change.addresses,
+        }
+    }
+
+    /// Every address of the peer; `None` while that is not known.
+    pub fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        self.directory.as_ref()?.peer_addresses()
+    }
+
     /// Every activator that runs now.
     ///
     /// A process that cannot be looked at is an error of its own; the others are found all the
@@ -107,13 +182,66 @@ impl Selector {
 
     /// The activator that `pid` is, if it is one.
     pub fn inspect(&self, pid: u32) -> Result<Option<Activator>, DiscoveryError> {
-        if proc::comm(pid).as_deref() != Some(self.process_name.as_bytes()) {
+        if proc::comm(pid).as_deref() != Some(self.selector.process_name.as_bytes()) {
             return Ok(None);
         }
         // First hold the process, then read: what is read is then of the process held, or nothing.
         let Some(life) = Life::of(pid)? else {
             return Ok(None);
         };
+        let container = proc::cgroup(pid).as_deref().and_then(Container::of);
+        let Some((pod, namespace)) = self.name(pid, container.as_ref())? else {
+            return Ok(None);
+        };
+        if !self.selector.admits(&namespace) {
+            return Ok(None);
+        }
+        let netns = match proc::network_namespace(pid) {
+            Ok(Some(netns)) => Some(netns),
+            Ok(None) => return Ok(None),
+            Err(DiscoveryError::Proc { source, .. }) if is_refusal(&source) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Activator {
+            pid,
+            netns,
+            pod,
+            namespace,
+            pod_uid: container.map(|container| container.pod_uid),
+            life,
+        }))
+    }
+
+    /// The pod and namespace of an activator; `None` if it is none, or not known to be one yet.
+    fn name(
+        &self,
+        pid: u32,
+        container: Option<&Container>,
+    ) -> Result<Option<(String, String)>, DiscoveryError> {
+        if let (Some(directory), Some(container)) = (&self.directory, container) {
+            match directory.who(container) {
+                Who::Activator { pod, namespace } => return Ok(Some((pod, namespace))),
+                Who::Another => return Ok(None),
+                Who::Unknown => {}
+            }
+        }
+        match self.selector.name(pid) {
+            // With the API, what it does not name, and nothing else can, is somebody else's, or
+            // it will be named.
+            Err(DiscoveryError::Proc { source, .. })
+                if self.directory.is_some() && is_refusal(&source) =>
+            {
+                tracing::debug!(pid, "a process of the activator's name has no name yet");
+                Ok(None)
+            }
+            named => named,
+        }
+    }
+}
+
+impl Selector {
+    /// The pod and namespace that a process's environment names.
+    fn name(&self, pid: u32) -> Result<Option<(String, String)>, DiscoveryError> {
         let Some(environment) = proc::environment(pid)? else {
             return Ok(None);
         };
@@ -129,28 +257,21 @@ impl Selector {
             );
             return Ok(None);
         };
-        if self
-            .namespace
-            .as_ref()
-            .is_some_and(|only| *only != namespace)
-        {
-            return Ok(None);
-        }
-        let Some(netns) = proc::network_namespace(pid)? else {
-            return Ok(None);
-        };
-        Ok(Some(Activator {
-            source: Source { netns, tgid: pid },
-            pod,
-            namespace,
-            life,
-        }))
+        Ok(Some((pod, namespace)))
+    }
+
+    fn admits(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|only| only == namespace)
     }
 }
 
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
 fn cure(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        "; needs CAP_SYS_PTRACE and the host's pid namespace"
+    if is_refusal(error) {
+        "; needs CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH for another user's, and the host's pid namespace"
     } else {
         ""
     }

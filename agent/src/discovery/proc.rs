@@ -40,6 +40,11 @@ pub(super) fn comm(pid: u32) -> Option<Vec<u8>> {
     Some(comm)
 }
 
+/// The control groups of a process, as text; `None` if it is gone.
+pub(super) fn cgroup(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()
+}
+
 /// The environment of a process; `None` if it is gone.
 pub(super) fn environment(pid: u32) -> Result<Option<Environment>, DiscoveryError> {
     let path = format!("/proc/{pid}/environ");

@@ -99,7 +99,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sys_enter_connect",
         target: Target::Tracepoint("syscalls"),
         since: "4.7",
-        purpose: "date attempts",
+        purpose: "date attempts, see name lookups",
         without: Some(WITHOUT_CONNECT),
     },
     Hook {
@@ -136,6 +136,13 @@ pub const HOOKS: &[Hook] = &[
         since: "5.11",
         purpose: "find connections older than the agent",
         without: Some("a connection older than the agent is not known until it is made anew"),
+    },
+    Hook {
+        name: "namespaces",
+        target: Target::Iterator("task"),
+        since: "5.8",
+        purpose: "tell the network namespace of an activator without CAP_SYS_PTRACE",
+        without: Some("activators are found only with CAP_SYS_PTRACE"),
     },
     Hook {
         name: "sched_process_exec",

@@ -25,7 +25,9 @@ use aya::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 pub use statlink_ebpf::{COMM_LEN, Connection, Record, RecordKind, Source};
-use statlink_ebpf::{ENDS, Loss, NEVER_HEARD, Offsets, PHASES, Sample as RawSample, Totals};
+use statlink_ebpf::{
+    ENDS, Loss, NEVER_HEARD, Offsets, PHASES, Process, Sample as RawSample, Totals,
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::error::{KernelError, Missing};
@@ -225,20 +227,40 @@ impl Kernel {
         if !self.hooked("enumerate") {
             return Ok(false);
         }
+        self.iterate("enumerate", &mut io::sink())?;
+        Ok(true)
+    }
+
+    /// Inode number of a process's network namespace, if the process is of the watched name;
+    /// `None` if it is not, is gone, or this kernel cannot tell.
+    pub fn network_namespace(&mut self, tgid: u32) -> Result<Option<u32>, KernelError> {
+        if !self.hooked("namespaces") {
+            return Ok(None);
+        }
+        let mut processes = Vec::new();
+        self.iterate("namespaces", &mut processes)?;
+        let (processes, _) = processes.as_chunks::<{ size_of::<Process>() }>();
+        let mut processes = processes.iter().map(process);
+        let found = processes.find(|process| process.tgid == tgid);
+        Ok(found
+            .map(|process| process.netns)
+            .filter(|netns| *netns != 0))
+    }
+
+    /// Runs an iterator once, into `out`.
+    fn iterate(&mut self, name: &'static str, out: &mut impl io::Write) -> Result<(), KernelError> {
         let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
-            program: "enumerate",
+            program: name,
             reason: chain(reason),
         };
-        let program = self.ebpf.program_mut("enumerate");
-        let Some(program) = program else {
-            return Ok(false);
-        };
+        let program = self.ebpf.program_mut(name);
+        let program = program.ok_or_else(|| run(&HookError::NotInObject))?;
         let program: &mut Iter = program.try_into().map_err(|error| run(&error))?;
         let link = program.attach().map_err(|error| run(&error))?;
         let link = program.take_link(link).map_err(|error| run(&error))?;
         let mut pass = link.into_file().map_err(|error| run(&error))?;
-        io::copy(&mut pass, &mut io::sink()).map_err(|error| run(&error))?;
-        Ok(true)
+        io::copy(&mut pass, out).map_err(|error| run(&error))?;
+        Ok(())
     }
 
     /// Stops asking for a source whose process is gone, and forgets it.
@@ -457,6 +479,14 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     }
     // SAFETY: `Record` is `Pod`, the length is right, and the read may be unaligned.
     Some(unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
+}
+
+fn process(bytes: &[u8; size_of::<Process>()]) -> Process {
+    let [a, b, c, d, e, f, g, h] = *bytes;
+    Process {
+        tgid: u32::from_ne_bytes([a, b, c, d]),
+        netns: u32::from_ne_bytes([e, f, g, h]),
+    }
 }
 
 fn comm(name: &str) -> [u8; COMM_LEN] {

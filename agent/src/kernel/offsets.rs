@@ -28,6 +28,8 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         tcp_total_retrans: at("tcp_sock", "total_retrans", 4)?,
         socket_sk: at("socket", "sk", 8)?,
         task_tgid: at("task_struct", "tgid", 4)?,
+        task_pid: at("task_struct", "pid", 4)?,
+        task_comm: at("task_struct", "comm", 16)?,
         task_flags: at("task_struct", "flags", 4)?,
         task_nsproxy: at("task_struct", "nsproxy", 8)?,
         nsproxy_net_ns: at("nsproxy", "net_ns", 8)?,

@@ -6,7 +6,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, HOLD_NS, Phase, STALL_TIMEOUTS};
 
-use super::{Cause, ConnectionId, HANDSHAKE, SILENCE, Sample, VANISHED, end, next_on_grid};
+use super::{
+    Cause, ConnectionId, HANDSHAKE, SILENCE, Sample, VANISHED, end, next_on_grid,
+    standing::Standing,
+};
 use crate::time::Timestamp;
 
 /// One connection that is tracked.
@@ -18,6 +21,7 @@ pub(super) struct Connection {
     attempted: Option<Timestamp>,
     attempt: Attempt,
     state: State,
+    standing: Standing,
     /// Since when looks find it gone although no end was told: the record is late, or lost.
     vanished: Option<Timestamp>,
     rtt: Option<Duration>,
@@ -84,10 +88,22 @@ struct Pulse {
 /// One step that a look at a connection told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    HandshakeFailed { at: Timestamp },
-    Upgraded { answered: Timestamp },
-    Stalled { onset: Timestamp },
-    Healed { at: Timestamp },
+    HandshakeFailed {
+        at: Timestamp,
+    },
+    /// It would be upgraded, if it went to the peer.
+    Misled {
+        answered: Timestamp,
+    },
+    Upgraded {
+        answered: Timestamp,
+    },
+    Stalled {
+        onset: Timestamp,
+    },
+    Healed {
+        at: Timestamp,
+    },
 }
 
 /// What the end of a connection comes to.
@@ -120,6 +136,8 @@ impl Verdict {
 pub(super) enum Due {
     /// The close has settled.
     Settle,
+    /// The doubt about its address is over.
+    Condemn,
     /// It stayed gone without its end being told.
     Gone,
     /// It is to be sampled.
@@ -149,6 +167,7 @@ impl Connection {
             attempted,
             attempt: Attempt::Open,
             state: State::Connecting,
+            standing: Standing::Unknown,
             vanished: None,
             rtt: None,
         }
@@ -195,6 +214,20 @@ impl Connection {
 
     /// What falls due next on it, and when.
     pub(super) fn due(&self) -> Option<(Timestamp, Due)> {
+        match self.standing {
+            Standing::Doubtful {
+                until,
+                ended: Some(_),
+            } => Some((until, Due::Condemn)),
+            Standing::Doubtful { until, ended: None } => {
+                let condemn = (until, Due::Condemn);
+                Some(self.due_by_state().map_or(condemn, |due| due.min(condemn)))
+            }
+            Standing::Unknown | Standing::Right | Standing::Wrong => self.due_by_state(),
+        }
+    }
+
+    fn due_by_state(&self) -> Option<(Timestamp, Due)> {
         let sample = match &self.state {
             State::Connecting => return None,
             State::Closed { until, .. } => return Some((*until, Due::Settle)),
@@ -268,6 +301,17 @@ impl Connection {
                     *next_sample = answered + HOLD;
                     return None;
                 }
+                match self.standing {
+                    Standing::Unknown | Standing::Right => {}
+                    Standing::Doubtful { until, .. } => {
+                        *next_sample = until.max(at + LIVE_CADENCE);
+                        return None;
+                    }
+                    Standing::Wrong => {
+                        *next_sample = at + LIVE_CADENCE;
+                        return self.attempt.fail().then_some(Step::Misled { answered });
+                    }
+                }
                 self.upgrade(answered, heard.unwrap_or(answered), at);
                 Some(Step::Upgraded { answered })
             }
@@ -293,9 +337,10 @@ impl Connection {
             State::Stalled { onset, pulse } => {
                 pulse.update(heard, sample.sent);
                 pulse.next_sample = at + STALLED_CADENCE;
+                let wrong = matches!(self.standing, Standing::Wrong);
                 let broken = sample.unacknowledged && sample.timeouts > 0;
                 let silent = pulse.unanswered.is_some() && at >= pulse.heard + SILENCE;
-                if broken || silent {
+                if wrong || broken || silent {
                     return None;
                 }
                 let healed = if pulse.heard > *onset {
@@ -341,6 +386,9 @@ impl Connection {
 
     /// Whether an end tells that it had been upgraded before, unseen: the moment of the answer.
     pub(super) fn upgraded_before(&mut self, ending: &Ending) -> Option<Timestamp> {
+        if let Standing::Doubtful { .. } | Standing::Wrong = self.standing {
+            return None;
+        }
         let at = ending.at;
         let held = match ending.phase {
             Phase::Held => true,
@@ -388,16 +436,18 @@ impl Connection {
     /// What its end comes to.
     pub(super) fn verdict(&self, how: End, errno: u16) -> Verdict {
         let errno = (errno != 0).then_some(errno);
-        match &self.state {
-            State::Connecting => Verdict::Failed {
-                cause: end::of_connecting(how),
-                errno,
+        let failed = |cause| Verdict::Failed {
+            cause: if self.is_wrong() {
+                Cause::WrongPeer
+            } else {
+                cause
             },
+            errno,
+        };
+        match &self.state {
+            State::Connecting => failed(end::of_connecting(how)),
             State::Unanswered { .. } | State::Answered { .. } => match self.attempt {
-                Attempt::Open | Attempt::Older => Verdict::Failed {
-                    cause: end::of_handshaking(how),
-                    errno,
-                },
+                Attempt::Open | Attempt::Older => failed(end::of_handshaking(how)),
                 Attempt::Failed | Attempt::OlderFailed => Verdict::Nothing,
             },
             State::Live { .. } => Verdict::Lost {
@@ -412,6 +462,10 @@ impl Connection {
     /// whether the process was ending.
     pub(super) fn close(&mut self, at: Timestamp, verdict: Verdict, settle: Duration) {
         self.vanished = None;
+        // Where it went has had its part in the verdict.
+        if let Standing::Doubtful { .. } = self.standing {
+            self.standing = Standing::Unknown;
+        }
         let since = match self.state {
             State::Live { since, .. } => since,
             State::Connecting
@@ -428,8 +482,71 @@ impl Connection {
         };
     }
 
-    /// When this side closed it, if the verdict is still kept.
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// It stands so from now on.
+    pub(super) fn stand(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
+    /// It goes to the peer after all, as is known at `at`: its end, if it waited for that.
+    pub(super) fn acquit(&mut self, standing: Standing, at: Timestamp) -> Option<Ending> {
+        let held = self.held();
+        self.standing = standing;
+        if let Some(next_sample) = self.next_sample_mut() {
+            *next_sample = (*next_sample).min(at);
+        }
+        held
+    }
+
+    /// It does not go to the peer, as is decided at `at`; whether it was live until then.
+    pub(super) fn condemn(&mut self, at: Timestamp) -> bool {
+        self.standing = Standing::Wrong;
+        if let Some(next_sample) = self.next_sample_mut() {
+            *next_sample = (*next_sample).min(at);
+        }
+        let State::Live { pulse, .. } = self.state else {
+            return false;
+        };
+        let pulse = pulse.next(at + STALLED_CADENCE);
+        self.state = State::Stalled { onset: at, pulse };
+        true
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        matches!(self.standing, Standing::Wrong)
+    }
+
+    /// Keeps its end until the doubt about its address is over; `false` if there is none, or if
+    /// it was live, which is no attempt any more.
+    pub(super) fn hold(&mut self, ending: &Ending) -> bool {
+        match (&mut self.standing, &self.state) {
+            (
+                Standing::Doubtful { ended, .. },
+                State::Connecting | State::Unanswered { .. } | State::Answered { .. },
+            ) => {
+                *ended = Some(*ending);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The end that is kept until the doubt about its address is over.
+    pub(super) fn held(&self) -> Option<Ending> {
+        match self.standing {
+            Standing::Doubtful { ended, .. } => ended,
+            Standing::Unknown | Standing::Right | Standing::Wrong => None,
+        }
+    }
+
+    /// When it ended, if the verdict is still kept.
     pub(super) fn closed(&self) -> Option<Timestamp> {
+        if let Some(ending) = self.held() {
+            return Some(ending.at);
+        }
         match self.state {
             State::Closed { at, .. } => Some(at),
             State::Connecting
@@ -481,6 +598,9 @@ impl Connection {
 
     /// When the peer was last heard on it, if it is open.
     pub(super) fn heard(&self) -> Option<Timestamp> {
+        if self.held().is_some() {
+            return None;
+        }
         match &self.state {
             State::Answered { answered, .. } => Some(*answered),
             State::Live { pulse, .. } | State::Stalled { pulse, .. } => Some(pulse.heard),

@@ -1,6 +1,10 @@
 //! What a link is told: facts, and the values that they carry.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
 
@@ -88,6 +92,10 @@ pub enum Fact {
         /// The ends whose record never arrived, since the last time.
         missed: Missed,
     },
+    /// The activator asks a name server.
+    LookedUp,
+    /// The peer's addresses, those of its Service and its endpoints; `None`: not known.
+    PeerAddresses(Option<BTreeSet<IpAddr>>),
     /// The process is gone: the expected end.
     ProcessEnded,
 }

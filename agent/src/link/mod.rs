@@ -4,16 +4,19 @@
 //! [driver](Link#who-calls-what) does. The same facts at the same times give the same result.
 //!
 //! [`Link`] holds the contract and the rules that concern the link as a whole. What can be said
-//! of one connection by itself is in `connection`, what an end means in `end`, and how a link is
-//! brought up to date after records were lost in `resync`.
+//! of one connection by itself is in `connection`, what an end means in `end`, whether it goes to
+//! the right address in `standing`, what its lookups of names tell in `lookups`, and how a link is brought up to date after records were lost in
+//! `resync`.
 
 mod cause;
 mod check;
 mod connection;
 mod end;
 mod fact;
+mod lookups;
 mod outcome;
 mod resync;
+mod standing;
 mod tombstones;
 
 #[cfg(test)]
@@ -22,8 +25,8 @@ mod sim;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -36,6 +39,7 @@ pub use outcome::{FailedAttempt, Outcome, Status};
 
 use crate::time::Timestamp;
 use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
+use lookups::Lookups;
 use tombstones::Tombstones;
 
 /// One activator and one peer: whether they are connected, since when, and why not.
@@ -81,6 +85,8 @@ pub struct Link {
     next_liveness: Timestamp,
     connections: BTreeMap<ConnectionId, Connection>,
     tombstones: Tombstones,
+    /// The peer's, where they are known.
+    addresses: Option<BTreeSet<IpAddr>>,
     counts: Counts,
     /// The newest loss, failed attempt or lack of attempts.
     last_cause: Option<(Timestamp, Cause)>,
@@ -89,6 +95,7 @@ pub struct Link {
     last_activity: Timestamp,
     /// The last failed attempts since it was reachable, oldest first.
     attempts: VecDeque<FailedAttempt>,
+    lookups: Lookups,
 }
 
 /// Where the link stands.
@@ -114,6 +121,7 @@ enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Connection(Due, ConnectionId),
+    Dns,
     Grace,
     NoAttempt,
     Liveness,
@@ -130,11 +138,13 @@ impl Link {
             next_liveness: at + LIVENESS,
             connections: BTreeMap::new(),
             tombstones: Tombstones::default(),
+            addresses: None,
             counts: Counts::default(),
             last_cause: None,
             last_peer: None,
             last_activity: at,
             attempts: VecDeque::new(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -196,7 +206,11 @@ impl Link {
                     }
                     Some(known) => known,
                     None if self.tombstones.covers(connection) => return,
-                    None => from_its_end(connection, peer, attempted, &ending),
+                    None => {
+                        let mut unseen = from_its_end(connection, peer, attempted, &ending);
+                        unseen.stand(self.standing(&unseen, at));
+                        unseen
+                    }
                 };
                 self.last_peer = Some(ended.peer);
                 self.end(ended, &ending, outcomes);
@@ -221,7 +235,14 @@ impl Link {
             Fact::Resynchronised { open, missed } => {
                 self.resynchronise(at, &open, missed, outcomes);
             }
+            Fact::LookedUp => self.lookups.looked_up(at, self.last_activity),
+            Fact::PeerAddresses(addresses) => {
+                self.peer_addresses(at, addresses, outcomes);
+                // An end that was in doubt may have settled long ago.
+                self.run_until(at, outcomes);
+            }
             Fact::ProcessEnded => {
+                self.decide_doubts(at, outcomes);
                 self.reach = Reach::Ended;
                 self.connections.clear();
                 outcomes.push(Outcome::Ended { at });
@@ -322,16 +343,16 @@ impl Link {
             Reach::Ended => return None,
             Reach::Starting { grace_ends } => Some((grace_ends, Timer::Grace)),
             Reach::Reachable { .. } => None,
-            Reach::Unreachable { .. } => self
-                .is_idle()
-                .then(|| (self.last_activity + NO_ATTEMPT, Timer::NoAttempt)),
+            Reach::Unreachable { .. } => self.no_attempt_due().map(|due| (due, Timer::NoAttempt)),
         };
+        let of_lookups = self.dns_due().map(|due| (due, Timer::Dns));
         let of_connections = self.connections.values().filter_map(|connection| {
             let (at, due) = connection.due()?;
             Some((at, Timer::Connection(due, connection.id)))
         });
         of_connections
             .chain(of_the_link)
+            .chain(of_lookups)
             .chain([(self.next_liveness, Timer::Liveness)])
             .min()
     }
@@ -349,13 +370,25 @@ impl Link {
                     self.settle(connection, outcomes);
                 }
             }
+            Timer::Connection(Due::Condemn, id) => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    self.condemn(connection, due, outcomes);
+                }
+            }
             Timer::Connection(Due::Gone, id) => {
                 if let Some(connection) = self.connections.remove(&id) {
                     self.end_unseen(connection, due, outcomes);
                 }
             }
             Timer::Grace => self.begin_outage(due, self.cause(), self.last_peer, outcomes),
-            Timer::NoAttempt => self.blame(due, Cause::NoAttempt, outcomes),
+            Timer::Dns => {
+                self.lookups.judged();
+                self.blame(due, Cause::Dns, outcomes);
+            }
+            Timer::NoAttempt => {
+                self.lookups.judged();
+                self.blame(due, Cause::NoAttempt, outcomes);
+            }
             Timer::Liveness => {
                 match self.reach {
                     Reach::Reachable { .. } => self.counts.pass(CheckKind::Liveness, 1),
@@ -370,9 +403,28 @@ impl Link {
         }
     }
 
-    /// Whether the activator has no connection, makes no attempt, and is not blamed for it yet.
-    fn is_idle(&self) -> bool {
-        self.connections.is_empty() && self.cause() != Cause::NoAttempt
+    /// When the lack of attempts is the cause: there is no connection and no attempt, and it is
+    /// not blamed for it yet.
+    fn no_attempt_due(&self) -> Option<Timestamp> {
+        if !self.connections.is_empty() {
+            return None;
+        }
+        if self.cause() == Cause::Dns {
+            return Some(self.lookups.stopped_due(self.last_activity));
+        }
+        (self.cause() != Cause::NoAttempt).then(|| self.last_activity + NO_ATTEMPT)
+    }
+
+    /// When the name lookups that no attempt follows are the cause.
+    fn dns_due(&self) -> Option<Timestamp> {
+        let matters = match self.reach {
+            Reach::Starting { .. } | Reach::Unreachable { .. } => self.connections.is_empty(),
+            Reach::Reachable { .. } | Reach::Ended => false,
+        };
+        if !matters || self.cause() == Cause::Dns {
+            return None;
+        }
+        self.lookups.due(self.last_activity)
     }
 }
 
@@ -428,7 +480,7 @@ impl Link {
 
     fn track(
         &mut self,
-        connection: Connection,
+        mut connection: Connection,
         attempted: Timestamp,
         at: Timestamp,
         outcomes: &mut Vec<Outcome>,
@@ -445,6 +497,7 @@ impl Link {
         }
         self.last_activity = self.last_activity.max(attempted);
         self.last_peer = Some(connection.peer);
+        connection.stand(self.standing(&connection, at));
         self.connections.insert(connection.id, connection);
     }
 
@@ -483,7 +536,15 @@ impl Link {
     ) {
         match step {
             Step::HandshakeFailed { at } => {
-                self.attempt_failed(connection, at, Cause::HandshakeFailed, None, outcomes);
+                let cause = if connection.is_wrong() {
+                    Cause::WrongPeer
+                } else {
+                    Cause::HandshakeFailed
+                };
+                self.attempt_failed(connection, at, cause, None, outcomes);
+            }
+            Step::Misled { answered } => {
+                self.attempt_failed(connection, answered, Cause::WrongPeer, None, outcomes);
             }
             Step::Upgraded { answered } => self.upgraded(connection, answered, at, outcomes),
             Step::Stalled { onset } => {
@@ -511,6 +572,11 @@ impl Link {
 
     /// A connection ended, as the kernel half tells it.
     fn end(&mut self, mut connection: Connection, ending: &Ending, outcomes: &mut Vec<Outcome>) {
+        if connection.hold(ending) {
+            self.last_activity = self.last_activity.max(ending.at);
+            self.connections.insert(connection.id, connection);
+            return;
+        }
         if let Some(answered) = connection.upgraded_before(ending) {
             self.upgraded(&connection, answered, ending.at, outcomes);
         }
@@ -541,7 +607,10 @@ impl Link {
     /// A connection is gone, and nobody told how.
     fn end_unseen(&mut self, connection: Connection, at: Timestamp, outcomes: &mut Vec<Outcome>) {
         let at = connection.closed().or(connection.vanished()).unwrap_or(at);
-        let verdict = connection.verdict(End::Other, 0);
+        let (how, errno) = connection
+            .held()
+            .map_or((End::Other, 0), |ending| (ending.how, ending.errno));
+        let verdict = connection.verdict(how, errno);
         self.decide(&connection, at, verdict, outcomes);
     }
 
@@ -591,6 +660,7 @@ impl Link {
             outcomes.push(Outcome::ConnectFailed(failed));
         }
         self.remember(failed);
+        self.lookups.failed(1);
         self.blame(at, cause, outcomes);
     }
 
@@ -707,6 +777,7 @@ impl Link {
         };
         self.reach = Reach::Reachable { since };
         self.attempts.clear();
+        self.lookups.reachable();
         outcomes.push(Outcome::Reachable { at, peer, outage });
     }
 

@@ -118,6 +118,7 @@ impl Link {
             }
         };
         self.counts.fail(CheckKind::Connect, cause, times);
+        self.lookups.failed(n);
         let failed = FailedAttempt {
             at,
             peer: None,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use statlink_ebpf::{End, Phase};
 
 use super::{
-    CheckKind, ConnectionId, Fact, Link, Missed, OpenConnection, Outcome, Sample, Status,
+    Cause, CheckKind, ConnectionId, Fact, Link, Missed, OpenConnection, Outcome, Sample, Status,
     connection::HOLD,
 };
 use crate::time::Timestamp;
@@ -76,6 +76,8 @@ enum Event {
     /// Silence has lasted for as long as the rules allow.
     Silence(u64),
     Mode,
+    /// The process looks up something else, and news of the peer's addresses come.
+    Chatter,
     /// The connection is broken in one of the ways it can be.
     Break,
     /// The driver reads the ring.
@@ -123,6 +125,9 @@ struct World {
     serial: u64,
     agenda: BTreeMap<(Timestamp, u64), Event>,
     mode: Mode,
+    /// Lookups fail.
+    nameless: bool,
+    was_nameless: bool,
     socket: Option<Socket>,
     back_off: i32,
     alive: bool,
@@ -161,6 +166,8 @@ impl World {
             serial: 0,
             agenda: BTreeMap::new(),
             mode: Mode::Up,
+            nameless: false,
+            was_nameless: false,
             socket: None,
             back_off: 0,
             alive: true,
@@ -184,6 +191,9 @@ impl World {
         world.plan(life, Event::Quiet);
         let first = world.between(0, 60_000);
         world.plan(first, Event::Mode);
+        // An activator that looks up something else before its first dial is taken for one whose
+        // lookups fail: the rule's known limit.
+        world.plan(first + Duration::from_secs(8), Event::Chatter);
         let first = world.between(1_000, 60_000);
         world.plan(first, Event::Break);
         world
@@ -341,6 +351,7 @@ impl World {
                 }
             }
             Event::Mode => self.change_mode(),
+            Event::Chatter => self.chatter(),
             Event::Break => self.break_connection(),
             Event::Drain => {
                 self.draining = false;
@@ -373,6 +384,12 @@ impl World {
 
     fn dial(&mut self) {
         if !self.alive || self.socket.is_some() {
+            return;
+        }
+        self.record(Fact::LookedUp);
+        if self.nameless {
+            let step = self.pause();
+            self.plan(HANDSHAKE + step, Event::Dial);
             return;
         }
         let connection = self.identify();
@@ -536,6 +553,8 @@ impl World {
         {
             socket.hear(now);
         }
+        self.nameless = self.mode != Mode::Up && self.chance(20);
+        self.was_nameless |= self.nameless;
         let next = match self.mode {
             Mode::Up => self.between(2_000, 120_000),
             Mode::Refusing | Mode::Blackhole | Mode::Frozen => self.between(1_000, 30_000),
@@ -616,10 +635,25 @@ impl World {
                 heard: socket.heard,
             });
         }
+        let pause = self.pause();
+        self.plan(pause, Event::Dial);
+    }
+
+    /// The client's next pause.
+    fn pause(&mut self) -> Duration {
         let step = Duration::from_millis(100).mul_f64(1.3f64.powi(self.back_off));
         self.back_off = (self.back_off + 1) % 20;
-        let jitter = self.between(0, 500).mul_f64(step.as_secs_f64());
-        self.plan(step + jitter, Event::Dial);
+        step + self.between(0, 500).mul_f64(step.as_secs_f64())
+    }
+
+    fn chatter(&mut self) {
+        self.record(Fact::LookedUp);
+        if self.chance(20) {
+            let known = self.chance(80).then(|| [peer().ip()].into());
+            self.tell(self.now, Fact::PeerAddresses(known));
+        }
+        let next = self.between(50, 15_000);
+        self.plan(next, Event::Chatter);
     }
 
     fn kill(&mut self) {
@@ -754,6 +788,11 @@ impl World {
             (truth.failed + truth.upgraded, truth.upgraded),
             "seed {seed}: connect checks, connects; {truth:?}"
         );
+        for kind in CheckKind::ALL {
+            assert_eq!(counts.errors(kind, Cause::WrongPeer), 0, "seed {seed}");
+            let dns = counts.errors(kind, Cause::Dns);
+            assert!(dns == 0 || self.was_nameless, "seed {seed}: {dns} dns");
+        }
         let disconnects = counts.checks(CheckKind::Disconnect);
         match self.loss {
             Loss::None => assert_eq!(

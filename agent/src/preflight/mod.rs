@@ -4,6 +4,7 @@
 //! Collector sent an empty request. Nothing stays behind.
 
 mod capabilities;
+mod cluster;
 mod kernel;
 mod surroundings;
 
@@ -45,8 +46,10 @@ pub enum Verdict {
 /// runtime, and by a thread that saw tracefs if there is one to be seen.
 pub async fn check(options: &Options) -> Vec<Finding> {
     let mut findings = kernel::check(&options.watch);
-    findings.extend(capabilities::check());
-    findings.push(surroundings::activators(&options.selector));
+    findings.extend(capabilities::check(options.kubernetes.is_some()));
+    let (api, discovery) = cluster::check(options).await;
+    findings.extend(api);
+    findings.push(surroundings::activators(&discovery, &options.selector));
     findings.extend(surroundings::collector(&options.telemetry).await);
     let (socket, health) = (&options.socket, options.health_address);
     findings.extend(surroundings::sockets(socket, health));

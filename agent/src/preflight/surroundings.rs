@@ -8,13 +8,13 @@ use std::{
 use super::{Finding, Verdict};
 use crate::{
     control::{client, server},
-    discovery::Selector,
+    discovery::{Discovery, Selector},
     telemetry::{self, config::Config},
 };
 
-pub(super) fn activators(selector: &Selector) -> Finding {
+pub(super) fn activators(discovery: &Discovery, selector: &Selector) -> Finding {
     let finding = |detail| Finding::new("activators", "know whose links to watch", detail);
-    let found = match selector.scan() {
+    let found = match discovery.scan() {
         Ok(found) => found,
         Err(error) => {
             return finding(error.to_string())

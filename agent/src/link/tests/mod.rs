@@ -1,7 +1,9 @@
 //! The rules, told as scenarios, and the properties that hold whatever happens.
 
+mod addresses;
 mod causes;
 mod connecting;
+mod lookups;
 mod properties;
 mod reachability;
 mod resynchronisation;

@@ -63,6 +63,10 @@ fn fact(now: i64) -> impl Strategy<Value = Fact> {
             }),
             1 => Just(Fact::Found { connection, peer, attempted, phase }),
             6 => sample(now).prop_map(move |sample| Fact::Sampled { connection, sample }),
+            1 => Just(Fact::LookedUp),
+            1 => prop::option::of(prop::collection::btree_set(0..6_u64, 0..4)).prop_map(|peers| {
+                Fact::PeerAddresses(peers.map(|peers| peers.into_iter().map(|n| self::peer(n).ip()).collect()))
+            }),
             1 => (prop::collection::vec(0..6_u64, 0..4), missed()).prop_map(move |(sockets, missed)| {
                 let open = sockets.into_iter().map(|n| open(n, attempted, phase)).collect();
                 Fact::Resynchronised { open, missed }

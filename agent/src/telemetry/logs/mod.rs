@@ -62,7 +62,7 @@ impl FromStr for Filter {
         let directives = match given.parse::<LevelFilter>() {
             _ if given.is_empty() => DEFAULT.to_owned(),
             Ok(LevelFilter::OFF) => "off".to_owned(),
-            Ok(level) => format!("warn,statlink={level}"),
+            Ok(level) => format!("warn,kube_runtime=error,statlink={level}"),
             Err(_) => format!("{DEFAULT},{given}"),
         };
         EnvFilter::builder()
@@ -117,4 +117,5 @@ fn is_own(metadata: &Metadata<'_>) -> bool {
     target == "statlink" || target.starts_with("statlink::")
 }
 
-const DEFAULT: &str = "warn,statlink=info";
+/// kube warns of each refusal; statlink does so once an outage.
+const DEFAULT: &str = "warn,kube_runtime=error,statlink=info";

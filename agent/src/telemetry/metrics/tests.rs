@@ -46,6 +46,7 @@ impl Bench {
             lost: vec![("ring_full", 2)],
             ring: Some((64, 4096)),
             last_record: Some(Duration::from_millis(1500)),
+            synced: true,
         };
         self.memory.reset();
         assert!(self.metrics.export(Arc::new(Snapshot { links, agent })));

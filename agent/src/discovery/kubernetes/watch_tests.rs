@@ -1,0 +1,290 @@
+//! Against a mock: a service that answers requests as an API server would, one after the other.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Bytes, Frame};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::*;
+use crate::discovery::kubernetes::object::Pod;
+
+/// What the mock answers.
+enum Answer {
+    /// A status and a whole document.
+    Document(StatusCode, Value),
+    /// These lines of a watch, which then ends.
+    Ending(Vec<Value>),
+    /// These lines of a watch, which then goes on in silence.
+    Lasting(Vec<Value>),
+    /// Nobody is there.
+    Away,
+}
+
+type MockBody = BoxBody<Bytes, Infallible>;
+
+/// The stream of news, and the requests that were made for it, as path and query.
+struct Mock {
+    news: mpsc::Receiver<News>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Mock {
+    /// The last answer is given for ever: to a watch, silence.
+    fn answering(answers: Vec<Answer>) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+        let answered: Answered = Arc::new(Notify::new());
+        let (log, sign) = (Arc::clone(&asked), Arc::clone(&answered));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let path = request.uri().path_and_query().unwrap().to_string();
+            log.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(path);
+            let next = answers.lock().unwrap().pop_front();
+            let sign = Arc::clone(&sign);
+            async move {
+                let response = respond(next.unwrap_or(Answer::Lasting(vec![])))?;
+                if response.status().is_success() {
+                    sign.notify_one();
+                }
+                Ok::<_, std::io::Error>(response)
+            }
+        });
+        let api: Api<Pod> = Api::namespaced(Client::new(service, "default"), "knative-serving");
+        let (sender, news) = mpsc::channel(16);
+        let config = watcher::Config::default().labels("app=activator");
+        tokio::spawn(follow(api, config, answered, News::Pods, sender));
+        Self { news, asked }
+    }
+
+    async fn next(&mut self) -> Event<Pod> {
+        let news = timeout(Duration::from_secs(60), self.news.recv()).await;
+        match news.expect("no news").expect("it gave up") {
+            News::Pods(event) => event,
+            news @ (News::Services(_) | News::EndpointSlices(_)) => panic!("{news:?}"),
+        }
+    }
+
+    /// Waits for a whole listing, broken off ones aside, of the pods of these names.
+    async fn lists(&mut self, names: &[&str]) {
+        let mut listed = Vec::new();
+        loop {
+            match self.next().await {
+                Event::Init => listed.clear(),
+                Event::InitApply(pod) => listed.extend(pod.metadata.name),
+                Event::InitDone => break,
+                event @ (Event::Apply(_) | Event::Delete(_)) => panic!("{event:?}"),
+            }
+        }
+        assert_eq!(listed, names);
+    }
+
+    async fn applies(&mut self, name: &str) {
+        let event = self.next().await;
+        assert!(
+            matches!(&event, Event::Apply(pod) if pod.metadata.name.as_deref() == Some(name)),
+            "{event:?}"
+        );
+    }
+
+    async fn deletes(&mut self, name: &str) {
+        let event = self.next().await;
+        assert!(
+            matches!(&event, Event::Delete(pod) if pod.metadata.name.as_deref() == Some(name)),
+            "{event:?}"
+        );
+    }
+
+    async fn is_silent(&mut self) {
+        let news = timeout(Duration::from_secs(1), self.news.recv()).await;
+        assert!(news.is_err(), "{news:?}");
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn respond(answer: Answer) -> std::io::Result<Response<MockBody>> {
+    let lines = |lines: Vec<Value>| {
+        let text = lines
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>();
+        futures_util::stream::once(async move { Ok(Frame::data(Bytes::from(text))) })
+    };
+    let (status, body) = match answer {
+        Answer::Document(status, document) => {
+            (status, Full::new(Bytes::from(document.to_string())).boxed())
+        }
+        Answer::Ending(events) => (StatusCode::OK, BoxBody::new(StreamBody::new(lines(events)))),
+        Answer::Lasting(events) => {
+            let silence = futures_util::stream::pending();
+            let stream = lines(events).chain(silence);
+            (StatusCode::OK, BoxBody::new(StreamBody::new(stream)))
+        }
+        Answer::Away => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+    };
+    Ok(Response::builder().status(status).body(body).unwrap())
+}
+
+fn pod(name: &str, version: u32) -> Value {
+    json!({"metadata": {"name": name, "uid": name, "resourceVersion": version.to_string()}})
+}
+
+fn list(version: u32, names: &[&str]) -> Answer {
+    let items: Vec<_> = names.iter().map(|name| pod(name, version)).collect();
+    let metadata = json!({"resourceVersion": version.to_string()});
+    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": items});
+    Answer::Document(StatusCode::OK, list)
+}
+
+fn event(kind: &str, object: &Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn status(code: u16, reason: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+           "message": "no", "reason": reason, "code": code})
+}
+
+fn refusal(code: u16, reason: &str) -> Answer {
+    let http = StatusCode::from_u16(code).unwrap();
+    Answer::Document(http, status(code, reason))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_and_what_changes_is_news() {
+    let changes = vec![
+        event("ADDED", &pod("b", 3)),
+        event("MODIFIED", &pod("b", 4)),
+        event("DELETED", &pod("a", 5)),
+    ];
+    let mut mock = Mock::answering(vec![list(2, &["a"]), Answer::Lasting(changes)]);
+    mock.lists(&["a"]).await;
+    mock.applies("b").await;
+    mock.applies("b").await;
+    mock.deletes("a").await;
+    mock.is_silent().await;
+    let asked = mock.asked();
+    assert!(
+        asked
+            .iter()
+            .all(|path| path.starts_with("/api/v1/namespaces/knative-serving/pods?"))
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|path| path.contains("labelSelector=app%3Dactivator")),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_watch_lists_again() {
+    let expired = vec![event("ERROR", &status(410, "Expired"))];
+    let mut mock = Mock::answering(vec![
+        list(2, &["a"]),
+        Answer::Ending(expired),
+        list(9, &["b"]),
+    ]);
+    mock.lists(&["a"]).await;
+    mock.lists(&["b"]).await;
+    mock.is_silent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_was_cut_goes_on_where_it_was() {
+    let mut mock = Mock::answering(vec![
+        list(2, &["a"]),
+        Answer::Ending(vec![event("MODIFIED", &pod("a", 7))]),
+        Answer::Away,
+        Answer::Lasting(vec![event("ADDED", &pod("b", 8))]),
+    ]);
+    mock.lists(&["a"]).await;
+    mock.applies("a").await;
+    mock.applies("b").await;
+    let resumed = mock.asked();
+    assert!(
+        resumed.last().unwrap().contains("resourceVersion=7"),
+        "{resumed:?}"
+    );
+}
+
+/// What is logged by this thread, from now on.
+fn logged() -> (tracing::subscriber::DefaultGuard, Arc<Mutex<Vec<u8>>>) {
+    #[derive(Clone)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let writer = Lines(Arc::clone(&lines));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("off,statlink=info")
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (tracing::subscriber::set_default(subscriber), lines)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_warning_and_its_end_one_line_though_nothing_changes() {
+    let (_logging, lines) = logged();
+    let mut mock = Mock::answering(vec![
+        list(2, &["a"]),
+        refusal(403, "Forbidden"),
+        refusal(403, "Forbidden"),
+        refusal(403, "Forbidden"),
+        Answer::Lasting(vec![]),
+    ]);
+    mock.lists(&["a"]).await;
+    let silence = timeout(Duration::from_secs(300), mock.news.recv()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].contains("WARN"), "{text}");
+    assert!(lines[0].contains("watch pods in knative-serving"), "{text}");
+    assert!(
+        lines[0].contains("Role there with list and watch"),
+        "{text}"
+    );
+    assert!(
+        lines[1].contains("INFO") && lines[1].contains("again"),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_and_absence_are_outlived() {
+    let mut mock = Mock::answering(vec![
+        refusal(403, "Forbidden"),
+        Answer::Away,
+        refusal(500, "InternalError"),
+        list(2, &["a"]),
+        refusal(403, "Forbidden"),
+        Answer::Lasting(vec![event("DELETED", &pod("a", 3))]),
+    ]);
+    mock.lists(&["a"]).await;
+    mock.deletes("a").await;
+    mock.is_silent().await;
+}

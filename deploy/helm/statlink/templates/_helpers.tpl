@@ -1,0 +1,32 @@
+{{/* Labels that select the pods: they never change. */}}
+{{- define "statlink.selector" -}}
+app.kubernetes.io/name: statlink
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "statlink.labels" -}}
+{{ include "statlink.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: statlink
+{{- end }}
+
+{{- define "statlink.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default .Release.Name }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end }}
+
+{{/* Values that contradict each other: the key, and the cure. */}}
+{{- define "statlink.refuse" -}}
+{{- if and (hasPrefix "https://" .Values.otlp.endpoint) (not .Values.otlp.tls.secretName) -}}
+{{ fail "otlp.tls.secretName: the image has no authorities of its own, and otlp.endpoint is https; name a Secret with ca.crt" }}
+{{- end -}}
+{{- if and .Values.otlp.tls.clientCertificate (not .Values.otlp.tls.secretName) -}}
+{{ fail "otlp.tls.clientCertificate: there is no otlp.tls.secretName to take tls.crt and tls.key from" }}
+{{- end -}}
+{{- if and (hasPrefix "http://" .Values.otlp.endpoint) .Values.otlp.tls.secretName -}}
+{{ fail "otlp.tls.secretName: otlp.endpoint is http; make it https, or leave the Secret out" }}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,174 @@
+//! The Helm chart.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::render::{Objects, chart, helm, template, told};
+
+fn pod(objects: &Objects) -> &Value {
+    objects["DaemonSet statlink/statlink"]
+        .pointer("/spec/template/spec")
+        .unwrap()
+}
+
+fn container(objects: &Objects) -> &Value {
+    pod(objects).pointer("/containers/0").unwrap()
+}
+
+fn variable<'a>(objects: &'a Objects, name: &str) -> Option<&'a Value> {
+    let env = container(objects)["env"].as_array().unwrap();
+    env.iter().find(|variable| variable["name"] == name)
+}
+
+/// Every file of values of the chart's `ci` directory.
+fn examples() -> Vec<String> {
+    let files = fs::read_dir(chart().join("ci")).unwrap();
+    let files = files.map(|file| file.unwrap().path().display().to_string());
+    let files: Vec<_> = files.collect();
+    assert!(files.len() >= 4, "{files:?}");
+    files
+}
+
+#[test]
+fn every_example_lints_and_renders() {
+    for values in examples() {
+        let output = helm(&["lint", "--strict", "--values", &values]);
+        assert!(output.status.success(), "{values}: {output:?}");
+        template(&["--values", &values]);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_one_is_refused_by_its_name() {
+    for (value, named) in [
+        ("otlp.endpont=http://a:4317", "endpont"),
+        ("otlp.endpoint=collector:4317", "endpoint"),
+        ("otlp.endpoint=http://me:secret@collector:4317", "endpoint"),
+        ("security.profile=unprivileged", "profile"),
+        ("securty.profile=restricted", "securty"),
+        ("knative.port=0", "port"),
+        ("knative.port=http", "port"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("otlp.protocol=thrift", "protocol"),
+        ("otlp.exportInterval=10", "exportInterval"),
+        ("resourceAttributes.k8s\\.pod\\.name=x", "k8s.pod.name"),
+        (
+            "terminationGracePeriodSeconds=1",
+            "terminationGracePeriodSeconds",
+        ),
+    ] {
+        let output = helm(&["template", "statlink", "--set", value]);
+        assert!(!output.status.success(), "{value} was accepted");
+        assert!(told(&output).contains(named), "{value}: {}", told(&output));
+    }
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused_with_the_cure() {
+    for (values, key) in [
+        ("otlp.endpoint=https://a:4317", "otlp.tls.secretName"),
+        (
+            "otlp.tls.clientCertificate=true",
+            "otlp.tls.clientCertificate",
+        ),
+        ("otlp.tls.secretName=tls", "otlp.tls.secretName"),
+    ] {
+        let output = helm(&["template", "statlink", "--set", values]);
+        assert!(!output.status.success(), "{values} was accepted");
+        assert!(told(&output).contains(key), "{values}: {}", told(&output));
+    }
+}
+
+#[test]
+fn in_every_example_the_agent_sees_little_and_nothing_is_cluster_wide() {
+    for values in examples() {
+        let objects = template(&["--values", &values]);
+        for key in objects.keys() {
+            assert!(!key.starts_with("Cluster"), "{values}: {key}");
+        }
+        let roles = objects.iter().filter(|(key, _)| key.starts_with("Role "));
+        for (_, role) in roles {
+            for rule in role["rules"].as_array().unwrap() {
+                assert_eq!(rule["verbs"], json!(["get", "list", "watch"]), "{values}");
+            }
+        }
+        let daemonset = objects.iter().find(|(key, _)| key.starts_with("DaemonSet"));
+        let (_, daemonset) = daemonset.unwrap();
+        let spec = daemonset.pointer("/spec/template/spec").unwrap();
+        assert_eq!(spec["hostPID"], true);
+        assert_eq!(spec["enableServiceLinks"], false);
+        for volume in spec["volumes"].as_array().unwrap() {
+            assert!(volume.get("hostPath").is_none(), "{values}: {volume}");
+        }
+        let text = daemonset.to_string();
+        assert!(
+            !text.contains("metadata.name"),
+            "the agent's own pod: {text}"
+        );
+    }
+}
+
+#[test]
+fn the_profiles_differ_in_privilege_alone() {
+    let mut privileged = template(&[]);
+    let mut restricted = template(&["--set", "security.profile=restricted"]);
+    assert_eq!(
+        container(&privileged)["securityContext"],
+        json!({ "runAsUser": 0, "readOnlyRootFilesystem": true, "privileged": true })
+    );
+    assert_eq!(
+        container(&restricted)["securityContext"],
+        json!({
+            "runAsUser": 0,
+            "readOnlyRootFilesystem": true,
+            "privileged": false,
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"], "add": ["BPF", "PERFMON"] },
+        })
+    );
+    assert_eq!(
+        pod(&restricted)["securityContext"],
+        json!({ "seccompProfile": { "type": "RuntimeDefault" } })
+    );
+    for objects in [&mut privileged, &mut restricted] {
+        let daemonset = objects.get_mut("DaemonSet statlink/statlink").unwrap();
+        let spec = daemonset.pointer_mut("/spec/template/spec").unwrap();
+        spec.as_object_mut().unwrap().remove("securityContext");
+        let container = spec.pointer_mut("/containers/0").unwrap();
+        container.as_object_mut().unwrap().remove("securityContext");
+    }
+    assert_eq!(privileged, restricted);
+}
+
+#[test]
+fn secrets_are_referred_to_and_not_told() {
+    let values = chart().join("ci/tls-values.yaml").display().to_string();
+    let objects = template(&["--values", &values]);
+    let headers = variable(&objects, "OTEL_EXPORTER_OTLP_HEADERS").unwrap();
+    assert_eq!(
+        headers["valueFrom"]["secretKeyRef"],
+        json!({ "name": "statlink-headers", "key": "headers" })
+    );
+    let key = variable(&objects, "OTEL_EXPORTER_OTLP_CLIENT_KEY").unwrap();
+    assert_eq!(key["value"], "/etc/statlink/tls/tls.key");
+}
+
+#[test]
+fn every_variable_is_one_that_the_agent_knows() {
+    let known = include_str!("../../agent/src/cli/args.rs");
+    for values in examples() {
+        let objects = template(&["--values", &values]);
+        let daemonset = objects.iter().find(|(key, _)| key.starts_with("DaemonSet"));
+        let env = daemonset
+            .unwrap()
+            .1
+            .pointer("/spec/template/spec/containers/0/env");
+        for variable in env.unwrap().as_array().unwrap() {
+            let name = variable["name"].as_str().unwrap();
+            if name.starts_with("STATLINK_") {
+                assert!(known.contains(&format!("\"{name}\"")), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The Kustomize base and its overlay: the same objects as the chart's.
+
+use serde_json::Value;
+
+use crate::render::{Objects, kustomize, template};
+
+/// Without the namespace, which Helm makes by itself, and without what names the tool.
+fn comparable(mut objects: Objects) -> Objects {
+    objects.remove("Namespace -/statlink");
+    for object in objects.values_mut() {
+        strip(object);
+    }
+    objects
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.remove("app.kubernetes.io/managed-by");
+            members.remove("helm.sh/chart");
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(members) => members.iter_mut().for_each(strip),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[track_caller]
+fn assert_same(directory: &str, arguments: &[&str]) {
+    let (kustomize, helm) = (
+        comparable(kustomize(directory)),
+        comparable(template(arguments)),
+    );
+    let keys = |objects: &Objects| objects.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&kustomize), keys(&helm));
+    for (key, object) in &helm {
+        assert_eq!(
+            serde_json::to_string_pretty(&kustomize[key]).unwrap(),
+            serde_json::to_string_pretty(object).unwrap(),
+            "{key}: run `helm template statlink deploy/helm/statlink --namespace statlink`, and \
+             carry over what differs"
+        );
+    }
+}
+
+#[test]
+fn the_base_is_the_chart_s_default() {
+    assert_same("base", &[]);
+}
+
+#[test]
+fn the_overlay_is_the_chart_s_restricted_profile() {
+    assert_same("restricted", &["--set", "security.profile=restricted"]);
+}
+
+#[test]
+fn its_namespace_admits_the_agent() {
+    for directory in ["base", "restricted"] {
+        let objects = kustomize(directory);
+        let labels = &objects["Namespace -/statlink"]["metadata"]["labels"];
+        assert_eq!(labels["pod-security.kubernetes.io/enforce"], "privileged");
+    }
+}

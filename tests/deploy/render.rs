@@ -1,0 +1,78 @@
+//! Running Helm and Kustomize, and what they render.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use statlink_tests::build::{Tools, tools};
+
+/// Objects by kind, namespace and name.
+pub(crate) type Objects = BTreeMap<String, Value>;
+
+/// The directory of what is deployed.
+pub(crate) fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
+/// The chart's directory.
+pub(crate) fn chart() -> PathBuf {
+    deploy().join("helm/statlink")
+}
+
+/// Helm on this chart.
+pub(crate) fn helm(arguments: &[&str]) -> Output {
+    let Tools { helm, .. } = tools().unwrap();
+    let output = Command::new(helm).args(arguments).arg(chart()).output();
+    output.unwrap()
+}
+
+/// What the chart renders with these arguments.
+pub(crate) fn template(arguments: &[&str]) -> Objects {
+    let fixed = ["template", "statlink", "--namespace", "statlink"];
+    let output = helm(&[&fixed, arguments].concat());
+    assert!(output.status.success(), "{}", told(&output));
+    objects(&text(&output.stdout))
+}
+
+/// What Kustomize builds of a directory below `deploy/kustomize`.
+pub(crate) fn kustomize(directory: &str) -> Objects {
+    let Tools { kustomize, .. } = tools().unwrap();
+    let directory = deploy().join("kustomize").join(directory);
+    let output = Command::new(kustomize)
+        .arg("build")
+        .arg(directory)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    objects(&text(&output.stdout))
+}
+
+/// What a program said on standard error.
+pub(crate) fn told(output: &Output) -> String {
+    text(&output.stderr)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn objects(yaml: &str) -> Objects {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap();
+    let named = documents
+        .into_iter()
+        .filter(|one| !one.is_null())
+        .map(|one| {
+            let name = |path: &str| one.pointer(path).and_then(Value::as_str).unwrap_or("-");
+            let key = format!(
+                "{} {}/{}",
+                name("/kind"),
+                name("/metadata/namespace"),
+                name("/metadata/name")
+            );
+            (key, one)
+        });
+    named.collect()
+}

@@ -1,0 +1,273 @@
+//! What the agent does with two capabilities, and which it keeps.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use statlink_tests::{
+    agent::{self, Agent},
+    netns::Network,
+    peer::Activator,
+    process::{Line, Process},
+};
+
+use crate::PATIENCE;
+
+/// `statlink ARGUMENTS` with these capabilities and no others.
+fn statlink_with(capabilities: &str, arguments: &[&str]) -> Command {
+    let binary = agent::command(None).unwrap();
+    let mut command = Command::new("setpriv");
+    command
+        .arg(format!("--bounding-set=-all,{capabilities}"))
+        .arg(format!("--inh-caps=-all,{capabilities}"))
+        .arg("--no-new-privs")
+        .arg(binary.get_program())
+        .args(arguments)
+        .env("OTEL_METRICS_EXPORTER", "none");
+    command
+}
+
+const TWO: &str = "+bpf,+perfmon";
+
+/// A mock of an API server, without TLS: it lists one pod, a Service and no endpoints, and then
+/// watches in silence.
+struct Api {
+    kubeconfig: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Api {
+    fn with(pod: &Value) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let pod = pod.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let pod = pod.clone();
+                // A client that goes away ends its thread.
+                thread::spawn(move || answer(client, &pod));
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = directory.path().join("config");
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "mock",
+            "clusters": [{"name": "mock", "cluster": {"server": format!("http://{address}")}}],
+            "users": [{"name": "mock", "user": {}}],
+            "contexts": [{"name": "mock", "context": {"cluster": "mock", "user": "mock"}}],
+        });
+        fs::write(&kubeconfig, config.to_string()).unwrap();
+        Self {
+            kubeconfig,
+            directory,
+        }
+    }
+
+    fn socket(&self) -> String {
+        let socket = self.directory.path().join("statlink.sock");
+        socket.to_str().unwrap().to_owned()
+    }
+}
+
+fn answer(client: TcpStream, pod: &Value) -> Option<()> {
+    let mut reader = BufReader::new(client.try_clone().ok()?);
+    let mut writer = client;
+    loop {
+        let mut request = String::new();
+        reader.read_line(&mut request).ok().filter(|n| *n > 0)?;
+        let mut header = String::new();
+        while reader.read_line(&mut header).ok()? > 2 {
+            header.clear();
+        }
+        if request.contains("watch=true") {
+            write!(
+                writer,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            .ok()?;
+            // Silence, until the client goes.
+            return reader.read_line(&mut header).ok().map(|_| ());
+        }
+        let service = json!({
+            "metadata": {"name": "autoscaler", "resourceVersion": "1"},
+            "spec": {"clusterIPs": ["10.96.0.9"]},
+        });
+        let items = if request.contains("/pods?") {
+            vec![pod.clone()]
+        } else if request.contains("/services?") {
+            vec![service]
+        } else {
+            vec![]
+        };
+        let list = json!({
+            "kind": "List", "apiVersion": "v1",
+            "metadata": {"resourceVersion": "1"}, "items": items,
+        })
+        .to_string();
+        let length = list.len();
+        write!(
+            writer,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{list}"
+        )
+        .ok()?;
+    }
+}
+
+/// A process's control group, named as the kubelet and the runtime do; undone when dropped, once
+/// the process is gone.
+struct Container(PathBuf);
+
+impl Container {
+    fn of(pid: u32, uid: &str, id: &str) -> Self {
+        let hierarchy = [
+            "/sys/fs/cgroup/systemd",
+            "/sys/fs/cgroup/unified",
+            "/sys/fs/cgroup",
+        ];
+        let usable = |path: &&&str| Path::new(path).join("cgroup.procs").exists();
+        let hierarchy = hierarchy.iter().find(usable).unwrap();
+        let group = format!(
+            "{hierarchy}/statlink-test-{}/kubepods/pod{uid}/{id}",
+            std::process::id()
+        );
+        fs::create_dir_all(&group).unwrap();
+        fs::write(Path::new(&group).join("cgroup.procs"), pid.to_string()).unwrap();
+        Self(group.into())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        for group in self.0.ancestors().take(4) {
+            let deadline = Instant::now() + PATIENCE;
+            // A process that was killed leaves its group a moment later.
+            while fs::remove_dir(group).is_err() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+const UID: &str = "0b1c2d3e-4f50-4617-8899-aabbccddeeff";
+const ID: &str = "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd";
+
+fn pod(containers: &Value) -> Value {
+    json!({
+        "metadata": {
+            "name": "activator-by-api", "namespace": "knative-by-api", "uid": UID,
+            "resourceVersion": "1",
+        },
+        "status": {"containerStatuses": containers},
+    })
+}
+
+fn run_with_api(api: &Api) -> Process {
+    let socket = api.socket();
+    let mut command = statlink_with(
+        TWO,
+        &[
+            "run",
+            "--kubernetes=on",
+            "--node-name=node",
+            "--namespace=knative-by-api",
+            "--socket",
+            &socket,
+        ],
+    );
+    command.env("KUBECONFIG", &api.kubeconfig);
+    Process::spawn("statlink run", command).unwrap()
+}
+
+fn discovered(line: &Line) -> bool {
+    line.text.contains("activator-by-api")
+}
+
+#[test]
+fn two_capabilities_and_the_api_name_an_activator_and_its_namespace() {
+    let network = Network::new().unwrap();
+    let its_pod = network.pod("activator").unwrap();
+    let mut activator = Activator::stand_in(&its_pod, ["cancel", "127.0.0.1:1"]).unwrap();
+    let _container = Container::of(activator.process.pid(), UID, ID);
+    let status = json!([{"name": "activator", "containerID": format!("containerd://{ID}")}]);
+    let api = Api::with(&pod(&status));
+    let mut agent = run_with_api(&api);
+    agent.wait_for("discovery", PATIENCE, discovered).unwrap();
+    assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
+    activator.process.kill().unwrap();
+}
+
+#[test]
+fn a_sidecar_of_the_activator_s_name_is_no_activator() {
+    let network = Network::new().unwrap();
+    let its_pod = network.pod("activator").unwrap();
+    let mut sidecar = Activator::stand_in(&its_pod, ["idle"]).unwrap();
+    let _container = Container::of(sidecar.process.pid(), UID, ID);
+    let status = json!([{"name": "proxy", "containerID": format!("containerd://{ID}")}]);
+    let api = Api::with(&pod(&status));
+    let mut agent = run_with_api(&api);
+    agent
+        .wait_for("start", PATIENCE, |line| line.get("message") == "Attached.")
+        .unwrap();
+    thread::sleep(Duration::from_secs(2));
+    assert!(
+        !agent.lines().iter().any(discovered),
+        "{}",
+        agent.describe()
+    );
+    assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
+    sidecar.process.kill().unwrap();
+}
+
+#[test]
+fn what_is_needed_no_more_is_given_up_by_every_thread() {
+    let agent =
+        Agent::start(&agent::Options::default().env("OTEL_METRICS_EXPORTER", "none")).unwrap();
+    let pid = agent.process.pid();
+    let mut kept = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+        };
+        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapBnd:"] {
+            assert_eq!(field(set) & !LOOP, 0, "{status}");
+        }
+        kept.push(field("CapEff:"));
+    }
+    kept.sort_unstable();
+    // The loop's thread alone has any.
+    assert_eq!(kept.iter().filter(|set| **set != 0).count(), 1, "{kept:x?}");
+    assert!(agent.stop().unwrap().success());
+}
+
+/// CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF: `include/uapi/linux/capability.h`.
+const LOOP: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
+
+#[test]
+fn another_user_s_environment_takes_two_capabilities_to_read() {
+    let network = Network::new().unwrap();
+    let pod = network.pod("activator").unwrap();
+    // As Knative's own, which runs as nobody.
+    let activator = Activator::stand_in_as(&pod, 65_532, ["idle"]).unwrap();
+    let of_it = format!("/proc/{}/environ", activator.process.pid());
+    let findings = |capabilities| {
+        let output = statlink_with(capabilities, &["check", "--json"])
+            .output()
+            .unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document.pointer("/findings").unwrap().to_string()
+    };
+    let refused = findings("+bpf,+perfmon,+sys_ptrace");
+    assert!(refused.contains(&of_it), "{refused}");
+    let read = findings("+bpf,+perfmon,+sys_ptrace,+dac_read_search");
+    assert!(!read.contains(&of_it), "{read}");
+    assert!(read.contains(&network.system_namespace()), "{read}");
+}
