@@ -57,6 +57,7 @@ fn prepare() -> Result<()> {
     let mut again = Command::new(env::current_exe().context("find the build script")?);
     again
         .env("PATH", linker_path(&out_dir, &linker, &compiler.libllvm)?)
+        .env("RUSTC_WRAPPER", remapper(&out_dir)?)
         // Without it each "Compiling" line becomes a warning, repeated on every later build.
         .env("CARGO_TERM_QUIET", "true");
     match &compiler.core {
@@ -119,6 +120,37 @@ fn linker_path(out_dir: &Path, linker: &Path, libllvm: &Path) -> Result<OsString
     let path = env::var_os("PATH").unwrap_or_default();
     env::join_paths([dir].into_iter().chain(env::split_paths(&path)))
         .context("put the linker on PATH")
+}
+
+/// A wrapper of the compiler that leaves no path of this machine in the kernel half, so that the
+/// same sources give the same object wherever they lie. aya-build sets the flags of its own cargo
+/// and takes no others.
+fn remapper(out_dir: &Path) -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the package has no parent directory")?;
+    let homes =
+        [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")].map(|(variable, fallback)| {
+            let set = env::var_os(variable).map(PathBuf::from);
+            set.or_else(|| Some(env::home_dir()?.join(fallback)))
+        });
+    let [cargo, rustup] = homes;
+    let places = [
+        (Some(out_dir.to_owned()), "/out"),
+        (Some(root.to_owned()), "/statlink"),
+        (cargo, "/cargo"),
+        (rustup, "/rustup"),
+    ];
+    let flags: String = places
+        .iter()
+        .filter_map(|(place, name)| Some((place.as_ref()?, name)))
+        .map(|(place, name)| format!(" '--remap-path-prefix={}={name}'", place.display()))
+        .collect();
+    let wrapper = out_dir.join("remapped-rustc");
+    fs::write(&wrapper, format!("#!/bin/sh\nexec \"$@\"{flags}\n"))
+        .and_then(|()| fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("write {}", wrapper.display()))?;
+    Ok(wrapper)
 }
 
 fn no_compiler(rejected: &[Rejected]) -> anyhow::Error {

@@ -73,6 +73,11 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
             "otlp.tls.clientCertificate",
         ),
         ("otlp.tls.secretName=tls", "otlp.tls.secretName"),
+        ("serviceAccount.create=false", "serviceAccount.name"),
+        (
+            "clusterName=a,resourceAttributes.k8s\\.cluster\\.name=b",
+            "resourceAttributes",
+        ),
     ] {
         let output = helm(&["template", "statlink", "--set", values]);
         assert!(!output.status.success(), "{values} was accepted");
@@ -152,6 +157,14 @@ fn secrets_are_referred_to_and_not_told() {
     );
     let key = variable(&objects, "OTEL_EXPORTER_OTLP_CLIENT_KEY").unwrap();
     assert_eq!(key["value"], "/etc/statlink/tls/tls.key");
+}
+
+#[test]
+fn a_resource_attribute_is_one_whatever_its_value() {
+    let set = r"resourceAttributes.team=a\,b=c d";
+    let objects = template(&["--set", set]);
+    let attributes = variable(&objects, "OTEL_RESOURCE_ATTRIBUTES").unwrap();
+    assert_eq!(attributes["value"], "team=a%2Cb%3Dc%20d");
 }
 
 #[test]

@@ -98,6 +98,8 @@ impl ControlPlane {
             "kube-apiserver",
             "--etcd-servers=http://127.0.0.1:2379",
             "--bind-address=127.0.0.1",
+            // Told to pods, and there are none: an address that is nobody's.
+            "--advertise-address=192.0.2.1",
             "--secure-port=6443",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--authorization-mode=RBAC",

@@ -25,8 +25,8 @@ use crate::{process, setup, workspace::Workspace};
 #[command(after_help = "\
 Load it: docker load < FILE, or ctr --namespace k8s.io images import FILE.
 
-The image is linux/amd64. For arm64, build on an arm64 machine, or add rustup's target \
-aarch64-unknown-linux-gnu with a cross linker; the kernel half is the same for both.")]
+The image is linux/amd64. For arm64 this command has to learn the target \
+aarch64-unknown-linux-gnu and a cross linker; the kernel half is the same for both.")]
 pub(crate) struct Options {
     /// Where to write the archive
     #[arg(long, value_name = "FILE")]
@@ -45,6 +45,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     setup::ensure(setup::BUILD, workspace)?;
     let binary = build(workspace)?;
     let binary = fs::read(&binary).with_context(|| format!("read {}", binary.display()))?;
+    inspect(&binary, workspace)?;
     let layer = layer(&binary)?;
     let size = layer.len();
     ensure!(
@@ -95,6 +96,30 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
         .env_remove("RUSTFLAGS");
     process::run("build the image's program", &mut cargo)?;
     Ok(target.join(TRIPLE).join("image/statlink"))
+}
+
+/// What the image promises of its program: it needs nothing beside it, and tells nothing of where
+/// it was made.
+fn inspect(binary: &[u8], workspace: &Workspace) -> Result<()> {
+    ensure!(
+        !contains(binary, b"/lib64/ld-linux"),
+        "the program asks for a dynamic linker, and the image has none"
+    );
+    let home = env::home_dir().unwrap_or_default();
+    for place in [workspace.root.clone(), home.join(".cargo")] {
+        let text = place.display().to_string();
+        ensure!(
+            !contains(binary, text.as_bytes()),
+            "the program holds the path {text} of this machine: add it to those that are remapped"
+        );
+    }
+    Ok(())
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
 }
 
 fn flags(workspace: &Workspace) -> OsString {

@@ -11,17 +11,19 @@ app.kubernetes.io/part-of: statlink
 {{- end }}
 
 {{- define "statlink.serviceAccount" -}}
-{{- if .Values.serviceAccount.create -}}
 {{ .Values.serviceAccount.name | default .Release.Name }}
-{{- else -}}
-{{ .Values.serviceAccount.name | default "default" }}
-{{- end -}}
 {{- end }}
 
 {{/* Values that contradict each other: the key, and the cure. */}}
 {{- define "statlink.refuse" -}}
 {{- if and (hasPrefix "https://" .Values.otlp.endpoint) (not .Values.otlp.tls.secretName) -}}
 {{ fail "otlp.tls.secretName: the image has no authorities of its own, and otlp.endpoint is https; name a Secret with ca.crt" }}
+{{- end -}}
+{{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
+{{ fail "serviceAccount.name: name the account that the Role is bound to, or set serviceAccount.create" }}
+{{- end -}}
+{{- if and .Values.clusterName (hasKey .Values.resourceAttributes "k8s.cluster.name") -}}
+{{ fail "resourceAttributes: k8s.cluster.name is set by clusterName too; leave one of them out" }}
 {{- end -}}
 {{- if and .Values.otlp.tls.clientCertificate (not .Values.otlp.tls.secretName) -}}
 {{ fail "otlp.tls.clientCertificate: there is no otlp.tls.secretName to take tls.crt and tls.key from" }}
