@@ -13,6 +13,8 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
+use crate::process::is_alive;
+
 /// The name of this process's node: of its directory, its cgroup and its CNI network.
 pub(super) fn own_name() -> String {
     format!("{PREFIX}{}", std::process::id())
@@ -37,7 +39,7 @@ pub(super) fn sweep() {
         let name = name.to_string_lossy();
         let owner = name.strip_prefix(PREFIX).map(str::parse::<u32>);
         if let Some(Ok(owner)) = owner
-            && !Path::new(&format!("/proc/{owner}")).exists()
+            && !is_alive(owner)
         {
             eprintln!("testbed: removing what run {owner} left of its cluster");
             remove(&name);
