@@ -343,7 +343,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 6);
+        assert_eq!(seen.len(), 7);
     }
 
     #[test]
