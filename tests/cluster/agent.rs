@@ -1,6 +1,10 @@
 //! The agent from its image and its chart, on a real node.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 use statlink_tests::{
@@ -21,25 +25,100 @@ fn installed_with_two_capabilities_it_tells_of_the_autoscaler_s_absence() {
     follows_the_autoscaler("restricted");
 }
 
-fn follows_the_autoscaler(profile: &str) {
+#[test]
+fn a_rollout_of_activators_is_no_error_and_an_outage_of_the_api_hides_none() {
     let mut cluster = Cluster::start().unwrap();
-    install(&mut cluster, profile);
-    let activator = cluster
+    install(&mut cluster, "restricted");
+    let old = activator(&cluster);
+    reachable(&cluster, &series(&old), 1.0);
+    let status = exec(&cluster, &["status", "--json"]);
+    assert!(status.contains(&old), "{status}");
+    let check = exec(&cluster, &["check", "--json"]);
+    let check: serde_json::Value = serde_json::from_str(&check).unwrap();
+    assert_eq!(check["ok"], true, "{check:#}");
+
+    let deployment = ["--namespace", KNATIVE, "deployment/activator"];
+    let restart = [&["rollout", "restart"][..], &deployment].concat();
+    cluster.kubectl(&restart).unwrap();
+    cluster
+        .rollout_status(KNATIVE, "deployment/activator", SOON)
+        .unwrap();
+    cluster
+        .exports
+        .wait_absent(REACHABLE, &series(&old), SOON)
+        .unwrap();
+    let new = activator(&cluster);
+    assert_ne!(new, old);
+    reachable(&cluster, &series(&new), 1.0);
+    cluster.exports.read(|exports| {
+        for point in exports.iter().flat_map(|export| &export.points) {
+            if point.is(REACHABLE, &series(&old)) {
+                assert_eq!(point.value, Value::Gauge(1.0), "{point:#?}");
+            }
+            if point.is(ERRORS, &series(&old)) {
+                assert_eq!(point.value.number(), 0.0, "{point:#?}");
+            }
+        }
+    });
+
+    cluster.scale(KNATIVE, "deployment/autoscaler", 0).unwrap();
+    reachable(&cluster, &series(&new), 0.0);
+    cluster.stop_api_server().unwrap();
+    let liveness = [&series(&new)[..], &[("kn.check.kind", "liveness")]].concat();
+    let before = cluster.exports.total(ERRORS, &liveness);
+    thread::sleep(Duration::from_secs(12));
+    let after = cluster.exports.total(ERRORS, &liveness);
+    assert!(after >= before + 2.0, "{before} to {after}");
+    cluster.start_api_server().unwrap();
+    cluster.scale(KNATIVE, "deployment/autoscaler", 1).unwrap();
+    reachable(&cluster, &series(&new), 1.0);
+    assert_eq!(cluster.exports.undecodable(), Vec::<String>::new());
+}
+
+/// The name of the activator's pod that is not being deleted.
+fn activator(cluster: &Cluster) -> String {
+    let pods = cluster
         .kubectl(&[
             "get",
             "pods",
             "--namespace",
             KNATIVE,
             "--selector=app=activator",
-            "--output=jsonpath={.items[*].metadata.name}",
+            "--output=json",
         ])
         .unwrap();
-    // Named by its pod, the agent's; without, Knative's own.
-    let agent = [
+    let pods: serde_json::Value = serde_json::from_str(&pods).unwrap();
+    let pods = pods["items"].as_array().unwrap().iter();
+    let mut names = pods
+        .filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none())
+        .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned());
+    let name = names.next().unwrap();
+    assert_eq!(names.next(), None);
+    name
+}
+
+/// The attributes of an activator's series.
+fn series(activator: &str) -> [(&str, &str); 3] {
+    [
         ("peer", "autoscaler"),
         ("k8s.namespace.name", KNATIVE),
-        ("k8s.pod.name", activator.as_str()),
-    ];
+        ("k8s.pod.name", activator),
+    ]
+}
+
+/// What the agent's program says in the agent's own pod.
+fn exec(cluster: &Cluster, command: &[&str]) -> String {
+    let pod = ["exec", "--namespace=statlink", "daemonset/statlink", "--"];
+    let command = [&pod[..], &["/statlink"], command].concat();
+    cluster.kubectl(&command).unwrap()
+}
+
+fn follows_the_autoscaler(profile: &str) {
+    let mut cluster = Cluster::start().unwrap();
+    install(&mut cluster, profile);
+    let activator = activator(&cluster);
+    // Named by its pod, the agent's; without, Knative's own.
+    let agent = series(&activator);
     reachable(&cluster, &agent, 1.0);
 
     cluster.scale(KNATIVE, "deployment/autoscaler", 0).unwrap();

@@ -1,6 +1,10 @@
 //! On a real node: a kubelet's pods, Services by kube-proxy, Knative as it is deployed. Needs
 //! root.
-#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test fails by panic"
+)]
 
 mod agent;
 mod up;
