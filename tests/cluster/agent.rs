@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -75,8 +75,75 @@ fn a_rollout_of_activators_is_no_error_and_an_outage_of_the_api_hides_none() {
     assert_eq!(cluster.exports.undecodable(), Vec::<String>::new());
 }
 
+#[test]
+fn each_of_several_activators_is_told_and_what_breaks_has_its_cause() {
+    let mut cluster = Cluster::start().unwrap();
+    install(&mut cluster, "privileged");
+    cluster.scale(KNATIVE, "deployment/activator", 3).unwrap();
+    cluster
+        .rollout_status(KNATIVE, "deployment/activator", SOON)
+        .unwrap();
+    let three = activators(&cluster);
+    assert_eq!(three.len(), 3);
+    for name in &three {
+        reachable(&cluster, &series(name), 1.0);
+    }
+    cluster.scale(KNATIVE, "deployment/activator", 1).unwrap();
+    let deadline = Instant::now() + SOON;
+    while activators(&cluster).len() > 1 {
+        assert!(Instant::now() < deadline, "{:?}", activators(&cluster));
+        thread::sleep(Duration::from_millis(200));
+    }
+    let one = activator(&cluster);
+    for name in three.iter().filter(|name| **name != one) {
+        cluster
+            .exports
+            .wait_absent(REACHABLE, &series(name), SOON)
+            .unwrap();
+        assert_eq!(cluster.exports.total(ERRORS, &series(name)), 0.0);
+    }
+
+    // Killed without a good-bye, its successor gets ready while the Service rejects.
+    let autoscaler = [
+        "delete",
+        "pod",
+        "--namespace",
+        KNATIVE,
+        "--selector=app=autoscaler",
+    ];
+    let kill = [&autoscaler[..], &["--force", "--grace-period=0"]].concat();
+    cluster.kubectl(&kill).unwrap();
+    let lost = [&series(&one)[..], &[("kn.check.kind", "disconnect")]].concat();
+    cluster
+        .exports
+        .wait_for(ERRORS, &lost, SOON, |point| point.value.number() >= 1.0)
+        .unwrap();
+    reachable(&cluster, &series(&one), 1.0);
+
+    // Without a name server nobody is dialled.
+    let names = ("kube-system", "deployment/coredns");
+    cluster.scale(names.0, names.1, 0).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    cluster.kubectl(&kill).unwrap();
+    let dns = [&series(&one)[..], &[("error.type", "dns")]].concat();
+    cluster
+        .exports
+        .wait_for(ERRORS, &dns, SOON, |point| point.value.number() >= 1.0)
+        .unwrap();
+    cluster.scale(names.0, names.1, 1).unwrap();
+    reachable(&cluster, &series(&one), 1.0);
+    assert_eq!(cluster.exports.undecodable(), Vec::<String>::new());
+}
+
 /// The name of the activator's pod that is not being deleted.
 fn activator(cluster: &Cluster) -> String {
+    let mut names = activators(cluster);
+    assert_eq!(names.len(), 1, "{names:?}");
+    names.remove(0)
+}
+
+/// The names of the activators' pods that are not being deleted.
+fn activators(cluster: &Cluster) -> Vec<String> {
     let pods = cluster
         .kubectl(&[
             "get",
@@ -89,12 +156,9 @@ fn activator(cluster: &Cluster) -> String {
         .unwrap();
     let pods: serde_json::Value = serde_json::from_str(&pods).unwrap();
     let pods = pods["items"].as_array().unwrap().iter();
-    let mut names = pods
-        .filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none())
-        .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned());
-    let name = names.next().unwrap();
-    assert_eq!(names.next(), None);
-    name
+    pods.filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none())
+        .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// The attributes of an activator's series.
