@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::{cluster, scratch};
+use crate::{cluster, process::is_alive, scratch};
 
 /// A node and its pods.
 #[derive(Debug)]
@@ -319,7 +319,7 @@ pub fn sweep() {
         let Some(owner) = owner.and_then(|pid| pid.parse::<u32>().ok()) else {
             continue; // not ours
         };
-        if !Path::new(&format!("/proc/{owner}")).exists() {
+        if !is_alive(owner) {
             remove(&name);
         }
     }

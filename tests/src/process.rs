@@ -40,6 +40,11 @@ struct Output {
     more: Condvar,
 }
 
+/// Whether a process runs: not one that has ended and waits for its parent to notice.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
 // === impl Process ===
 
 impl Process {

@@ -68,6 +68,15 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// The image as the tests load it.
+pub(crate) fn for_tests(workspace: &Workspace) -> Result<PathBuf> {
+    let output = workspace.target.join("statlink.tar");
+    let tag = "statlink:dev".to_owned();
+    let options = Options { output, tag };
+    run(&options, workspace)?;
+    Ok(options.output)
+}
+
 /// The agent as one static program, no path of this machine in it.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     let target = workspace.target.join("image");

@@ -64,7 +64,9 @@ pub(crate) fn run(Options {}: &Options, workspace: &Workspace) -> Result<()> {
     check("cargo-deny".to_owned(), cargo_deny(workspace));
     for module in go_modules(&workspace.root.join("tests"))? {
         check(format!("gofmt {}", module.display()), gofmt(&module));
-        check(format!("go vet {}", module.display()), go_vet(&module));
+        if !module.ends_with(KUBERNETES) {
+            check(format!("go vet {}", module.display()), go_vet(&module));
+        }
     }
 
     if !failed.is_empty() {
@@ -142,7 +144,9 @@ fn go_vet(module: &Path) -> Result<()> {
         "go vet",
         Command::new("go")
             .current_dir(module)
-            .args(["vet", "./..."]),
+            // As the test bed builds it: what one of the two has compiled serves both.
+            .env("CGO_ENABLED", "0")
+            .args(["vet", "-trimpath", "./..."]),
     )
 }
 
@@ -171,6 +175,10 @@ fn has_go_files(dir: &Path) -> Result<bool> {
     }
     Ok(false)
 }
+
+/// Sixty lines that the compiler checks. To vet them, all of Kubernetes is looked through first:
+/// five minutes.
+const KUBERNETES: &str = "kubernetes";
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    build, process,
+    build, image, process,
     setup::{self, Need},
     stage,
     workspace::Workspace,
@@ -48,6 +48,8 @@ struct Plan {
     needs: &'static [Need],
     /// Whether it runs the release agent, as root.
     agent: bool,
+    /// Whether it runs the agent's image.
+    image: bool,
     /// How `testbed` prepares what the tier needs of the test bed; empty if it needs none.
     test_bed: &'static [&'static str],
     /// One `cargo test` each.
@@ -77,6 +79,7 @@ impl Tier {
                 name: "pure",
                 needs: setup::BUILD,
                 agent: false,
+                image: false,
                 test_bed: &[],
                 runs: &[
                     Run {
@@ -98,6 +101,7 @@ impl Tier {
                 name: "deploy",
                 needs: setup::DEPLOY,
                 agent: false,
+                image: false,
                 test_bed: &[],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=deploy"],
@@ -109,6 +113,7 @@ impl Tier {
                 name: "kernel",
                 needs: setup::PEERS,
                 agent: true,
+                image: false,
                 test_bed: &["build"],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=kernel", "--test=lives"],
@@ -120,6 +125,7 @@ impl Tier {
                 name: "peers",
                 needs: setup::PEERS,
                 agent: true,
+                image: false,
                 test_bed: &["build"],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=bed", "--test=peers"],
@@ -131,6 +137,7 @@ impl Tier {
                 name: "cluster",
                 needs: setup::CLUSTER,
                 agent: true,
+                image: true,
                 test_bed: &["build", "cluster"],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=api", "--test=cluster"],
@@ -211,6 +218,11 @@ fn run_tier(
     } else {
         None
     };
+    let image = if plan.image {
+        Some(image::for_tests(workspace)?)
+    } else {
+        None
+    };
     if !plan.test_bed.is_empty() {
         stage::test_bed(&[], plan.test_bed, workspace)?;
     }
@@ -229,6 +241,9 @@ fn run_tier(
         command.args(&options.arguments);
         if let Some(agent) = &agent {
             command.env("STATLINK_BIN", Path::new(agent));
+        }
+        if let Some(image) = &image {
+            command.env("STATLINK_IMAGE", image);
         }
         let what = format!("run the {} tests", plan.name);
         let result = process::run_observed(&what, &mut command, |line| counts.add(line));
@@ -328,7 +343,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 6);
+        assert_eq!(seen.len(), 7);
     }
 
     #[test]

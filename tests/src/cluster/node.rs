@@ -121,10 +121,17 @@ impl Node {
                 .arg(option(certificate, &self.pki.certificate(of)))
                 .arg(option(key, &self.pki.key(of)));
         }
-        let accounts = self.pki.key("service-accounts");
+        // The public half is taken from a certificate, the private one from openssl's PKCS #8.
+        let accounts = "service-accounts";
         command
-            .arg(option("--service-account-key-file", &accounts))
-            .arg(option("--service-account-signing-key-file", &accounts));
+            .arg(option(
+                "--service-account-key-file",
+                &self.pki.certificate(accounts),
+            ))
+            .arg(option(
+                "--service-account-signing-key-file",
+                &self.pki.key(accounts),
+            ));
         Process::spawn("kube-apiserver", command)
     }
 

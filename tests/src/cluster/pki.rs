@@ -36,7 +36,7 @@ impl Pki {
                  IP:127.0.0.1,IP:{node},IP:{service}\n"
             ),
         )?;
-        // Signs the tokens of service accounts; nobody asks for its certificate.
+        // Signs the tokens of service accounts.
         pki.issue("service-accounts", "CN=service-accounts", CLIENT)?;
         for (name, subject) in CLIENTS {
             pki.issue(name, subject, CLIENT)?;

@@ -13,6 +13,8 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
+use crate::process::is_alive;
+
 /// The name of this process's node: of its directory, its cgroup and its CNI network.
 pub(super) fn own_name() -> String {
     format!("{PREFIX}{}", std::process::id())
@@ -37,7 +39,7 @@ pub(super) fn sweep() {
         let name = name.to_string_lossy();
         let owner = name.strip_prefix(PREFIX).map(str::parse::<u32>);
         if let Some(Ok(owner)) = owner
-            && !Path::new(&format!("/proc/{owner}")).exists()
+            && !is_alive(owner)
         {
             eprintln!("testbed: removing what run {owner} left of its cluster");
             remove(&name);
@@ -137,8 +139,16 @@ fn children(group: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What kubelet and CNI keep in places that nothing can change.
+/// What kubelet, CNI and shims keep in places that nothing can change.
 fn remove_stray_files(name: &str, directory: &Path) {
+    // A shim's socket is named by a hash; its bundle says which.
+    let bundles = directory.join("containerd/state/io.containerd.runtime.v2.task/k8s.io");
+    for bundle in children(&bundles) {
+        let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+        if let Some(socket) = address.strip_prefix("unix://") {
+            let _ = fs::remove_file(socket);
+        }
+    }
     let logs = fs::read_dir("/var/log/containers").into_iter().flatten();
     for link in logs.flatten().map(|entry| entry.path()) {
         if fs::read_link(&link).is_ok_and(|target| target.starts_with(directory)) {
