@@ -6,9 +6,7 @@ use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
 
 use crate::{
     kernel::{Ends, Inventory, connection_id, peer},
-    link::{
-        Cause, Counts, Fact, FailedAttempt, HopEvent, Link, Missed, OpenConnection, Outcome, Status,
-    },
+    link::{Cause, Fact, FailedAttempt, HopEvent, Link, Missed, OpenConnection, Outcome, Status},
     report::{Attempt, LinkName, What},
     snapshot::LinkSnapshot,
     time::Timestamp,
@@ -20,8 +18,6 @@ pub(super) struct Entry {
     pub(super) source: Source,
     pub(super) pod_uid: Option<String>,
     pub(super) link: Link,
-    /// What the pod's former processes counted.
-    before: Past,
     /// The cause last exported at once: an outage's attempts mostly fail alike.
     told: Option<Cause>,
     /// The ends that no record told and that the link has been handed.
@@ -31,20 +27,11 @@ pub(super) struct Entry {
     late_resync: Option<Timestamp>,
 }
 
-/// What the processes of one pod have counted. A container that is started again goes on counting
-/// where the last one stopped: the series is the pod's.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Past {
-    counts: Counts,
-    retransmits: u64,
-}
-
 impl Entry {
     pub(super) fn new(
         name: LinkName,
         source: Source,
         pod_uid: Option<String>,
-        before: Past,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -52,7 +39,6 @@ impl Entry {
             source,
             pod_uid,
             link: Link::discovered(now),
-            before,
             told: None,
             reconciled: Ends::default(),
             resync: Some(now),
@@ -127,14 +113,6 @@ impl Entry {
         }
     }
 
-    /// What has been counted, for the pod's next process.
-    pub(super) fn past(&self, retransmits: u64) -> Past {
-        Past {
-            counts: self.before.counts.plus(self.link.counts()),
-            retransmits: self.before.retransmits.saturating_add(retransmits),
-        }
-    }
-
     pub(super) fn snapshot(&self, id: u64, now: Timestamp, retransmits: u64) -> LinkSnapshot {
         let ago = |at| now.saturating_since(at);
         let (reachable, since, cause) = match self.link.status() {
@@ -142,10 +120,6 @@ impl Entry {
             Status::Reachable { since } => (Some(true), since.map(ago), None),
             Status::Unreachable { since, cause } => (Some(false), Some(ago(since)), Some(cause)),
         };
-        let Past {
-            counts,
-            retransmits,
-        } = self.past(retransmits);
         LinkSnapshot {
             id,
             peer: self.name.peer.clone(),
@@ -158,7 +132,7 @@ impl Entry {
             peer_address: self.link.peer_address(),
             rtt: self.link.live().and_then(|(_, rtt)| rtt),
             silence: self.link.heard().map(ago),
-            counts,
+            counts: self.link.counts().clone(),
             retransmits,
         }
     }

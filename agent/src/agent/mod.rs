@@ -7,7 +7,7 @@ mod entry;
 pub mod run;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
     sync::Arc,
     time::Duration,
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::entry::{Entry, Past};
+use self::entry::Entry;
 use crate::{
     clock,
     discovery::{Activator, Discovery, kubernetes::News},
@@ -45,8 +45,6 @@ pub struct Agent {
     ended: (mpsc::UnboundedSender<u64>, mpsc::UnboundedReceiver<u64>),
     /// Processes just executed, to be looked at.
     executed: Vec<u32>,
-    /// What ended processes counted, by their pod's uid: its next process goes on from there.
-    pasts: VecDeque<(String, Past)>,
     /// Why processes could not be looked at, as far as it was told.
     unseen: BTreeSet<String>,
     /// The host's network namespace; `None` if that cannot be told.
@@ -97,7 +95,6 @@ impl Agent {
             next_id: 1,
             ended: mpsc::unbounded_channel(),
             executed: Vec::new(),
-            pasts: VecDeque::new(),
             unseen: BTreeSet::new(),
             host_netns: None,
             tally: Tally::default(),
@@ -445,11 +442,8 @@ impl Agent {
             pid: source.tgid,
         };
         self.by_source.insert(source, id);
-        let pod_uid = activator.pod_uid;
-        let past = pod_uid.as_deref().and_then(|uid| self.past_of(uid));
-        let past = past.unwrap_or_default();
         self.entries
-            .insert(id, Entry::new(name.clone(), source, pod_uid, past, now));
+            .insert(id, Entry::new(name.clone(), source, activator.pod_uid, now));
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = activator.life.ended().await {
@@ -469,26 +463,12 @@ impl Agent {
         self.tell(id, clock::now(), Fact::ProcessEnded)?;
         if let Some(entry) = self.entries.remove(&id) {
             self.by_source.remove(&entry.source);
-            if let Some(uid) = &entry.pod_uid {
-                let totals = self.kernel.source_totals(entry.source)?;
-                if self.pasts.len() >= PASTS {
-                    self.pasts.pop_front();
-                }
-                let past = entry.past(totals.retransmits);
-                self.pasts.push_back((uid.clone(), past));
-            }
             self.kernel.dismiss(entry.source)?;
             if self.overhearing(entry.source.netns).is_empty() {
                 self.kernel.dismiss(Source::everyone(entry.source.netns))?;
             }
         }
         Ok(())
-    }
-
-    /// What the last process of this pod counted; given away once.
-    fn past_of(&mut self, uid: &str) -> Option<Past> {
-        let index = self.pasts.iter().position(|(of, _)| of == uid)?;
-        self.pasts.remove(index).map(|(_, past)| past)
     }
 
     /// Hands each link that is due for it what the kernel holds.
@@ -572,8 +552,6 @@ impl Agent {
     }
 }
 
-/// How many ended pods' counts are kept, should they begin again: a node has but a few.
-const PASTS: usize = 64;
 /// How often `/proc` is walked without the execution hook, and with it.
 const RESCAN: Duration = Duration::from_secs(1);
 const RESCAN_HOOKED: Duration = Duration::from_secs(30);

@@ -85,19 +85,6 @@ impl Counts {
         self.errors.iter().flatten().sum()
     }
 
-    /// These and those together.
-    pub fn plus(&self, those: &Self) -> Self {
-        let mut sum = self.clone();
-        let checks = sum.checks.iter_mut().zip(&those.checks);
-        let errors = sum.errors.iter_mut().flatten();
-        let errors = errors.zip(those.errors.iter().flatten());
-        for (sum, more) in checks.chain(errors) {
-            *sum = sum.saturating_add(*more);
-        }
-        sum.connects = sum.connects.saturating_add(those.connects);
-        sum
-    }
-
     /// `n` checks of `kind` decided for reachable.
     pub(super) fn pass(&mut self, kind: CheckKind, n: u64) {
         if let Some(checks) = self.checks.get_mut(kind as usize) {
@@ -120,18 +107,5 @@ impl Counts {
     /// `n` connections reached *upgraded*.
     pub(super) fn connect(&mut self, n: u64) {
         self.connects = self.connects.saturating_add(n);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_add_up_cell_by_cell() {
-        let one = Counts::of(3, &[(CheckKind::Connect, Cause::Timeout, 2)], 1);
-        let two = Counts::of(1, &[(CheckKind::Connect, Cause::Timeout, 4)], 5);
-        let sum = Counts::of(4, &[(CheckKind::Connect, Cause::Timeout, 6)], 6);
-        assert_eq!(one.plus(&two), sum);
     }
 }
