@@ -74,12 +74,8 @@ impl Account {
     /// The account of `source`, opened among the strangers' if there is none.
     #[inline(always)]
     pub(crate) fn of(source: &Source) -> Option<Self> {
-        if let Some(totals) = TOTALS.get_ptr_mut(source) {
-            return Some(Self {
-                totals,
-                asked: true,
-                overheard: false,
-            });
+        if let Some(account) = Self::asked_for(source) {
+            return Some(account);
         }
         let overheard = TOTALS.get_ptr(Source::everyone(source.netns)).is_some();
         if let Some(totals) = STRANGER_TOTALS.get_ptr_mut(source) {
@@ -165,6 +161,23 @@ impl Account {
                 )
             };
         }
+    }
+}
+
+/// What a record about a process, not a connection, has in a connection's place.
+#[inline(always)]
+pub(crate) fn nothing_of(source: &Source) -> Connection {
+    Connection {
+        born_ns: 0,
+        attempted_ns: 0,
+        established_ns: 0,
+        tgid: source.tgid,
+        netns: source.netns,
+        peer: [0; 16],
+        peer_port: 0,
+        soft_errno: 0,
+        phase: 0,
+        _pad: [0; 3],
     }
 }
 

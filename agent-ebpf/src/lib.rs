@@ -26,6 +26,10 @@ pub const HOLD_NS: u64 = 250_000_000;
 /// Retransmission timeouts in a row after which unacknowledged data means a stall.
 pub const STALL_TIMEOUTS: u8 = 2;
 
+/// Process id of `kthreadd`, the parent of the kernel's threads, in the initial pid namespace:
+/// always in the host's namespaces (`rest_init()`, `init/main.c`).
+pub const KTHREADD: u32 = 2;
+
 /// The port of name servers.
 pub const NAME_SERVER_PORT: u16 = 53;
 
@@ -185,7 +189,8 @@ pub struct ConnectCall {
     pub peer: [u8; 16],
 }
 
-/// One process of the watched name, as the `namespaces` iterator writes it.
+/// One process, as the `namespaces` iterator writes it: those of the watched name, and
+/// [`KTHREADD`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Process {

@@ -33,7 +33,7 @@ pub(crate) struct TcpSock(*const u8);
 /// `base` must be a BTF-typed kernel pointer from the program's context or a helper; the
 /// verifier then refuses any offset and width that the type does not have.
 #[inline(always)]
-unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
+pub(crate) unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
     // SAFETY: upheld by the caller and checked by the verifier. Volatile, so that loads are
     // neither merged nor widened beyond the member.
     unsafe { core::ptr::read_volatile(base.add(offset).cast::<T>()) }

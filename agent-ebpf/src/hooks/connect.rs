@@ -17,7 +17,7 @@ use statlink_ebpf::{
 };
 
 use crate::{
-    account::{Account, Detail, Known, Wake, end, find, now, tell},
+    account::{Account, Detail, Known, Wake, end, find, nothing_of, now, tell},
     maps::{CALLS, CONNECTIONS, STRANGERS, lose, offset, port},
     sock::mapped,
 };
@@ -96,21 +96,9 @@ fn look_up() -> Option<()> {
     if !account.note_lookup(time_ns) {
         return None;
     }
-    let nothing = Connection {
-        born_ns: 0,
-        attempted_ns: 0,
-        established_ns: 0,
-        tgid: source.tgid,
-        netns: source.netns,
-        peer: [0; 16],
-        peer_port: NAME_SERVER_PORT,
-        soft_errno: 0,
-        phase: Phase::Connecting as u8,
-        _pad: [0; 3],
-    };
     let detail = Detail::new(RecordKind::LookedUp, time_ns);
     // It is what does not follow that tells something, and that takes seconds.
-    tell(0, &nothing, &detail, Wake::Later);
+    tell(0, &nothing_of(&source), &detail, Wake::Later);
     Some(())
 }
 

@@ -5,10 +5,10 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use statlink_ebpf::{Connection, RecordKind};
+use statlink_ebpf::{RecordKind, Source};
 
 use crate::{
-    account::{Detail, Wake, now, tell},
+    account::{Detail, Wake, nothing_of, now, tell},
     maps::comm,
 };
 
@@ -20,21 +20,13 @@ use crate::{
 pub(crate) fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
     if bpf_get_current_comm() == Ok(comm()) {
         let time_ns = now();
-        let nobody = Connection {
-            born_ns: 0,
-            attempted_ns: 0,
-            established_ns: 0,
-            tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        let source = Source {
             netns: 0,
-            peer: [0; 16],
-            peer_port: 0,
-            soft_errno: 0,
-            phase: 0,
-            _pad: [0; 3],
+            tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
         };
         tell(
             0,
-            &nobody,
+            &nothing_of(&source),
             &Detail::new(RecordKind::Executed, time_ns),
             Wake::Now,
         );

@@ -1,12 +1,15 @@
-//! The network namespaces of the processes of the watched name, for who may not read them in
-//! `/proc`: that takes CAP_SYS_PTRACE.
+//! The network namespaces of the processes of the watched name, and the host's, for who may not
+//! read them in `/proc`: that takes CAP_SYS_PTRACE.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
-use statlink_ebpf::{COMM_LEN, Process};
+use statlink_ebpf::{COMM_LEN, KTHREADD, Process};
 
-use crate::maps::{comm, offset};
+use crate::{
+    maps::{comm, offset},
+    sock::load,
+};
 
 /// `struct bpf_iter__task { meta; task }`, each in 8 bytes.
 #[repr(C)]
@@ -78,16 +81,4 @@ fn is_watched(task: *const u8) -> bool {
         }
     }
     true
-}
-
-/// `kthreadd`, which is in the host's namespaces: by it those are known.
-const KTHREADD: u32 = 2;
-
-/// # Safety
-///
-/// `base` must be a BTF-typed kernel pointer; the verifier checks offset and width.
-#[inline(always)]
-unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
-    // SAFETY: by contract.
-    unsafe { core::ptr::read_volatile(base.add(offset).cast::<T>()) }
 }

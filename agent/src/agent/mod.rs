@@ -110,7 +110,7 @@ impl Agent {
         shutdown: impl Future<Output = ()>,
     ) -> Result<Snapshot, KernelError> {
         tokio::pin!(shutdown);
-        self.host_netns = self.kernel.network_namespace(KTHREADD)?;
+        self.host_netns = self.kernel.network_namespace(statlink_ebpf::KTHREADD)?;
         let started = clock::now();
         // With the hook, a new activator is heard of at once, and the walk is only a safety net.
         let pace = if self.kernel.hooked("sched_process_exec") {
@@ -557,8 +557,6 @@ const RESCAN: Duration = Duration::from_secs(1);
 const RESCAN_HOOKED: Duration = Duration::from_secs(30);
 /// How long the Kubernetes API may take before processes are looked at without it.
 const API_PATIENCE: Duration = Duration::from_secs(3);
-/// The parent of the kernel's threads, always in the host's namespaces.
-const KTHREADD: u32 = 2;
 /// When a coherent look was not to be had.
 const RESYNC_AGAIN: Duration = Duration::from_millis(100);
 /// `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.

@@ -142,7 +142,9 @@ pub const HOOKS: &[Hook] = &[
         target: Target::Iterator("task"),
         since: "5.8",
         purpose: "tell the network namespace of an activator without CAP_SYS_PTRACE",
-        without: Some("activators are found only with CAP_SYS_PTRACE"),
+        without: Some(
+            "activators are found only with CAP_SYS_PTRACE, and a proxy in their pod explains nothing",
+        ),
     },
     Hook {
         name: "sched_process_exec",

@@ -231,8 +231,8 @@ impl Kernel {
         Ok(true)
     }
 
-    /// Inode number of a process's network namespace, if the process is of the watched name;
-    /// `None` if it is not, is gone, or this kernel cannot tell.
+    /// Inode number of the network namespace of a process of the watched name, or of `kthreadd`;
+    /// `None` if it is neither, is gone, or this kernel cannot tell.
     pub fn network_namespace(&mut self, tgid: u32) -> Result<Option<u32>, KernelError> {
         if !self.hooked("namespaces") {
             return Ok(None);
