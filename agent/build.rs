@@ -6,6 +6,8 @@
 
 #[path = "../xtask/src/bpf.rs"]
 mod bpf;
+#[path = "../xtask/src/remap.rs"]
+mod remap;
 
 use std::{
     env,
@@ -129,21 +131,9 @@ fn remapper(out_dir: &Path) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("the package has no parent directory")?;
-    let homes =
-        [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")].map(|(variable, fallback)| {
-            let set = env::var_os(variable).map(PathBuf::from);
-            set.or_else(|| Some(env::home_dir()?.join(fallback)))
-        });
-    let [cargo, rustup] = homes;
-    let places = [
-        (Some(out_dir.to_owned()), "/out"),
-        (Some(root.to_owned()), "/statlink"),
-        (cargo, "/cargo"),
-        (rustup, "/rustup"),
-    ];
-    let flags: String = places
-        .iter()
-        .filter_map(|(place, name)| Some((place.as_ref()?, name)))
+    let flags: String = [(out_dir.to_owned(), "/out")]
+        .into_iter()
+        .chain(remap::places(root))
         .map(|(place, name)| format!(" '--remap-path-prefix={}={name}'", place.display()))
         .collect();
     let wrapper = out_dir.join("remapped-rustc");

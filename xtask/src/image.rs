@@ -18,7 +18,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use crate::{process, setup, workspace::Workspace};
+use crate::{process, remap, setup, workspace::Workspace};
 
 /// Arguments of `cargo xtask image`.
 #[derive(Debug, clap::Args)]
@@ -105,8 +105,7 @@ fn inspect(binary: &[u8], workspace: &Workspace) -> Result<()> {
         !contains(binary, b"/lib64/ld-linux"),
         "the program asks for a dynamic linker, and the image has none"
     );
-    let home = env::home_dir().unwrap_or_default();
-    for place in [workspace.root.clone(), home.join(".cargo")] {
+    for (place, _) in remap::places(&workspace.root) {
         let text = place.display().to_string();
         ensure!(
             !contains(binary, text.as_bytes()),
@@ -123,26 +122,14 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 fn flags(workspace: &Workspace) -> OsString {
-    let home = |variable, fallback| {
-        env::var_os(variable).map(PathBuf::from).or_else(|| {
-            let home = env::home_dir()?;
-            Some(home.join(fallback))
-        })
-    };
-    let places = [
-        (Some(workspace.root.clone()), "/statlink"),
-        (home("CARGO_HOME", ".cargo"), "/cargo"),
-        (home("RUSTUP_HOME", ".rustup"), "/rustup"),
-        (Some(workspace.target.clone()), "/target"),
-    ];
     let mut flags = OsString::from("-Ctarget-feature=+crt-static");
-    for (place, name) in places {
-        if let Some(place) = place {
-            flags.push("\u{1f}--remap-path-prefix=");
-            flags.push(place);
-            flags.push("=");
-            flags.push(name);
-        }
+    let target = (workspace.target.clone(), "/target");
+    // The last that matches holds: the target directory may lie in the workspace.
+    for (place, name) in remap::places(&workspace.root).into_iter().chain([target]) {
+        flags.push("\u{1f}--remap-path-prefix=");
+        flags.push(place);
+        flags.push("=");
+        flags.push(name);
     }
     flags
 }

@@ -10,6 +10,7 @@ mod build;
 mod image;
 mod lint;
 mod process;
+mod remap;
 mod setup;
 mod stage;
 mod test;

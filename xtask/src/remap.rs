@@ -1,0 +1,26 @@
+//! What a program built here may not tell of this machine: where its sources, cargo and rustup are.
+//!
+//! `cargo xtask image` builds with these; `agent/build.rs` includes this same file for the kernel
+//! half. It therefore uses nothing but `std`.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// Each place, and the name that stands for it in what is built from the workspace at `root`.
+pub(crate) fn places(root: &Path) -> Vec<(PathBuf, &'static str)> {
+    let homes = [
+        ("CARGO_HOME", ".cargo", "/cargo"),
+        ("RUSTUP_HOME", ".rustup", "/rustup"),
+    ];
+    let homes = homes.into_iter().filter_map(|(variable, fallback, name)| {
+        let set = env::var_os(variable).map(PathBuf::from);
+        let place = set.or_else(|| Some(env::home_dir()?.join(fallback)))?;
+        Some((place, name))
+    });
+    [(root.to_owned(), "/statlink")]
+        .into_iter()
+        .chain(homes)
+        .collect()
+}
