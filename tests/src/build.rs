@@ -59,37 +59,15 @@ pub fn parts() -> Result<Parts> {
 
 /// The same of the tools.
 pub fn tools() -> Result<Tools> {
-    let directory = directory()?;
-    let _lock = lock(&directory)?;
-    let module = sources().join("tools");
-    let inputs = ["go.mod", "go.sum"].map(|name| module.join(name));
-    let [first, second] = &inputs;
-    let home = directory.join(format!("tools-{}", hash(&[first, second])?));
-    let tools = Tools {
-        helm: home.join("helm"),
-        kustomize: home.join("kustomize"),
-    };
-    // The last to be moved to its place.
-    if tools.kustomize.is_file() {
-        return Ok(tools);
-    }
-    let work = fresh(&home.with_extension("work"))?;
-    for (name, package) in [
+    let programs = [
         ("helm", "helm.sh/helm/v4/cmd/helm"),
         ("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"),
-    ] {
-        let built = work.join(name);
-        let output = built
-            .to_str()
-            .context("the target directory is not UTF-8")?;
-        let arguments = ["build", "-trimpath", "-ldflags", "-s -w", "-o", output];
-        go(name, &module, arguments, package)?;
-    }
-    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-    keep(&work.join("helm"), &tools.helm)?;
-    keep(&work.join("kustomize"), &tools.kustomize)?;
-    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
-    Ok(tools)
+    ];
+    let home = module("tools", "-s -w", &programs, |_| Ok(()))?;
+    Ok(Tools {
+        helm: home.join("helm"),
+        kustomize: home.join("kustomize"),
+    })
 }
 
 /// Kubernetes, all its parts in one program: the first argument says which.

@@ -70,11 +70,8 @@ impl Activator {
         traffic: Traffic,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        let mut command = pod.namespace.command(build::parts()?.activator);
-        command
-            .args(["--autoscaler", url])
-            .args(args)
-            .envs(environment(pod));
+        let mut command = Self::client(pod, url)?;
+        command.args(args);
         if let Traffic::Every(interval) = traffic {
             command
                 .arg("--stats")
@@ -85,12 +82,15 @@ impl Activator {
 
     /// Knative's client inside a container of a pod that a Kubernetes API knows.
     pub fn start_in(container: &Container, pod: &Pod, target: SocketAddr) -> Result<Self> {
-        let mut command = pod.namespace.command(build::parts()?.activator);
-        command
-            .args(["--autoscaler", &format!("ws://{target}")])
-            .envs(environment(pod));
+        let mut command = Self::client(pod, &format!("ws://{target}"))?;
         container.hold(&mut command)?;
         Self::spawn(pod, command)
+    }
+
+    fn client(pod: &Pod, url: &str) -> Result<Command> {
+        let mut command = pod.namespace.command(build::parts()?.activator);
+        command.args(["--autoscaler", url]).envs(environment(pod));
+        Ok(command)
     }
 
     fn spawn(pod: &Pod, command: Command) -> Result<Self> {
