@@ -114,18 +114,9 @@ impl Hops {
 /// Why a hop's connection failed; `None` if the hop itself ended it, as it does when the
 /// activator closes.
 fn cause(phase: Phase, how: End) -> Option<Cause> {
-    match how {
-        End::LocalClosed | End::Abandoned | End::Exiting => return None,
-        End::Refused
-        | End::TimedOut
-        | End::Unanswered
-        | End::Reset
-        | End::PeerClosed
-        | End::HostUnreachable
-        | End::NetworkUnreachable
-        | End::Denied
-        | End::AddressUnavailable
-        | End::Other => {}
+    // A SYN that it gave up on had gone unanswered.
+    if end::is_local(how) && how != End::Unanswered {
+        return None;
     }
     Some(match phase {
         Phase::Connecting => end::of_connecting(how),

@@ -5,7 +5,8 @@
 //!
 //! [`Link`] holds the contract and the rules that concern the link as a whole. What can be said
 //! of one connection by itself is in `connection`, what an end means in `end`, whether it goes to
-//! the right address in `standing`, what its lookups of names tell in `lookups`, and how a link is brought up to date after records were lost in
+//! the right address in `standing`, what a proxy's connections explain in `hops`, what lookups of
+//! names tell in `lookups`, and how a link is brought up to date after records were lost in
 //! `resync`.
 
 mod cause;

@@ -107,9 +107,10 @@ impl Directory {
         let mut change = Change::default();
         match news {
             News::Pods(event) => {
+                // Of a listing nothing is known before its end.
+                change.names = !matches!(event, Event::Init | Event::InitApply(_));
                 let gone = self.pods.take(event, pod);
                 let terminating = |facts: &&PodFacts| facts.terminating;
-                change.names = true;
                 let known = self.pods.known.iter();
                 let ending = known.filter(|(_, facts)| terminating(facts));
                 change.ended = ending
