@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod dialling;
+mod flapping;
 mod hops;
 mod losing;
 mod names;

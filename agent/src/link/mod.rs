@@ -37,7 +37,7 @@ use statlink_ebpf::{End, Phase};
 pub use cause::Cause;
 pub use check::{CheckKind, Counts};
 pub use fact::{ConnectionId, Fact, HopEvent, Missed, OpenConnection, Sample};
-pub use outcome::{FailedAttempt, Outcome, Status};
+pub use outcome::{FailedAttempt, Outage, Outcome, Status};
 
 use crate::time::Timestamp;
 use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
@@ -108,6 +108,8 @@ pub struct Link {
     hops: Hops,
     /// The last failed attempts since it was reachable, oldest first.
     attempts: VecDeque<FailedAttempt>,
+    /// How many errors had been counted when it was last reachable.
+    errors_before: u64,
     lookups: Lookups,
 }
 
@@ -171,6 +173,7 @@ impl Link {
             last_activity: at,
             hops: Hops::default(),
             attempts: VecDeque::new(),
+            errors_before: 0,
             lookups: Lookups::default(),
         }
     }
@@ -759,6 +762,9 @@ impl Link {
     /// A live connection, which is not in the map or not live there any more, was lost.
     fn lost(&mut self, peer: SocketAddr, at: Timestamp, why: Why, outcomes: &mut Vec<Outcome>) {
         let Why { cause, hop } = why;
+        if matches!(self.reach, Reach::Reachable { .. }) {
+            self.errors_before = self.counts.total_errors();
+        }
         self.counts.fail(CheckKind::Disconnect, cause, 1);
         self.last_activity = self.last_activity.max(at);
         outcomes.push(Outcome::Disconnected {
@@ -832,7 +838,13 @@ impl Link {
             } => {
                 // It may have answered before the outage began, and be confirmed only now.
                 let at = at.max(began);
-                (Some(at), at, Some((at.saturating_since(began), onset)))
+                let outage = Outage {
+                    length: at.saturating_since(began),
+                    cause: onset,
+                    errors: self.counts.total_errors() - self.errors_before,
+                    attempts: self.attempts.iter().copied().collect(),
+                };
+                (Some(at), at, Some(outage))
             }
         };
         self.reach = Reach::Reachable { since };
@@ -890,7 +902,7 @@ fn next_on_grid(due: Timestamp, step: Duration, now: Timestamp) -> Timestamp {
     Timestamp::from_nanos(due.as_nanos().saturating_add(ahead))
 }
 
-/// How many failed attempts an [`Outcome::Unreachable`] tells of.
+/// How many failed attempts an [`Outcome::Unreachable`] or an [`Outage`] tells of.
 pub const ATTEMPTS_TOLD: usize = 3;
 /// How long after its discovery an activator may be without a live connection.
 const START_UP_GRACE: Duration = Duration::from_secs(5);
