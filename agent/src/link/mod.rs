@@ -40,7 +40,7 @@ pub use fact::{ConnectionId, Fact, HopEvent, Missed, OpenConnection, Sample};
 pub use outcome::{FailedAttempt, Outage, Outcome, Status};
 
 use crate::time::Timestamp;
-use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
+use connection::{Connection, Due, Ending, FIRST_LOOK, Step, Verdict};
 use hops::Hops;
 use lookups::Lookups;
 use tombstones::Tombstones;
@@ -198,7 +198,7 @@ impl Link {
                 peer,
                 attempted,
             } => {
-                let looked_at = at + HOLD;
+                let looked_at = at + FIRST_LOOK;
                 if let Some(known) = self.connections.get_mut(&connection) {
                     known.establish(at, at, looked_at, attempted);
                 } else if self.is_news(connection) {
