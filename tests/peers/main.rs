@@ -6,6 +6,7 @@ mod dialling;
 mod hops;
 mod losing;
 mod names;
+mod policy;
 mod stand_ins;
 mod told;
 
