@@ -9,6 +9,7 @@ mod names;
 mod policy;
 mod stand_ins;
 mod told;
+mod ways;
 
 use std::time::Duration;
 
