@@ -7,8 +7,10 @@ mod flapping;
 mod hops;
 mod losing;
 mod names;
+mod policy;
 mod stand_ins;
 mod told;
+mod ways;
 
 use std::time::Duration;
 
