@@ -118,16 +118,31 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// The same, where this side's close but answered the peer's.
+    /// The same, where the end [answers](Ending::answers_a_close) a close of the peer's.
     pub(super) const fn by_the_peer(self) -> Self {
         match self {
             Self::Lost {
-                cause: Cause::LocalClosed,
+                cause: Cause::LocalClosed | Cause::ConnectionReset,
             } => Self::Lost {
                 cause: Cause::PeerClosed,
             },
             Self::Nothing | Self::Failed { .. } | Self::Lost { .. } => self,
         }
+    }
+}
+
+impl Ending {
+    /// Whether it comes so soon after the peer was heard that the peer said it closes: a
+    /// websocket's server says so in a close frame, which the client answers at once. The client's
+    /// FIN may overtake the server's; and a server that closes with that answer unread resets
+    /// (`tcp_close()`, `net/ipv4/tcp.c`).
+    pub(super) fn answers_a_close(&self) -> bool {
+        let within = |limit| {
+            let heard = self.heard;
+            heard.is_some_and(|heard| self.at.saturating_since(heard) <= limit)
+        };
+        self.how == End::LocalClosed && within(CLOSING_HANDSHAKE)
+            || self.how == End::Reset && within(CLOSING_RESET)
     }
 }
 
@@ -752,3 +767,9 @@ const LIVE_CADENCE: Duration = Duration::from_millis(500);
 const STALLED_CADENCE: Duration = Duration::from_millis(200);
 /// How long the peer may take to answer before silence is a stall.
 const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
+/// A close by this side so soon after the peer was heard answers it.
+pub(super) const CLOSING_HANDSHAKE: Duration = Duration::from_millis(30);
+/// A reset so soon after the peer was heard follows its close. A little more than a tick of the
+/// slowest kernels, to which the peer's last word is dated; shorter than for a close, for resets
+/// come at any moment and a pong is a word too.
+pub(super) const CLOSING_RESET: Duration = Duration::from_millis(12);

@@ -12,7 +12,7 @@ use statlink_ebpf::{End, Phase};
 use super::{Cause, ConnectionId, HopEvent, end};
 use crate::time::Timestamp;
 
-/// How long before the link's own a hop's failure explains it.
+/// How long before the end of a live connection a hop's failure explains it.
 const BEFORE: Duration = Duration::from_secs(1);
 /// How long a hop's SYN goes unanswered before that is a failure.
 const UNANSWERED: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ impl Hops {
 
     /// Which hop's failure, if any, is behind the failure at `at` of a connection that `began`
     /// then, for this cause of its own: one that came before belongs to an earlier connection. Of a
-    /// stall, everything since the peer was last `heard`.
+    /// handshake, all since; of a stall, all since the peer was last `heard`.
     pub(super) fn explain(
         &self,
         at: Timestamp,
@@ -82,7 +82,8 @@ impl Hops {
         heard: Option<Timestamp>,
     ) -> Option<(SocketAddr, Cause)> {
         let since = match own {
-            Cause::HandshakeFailed | Cause::ConnectionReset | Cause::PeerClosed => at - BEFORE,
+            Cause::HandshakeFailed => began,
+            Cause::ConnectionReset | Cause::PeerClosed => at - BEFORE,
             Cause::Stalled => heard.unwrap_or(at).min(at - BEFORE),
             // Not the doing of who is behind the socket that the activator talks to.
             Cause::ConnectionRefused

@@ -83,9 +83,10 @@ use tombstones::Tombstones;
 /// A proxy in the pod takes the activator's connection and makes one of its own ([`Fact::Hop`]).
 /// Such a connection never makes the link reachable. But where a handshake fails, or a live
 /// connection stalls or is ended by its other side, and a hop's connection failed within the
-/// second before (of a stall: since the peer was last heard), but not before that connection began,
-/// that failure's cause is the cause; and [`Cause::Timeout`] is where a hop's SYN has gone unanswered for 1 s. A hop that closes its
-/// own connection explains nothing.
+/// second before (of a handshake: since it began; of a stall: since the peer was last heard), but
+/// not before that connection began, that failure's cause is the cause; and [`Cause::Timeout`] is
+/// where a hop's SYN has gone unanswered for 1 s. A hop that closes its own connection explains
+/// nothing.
 ///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
 /// if its end had been lost ([`Cause::Other`]).
@@ -633,16 +634,15 @@ impl Link {
         if let Some(answered) = connection.upgraded_before(ending) {
             self.upgraded(&connection, answered, ending.at, outcomes);
         }
-        let verdict = connection.verdict(ending.how, ending.errno);
+        let answers = ending.answers_a_close();
+        let mut verdict = connection.verdict(ending.how, ending.errno);
+        if answers {
+            verdict = verdict.by_the_peer();
+        }
         if end::is_local(ending.how) && verdict != Verdict::Nothing {
             self.last_activity = self.last_activity.max(ending.at);
-            // A process that is ending has no part in this.
-            let heard = ending.heard.filter(|_| ending.how == End::LocalClosed);
-            if heard.is_some_and(|heard| ending.at.saturating_since(heard) <= CLOSING_HANDSHAKE) {
-                connection.close(ending.at, verdict.by_the_peer(), SETTLE_ANSWER);
-            } else {
-                connection.close(ending.at, verdict, SETTLE);
-            }
+            let settle = if answers { SETTLE_ANSWER } else { SETTLE };
+            connection.close(ending.at, verdict, settle);
             self.connections.insert(connection.id, connection);
         } else {
             self.decide(&connection, ending.at, verdict, outcomes);
@@ -919,9 +919,6 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long after a close by this side the process may turn out to have been ending.
 const SETTLE: Duration = Duration::from_millis(300);
-/// A close by this side so soon after the peer was heard answers it: a websocket's server says in
-/// a close frame that it closes, and a quick client's FIN overtakes the server's own.
-const CLOSING_HANDSHAKE: Duration = Duration::from_millis(30);
 /// The same for a close that answers the peer's: a process whose last act this was has ended by
 /// then.
 const SETTLE_ANSWER: Duration = Duration::from_millis(40);

@@ -611,9 +611,9 @@ impl World {
         }
         if super::end::is_local(how) && !(upgraded && socket.stalled) {
             let answers = how == End::LocalClosed
-                && socket
-                    .heard
-                    .is_some_and(|heard| now.saturating_since(heard) <= super::CLOSING_HANDSHAKE);
+                && socket.heard.is_some_and(|heard| {
+                    now.saturating_since(heard) <= super::connection::CLOSING_HANDSHAKE
+                });
             let settle = if answers {
                 super::SETTLE_ANSWER
             } else {

@@ -231,11 +231,11 @@ fn a_cause_that_becomes_known_is_told_and_counts_as_that_of_the_onset() {
 fn losing_one_of_two_live_connections_is_an_error_but_no_outage() {
     let mut story = Story::begins();
     story.upgraded(0, 1).upgraded(1_000, 2);
-    story.ended(2_000, 1, Phase::Held, End::Reset, Some(1_999));
+    story.ended(2_000, 1, Phase::Held, End::Reset, Some(1_900));
     story
         .is_reachable_since(2)
         .has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
-    story.ended(3_000, 2, Phase::Held, End::Reset, Some(2_999));
+    story.ended(3_000, 2, Phase::Held, End::Reset, Some(2_900));
     story.is_unreachable_since(3_000, Cause::ConnectionReset);
 }
 
@@ -244,7 +244,7 @@ fn a_connection_that_answered_before_the_loss_leaves_an_outage_of_no_length() {
     let mut story = Story::begins();
     story.upgraded(0, 1);
     story.attempt(900, 2).established(901, 2);
-    story.ended(1_000, 1, Phase::Held, End::Reset, Some(999));
+    story.ended(1_000, 1, Phase::Held, End::Reset, Some(900));
     story.sampled(1_200, 2, well(902)).is_reachable_since(1_000);
     assert_eq!(
         story.news().last(),
@@ -267,6 +267,19 @@ fn a_local_close_is_an_outage_once_it_is_clear_that_the_process_lives_on() {
         .until(1_300)
         .is_unreachable_since(1_000, Cause::LocalClosed);
     story.has(Disconnect, 1, &[(Cause::LocalClosed, 1)]);
+}
+
+#[test]
+fn a_reset_that_follows_the_peer_s_word_at_once_is_its_close() {
+    for (heard, cause) in [(988, Cause::PeerClosed), (987, Cause::ConnectionReset)] {
+        let mut story = Story::begins();
+        story
+            .upgraded(0, 1)
+            .ended(1_000, 1, Phase::Held, End::Reset, Some(heard));
+        story
+            .is_unreachable_since(1_000, cause)
+            .has(Disconnect, 1, &[(cause, 1)]);
+    }
 }
 
 #[test]
