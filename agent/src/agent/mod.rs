@@ -334,6 +334,7 @@ impl Agent {
             | Outcome::Reachable { outage: None, .. }
             | Outcome::Disconnected { .. }
             | Outcome::Unreachable { .. }
+            | Outcome::Idle { .. }
             | Outcome::Ended { .. }
             | Outcome::Sample(_) => {}
         }
@@ -456,8 +457,16 @@ impl Agent {
             pid: source.tgid,
         };
         self.by_source.insert(source, id);
-        self.entries
-            .insert(id, Entry::new(name, source, activator.pod_uid, now));
+        self.entries.insert(
+            id,
+            Entry::new(
+                name,
+                source,
+                activator.pod_uid,
+                crate::link::Shape::One.discovered(now),
+                now,
+            ),
+        );
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = activator.life.ended().await {
@@ -526,8 +535,8 @@ impl Agent {
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         let mut links = Vec::with_capacity(ids.len());
         for id in ids {
-            let live = self.entries.get(&id).and_then(|entry| entry.link.live());
-            if let Some((connection, _)) = live {
+            let live = self.entries.get(&id).map(|entry| entry.link.live());
+            for connection in live.unwrap_or_default() {
                 let sample = self.kernel.sample(connection)?;
                 self.tell(id, clock::now(), Fact::Sampled { connection, sample })?;
             }

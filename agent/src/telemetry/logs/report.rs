@@ -24,6 +24,7 @@ pub fn log(link: &LinkName, line: &Line) {
 fn log_report(link: &LinkName, what: &What) {
     match what {
         What::Discovered => discovered(link),
+        What::Idle => idle(link),
         What::Ended => ended(link),
         What::Reachable {
             outage,
@@ -71,6 +72,15 @@ fn discovered(link: &LinkName) {
         "statlink.link.discovered",
         link,
         "Activator discovered."
+    );
+}
+
+fn idle(link: &LinkName) {
+    event!(
+        INFO,
+        "statlink.link.idle",
+        link,
+        "Nothing to be connected to any more."
     );
 }
 

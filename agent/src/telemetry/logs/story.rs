@@ -68,6 +68,7 @@ impl Story {
         match what {
             What::Unreachable { .. } => self.unreachable(now, what),
             What::Reachable { outage, .. } => self.reachable(outage.as_ref(), what),
+            What::Idle => self.idle(what),
             What::Ended => {
                 let rest = self.close(now);
                 rest.into_iter().chain([report(what)]).collect()
@@ -145,6 +146,16 @@ impl Story {
         summary.unreachable += outage.duration;
         summary.errors += outage.errors;
         Vec::new()
+    }
+
+    /// What ends an outage without a recovery ends its line.
+    fn idle(&mut self, what: &What) -> Vec<Line> {
+        let held = self.held.take().and(self.outage.as_ref()).map(report);
+        self.outage = None;
+        if self.flapping.is_some() {
+            return Vec::new();
+        }
+        held.into_iter().chain([report(what)]).collect()
     }
 
     /// What there was since the last one, if an outage ended.
