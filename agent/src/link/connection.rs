@@ -415,7 +415,8 @@ impl Connection {
             },
             // Where only the phase is known, the end may be older than its date.
             State::Answered { answered, .. }
-                if answered + HOLD <= at && (held || ending.heard.is_some()) =>
+                if held && ending.heard.is_none()
+                    || answered + HOLD <= at && ending.heard.is_some() =>
             {
                 Some(answered)
             }
@@ -731,6 +732,9 @@ impl Pulse {
 
 /// How long after its answer a connection must be held to count as upgraded.
 pub(super) const HOLD: Duration = Duration::from_nanos(HOLD_NS);
+/// When to look for the first time: a sample tells only the last answer, and what the peer says
+/// next (a pong, whenever the activator pings) must not be taken for the first.
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// How often to look for the peer's first data.
 const UNANSWERED_CADENCE: Duration = Duration::from_millis(100);
 /// The same, once the handshake has failed: only a curious dialler still waits.

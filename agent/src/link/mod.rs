@@ -48,7 +48,7 @@ pub use machine::{Machine, Shape};
 pub use outcome::{FailedAttempt, Outage, Outcome, Status};
 
 use crate::time::Timestamp;
-use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
+use connection::{Connection, Due, Ending, FIRST_LOOK, Step, Verdict};
 use hops::Hops;
 use lookups::Lookups;
 use target::Target;
@@ -211,7 +211,7 @@ impl Link {
                 peer,
                 attempted,
             } => {
-                let looked_at = at + HOLD;
+                let looked_at = at + FIRST_LOOK;
                 if let Some(known) = self.connections.get_mut(&connection) {
                     known.establish(at, at, looked_at, attempted);
                 } else if self.is_news(connection) {

@@ -119,9 +119,9 @@ fn a_late_driver_gets_one_liveness_check_and_is_back_on_the_grid() {
 fn an_early_call_does_nothing() {
     let mut story = Story::begins();
     story.attempt(0, 1).established(1, 1);
-    story.link.on_deadline(at(250), &mut story.told);
+    story.link.on_deadline(at(20), &mut story.told);
     assert_eq!(story.told, []);
-    assert_eq!(story.link.next_deadline(), Some(at(251)));
+    assert_eq!(story.link.next_deadline(), Some(at(21)));
 }
 
 #[test]
