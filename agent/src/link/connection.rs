@@ -25,6 +25,8 @@ pub(super) struct Connection {
     /// Since when looks find it gone although no end was told: the record is late, or lost.
     vanished: Option<Timestamp>,
     rtt: Option<Duration>,
+    /// How long after the peer was heard it owes no answer to what is sent.
+    unanswerable: Duration,
 }
 
 /// Where the connect check of a connection stands.
@@ -170,6 +172,7 @@ impl Connection {
             standing: Standing::Unknown,
             vanished: None,
             rtt: None,
+            unanswerable: Duration::ZERO,
         }
     }
 
@@ -210,6 +213,11 @@ impl Connection {
             | State::Stalled { .. }
             | State::Closed { .. } => {}
         }
+    }
+
+    /// The peer owes no answer to what is sent so soon after it was heard.
+    pub(super) fn expect_no_answer_for(&mut self, unanswerable: Duration) {
+        self.unanswerable = unanswerable;
     }
 
     /// What falls due next on it, and when.
@@ -316,7 +324,7 @@ impl Connection {
                 Some(Step::Upgraded { answered })
             }
             State::Live { since, pulse } => {
-                pulse.update(heard, sample.sent);
+                pulse.update(heard, sample.sent, self.unanswerable);
                 let broken = sample.unacknowledged && sample.timeouts >= STALL_TIMEOUTS;
                 let onset = if broken {
                     at
@@ -335,7 +343,7 @@ impl Connection {
                 Some(Step::Stalled { onset })
             }
             State::Stalled { onset, pulse } => {
-                pulse.update(heard, sample.sent);
+                pulse.update(heard, sample.sent, self.unanswerable);
                 pulse.next_sample = at + STALLED_CADENCE;
                 let wrong = matches!(self.standing, Standing::Wrong);
                 let broken = sample.unacknowledged && sample.timeouts > 0;
@@ -689,14 +697,20 @@ impl Attempt {
 }
 
 impl Pulse {
-    fn update(&mut self, heard: Option<Timestamp>, sent: Option<Timestamp>) {
+    fn update(
+        &mut self,
+        heard: Option<Timestamp>,
+        sent: Option<Timestamp>,
+        unanswerable: Duration,
+    ) {
         if let Some(heard) = heard
             && heard > self.heard
         {
             self.heard = heard;
             self.unanswered = None;
         }
-        self.unanswered = self.unanswered.or(sent.filter(|&sent| sent > self.heard));
+        let owed_from = self.heard + unanswerable;
+        self.unanswered = self.unanswered.or(sent.filter(|&sent| sent > owed_from));
     }
 
     /// From when on its silence is a stall, if nothing is heard until then; `None` while nothing

@@ -4,6 +4,9 @@
 //! bucket, and when the owner changes calls `Shutdown` on it (`pkg/websocket/connection.go`).
 //! Nothing on the wire says so. What tells is what the dialler does next:
 //!
+//! - `Shutdown` of a live connection waits for the reader, which gives up 10 s after the last
+//!   pong, and keeps everybody from writing meanwhile. So the silence that follows is no stall
+//!   unless a ping was sent into it: stats that went out before are never answered.
 //! - A connection that broke is dialled again at once. So a live one that the dialler closes is
 //!   withdrawn, and not lost, if no dial to the same address follows within [`SETTLE`](super::SETTLE) and either
 //!   nothing else is open to it or another connection to it is live.
@@ -108,5 +111,8 @@ impl Link {
     }
 }
 
+/// Stats may have been sent for so long after a pong. The next ping is due 3.33 s after the last,
+/// and a pong may take a moment.
+pub(super) const BEFORE_A_PING: Duration = Duration::from_millis(3_200);
 /// How much longer than its longest pause a dialler that is starved may take.
 const SLACK: Duration = Duration::from_millis(1_500);

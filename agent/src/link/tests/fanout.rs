@@ -2,7 +2,7 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, back, id, outage, peer, to, well};
+use super::story::{Story, at, back, id, outage, peer, silent, to, well};
 use crate::link::{Cause, CheckKind, Fact, Fanout, HopEvent, Machine as _, Outcome, Status};
 
 type Several = Story<Fanout>;
@@ -132,6 +132,33 @@ fn a_live_connection_that_the_dialler_closes_and_dials_again_was_lost() {
     story
         .is_reachable_since(12_102)
         .has(CheckKind::Disconnect, 1, &[(Cause::LocalClosed, 1)]);
+}
+
+#[test]
+fn silence_is_a_stall_only_if_a_ping_was_sent_into_it() {
+    // A stat every second, and pings at 5,230 and so on, for the last pong came at 1,900.
+    let sent = |last: i64, now: i64| {
+        let sends = [2_500, 3_500, 4_500, 5_230, 5_500, 6_500, 7_500];
+        let until = sends.into_iter().filter(|&sent| sent <= now.min(last));
+        until.max().unwrap_or(1_899)
+    };
+    for (last, stalls) in [(5_000, false), (9_000, true)] {
+        let mut story = Story::of_several();
+        story.up(1, 100);
+        for now in (2_000..=11_800).step_by(100) {
+            let silent = silent(1_900, sent(last, now));
+            story.until(now).sampled(now, to(1, 100), silent);
+        }
+        if stalls {
+            story.is_unreachable_since(6_900, Cause::Stalled);
+            continue;
+        }
+        story.is_reachable_since(102);
+        story.ends(1, 100, 11_900, End::LocalClosed, 1_900);
+        story.until(20_000);
+        assert_eq!(story.link.status(), Status::Idle);
+        story.has(CheckKind::Disconnect, 0, &[]);
+    }
 }
 
 #[test]
