@@ -151,6 +151,7 @@ impl Entry {
             Status::Unreachable { since, cause } => (Some(false), Some(ago(since)), Some(cause)),
         };
         LinkSnapshot {
+            idle: self.link.status() == Status::Idle,
             id,
             peer: self.name.peer.clone(),
             namespace: self.name.namespace.clone(),

@@ -1,4 +1,4 @@
-//! Who is who, by the Kubernetes API: this node's activator pods, the peer's Service and its
+//! Who is who, by the Kubernetes API: this node's pods of each peering, the peer's Service and its
 //! EndpointSlices.
 //!
 //! [`watch`] keeps asking, whatever happens; what it hears goes to a [`Directory`].
@@ -26,7 +26,7 @@ use self::{
     object::{EndpointSlice, Pod, Service},
     watch::{Answered, Kind, follow},
 };
-use crate::chain::chain;
+use crate::{chain::chain, peering::Peering};
 
 /// What to ask the API for.
 #[derive(Clone, Debug)]
@@ -35,10 +35,8 @@ pub struct Settings {
     pub namespace: String,
     /// This node's name.
     pub node: String,
-    /// Which pods are activators: a label selector.
-    pub pod_selector: String,
-    /// Name of the activator's container.
-    pub container: String,
+    /// Whose pods to ask for.
+    pub peerings: Vec<Peering>,
     /// Name of the peer's Service.
     pub service: String,
 }
@@ -82,7 +80,10 @@ pub(crate) fn watch(
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
-    spawn(server, namespace, pods, news, News::Pods)?;
+    for (row, pods) in pods.into_iter().enumerate() {
+        let of = move |event| News::Pods(row, event);
+        spawn(server, namespace, pods, news, of)?;
+    }
     spawn(server, namespace, services, news, News::Services)?;
     spawn(server, namespace, slices, news, News::EndpointSlices)
 }
@@ -99,6 +100,8 @@ pub(crate) async fn probe(
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
+    // Whoever may see some pods of a namespace may see all.
+    let pods = pods.first().cloned().unwrap_or_default();
     Ok([
         try_out::<Pod>("pods", &client, namespace, &pods).await,
         try_out::<Service>("services", &client, namespace, &services).await,
@@ -108,7 +111,8 @@ pub(crate) async fn probe(
 
 /// What of each resource is asked for.
 struct Selections {
-    pods: watcher::Config,
+    /// Of each peering.
+    pods: Vec<watcher::Config>,
     services: watcher::Config,
     slices: watcher::Config,
 }
@@ -117,15 +121,18 @@ impl Selections {
     fn of(settings: &Settings) -> Self {
         let Settings {
             node,
-            pod_selector,
+            peerings,
             service,
             ..
         } = settings;
         let all = watcher::Config::default;
+        let pods = |of: &Peering| {
+            all()
+                .labels(&of.pod_selector)
+                .fields(&format!("spec.nodeName={node}"))
+        };
         Self {
-            pods: all()
-                .labels(pod_selector)
-                .fields(&format!("spec.nodeName={node}")),
+            pods: peerings.iter().map(pods).collect(),
             services: all().fields(&format!("metadata.name={service}")),
             slices: all().labels(&format!("kubernetes.io/service-name={service}")),
         }
@@ -137,7 +144,7 @@ fn spawn<K>(
     namespace: &str,
     selection: watcher::Config,
     news: &mpsc::Sender<News>,
-    of: fn(Event<K>) -> News,
+    of: impl Fn(Event<K>) -> News + Send + 'static,
 ) -> Result<(), ConfigError>
 where
     K: Kind,

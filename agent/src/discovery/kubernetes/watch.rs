@@ -42,7 +42,7 @@ pub(super) async fn follow<K: Kind>(
     api: Api<K>,
     selection: watcher::Config,
     answered: Answered,
-    of: fn(Event<K>) -> News,
+    of: impl Fn(Event<K>) -> News,
     news: mpsc::Sender<News>,
 ) {
     let mut outage = Outage::new(&K::plural(&()), api.namespace().unwrap_or_default());

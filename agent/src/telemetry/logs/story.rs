@@ -275,6 +275,20 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_may_end_with_nothing_to_be_connected_to() {
+        let mut story = Story::default();
+        let unknown = down(Cause::Other);
+        story.take(at(0), &unknown);
+        let lines = story.take(at(1_000), &What::Idle);
+        assert_eq!(lines, [Line::Report(unknown), Line::Report(What::Idle)]);
+        assert_eq!(story.next_deadline(), None);
+        // One that flaps has its summary.
+        flap(&mut story, 2_000, 300, 10);
+        story.take(at(6_000), &down(Cause::Stalled));
+        assert_eq!(story.take(at(6_100), &What::Idle), []);
+    }
+
+    #[test]
     fn flapping_is_a_line_a_minute() {
         let mut story = Story::default();
         let lines = flap(&mut story, 0, 300, 1_000);
