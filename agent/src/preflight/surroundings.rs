@@ -11,16 +11,20 @@ use crate::{
     control::{client, server},
     discovery::{Discovery, Selector},
     link::Shape,
+    peering::Peering,
     telemetry::{self, config::Config},
 };
 
 /// A finding for each kind of link.
 pub(super) fn diallers(discovery: &Discovery, selector: &Selector) -> Vec<Finding> {
     let finding = |of: &str, detail| Finding::new(of, "know whose links to watch", detail);
+    let subject = |peering: &Peering| format!("{}s", peering.process_name);
+    // Where looking fails, it fails of all kinds alike.
+    let first = selector.peerings.first().map(subject).unwrap_or_default();
     let found = match discovery.scan() {
         Ok(found) => found,
         Err(error) => {
-            let finding = finding("processes", error.to_string());
+            let finding = finding(&first, error.to_string());
             let cure = "mount /proc with its processes visible";
             return vec![finding.but(Verdict::Failed, cure)];
         }
@@ -34,7 +38,7 @@ pub(super) fn diallers(discovery: &Discovery, selector: &Selector) -> Vec<Findin
             }
             Err(error) => {
                 let cure = "add CAP_SYS_PTRACE, and hostPID in Kubernetes";
-                let finding = finding("processes", error.to_string());
+                let finding = finding(&first, error.to_string());
                 return vec![finding.but(Verdict::Failed, cure)];
             }
         }
@@ -42,7 +46,7 @@ pub(super) fn diallers(discovery: &Discovery, selector: &Selector) -> Vec<Findin
     let peerings = selector.peerings.iter();
     let told = peerings.map(|peering| {
         let process = &peering.process_name;
-        let subject = format!("{process}s");
+        let subject = subject(peering);
         let of_it = names.iter().filter(|(of, _)| of == process);
         let of_it: Vec<&str> = of_it.map(|(_, name)| name.as_str()).collect();
         if !of_it.is_empty() {
