@@ -82,10 +82,11 @@ pub(crate) fn watch(
     let namespace = &settings.namespace;
     for (row, pods) in pods.into_iter().enumerate() {
         let of = move |event| News::Pods(row, event);
-        spawn(server, namespace, pods, news, of)?;
+        // Whoever may see some pods of a namespace may see all: one warning will do.
+        spawn(server, namespace, pods, news, of, row == 0)?;
     }
-    spawn(server, namespace, services, news, News::Services)?;
-    spawn(server, namespace, slices, news, News::EndpointSlices)
+    spawn(server, namespace, services, news, News::Services, true)?;
+    spawn(server, namespace, slices, news, News::EndpointSlices, true)
 }
 
 /// Asks for each resource for real, in each way.
@@ -100,7 +101,7 @@ pub(crate) async fn probe(
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
-    // Whoever may see some pods of a namespace may see all.
+    // As in `watch`.
     let pods = pods.first().cloned().unwrap_or_default();
     Ok([
         try_out::<Pod>("pods", &client, namespace, &pods).await,
@@ -145,6 +146,7 @@ fn spawn<K>(
     selection: watcher::Config,
     news: &mpsc::Sender<News>,
     of: impl Fn(Event<K>) -> News + Send + 'static,
+    tells: bool,
 ) -> Result<(), ConfigError>
 where
     K: Kind,
@@ -153,7 +155,7 @@ where
     let answered = Answered::default();
     let client = connect(server, &answered).map_err(|error| failed(&error))?;
     let api: Api<K> = Api::namespaced(client, namespace);
-    tokio::spawn(follow(api, selection, answered, of, news.clone()));
+    tokio::spawn(follow(api, selection, answered, of, tells, news.clone()));
     Ok(())
 }
 

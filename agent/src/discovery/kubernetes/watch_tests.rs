@@ -67,6 +67,7 @@ impl Mock {
             config,
             answered,
             |event| News::Pods(0, event),
+            true,
             sender,
         ));
         Self { news, asked }
