@@ -8,8 +8,10 @@ mod forwarding;
 mod hops;
 mod losing;
 mod names;
+mod policy;
 mod stand_ins;
 mod told;
+mod ways;
 
 use std::time::Duration;
 

@@ -303,6 +303,11 @@ impl Container {
         Ok(Self { group, id })
     }
 
+    /// Its cgroup.
+    pub fn group(&self) -> &Path {
+        &self.group
+    }
+
     /// What `command` starts will be in it from its first instruction on, as under a runtime.
     pub fn hold(&self, command: &mut Command) -> Result<()> {
         let path = self.group.join("cgroup.procs");

@@ -605,6 +605,11 @@ impl Connection {
         matches!(self.state, State::Live { .. })
     }
 
+    /// When connect() was called, or the first that is known of it.
+    pub(super) fn began(&self) -> Timestamp {
+        self.attempted.unwrap_or(self.id.born)
+    }
+
     /// When the peer was last heard on it, if it is open.
     pub(super) fn heard(&self) -> Option<Timestamp> {
         if self.held().is_some() {

@@ -92,8 +92,8 @@ use tombstones::Tombstones;
 /// A proxy in the pod takes the activator's connection and makes one of its own ([`Fact::Hop`]).
 /// Such a connection never makes the link reachable. But where a handshake fails, or a live
 /// connection stalls or is ended by its other side, and a hop's connection failed within the
-/// second before (of a stall: since the peer was last heard), that failure's cause is the cause;
-/// and [`Cause::Timeout`] is where a hop's SYN has gone unanswered for 1 s. A hop that closes its
+/// second before (of a stall: since the peer was last heard), but not before that connection began,
+/// that failure's cause is the cause; and [`Cause::Timeout`] is where a hop's SYN has gone unanswered for 1 s. A hop that closes its
 /// own connection explains nothing.
 ///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
@@ -369,9 +369,10 @@ impl Link {
         self.last_cause.map_or(Cause::Other.into(), |(_, why)| why)
     }
 
-    /// The cause of a failure at `at` on a connection, or the hop's failure behind it.
-    fn explained(&self, at: Timestamp, own: Cause, heard: Option<Timestamp>) -> Why {
-        match self.hops.explain(at, own, heard) {
+    /// The cause of a connection's failure at `at`, or the hop's failure behind it.
+    fn explained(&self, connection: &Connection, at: Timestamp, own: Cause) -> Why {
+        let (began, heard) = (connection.began(), connection.heard());
+        match self.hops.explain(at, own, began, heard) {
             Some((peer, cause)) => Why {
                 cause,
                 hop: Some(peer),
@@ -615,7 +616,7 @@ impl Link {
             }
             Step::Upgraded { answered } => self.upgraded(connection, answered, at, outcomes),
             Step::Stalled { onset } => {
-                let why = self.explained(onset, Cause::Stalled, connection.heard());
+                let why = self.explained(connection, onset, Cause::Stalled);
                 self.lost(connection.peer, onset, why, outcomes);
             }
             Step::Healed { at } => self.begin_reachable(Some(at), at, connection.peer, outcomes),
@@ -633,7 +634,7 @@ impl Link {
             return;
         };
         if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
-            let why = self.explained(onset, Cause::Stalled, connection.heard());
+            let why = self.explained(&connection, onset, Cause::Stalled);
             self.lost(connection.peer, onset, why, outcomes);
         }
         self.connections.insert(id, connection);
@@ -707,7 +708,7 @@ impl Link {
                     Some((Some(since), _)) => at.max(since),
                     Some((None, _)) | None => at,
                 };
-                let why = self.explained(onset, cause, connection.heard());
+                let why = self.explained(connection, onset, cause);
                 self.lost(connection.peer, onset, why, outcomes);
             }
         }
@@ -721,7 +722,7 @@ impl Link {
         errno: Option<u16>,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let why = self.explained(at, cause, None);
+        let why = self.explained(connection, at, cause);
         let failed = FailedAttempt {
             at,
             peer: Some(connection.peer),

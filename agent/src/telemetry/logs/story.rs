@@ -46,13 +46,23 @@ pub struct Summary {
 /// The log of one link.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
-    /// The outage under way, as it was reported last.
-    outage: Option<What>,
+    /// The outage under way.
+    outage: Option<Onset>,
     /// Until when it may wait for its cause to become known.
     held: Option<Timestamp>,
+    /// It was reachable before: outages begin with a loss, which tells what can be known of it.
+    reached: bool,
     /// When the last outages that were told began.
     told: VecDeque<Timestamp>,
     flapping: Option<Flapping>,
+}
+
+/// How an outage began.
+#[derive(Clone, Debug)]
+struct Onset {
+    /// As it was reported last.
+    what: What,
+    told: bool,
 }
 
 /// What is summed up since the last line.
@@ -90,7 +100,7 @@ impl Story {
     /// What is to be logged at `now`. Early, it is nothing.
     pub fn on_deadline(&mut self, now: Timestamp) -> Option<Line> {
         if self.held.take_if(|until| *until <= now).is_some() {
-            return self.outage.as_ref().map(report);
+            return self.outage.as_mut().and_then(Onset::tell);
         }
         let flapping = self.flapping.as_ref()?;
         if now < flapping.since + MINUTE {
@@ -101,12 +111,16 @@ impl Story {
         }
         self.flapping = None;
         self.told.clear();
-        Some(self.outage.as_ref().map_or(Line::Settled, report))
+        match &mut self.outage {
+            Some(onset) => onset.tell(),
+            None => Some(Line::Settled),
+        }
     }
 
     /// What was left unsaid: nothing follows.
     pub fn close(&mut self, now: Timestamp) -> Vec<Line> {
-        let held = self.held.take().and(self.outage.as_ref()).map(report);
+        let held = self.held.take().and(self.outage.as_mut());
+        let held = held.and_then(Onset::tell);
         let summary = self.summary(now).map(Line::Summary);
         *self = Self::default();
         held.into_iter().chain(summary).collect()
@@ -114,10 +128,17 @@ impl Story {
 
     /// An outage began, or the cause of the one under way became known.
     fn unreachable(&mut self, now: Timestamp, what: &What) -> Vec<Line> {
-        let under_way = self.outage.replace(what.clone()).is_some();
-        if under_way || self.flapping.is_some() {
+        if let Some(onset) = &mut self.outage {
+            onset.what = what.clone();
             let held = self.held.take();
-            return held.map(|_| report(what)).into_iter().collect();
+            return held.and_then(|_| onset.tell()).into_iter().collect();
+        }
+        let onset = self.outage.insert(Onset {
+            what: what.clone(),
+            told: false,
+        });
+        if self.flapping.is_some() {
+            return Vec::new();
         }
         self.told
             .retain(|began| now.saturating_since(*began) < MINUTE);
@@ -126,20 +147,23 @@ impl Story {
                 since: now,
                 summary: Summary::default(),
             });
-            return vec![report(what), Line::Flaps];
+            return onset.tell().into_iter().chain([Line::Flaps]).collect();
         }
         self.told.push_back(now);
-        if is_unknown(what) {
+        if !self.reached && is_unknown(what) {
             self.held = Some(now + PATIENCE);
             return Vec::new();
         }
-        vec![report(what)]
+        onset.tell().into_iter().collect()
     }
 
     fn reachable(&mut self, outage: Option<&EndedOutage>, what: &What) -> Vec<Line> {
-        (self.outage, self.held) = (None, None);
+        self.reached = true;
+        let mut onset = self.outage.take();
+        let held = self.held.take().and(onset.as_mut());
+        let held = held.and_then(Onset::tell);
         let (Some(flapping), Some(outage)) = (&mut self.flapping, outage) else {
-            return vec![report(what)];
+            return held.into_iter().chain([report(what)]).collect();
         };
         let summary = &mut flapping.summary;
         *summary.outages.entry(outage.cause).or_default() += 1;
@@ -169,6 +193,14 @@ impl Story {
             under_way: self.outage.is_some(),
             ..summary
         })
+    }
+}
+
+impl Onset {
+    /// Its line, once.
+    fn tell(&mut self) -> Option<Line> {
+        let untold = !std::mem::replace(&mut self.told, true);
+        untold.then(|| report(&self.what))
     }
 }
 
@@ -256,6 +288,19 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_is_told_at_once_whatever_its_cause() {
+        let mut story = Story::default();
+        let first = What::Reachable {
+            outage: None,
+            peer_address: peer(),
+        };
+        story.take(at(0), &first);
+        let unknown = down(Cause::Other);
+        assert_eq!(story.take(at(1), &unknown), [Line::Report(unknown)]);
+        assert_eq!(story.take(at(2), &down(Cause::Dns)), []);
+    }
+
+    #[test]
     fn an_outage_is_told_without_a_cause_when_none_becomes_known() {
         let mut story = Story::default();
         let unknown = down(Cause::Other);
@@ -268,10 +313,12 @@ mod tests {
         );
         assert_eq!(story.next_deadline(), None);
 
-        let mut story = Story::default();
-        story.take(at(0), &unknown);
-        let ended = story.take(at(1_000), &What::Ended);
-        assert_eq!(ended, [Line::Report(unknown), Line::Report(What::Ended)]);
+        for end in [up(Cause::Other, 1.0), What::Ended] {
+            let mut story = Story::default();
+            assert_eq!(story.take(at(0), &unknown), []);
+            let lines = story.take(at(1_000), &end);
+            assert_eq!(lines, [Line::Report(unknown.clone()), Line::Report(end)]);
+        }
     }
 
     #[test]
