@@ -172,10 +172,12 @@ impl Story {
         Vec::new()
     }
 
-    /// What ends an outage without a recovery ends its line.
+    /// What ends an outage without a recovery is its last line.
     fn idle(&mut self, what: &What) -> Vec<Line> {
-        let held = self.held.take().and(self.outage.as_ref()).map(report);
-        self.outage = None;
+        self.reached = false;
+        let mut onset = self.outage.take();
+        let held = self.held.take().and(onset.as_mut());
+        let held = held.and_then(Onset::tell);
         if self.flapping.is_some() {
             return Vec::new();
         }
