@@ -204,7 +204,10 @@ fn its_commands_show_what_it_knows() {
     let mut command = agent::command(None).unwrap();
     command.arg("status").arg("--socket").arg(agent.socket());
     let table = statlink_tests::netns::run(&mut command).unwrap();
-    let line = table.lines().nth(1).unwrap();
+    let line = table
+        .lines()
+        .find(|line| line.contains(&activator.pod.name))
+        .unwrap();
     for cell in [
         &format!("{}/{}", activator.pod.system_namespace, activator.pod.name),
         "autoscaler",
