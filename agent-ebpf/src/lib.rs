@@ -20,6 +20,9 @@ pub const RING_BYTES: u64 = 128 * 1024;
 /// Bytes of a task's `comm`, terminator included (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 
+/// How many names of processes are watched, at most.
+pub const COMMS: usize = 2;
+
 /// A connection counts as held once it has stayed open this long after the peer's answer.
 pub const HOLD_NS: u64 = 250_000_000;
 
@@ -88,7 +91,7 @@ pub enum RecordKind {
     RetransmissionTimeout = 3,
     /// The attempt failed or the connection ended, as [`Record::end`] says.
     Ended = 4,
-    /// A process of the watched name was executed ([`Record::tgid`]).
+    /// A process of a watched name was executed ([`Record::tgid`]).
     Executed = 5,
     /// A name server is being asked: a connect() to its port. Told at most every
     /// [`LOOKUP_PACE_NS`], and only of a source that was asked for; nothing else is in the record.
@@ -189,7 +192,7 @@ pub struct ConnectCall {
     pub peer: [u8; 16],
 }
 
-/// One process, as the `namespaces` iterator writes it: those of the watched name, and
+/// One process, as the `namespaces` iterator writes it: those of a watched name, and
 /// [`KTHREADD`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -6,7 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use statlink_ebpf::{
-    COMM_LEN, ConnectCall, Connection, Loss, Offsets, RING_BYTES, Record, Sample, Source, Totals,
+    COMM_LEN, COMMS, ConnectCall, Connection, Loss, Offsets, RING_BYTES, Record, Sample, Source,
+    Totals,
 };
 
 /// Records for userspace.
@@ -55,9 +56,9 @@ static PORT: u16 = 0;
 #[unsafe(no_mangle)]
 static CONNECT_HOOKED: u8 = 0;
 
-/// The `comm` of the processes whose execution is reported, as two little halves.
+/// The `comm`s of the processes whose execution is reported; zeroes are nobody's.
 #[unsafe(no_mangle)]
-static COMM: [u8; COMM_LEN] = [0; COMM_LEN];
+static COMM: [[u8; COMM_LEN]; COMMS] = [[0; COMM_LEN]; COMMS];
 
 // SAFETY (all four): the statics are valid for reads; volatile, because their value at run time
 // is not the one the compiler sees.
@@ -72,9 +73,14 @@ pub(crate) fn connect_hooked() -> bool {
     unsafe { core::ptr::read_volatile(&CONNECT_HOOKED) == 1 }
 }
 
+/// Whether processes of this name are watched.
 #[inline(always)]
-pub(crate) fn comm() -> [u8; COMM_LEN] {
-    unsafe { core::ptr::read_volatile(&COMM) }
+pub(crate) fn is_watched(comm: [u8; COMM_LEN]) -> bool {
+    let watched = unsafe { core::ptr::read_volatile(&COMM) };
+    let comm = u128::from_ne_bytes(comm);
+    watched
+        .iter()
+        .any(|name| u128::from_ne_bytes(*name) == comm)
 }
 
 /// Reads one member of [`OFFSETS`].

@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let bystander = Server::start()?;
     let mut kernel = Kernel::load(&Watch {
         port: server.port,
-        process_name: "nobody".to_owned(),
+        process_names: vec!["nobody".to_owned()],
     })?;
     let _empty = Empty::attach()?;
 

@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod health;
 pub mod kernel;
 pub mod link;
+pub mod peering;
 pub mod preflight;
 mod privileges;
 pub mod report;

@@ -83,6 +83,8 @@ pub enum What {
         /// The last attempts, oldest first.
         attempts: Vec<Attempt>,
     },
+    /// The dialler has let go of all that it was connected to, as it may.
+    Idle,
     /// The activator ended: an expected end.
     Ended,
 }

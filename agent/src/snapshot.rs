@@ -15,21 +15,23 @@ pub struct Snapshot {
     pub agent: AgentSnapshot,
 }
 
-/// One activator and one peer.
+/// One activator, or who else dials, and one peer.
 #[derive(Clone, Debug)]
 pub struct LinkSnapshot {
     /// Unique among all links of this agent's life; never used again.
     pub id: u64,
     /// The value of `peer`.
     pub peer: String,
-    /// Namespace of the activator's pod.
+    /// Namespace of the dialler's pod.
     pub namespace: String,
-    /// Name of the activator's pod.
+    /// Name of the dialler's pod.
     pub pod: String,
-    /// Process id of the activator.
+    /// Process id of the dialler.
     pub pid: u32,
-    /// `None` during the start-up grace.
+    /// `None` during the start-up grace, and while idle.
     pub reachable: Option<bool>,
+    /// There is nothing to be connected to.
+    pub idle: bool,
     /// How long it has been so; `None` when that began before the agent.
     pub since: Option<Duration>,
     /// Why it is not reachable.

@@ -83,10 +83,9 @@ fn a_sidecar_of_the_activator_s_name_decides_nothing() {
     thread::sleep(Duration::from_millis(500));
     let _sidecar = Activator::start_in(&sidecar, pod, world.bed.target()).unwrap();
     thread::sleep(Duration::from_secs(2));
-    let status = world.bed.agent.as_ref().unwrap().status().unwrap();
-    let links = status["links"].as_array().unwrap();
-    assert_eq!(links.len(), 1, "{status}");
-    assert_eq!(links[0]["pid"], member.activator.process.pid(), "{status}");
+    let links = world.bed.agent.as_ref().unwrap().activators().unwrap();
+    assert_eq!(links.len(), 1, "{links:?}");
+    assert_eq!(links[0]["pid"], member.activator.process.pid(), "{links:?}");
     let figures = Figures::of(&world.bed, &member.activator);
     assert_eq!(figures.connects, 1.0, "{figures:#?}");
 }

@@ -34,7 +34,7 @@ impl Half {
             .unwrap();
         let watch = Watch {
             port: PORT,
-            process_name: "activator".to_owned(),
+            process_names: vec!["activator".to_owned()],
         };
         let _entered = runtime.enter();
         let kernel = Kernel::load(&watch).unwrap();

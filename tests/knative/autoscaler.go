@@ -28,6 +28,8 @@ const shutdownTimeout = 5 * time.Second
 func autoscaler(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("autoscaler", flag.ExitOnError)
 	listen := set.String("listen", ":8080", "`address` to listen on")
+	buckets := set.Uint("buckets", 0, "forward stats of so many buckets to their owners, told on standard input")
+	every := set.Duration("stats", time.Second, "forward one stat of each bucket at this interval")
 	_ = set.Parse(args) // ExitOnError
 	_, port, err := net.SplitHostPort(*listen)
 	if err != nil {
@@ -38,7 +40,13 @@ func autoscaler(ctx context.Context, args []string) error {
 	received := make(chan metrics.StatMessage)
 	go countMessages(received)
 
-	server := statserver.New(*listen, received, newLogger(autoscalerEvents), nil)
+	logger := newLogger(autoscalerEvents)
+	if *buckets > 0 {
+		if err := forward(ctx, uint32(*buckets), *every, os.Stdin, logger); err != nil {
+			return err
+		}
+	}
+	server := statserver.New(*listen, received, logger, nil)
 	failed := make(chan error, 1)
 	go func() { failed <- server.ListenAndServe() }()
 	go reportListening(ctx, port)

@@ -176,8 +176,8 @@ fn what_others_do_on_the_port_changes_nothing() {
     assert_eq!(figures.connects, 1.0);
     assert_eq!(figures.reachable, Some(1.0));
     assert!(figures.errors.is_empty(), "{figures:#?}");
-    let links = bed.agent.as_ref().unwrap().status().unwrap();
-    assert_eq!(links["links"].as_array().unwrap().len(), 1, "{links}");
+    let links = bed.agent.as_ref().unwrap().activators().unwrap();
+    assert_eq!(links.len(), 1, "{links:?}");
     let durations = bed.collector.latest(metric::CONNECT_DURATION, &[]);
     assert_eq!(durations.unwrap().value.number(), 1.0);
 }

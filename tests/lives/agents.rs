@@ -32,12 +32,11 @@ fn one_that_comes_late_knows_the_connection_but_not_its_age() {
     let after = start.elapsed();
     println!("1 at the Collector {after:?} after the agent's start");
     assert!(after < Duration::from_secs(2), "{after:?}");
-    let status = bed.agent.as_ref().unwrap().status().unwrap();
-    let told = &status["links"][0];
-    assert_eq!(told["state"], "reachable", "{status}");
-    assert_eq!(told["since_seconds"], serde_json::Value::Null, "{status}");
+    let told = &bed.agent.as_ref().unwrap().activators().unwrap()[0];
+    assert_eq!(told["state"], "reachable", "{told}");
+    assert_eq!(told["since_seconds"], serde_json::Value::Null, "{told}");
     // It was not made before the agent's eyes.
-    assert_eq!(told["connects"], 0, "{status}");
+    assert_eq!(told["connects"], 0, "{told}");
     let durations = bed.collector.latest(metric::CONNECT_DURATION, &[]);
     assert_eq!(durations, None);
 
@@ -80,9 +79,7 @@ fn one_that_is_stopped_exports_last_what_it_knows() {
         std::thread::sleep(Duration::from_secs(6));
         let told = Figures::of(&bed, &activator).checks("liveness");
         let mut agent = bed.agent.take().unwrap();
-        let known = agent.status().unwrap()["links"][0]["checks"]
-            .as_f64()
-            .unwrap();
+        let known = agent.activators().unwrap()[0]["checks"].as_f64().unwrap();
         let socket = agent.socket().to_owned();
         let start = Instant::now();
         agent.process.signal(signal).unwrap();
@@ -207,7 +204,10 @@ fn its_commands_show_what_it_knows() {
     let mut command = agent::command(None).unwrap();
     command.arg("status").arg("--socket").arg(agent.socket());
     let table = statlink_tests::netns::run(&mut command).unwrap();
-    let line = table.lines().nth(1).unwrap();
+    let line = table
+        .lines()
+        .find(|line| line.contains(&activator.pod.name))
+        .unwrap();
     for cell in [
         &format!("{}/{}", activator.pod.system_namespace, activator.pod.name),
         "autoscaler",
@@ -218,7 +218,7 @@ fn its_commands_show_what_it_knows() {
         assert!(line.contains(cell), "{cell:?} in {table}");
     }
     let status = agent.status().unwrap();
-    let told = &status["links"][0];
+    let told = &agent.activators().unwrap()[0];
     assert_eq!(told["peer_address"], bed.target().to_string(), "{status}");
     assert_eq!(told["connects"], 1, "{status}");
     assert_eq!(told["errors"], 0, "{status}");

@@ -4,6 +4,7 @@
 
 mod dialling;
 mod flapping;
+mod forwarding;
 mod hops;
 mod losing;
 mod names;

@@ -139,6 +139,17 @@ impl Agent {
         serde_json::from_str(&text).with_context(|| format!("status is not JSON: {text}"))
     }
 
+    /// What it says of activators' links.
+    pub fn activators(&self) -> Result<Vec<Value>> {
+        let status = self.status()?;
+        let links = status.get("links").and_then(Value::as_array);
+        let links = links.with_context(|| format!("status has no links: {status}"))?;
+        let of_activators = links
+            .iter()
+            .filter(|link| link.get("peer").is_some_and(|peer| peer == "autoscaler"));
+        Ok(of_activators.cloned().collect())
+    }
+
     /// A running `statlink events --json`: a line per report, from now on.
     pub fn events(&self) -> Result<Process> {
         let mut command = command(None)?;

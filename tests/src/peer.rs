@@ -191,10 +191,27 @@ impl Activator {
 impl Autoscaler {
     /// Starts it and waits until it listens, on every address of both families.
     pub fn start(pod: &Pod) -> Result<Self> {
+        Self::start_with(pod, [] as [&str; 0])
+    }
+
+    /// The same, and every second it forwards a stat of each of so many buckets to its owner, by
+    /// Knative's forwarder, once [`own`](Self::own) has said who that is.
+    pub fn start_forwarding(pod: &Pod, buckets: u32) -> Result<Self> {
+        Self::start_with(pod, ["--buckets", &buckets.to_string()])
+    }
+
+    /// Tells a forwarding one that the autoscaler in `pod` owns a bucket from now on. It takes up
+    /// to 10 s to close a connection to the one before: as of [`Activator`].
+    pub fn own(&mut self, bucket: u32, pod: &Pod) -> Result<()> {
+        self.process.say(&format!("{bucket} {}", pod.v4))
+    }
+
+    fn start_with(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
         let mut command = pod.namespace.command(build::parts()?.autoscaler);
         command
             .arg("--listen")
             .arg(format!(":{PORT}"))
+            .args(args)
             .envs(environment(pod));
         let mut process = Process::spawn(pod.name.clone(), command)?;
         process.wait_event("listening", START)?;

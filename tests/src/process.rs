@@ -1,7 +1,7 @@
 //! A program of the test bed: its output line by line, its signals, its end.
 
 use std::{
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -56,7 +56,7 @@ impl Process {
         // nor locks.
         unsafe { command.pre_exec(with_parent) };
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -83,6 +83,13 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Writes a line to its standard input.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let to = self.child.stdin.as_mut();
+        let to = to.with_context(|| format!("{} listens no more", self.name))?;
+        writeln!(to, "{line}").with_context(|| format!("say {line:?} to {}", self.name))
     }
 
     /// Every line so far.

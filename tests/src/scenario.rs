@@ -222,6 +222,12 @@ pub fn link(pod: &Pod) -> [(&str, &str); 3] {
     ]
 }
 
+/// The attributes that name what a pod's autoscaler forwards to others.
+pub fn forwarding(pod: &Pod) -> [(&str, &str); 3] {
+    let [_, namespace, pod] = link(pod);
+    [("peer", "autoscaler-forwarder"), namespace, pod]
+}
+
 fn check_exports(exports: &[Export]) -> Result<()> {
     let mut counters = BTreeMap::<(String, Attributes, Option<SystemTime>), f64>::new();
     for (number, export) in exports.iter().enumerate() {

@@ -9,7 +9,7 @@ use statlink_ebpf::{RecordKind, Source};
 
 use crate::{
     account::{Detail, Wake, nothing_of, now, tell},
-    maps::comm,
+    maps::is_watched,
 };
 
 /// `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
@@ -18,7 +18,7 @@ use crate::{
 /// new `comm`, is in place. The current task is `p`.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub(crate) fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
-    if bpf_get_current_comm() == Ok(comm()) {
+    if bpf_get_current_comm().is_ok_and(is_watched) {
         let time_ns = now();
         let source = Source {
             netns: 0,

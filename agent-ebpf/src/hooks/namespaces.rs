@@ -1,4 +1,4 @@
-//! The network namespaces of the processes of the watched name, and the host's, for who may not
+//! The network namespaces of the processes of a watched name, and the host's, for who may not
 //! read them in `/proc`: that takes CAP_SYS_PTRACE.
 
 use core::ffi::c_void;
@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 use statlink_ebpf::{COMM_LEN, KTHREADD, Process};
 
 use crate::{
-    maps::{comm, offset},
+    maps::{is_watched, offset},
     sock::load,
 };
 
@@ -46,7 +46,7 @@ fn try_namespaces(ctx: *const Task) -> Option<()> {
     let tgid: u32 = unsafe { load(task, offset!(task_tgid)) };
     // SAFETY: as above.
     let pid: u32 = unsafe { load(task, offset!(task_pid)) };
-    if pid != tgid || (pid != KTHREADD && !is_watched(task)) {
+    if pid != tgid || (pid != KTHREADD && !is_watched(comm(task))) {
         return None;
     }
     // SAFETY: typed, and the verifier types what a typed member points to; what has gone to null
@@ -69,16 +69,12 @@ fn try_namespaces(ctx: *const Task) -> Option<()> {
 }
 
 #[inline(always)]
-fn is_watched(task: *const u8) -> bool {
-    let watched = comm();
+fn comm(task: *const u8) -> [u8; COMM_LEN] {
+    let mut comm = [0; COMM_LEN];
     for at in (0..COMM_LEN).step_by(8) {
         // SAFETY: `task` is typed, and `comm` is 16 bytes long.
-        let name: u64 = unsafe { load(task, offset!(task_comm) + at) };
-        let mut expected = [0; 8];
-        expected.copy_from_slice(&watched[at..at + 8]);
-        if name != u64::from_ne_bytes(expected) {
-            return false;
-        }
+        let half: u64 = unsafe { load(task, offset!(task_comm) + at) };
+        comm[at..at + 8].copy_from_slice(&half.to_ne_bytes());
     }
-    true
+    comm
 }

@@ -8,7 +8,8 @@ use crate::{
     clock,
     kernel::{Ends, Inventory, connection_id, peer},
     link::{
-        Cause, Fact, FailedAttempt, HopEvent, Link, Missed, OpenConnection, Outage, Outcome, Status,
+        Cause, Fact, FailedAttempt, HopEvent, Machine, Missed, OpenConnection, Outage, Outcome,
+        Status,
     },
     report::{Attempt, EndedOutage, LinkName, What},
     snapshot::LinkSnapshot,
@@ -21,7 +22,7 @@ pub(super) struct Entry {
     pub(super) name: LinkName,
     pub(super) source: Source,
     pub(super) pod_uid: Option<String>,
-    pub(super) link: Link,
+    pub(super) link: Box<dyn Machine>,
     /// The cause last exported at once: an outage's attempts mostly fail alike.
     told: Option<Cause>,
     story: Story,
@@ -37,13 +38,14 @@ impl Entry {
         name: LinkName,
         source: Source,
         pod_uid: Option<String>,
+        link: Box<dyn Machine>,
         now: Timestamp,
     ) -> Self {
         Self {
             name,
             source,
             pod_uid,
-            link: Link::discovered(now),
+            link,
             told: None,
             story: Story::default(),
             reconciled: Ends::default(),
@@ -55,7 +57,7 @@ impl Entry {
     /// Whether `what` is to be exported at once: a transition, or the first failure of its kind.
     pub(super) fn is_news(&mut self, what: &What) -> bool {
         let told = match what {
-            What::Discovered | What::Reachable { .. } | What::Ended => None,
+            What::Discovered | What::Reachable { .. } | What::Idle | What::Ended => None,
             What::Unreachable { cause, .. } => Some(*cause),
             What::ConnectFailed(attempt) if self.told != Some(attempt.cause) => Some(attempt.cause),
             What::Connected { .. } | What::ConnectFailed(_) | What::Disconnected { .. } => {
@@ -144,11 +146,12 @@ impl Entry {
     pub(super) fn snapshot(&self, id: u64, now: Timestamp, retransmits: u64) -> LinkSnapshot {
         let ago = |at| now.saturating_since(at);
         let (reachable, since, cause) = match self.link.status() {
-            Status::Starting | Status::Ended => (None, None, None),
+            Status::Idle | Status::Starting | Status::Ended => (None, None, None),
             Status::Reachable { since } => (Some(true), since.map(ago), None),
             Status::Unreachable { since, cause } => (Some(false), Some(ago(since)), Some(cause)),
         };
         LinkSnapshot {
+            idle: self.link.status() == Status::Idle,
             id,
             peer: self.name.peer.clone(),
             namespace: self.name.namespace.clone(),
@@ -158,9 +161,9 @@ impl Entry {
             since,
             cause,
             peer_address: self.link.peer_address(),
-            rtt: self.link.live().and_then(|(_, rtt)| rtt),
+            rtt: self.link.rtt(),
             silence: self.link.heard().map(ago),
-            counts: self.link.counts().clone(),
+            counts: self.link.counts(),
             retransmits,
         }
     }
@@ -262,6 +265,7 @@ pub(super) fn report(outcome: &Outcome) -> Option<(Timestamp, What)> {
                 peer_address: *peer,
             },
         ),
+        Outcome::Idle { at } => (*at, What::Idle),
         Outcome::Ended { at } => (*at, What::Ended),
     })
 }

@@ -22,7 +22,7 @@ use tokio::{
 use self::entry::Entry;
 use crate::{
     clock,
-    discovery::{Activator, Discovery, kubernetes::News},
+    discovery::{Dialler, Discovery, kubernetes::News},
     kernel::{Kernel, KernelError},
     link::{Fact, Outcome},
     report::{LinkName, Report, What},
@@ -35,7 +35,6 @@ use crate::{
 pub struct Agent {
     kernel: Kernel,
     discovery: Discovery,
-    peer: String,
     telemetry: Telemetry,
     reports: broadcast::Sender<Report>,
     transition: Arc<Notify>,
@@ -78,7 +77,6 @@ impl Agent {
     pub fn new(
         kernel: Kernel,
         discovery: Discovery,
-        peer: String,
         telemetry: Telemetry,
         reports: broadcast::Sender<Report>,
         transition: Arc<Notify>,
@@ -86,7 +84,6 @@ impl Agent {
         Self {
             kernel,
             discovery,
-            peer,
             telemetry,
             reports,
             transition,
@@ -317,11 +314,13 @@ impl Agent {
             Outcome::Connected {
                 duration: Some(duration),
                 ..
-            } => self.telemetry.record_connect(&self.peer, *duration, None),
+            } => self
+                .telemetry
+                .record_connect(&entry.name.peer, *duration, None),
             Outcome::ConnectFailed(attempt) => {
                 if let Some(duration) = attempt.duration {
                     self.telemetry
-                        .record_connect(&self.peer, duration, Some(attempt.cause));
+                        .record_connect(&entry.name.peer, duration, Some(attempt.cause));
                 }
             }
             Outcome::Reachable {
@@ -329,11 +328,12 @@ impl Agent {
                 ..
             } => self
                 .telemetry
-                .record_outage(&self.peer, outage.length, outage.cause),
+                .record_outage(&entry.name.peer, outage.length, outage.cause),
             Outcome::Connected { duration: None, .. }
             | Outcome::Reachable { outage: None, .. }
             | Outcome::Disconnected { .. }
             | Outcome::Unreachable { .. }
+            | Outcome::Idle { .. }
             | Outcome::Ended { .. }
             | Outcome::Sample(_) => {}
         }
@@ -361,13 +361,13 @@ impl Agent {
         let _ = self.reports.send(report);
     }
 
-    /// Looks at every process for activators not known yet.
+    /// Looks at every process for diallers not known yet.
     fn scan(&mut self) -> Result<(), KernelError> {
         let found = self.discovery.scan();
         let mut unseen = BTreeSet::new();
-        for activator in found.unwrap_or_else(|error| vec![Err(error)]) {
-            match activator {
-                Ok(activator) => self.add(activator)?,
+        for dialler in found.unwrap_or_else(|error| vec![Err(error)]) {
+            match dialler {
+                Ok(dialler) => self.add(dialler)?,
                 Err(error) => {
                     unseen.insert(error.to_string());
                 }
@@ -383,7 +383,7 @@ impl Agent {
 
     fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
         match self.discovery.inspect(pid) {
-            Ok(Some(activator)) => self.add(activator),
+            Ok(Some(dialler)) => self.add(dialler),
             Ok(None) => Ok(()),
             Err(error) => {
                 let error = error.to_string();
@@ -428,14 +428,14 @@ impl Agent {
         self.tell(id, clock::now(), Fact::PeerAddresses(addresses))
     }
 
-    fn add(&mut self, activator: Activator) -> Result<(), KernelError> {
-        let tgid = activator.pid;
-        let netns = match activator.netns {
+    fn add(&mut self, dialler: Dialler) -> Result<(), KernelError> {
+        let tgid = dialler.pid;
+        let netns = match dialler.netns {
             Some(netns) => Some(netns),
             None => self.kernel.network_namespace(tgid)?,
         };
         let Some(netns) = netns else {
-            tracing::debug!(tgid, "an activator is gone before it was looked at");
+            tracing::debug!(tgid, "a dialler is gone before it was looked at");
             return Ok(());
         };
         let source = Source { netns, tgid };
@@ -450,17 +450,18 @@ impl Agent {
         let id = self.next_id;
         self.next_id += 1;
         let name = LinkName {
-            peer: self.peer.clone(),
-            namespace: activator.namespace,
-            pod: activator.pod,
+            peer: dialler.peering.peer,
+            namespace: dialler.namespace,
+            pod: dialler.pod,
             pid: source.tgid,
         };
+        let machine = dialler.peering.shape.discovered(now);
         self.by_source.insert(source, id);
         self.entries
-            .insert(id, Entry::new(name, source, activator.pod_uid, now));
+            .insert(id, Entry::new(name, source, dialler.pod_uid, machine, now));
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
-            if let Err(error) = activator.life.ended().await {
+            if let Err(error) = dialler.life.ended().await {
                 tracing::warn!(pid = source.tgid, %error, "A process cannot be waited for; its end is assumed.");
             }
             // The agent may have gone first.
@@ -526,8 +527,8 @@ impl Agent {
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         let mut links = Vec::with_capacity(ids.len());
         for id in ids {
-            let live = self.entries.get(&id).and_then(|entry| entry.link.live());
-            if let Some((connection, _)) = live {
+            let live = self.entries.get(&id).map(|entry| entry.link.live());
+            for connection in live.unwrap_or_default() {
                 let sample = self.kernel.sample(connection)?;
                 self.tell(id, clock::now(), Fact::Sampled { connection, sample })?;
             }

@@ -35,12 +35,10 @@ use crate::{
 pub struct Options {
     /// What the kernel half watches.
     pub watch: Watch,
-    /// Which processes are activators.
+    /// Which processes dial, and whom.
     pub selector: Selector,
     /// What to ask the Kubernetes API for; `None` to do without.
     pub kubernetes: Option<Kubernetes>,
-    /// The value of `peer`.
-    pub peer: String,
     /// The control socket.
     pub socket: PathBuf,
     /// Where `/healthz` and `/readyz` are served, if at all.
@@ -136,18 +134,11 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     let discovery = match &options.kubernetes {
         Some(settings) => {
             kubernetes::watch(&kubernetes::find().await?, settings, &news)?;
-            Discovery::with_kubernetes(options.selector, settings.container.clone())
+            Discovery::with_kubernetes(options.selector)
         }
         None => Discovery::new(options.selector),
     };
-    let agent = Agent::new(
-        kernel,
-        discovery,
-        options.peer,
-        telemetry.clone(),
-        reports,
-        transition,
-    );
+    let agent = Agent::new(kernel, discovery, telemetry.clone(), reports, transition);
     tokio::spawn(async move {
         // Once ready, always ready: what happens to the API later takes nothing away.
         while let Some(snapshot) = snapshots.take().await {

@@ -13,6 +13,7 @@ use crate::{
         kubernetes::{self, Settings as Kubernetes},
     },
     kernel::{COMM_LEN, Watch},
+    peering::{Kind, Peering},
     telemetry::{
         config::{Config, DEFAULT_INTERVAL, INTERVALS, Overrides, Var},
         logs::{Filter, Format},
@@ -41,7 +42,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run the agent, until SIGTERM
     ///
-    /// Watches every activator of this node. Log lines go to standard output, metrics to an
+    /// Watches every activator of this node, and every autoscaler that forwards stats to others. Log lines go to standard output, metrics to an
     /// OpenTelemetry Collector. OpenTelemetry's own variables are honoured:
     /// OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS, _CERTIFICATE, _CLIENT_CERTIFICATE,
     /// _CLIENT_KEY, _COMPRESSION, _TIMEOUT (each also as _METRICS_ and _LOGS_),
@@ -79,7 +80,7 @@ pub(super) enum Command {
     /// Tell what happens to the links, from now on
     ///
     /// One line each: discovered, connected, connect_failed, disconnected, unreachable, reachable,
-    /// ended.
+    /// idle, ended.
     Events {
         #[command(flatten)]
         socket: SocketArg,
@@ -120,27 +121,32 @@ pub(super) struct Settings {
           value_parser = port, help_heading = WATCHED)]
     peer_port: u16,
 
-    /// Value of the attribute `peer`
-    #[arg(long, env = "STATLINK_PEER", value_name = "NAME", default_value = "autoscaler",
+    /// Which links are watched, by who dials; several are separated by commas
+    #[arg(long, env = "STATLINK_LINKS", value_name = "LINKS", value_enum, value_delimiter = ',',
+          default_value = "activator,autoscaler-forwarder", help_heading = WATCHED)]
+    links: Vec<Kind>,
+
+    /// Value of the attribute `peer` of activators' links
+    #[arg(long, env = "STATLINK_PEER", value_name = "NAME", default_value = Kind::Activator.row().peer,
           value_parser = not_empty, help_heading = WATCHED)]
     peer: String,
 
     /// Name of the activator's process, as in /proc/PID/comm; at most 15 bytes
-    #[arg(long, env = "STATLINK_PROCESS_NAME", value_name = "NAME", default_value = "activator",
-          value_parser = process_name, help_heading = WATCHED)]
+    #[arg(long, env = "STATLINK_PROCESS_NAME", value_name = "NAME", 
+          default_value = Kind::Activator.row().process_name, value_parser = process_name, help_heading = WATCHED)]
     process_name: String,
 
-    /// Variable in the activator's environment that names its pod
+    /// Variable in the environment of who dials that names its pod
     #[arg(long, env = "STATLINK_POD_NAME_ENV", value_name = "VARIABLE",
           default_value = "POD_NAME", value_parser = variable, help_heading = WATCHED)]
     pod_name_env: String,
 
-    /// Variable in the activator's environment that names its namespace
+    /// Variable in the environment of who dials that names its namespace
     #[arg(long, env = "STATLINK_NAMESPACE_ENV", value_name = "VARIABLE",
           default_value = "SYSTEM_NAMESPACE", value_parser = variable, help_heading = WATCHED)]
     namespace_env: String,
 
-    /// Only activators of this namespace [default: any; knative-serving with the Kubernetes API]
+    /// Only pods of this namespace [default: any; knative-serving with the Kubernetes API]
     #[arg(long, env = "STATLINK_NAMESPACE", value_name = "NAME",
           value_parser = not_empty, help_heading = WATCHED)]
     namespace: Option<String>,
@@ -155,12 +161,12 @@ pub(super) struct Settings {
 
     /// Which pods are activators
     #[arg(long, env = "STATLINK_POD_SELECTOR", value_name = "SELECTOR",
-          default_value = "app=activator", value_parser = not_empty, help_heading = KUBERNETES)]
+          default_value = Kind::Activator.row().pod_selector, value_parser = not_empty, help_heading = KUBERNETES)]
     pod_selector: String,
 
     /// Name of the activator's container; other containers of its pod are sidecars
     #[arg(long, env = "STATLINK_CONTAINER", value_name = "NAME",
-          default_value = "activator", value_parser = not_empty, help_heading = KUBERNETES)]
+          default_value = Kind::Activator.row().container, value_parser = not_empty, help_heading = KUBERNETES)]
     container: String,
 
     /// Name of the autoscaler's Service
@@ -236,15 +242,36 @@ impl Settings {
                 .clone()
                 .unwrap_or_else(|| KNATIVE_SERVING.to_owned()),
             node,
-            pod_selector: self.pod_selector.clone(),
-            container: self.container.clone(),
+            peerings: self.peerings(),
             service: self.service.clone(),
         }))
+    }
+
+    /// The kinds of links to watch, each once.
+    fn peerings(&self) -> Vec<Peering> {
+        let mut peerings = Vec::new();
+        for kind in &self.links {
+            let peering = match kind {
+                Kind::Activator => Peering {
+                    peer: self.peer.clone(),
+                    process_name: self.process_name.clone(),
+                    pod_selector: self.pod_selector.clone(),
+                    container: self.container.clone(),
+                    ..kind.peering()
+                },
+                Kind::AutoscalerForwarder => kind.peering(),
+            };
+            if !peerings.contains(&peering) {
+                peerings.push(peering);
+            }
+        }
+        peerings
     }
 
     /// What the agent is to do; OpenTelemetry's variables are read here.
     pub(super) fn options(self, origin: &Origin) -> anyhow::Result<Options> {
         let kubernetes = self.kubernetes()?;
+        let peerings = self.peerings();
         let name = rustix::system::uname();
         let overrides = Overrides {
             endpoint: self.otlp_endpoint.map(|value| Var {
@@ -263,10 +290,10 @@ impl Settings {
         Ok(Options {
             watch: Watch {
                 port: self.peer_port,
-                process_name: self.process_name.clone(),
+                process_names: peerings.iter().map(|of| of.process_name.clone()).collect(),
             },
             selector: Selector {
-                process_name: self.process_name,
+                peerings,
                 pod_name_env: self.pod_name_env,
                 namespace_env: self.namespace_env,
                 namespace: self
@@ -274,7 +301,6 @@ impl Settings {
                     .or_else(|| Some(kubernetes.as_ref()?.namespace.clone())),
             },
             kubernetes,
-            peer: self.peer,
             socket: self.socket.socket,
             health_address: self.health_address,
             telemetry,

@@ -102,6 +102,7 @@ fn what(what: &What) -> String {
             }
             text
         }
+        What::Idle => "idle: nothing to be connected to".to_owned(),
         What::Ended => "ended".to_owned(),
     }
 }

@@ -40,7 +40,10 @@ pub(super) fn run(socket: &Path, json: bool, watch: bool) -> anyhow::Result<()> 
 
 fn text(out: &mut impl Write, status: &Status) -> io::Result<()> {
     if status.links.is_empty() {
-        writeln!(out, "no activator runs on this node (see statlink check)")?;
+        writeln!(
+            out,
+            "no activator or autoscaler runs on this node (see statlink check)"
+        )?;
     } else {
         writeln!(out, "{}", table(&status.links))?;
     }
@@ -60,16 +63,7 @@ fn text(out: &mut impl Write, status: &Status) -> io::Result<()> {
 fn table(links: &[LinkStatus]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header([
-        "ACTIVATOR",
-        "PEER",
-        "STATE",
-        "SINCE",
-        "CAUSE",
-        "ADDRESS",
-        "RTT",
-        "CHECKS",
-        "ERRORS",
-        "CONNECTS",
+        "POD", "PEER", "STATE", "SINCE", "CAUSE", "ADDRESS", "RTT", "CHECKS", "ERRORS", "CONNECTS",
     ]);
     for link in links {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());

@@ -55,6 +55,8 @@ pub struct LinkStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// There is nothing to be connected to: a forwarder without an owner to forward to.
+    Idle,
     /// In the start-up grace.
     Starting,
     /// It has a live connection.
@@ -67,6 +69,7 @@ impl State {
     /// The word for it, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Idle => "idle",
             Self::Starting => "starting",
             Self::Reachable => "reachable",
             Self::Unreachable => "unreachable",
@@ -98,6 +101,7 @@ impl From<&LinkSnapshot> for LinkStatus {
                 pid: link.pid,
             },
             state: match link.reachable {
+                None if link.idle => State::Idle,
                 None => State::Starting,
                 Some(true) => State::Reachable,
                 Some(false) => State::Unreachable,

@@ -1,8 +1,8 @@
-//! Who the activators of this node are.
+//! Who dials on this node: activators, and whoever else there is a [`Peering`] of.
 //!
 //! `/proc` has the processes. What names one is the Kubernetes API, by the pod and container that
 //! its control group names, or else its own environment: either is enough. What is found is
-//! handed on as [`Activator`]s; that one has ended is told by its pidfd, or by the API.
+//! handed on as [`Dialler`]s; that one has ended is told by its pidfd, or by the API.
 
 mod container;
 pub mod kubernetes;
@@ -18,12 +18,13 @@ use self::{
     container::Container,
     kubernetes::{Directory, News, Who},
 };
+use crate::peering::Peering;
 
-/// How activators are told from other processes, and how they are named.
+/// How diallers are told from other processes, and how they are named.
 #[derive(Clone, Debug)]
 pub struct Selector {
-    /// The process's name (`comm`).
-    pub process_name: String,
+    /// The kinds of links that are watched; each tells its diallers by their process's name.
+    pub peerings: Vec<Peering>,
     /// The environment variable that names its pod.
     pub pod_name_env: String,
     /// The environment variable that names its namespace.
@@ -32,9 +33,11 @@ pub struct Selector {
     pub namespace: Option<String>,
 }
 
-/// A running activator.
+/// A running process whose links are watched.
 #[derive(Debug)]
-pub struct Activator {
+pub struct Dialler {
+    /// Which of its links.
+    pub peering: Peering,
     /// Its process id.
     pub pid: u32,
     /// Inode number of its network namespace; `None` where `/proc` withholds it.
@@ -100,7 +103,7 @@ impl Life {
     }
 }
 
-/// Finds activators, with what the Kubernetes API told so far.
+/// Finds diallers, with what the Kubernetes API told so far.
 #[derive(Debug)]
 pub struct Discovery {
     selector: Selector,
@@ -128,12 +131,13 @@ impl Discovery {
         }
     }
 
-    /// With the API, whose news [`take`](Self::take) takes in; `container` is the name of the
-    /// activator's container.
-    pub fn with_kubernetes(selector: Selector, container: String) -> Self {
+    /// With the API, whose news [`take`](Self::take) takes in.
+    pub fn with_kubernetes(selector: Selector) -> Self {
+        let containers = selector.peerings.iter().map(|of| of.container.clone());
+        let directory = Some(Directory::new(containers));
         Self {
             selector,
-            directory: Some(Directory::new(container)),
+            directory,
         }
     }
 
@@ -165,11 +169,11 @@ impl Discovery {
         self.directory.as_ref()?.peer_addresses()
     }
 
-    /// Every activator that runs now.
+    /// Every dialler that runs now.
     ///
     /// A process that cannot be looked at is an error of its own; the others are found all the
     /// same.
-    pub fn scan(&self) -> Result<Vec<Result<Activator, DiscoveryError>>, DiscoveryError> {
+    pub fn scan(&self) -> Result<Vec<Result<Dialler, DiscoveryError>>, DiscoveryError> {
         let pids = proc::pids().map_err(|source| DiscoveryError::Proc {
             path: "/proc".to_owned(),
             source,
@@ -180,17 +184,18 @@ impl Discovery {
             .collect())
     }
 
-    /// The activator that `pid` is, if it is one.
-    pub fn inspect(&self, pid: u32) -> Result<Option<Activator>, DiscoveryError> {
-        if proc::comm(pid).as_deref() != Some(self.selector.process_name.as_bytes()) {
+    /// The dialler that `pid` is, if it is one.
+    pub fn inspect(&self, pid: u32) -> Result<Option<Dialler>, DiscoveryError> {
+        let Some((row, peering)) = proc::comm(pid).and_then(|comm| self.selector.peering(&comm))
+        else {
             return Ok(None);
-        }
+        };
         // First hold the process, then read: what is read is then of the process held, or nothing.
         let Some(life) = Life::of(pid)? else {
             return Ok(None);
         };
         let container = proc::cgroup(pid).as_deref().and_then(Container::of);
-        let Some((pod, namespace)) = self.name(pid, container.as_ref())? else {
+        let Some((pod, namespace)) = self.name(pid, row, container.as_ref())? else {
             return Ok(None);
         };
         if !self.selector.admits(&namespace) {
@@ -202,7 +207,8 @@ impl Discovery {
             Err(DiscoveryError::Proc { source, .. }) if is_refusal(&source) => None,
             Err(error) => return Err(error),
         };
-        Ok(Some(Activator {
+        Ok(Some(Dialler {
+            peering: peering.clone(),
             pid,
             netns,
             pod,
@@ -212,16 +218,22 @@ impl Discovery {
         }))
     }
 
-    /// The pod and namespace of an activator; `None` if it is none, or not known to be one yet.
+    /// The pod and namespace of a dialler of the peering in this place; `None` if it is none, or
+    /// not known to be one yet.
     fn name(
         &self,
         pid: u32,
+        row: usize,
         container: Option<&Container>,
     ) -> Result<Option<(String, String)>, DiscoveryError> {
         if let (Some(directory), Some(container)) = (&self.directory, container) {
             match directory.who(container) {
-                Who::Activator { pod, namespace } => return Ok(Some((pod, namespace))),
-                Who::Another => return Ok(None),
+                Who::Dialler {
+                    row: of,
+                    pod,
+                    namespace,
+                } if of == row => return Ok(Some((pod, namespace))),
+                Who::Dialler { .. } | Who::Another => return Ok(None),
                 Who::Unknown => {}
             }
         }
@@ -231,7 +243,7 @@ impl Discovery {
             Err(DiscoveryError::Proc { source, .. })
                 if self.directory.is_some() && is_refusal(&source) =>
             {
-                tracing::debug!(pid, "a process of the activator's name has no name yet");
+                tracing::debug!(pid, "a process of a dialler's name has no name yet");
                 Ok(None)
             }
             named => named,
@@ -240,6 +252,12 @@ impl Discovery {
 }
 
 impl Selector {
+    /// Whose diallers' processes have this name, and its place.
+    fn peering(&self, comm: &[u8]) -> Option<(usize, &Peering)> {
+        let mut rows = self.peerings.iter().enumerate();
+        rows.find(|(_, peering)| peering.process_name.as_bytes() == comm)
+    }
+
     /// The pod and namespace that a process's environment names.
     fn name(&self, pid: u32) -> Result<Option<(String, String)>, DiscoveryError> {
         let Some(environment) = proc::environment(pid)? else {
@@ -251,7 +269,7 @@ impl Selector {
         ) else {
             tracing::debug!(
                 pid,
-                "a process of the activator's name has no {} or no {} in its environment: not an activator",
+                "a process of a dialler's name has no {} or no {} in its environment: not a dialler",
                 self.pod_name_env,
                 self.namespace_env,
             );

@@ -24,7 +24,7 @@ use aya::{
     programs::{Iter, RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
-pub use statlink_ebpf::{COMM_LEN, Connection, Record, RecordKind, Source};
+pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, Record, RecordKind, Source};
 use statlink_ebpf::{
     ENDS, Loss, NEVER_HEARD, Offsets, PHASES, Process, Sample as RawSample, Totals,
 };
@@ -46,8 +46,8 @@ use crate::{
 pub struct Watch {
     /// The peer's port.
     pub port: u16,
-    /// The name whose executions are told; at most 15 bytes count.
-    pub process_name: String,
+    /// The names whose executions are told, [`COMMS`] at most; at most 15 bytes of each count.
+    pub process_names: Vec<String>,
 }
 
 /// The kernel half, loaded and attached.
@@ -432,14 +432,14 @@ fn attach(watch: &Watch, types: &Types, connect_hooked: bool) -> Result<Attached
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
         tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
     }
-    let comm = comm(&watch.process_name);
+    let comms = comms(&watch.process_names);
     let connect_hooked_raw = u8::from(connect_hooked);
     let mut ebpf = EbpfLoader::new()
         .btf(None)
         .override_global("OFFSETS", &types.offsets, true)
         .override_global("PORT", &watch.port, true)
         .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
-        .override_global("COMM", &comm, true)
+        .override_global("COMM", &comms, true)
         .override_global(log::LEVEL, &log::level(), true)
         .map_max_entries(log::MAP, log::bytes())
         .load(OBJECT)
@@ -489,12 +489,14 @@ fn process(bytes: &[u8; size_of::<Process>()]) -> Process {
     }
 }
 
-fn comm(name: &str) -> [u8; COMM_LEN] {
-    let mut comm = [0; COMM_LEN];
-    for (to, from) in comm.iter_mut().zip(name.bytes().take(COMM_LEN - 1)) {
-        *to = from;
+fn comms(names: &[String]) -> [[u8; COMM_LEN]; COMMS] {
+    let mut comms = [[0; COMM_LEN]; COMMS];
+    for (comm, name) in comms.iter_mut().zip(names) {
+        for (to, from) in comm.iter_mut().zip(name.bytes().take(COMM_LEN - 1)) {
+            *to = from;
+        }
     }
-    comm
+    comms
 }
 
 fn add(sum: &mut Ends, one: &Ends) {

@@ -85,6 +85,16 @@ impl Counts {
         self.errors.iter().flatten().sum()
     }
 
+    /// What `other` has counted, too.
+    pub(super) fn add(&mut self, other: &Self) {
+        let own = self.checks.iter_mut().chain(self.errors.as_flattened_mut());
+        let others = other.checks.iter().chain(other.errors.as_flattened());
+        for (own, other) in own.zip(others) {
+            *own = own.saturating_add(*other);
+        }
+        self.connect(other.connects);
+    }
+
     /// `n` checks of `kind` decided for reachable.
     pub(super) fn pass(&mut self, kind: CheckKind, n: u64) {
         if let Some(checks) = self.checks.get_mut(kind as usize) {

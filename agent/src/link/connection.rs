@@ -25,6 +25,8 @@ pub(super) struct Connection {
     /// Since when looks find it gone although no end was told: the record is late, or lost.
     vanished: Option<Timestamp>,
     rtt: Option<Duration>,
+    /// How long after the peer was heard it owes no answer to what is sent.
+    unanswerable: Duration,
 }
 
 /// Where the connect check of a connection stands.
@@ -185,6 +187,7 @@ impl Connection {
             standing: Standing::Unknown,
             vanished: None,
             rtt: None,
+            unanswerable: Duration::ZERO,
         }
     }
 
@@ -225,6 +228,11 @@ impl Connection {
             | State::Stalled { .. }
             | State::Closed { .. } => {}
         }
+    }
+
+    /// The peer owes no answer to what is sent so soon after it was heard.
+    pub(super) fn expect_no_answer_for(&mut self, unanswerable: Duration) {
+        self.unanswerable = unanswerable;
     }
 
     /// What falls due next on it, and when.
@@ -331,7 +339,7 @@ impl Connection {
                 Some(Step::Upgraded { answered })
             }
             State::Live { since, pulse } => {
-                pulse.update(heard, sample.sent);
+                pulse.update(heard, sample.sent, self.unanswerable);
                 let broken = sample.unacknowledged && sample.timeouts >= STALL_TIMEOUTS;
                 let onset = if broken {
                     at
@@ -350,7 +358,7 @@ impl Connection {
                 Some(Step::Stalled { onset })
             }
             State::Stalled { onset, pulse } => {
-                pulse.update(heard, sample.sent);
+                pulse.update(heard, sample.sent, self.unanswerable);
                 pulse.next_sample = at + STALLED_CADENCE;
                 let wrong = matches!(self.standing, Standing::Wrong);
                 let broken = sample.unacknowledged && sample.timeouts > 0;
@@ -709,14 +717,20 @@ impl Attempt {
 }
 
 impl Pulse {
-    fn update(&mut self, heard: Option<Timestamp>, sent: Option<Timestamp>) {
+    fn update(
+        &mut self,
+        heard: Option<Timestamp>,
+        sent: Option<Timestamp>,
+        unanswerable: Duration,
+    ) {
         if let Some(heard) = heard
             && heard > self.heard
         {
             self.heard = heard;
             self.unanswered = None;
         }
-        self.unanswered = self.unanswered.or(sent.filter(|&sent| sent > self.heard));
+        let owed_from = self.heard + unanswerable;
+        self.unanswered = self.unanswered.or(sent.filter(|&sent| sent > owed_from));
     }
 
     /// From when on its silence is a stall, if nothing is heard until then; `None` while nothing

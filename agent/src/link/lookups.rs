@@ -44,6 +44,11 @@ impl Lookups {
         self.failures = 0;
     }
 
+    /// The longest pause that the client makes after as many failures as there were.
+    pub(super) fn pause(&self) -> Duration {
+        longest_pause(self.failures)
+    }
+
     /// What they tell has been told: it takes new ones to tell more.
     pub(super) fn judged(&mut self) {
         self.first = None;
@@ -68,11 +73,11 @@ impl Lookups {
 
 /// The longest pause of Knative's client after so many failures in a row: 100 ms, 1.3 times as
 /// much with each, and up to half of it again. It begins anew after [`STEPS`].
-fn longest_pause(failures: u32) -> Duration {
+pub(super) fn longest_pause(failures: u32) -> Duration {
     (0..failures.min(STEPS)).fold(FIRST_PAUSE, |pause, _| pause * 13 / 10)
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(150);
-const STEPS: u32 = 19;
+pub(super) const STEPS: u32 = 19;
 /// How long a lookup may take that succeeds: 4 s and a little. The client's dial has 3 s for it.
 const ANSWERED: Duration = Duration::from_millis(4_500);

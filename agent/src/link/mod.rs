@@ -8,17 +8,23 @@
 //! the right address in `standing`, what a proxy's connections explain in `hops`, what lookups of
 //! names tell in `lookups`, and how a link is brought up to date after records were lost in
 //! `resync`.
+//!
+//! A process that dials several addresses has a [`Fanout`]: a link to each, which is a `target`.
+//! [`Machine`] is what both have in common.
 
 mod cause;
 mod check;
 mod connection;
 mod end;
 mod fact;
+mod fanout;
 mod hops;
 mod lookups;
+mod machine;
 mod outcome;
 mod resync;
 mod standing;
+mod target;
 mod tombstones;
 
 #[cfg(test)]
@@ -37,12 +43,15 @@ use statlink_ebpf::{End, Phase};
 pub use cause::Cause;
 pub use check::{CheckKind, Counts};
 pub use fact::{ConnectionId, Fact, HopEvent, Missed, OpenConnection, Sample};
+pub use fanout::Fanout;
+pub use machine::{Machine, Shape};
 pub use outcome::{FailedAttempt, Outage, Outcome, Status};
 
 use crate::time::Timestamp;
 use connection::{Connection, Due, Ending, FIRST_LOOK, Step, Verdict};
 use hops::Hops;
 use lookups::Lookups;
+use target::Target;
 use tombstones::Tombstones;
 
 /// One activator and one peer: whether they are connected, since when, and why not.
@@ -112,6 +121,8 @@ pub struct Link {
     /// How many errors had been counted when it was last reachable.
     errors_before: u64,
     lookups: Lookups,
+    /// What makes it a target; `None` for a link that lasts as long as its process.
+    target: Option<Target>,
 }
 
 /// Where the link stands.
@@ -151,6 +162,7 @@ impl From<Cause> for Why {
 enum Timer {
     Connection(Due, ConnectionId),
     Dns,
+    GivenUp,
     Grace,
     NoAttempt,
     Liveness,
@@ -176,6 +188,7 @@ impl Link {
             attempts: VecDeque::new(),
             errors_before: 0,
             lookups: Lookups::default(),
+            target: None,
         }
     }
 
@@ -279,9 +292,7 @@ impl Link {
             }
             Fact::ProcessEnded => {
                 self.decide_doubts(at, outcomes);
-                self.reach = Reach::Ended;
-                self.connections.clear();
-                outcomes.push(Outcome::Ended { at });
+                self.finish(at, outcomes);
             }
         }
     }
@@ -402,9 +413,11 @@ impl Link {
             let (at, due) = connection.due()?;
             Some((at, Timer::Connection(due, connection.id)))
         });
+        let of_a_target = self.given_up_due().map(|due| (due, Timer::GivenUp));
         of_connections
             .chain(of_the_link)
             .chain(of_lookups)
+            .chain(of_a_target)
             .chain([(self.next_liveness, Timer::Liveness)])
             .min()
     }
@@ -432,6 +445,7 @@ impl Link {
                     self.end_unseen(connection, due, outcomes);
                 }
             }
+            Timer::GivenUp => self.finish(due, outcomes),
             Timer::Grace => self.begin_outage(due, self.why(), self.last_peer, outcomes),
             Timer::Dns => {
                 self.lookups.judged();
@@ -458,7 +472,7 @@ impl Link {
     /// When the lack of attempts is the cause: there is no connection and no attempt, and it is
     /// not blamed for it yet.
     fn no_attempt_due(&self) -> Option<Timestamp> {
-        if !self.connections.is_empty() {
+        if !self.connections.is_empty() || self.target.is_some() {
             return None;
         }
         if self.cause() == Cause::Dns {
@@ -550,6 +564,9 @@ impl Link {
         self.last_activity = self.last_activity.max(attempted);
         self.last_peer = Some(connection.peer);
         connection.stand(self.standing(&connection, at));
+        if self.target.is_some() {
+            connection.expect_no_answer_for(target::BEFORE_A_PING);
+        }
         self.connections.insert(connection.id, connection);
     }
 
@@ -653,7 +670,11 @@ impl Link {
     fn settle(&mut self, connection: Connection, outcomes: &mut Vec<Outcome>) {
         if let Some(closed) = connection.closed() {
             let verdict = connection.verdict(End::Other, 0);
-            self.decide(&connection, closed, verdict, outcomes);
+            if self.is_withdrawn(closed, verdict) {
+                self.withdraw(&connection, closed, outcomes);
+            } else {
+                self.decide(&connection, closed, verdict, outcomes);
+            }
         }
     }
 
@@ -851,7 +872,17 @@ impl Link {
         self.reach = Reach::Reachable { since };
         self.attempts.clear();
         self.lookups.reachable();
+        if let Some(target) = &mut self.target {
+            target.was_live();
+        }
         outcomes.push(Outcome::Reachable { at, peer, outage });
+    }
+
+    /// Nothing follows.
+    fn finish(&mut self, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+        self.reach = Reach::Ended;
+        self.connections.clear();
+        outcomes.push(Outcome::Ended { at });
     }
 
     /// Something at `at` tells why the link is, or would be, unreachable.

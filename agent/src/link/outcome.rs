@@ -57,6 +57,12 @@ pub enum Outcome {
         /// The outage that this ends; `None` at the first reachability.
         outage: Option<Outage>,
     },
+    /// There is nobody left to be reachable or not: the dialler has let go of every target, or
+    /// those that are left are in their grace.
+    Idle {
+        /// When.
+        at: Timestamp,
+    },
     /// The process ended, as it may.
     Ended {
         /// When.
@@ -99,6 +105,8 @@ pub struct FailedAttempt {
 /// What a link is at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
+    /// Nothing to be connected to.
+    Idle,
     /// Within the start-up grace, and not reachable yet.
     Starting,
     /// There is a live connection.

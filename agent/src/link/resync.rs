@@ -20,6 +20,18 @@ impl Link {
         mut missed: Missed,
         outcomes: &mut Vec<Outcome>,
     ) {
+        self.reconcile(at, open, &mut missed, outcomes);
+        self.history(at, &missed, outcomes);
+    }
+
+    /// The same, but leaves in `missed` what goes with no connection.
+    pub(super) fn reconcile(
+        &mut self,
+        at: Timestamp,
+        open: &[OpenConnection],
+        missed: &mut Missed,
+        outcomes: &mut Vec<Outcome>,
+    ) {
         let mut gone = self.gone(at, open);
         for (phase, progress) in MATCHES {
             for how in End::ALL {
@@ -40,7 +52,6 @@ impl Link {
         for found in open {
             self.found(at, found, outcomes);
         }
-        self.history(at, &missed, outcomes);
     }
 
     /// The tracked connections that are not open any more, oldest first.

@@ -286,6 +286,7 @@ impl World {
                 | Outcome::ConnectFailed(_)
                 | Outcome::Disconnected { .. }
                 | Outcome::Unreachable { .. }
+                | Outcome::Idle { .. }
                 | Outcome::Ended { .. } => {}
             }
         }
@@ -765,7 +766,7 @@ impl World {
             let (link, told) = match self.link.status() {
                 Status::Reachable { .. } => (true, true),
                 Status::Unreachable { .. } => (false, true),
-                Status::Starting => (false, !truth),
+                Status::Idle | Status::Starting => (false, !truth),
                 Status::Ended => return,
             };
             assert!(

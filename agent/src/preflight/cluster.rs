@@ -37,8 +37,7 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
         }
     };
     let findings = access.map(|access| finding(&access, settings)).to_vec();
-    let selector = options.selector.clone();
-    let mut discovery = Discovery::with_kubernetes(selector, settings.container.clone());
+    let mut discovery = Discovery::with_kubernetes(options.selector.clone());
     let listen = async {
         while !discovery.is_synced()
             && let Some(news) = news.recv().await

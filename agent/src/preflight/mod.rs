@@ -49,7 +49,7 @@ pub async fn check(options: &Options) -> Vec<Finding> {
     findings.extend(capabilities::check(options.kubernetes.is_some()));
     let (api, discovery) = cluster::check(options).await;
     findings.extend(api);
-    findings.push(surroundings::activators(&discovery, &options.selector));
+    findings.extend(surroundings::diallers(&discovery, &options.selector));
     findings.extend(surroundings::collector(&options.telemetry).await);
     let (socket, health) = (&options.socket, options.health_address);
     findings.extend(surroundings::sockets(socket, health));

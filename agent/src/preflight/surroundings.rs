@@ -1,6 +1,7 @@
 //! What the agent talks to: processes, the Collector, its own sockets.
 
 use std::{
+    collections::BTreeSet,
     net::{SocketAddr, TcpListener},
     path::Path,
 };
@@ -9,43 +10,63 @@ use super::{Finding, Verdict};
 use crate::{
     control::{client, server},
     discovery::{Discovery, Selector},
+    link::Shape,
+    peering::Peering,
     telemetry::{self, config::Config},
 };
 
-pub(super) fn activators(discovery: &Discovery, selector: &Selector) -> Finding {
-    let finding = |detail| Finding::new("activators", "know whose links to watch", detail);
+/// A finding for each kind of link.
+pub(super) fn diallers(discovery: &Discovery, selector: &Selector) -> Vec<Finding> {
+    let finding = |of: &str, detail| Finding::new(of, "know whose links to watch", detail);
+    let subject = |peering: &Peering| format!("{}s", peering.process_name);
+    // Where looking fails, it fails of all kinds alike.
+    let first = selector.peerings.first().map(subject).unwrap_or_default();
     let found = match discovery.scan() {
         Ok(found) => found,
         Err(error) => {
-            return finding(error.to_string())
-                .but(Verdict::Failed, "mount /proc with its processes visible");
+            let finding = finding(&first, error.to_string());
+            let cure = "mount /proc with its processes visible";
+            return vec![finding.but(Verdict::Failed, cure)];
         }
     };
-    let mut names = Vec::new();
-    for activator in found {
-        match activator {
-            Ok(activator) => names.push(format!("{}/{}", activator.namespace, activator.pod)),
+    let mut names = BTreeSet::new();
+    for dialler in found {
+        match dialler {
+            Ok(dialler) => {
+                let name = format!("{}/{}", dialler.namespace, dialler.pod);
+                names.insert((dialler.peering.process_name, name));
+            }
             Err(error) => {
-                return finding(error.to_string()).but(
-                    Verdict::Failed,
-                    "add CAP_SYS_PTRACE, and hostPID in Kubernetes",
-                );
+                let cure = "add CAP_SYS_PTRACE, and hostPID in Kubernetes";
+                let finding = finding(&first, error.to_string());
+                return vec![finding.but(Verdict::Failed, cure)];
             }
         }
     }
-    if names.is_empty() {
+    let peerings = selector.peerings.iter();
+    let told = peerings.map(|peering| {
+        let process = &peering.process_name;
+        let subject = subject(peering);
+        let of_it = names.iter().filter(|(of, _)| of == process);
+        let of_it: Vec<&str> = of_it.map(|(_, name)| name.as_str()).collect();
+        if !of_it.is_empty() {
+            return finding(&subject, of_it.join(", "));
+        }
         let detail = format!(
-            "no process named {:?} with {} and {} in its environment runs here now",
-            selector.process_name, selector.pod_name_env, selector.namespace_env
+            "no process named {process:?} with {} and {} in its environment runs here now",
+            selector.pod_name_env, selector.namespace_env
         );
-        return finding(detail).but(
-            Verdict::Warning,
-            "fine where none is scheduled; otherwise compare --process-name, --pod-name-env, \
-             --namespace-env and --namespace, and set hostPID in Kubernetes",
-        );
-    }
-    names.sort();
-    finding(names.join(", "))
+        let none = finding(&subject, detail);
+        match peering.shape {
+            Shape::One => none.but(
+                Verdict::Warning,
+                "fine where none is scheduled; otherwise compare --process-name, --pod-name-env, \
+                 --namespace-env and --namespace, and set hostPID in Kubernetes",
+            ),
+            Shape::PerDestination => none,
+        }
+    });
+    told.collect()
 }
 
 pub(super) async fn collector(config: &Config) -> Vec<Finding> {

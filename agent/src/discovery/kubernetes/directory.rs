@@ -17,8 +17,8 @@ use super::{
 /// One event of one watch.
 #[derive(Clone, Debug)]
 pub(crate) enum News {
-    /// Of this node's activator pods.
-    Pods(Event<Pod>),
+    /// Of this node's pods of one peering, by its place among them.
+    Pods(usize, Event<Pod>),
     /// Of the peer's Service.
     Services(Event<Service>),
     /// Of its EndpointSlices.
@@ -39,8 +39,10 @@ pub(crate) struct Change {
 /// Whose container it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
-    /// The activator of this pod.
-    Activator {
+    /// The one of this pod that dials.
+    Dialler {
+        /// The peering's place.
+        row: usize,
         /// The pod's name.
         pod: String,
         /// The pod's namespace.
@@ -55,9 +57,8 @@ pub(crate) enum Who {
 /// What is known of the cluster, as far as links need it.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    /// Name of the activator's container.
-    container: String,
-    pods: Listing<PodFacts>,
+    /// Of each peering: the name of the container that dials, and the pods.
+    pods: Vec<(String, Listing<PodFacts>)>,
     services: Listing<BTreeSet<IpAddr>>,
     slices: Listing<BTreeSet<IpAddr>>,
     /// Uids of the last pods that ended: a process may outlive its pod's object.
@@ -83,22 +84,23 @@ struct Listing<V> {
 }
 
 impl Directory {
-    /// Knows nothing yet; `container` is the name of the activator's container.
-    pub(crate) fn new(container: String) -> Self {
+    /// Knows nothing yet; `containers` are the names of those that dial, of each peering.
+    pub(crate) fn new(containers: impl IntoIterator<Item = String>) -> Self {
+        let pods = |container| (container, Listing::default());
         Self {
-            container,
+            pods: containers.into_iter().map(pods).collect(),
             ..Self::default()
         }
     }
 
     /// Whether everything was listed once.
     pub(crate) fn is_synced(&self) -> bool {
-        self.pods.complete && self.services.complete && self.slices.complete
+        self.knows_pods() && self.services.complete && self.slices.complete
     }
 
     /// Whether the pods were listed once.
     pub(crate) fn knows_pods(&self) -> bool {
-        self.pods.complete
+        self.pods.iter().all(|(_, pods)| pods.complete)
     }
 
     /// Takes in one event.
@@ -106,12 +108,15 @@ impl Directory {
         let before = self.peer_addresses();
         let mut change = Change::default();
         match news {
-            News::Pods(event) => {
+            News::Pods(row, event) => {
+                let Some((_, pods)) = self.pods.get_mut(row) else {
+                    return change;
+                };
                 // Of a listing nothing is known before its end.
                 change.names = !matches!(event, Event::Init | Event::InitApply(_));
-                let gone = self.pods.take(event, pod);
+                let gone = pods.take(event, pod);
                 let terminating = |facts: &&PodFacts| facts.terminating;
-                let known = self.pods.known.iter();
+                let known = pods.known.iter();
                 let ending = known.filter(|(_, facts)| terminating(facts));
                 change.ended = ending
                     .map(|(uid, _)| uid.clone())
@@ -140,14 +145,19 @@ impl Directory {
         if self.ended.contains(&container.pod_uid) {
             return Who::Another;
         }
-        let Some(facts) = self.pods.known.get(&container.pod_uid) else {
+        let mut rows = self.pods.iter().enumerate();
+        let found = rows.find_map(|(row, (dialler, pods))| {
+            Some((row, dialler, pods.known.get(&container.pod_uid)?))
+        });
+        let Some((row, dialler, facts)) = found else {
             return Who::Unknown;
         };
         match facts.containers.get(&container.id) {
-            Some(name) if *name != self.container => Who::Another,
+            Some(name) if name != dialler => Who::Another,
             // The kubelet reports a container's id some time after its start. A process of the
-            // activator's name in an activator's pod is taken for it until then.
-            Some(_) | None => Who::Activator {
+            // dialler's name in a dialler's pod is taken for it until then.
+            Some(_) | None => Who::Dialler {
+                row,
                 pod: facts.name.clone(),
                 namespace: facts.namespace.clone(),
             },
@@ -284,21 +294,23 @@ mod tests {
     }
 
     fn listed(directory: &mut Directory, pods: &[Pod]) -> Change {
-        directory.take(News::Pods(Event::Init));
+        directory.take(News::Pods(0, Event::Init));
         for pod in pods {
-            directory.take(News::Pods(Event::InitApply(pod.clone())));
+            directory.take(News::Pods(0, Event::InitApply(pod.clone())));
         }
-        directory.take(News::Pods(Event::InitDone))
+        directory.take(News::Pods(0, Event::InitDone))
     }
 
     fn directory(pods: &[Pod]) -> Directory {
-        let mut directory = Directory::new("activator".to_owned());
+        let mut directory = Directory::new(["activator".to_owned(), "autoscaler".to_owned()]);
         listed(&mut directory, pods);
+        directory.take(News::Pods(1, Event::InitDone));
         directory
     }
 
     fn activator(pod: &str) -> Who {
-        Who::Activator {
+        Who::Dialler {
+            row: 0,
             pod: pod.to_owned(),
             namespace: "knative-serving".to_owned(),
         }
@@ -316,6 +328,22 @@ mod tests {
     }
 
     #[test]
+    fn each_peering_has_pods_of_its_own() {
+        let mut directory = directory(&[pod("a", "activator-1", false)]);
+        let other = News::Pods(1, Event::Apply(pod("b", "autoscaler-1", false)));
+        assert!(directory.take(other).names);
+        let unreported = container("b", "new");
+        let Who::Dialler { row, pod: name, .. } = directory.who(&unreported) else {
+            panic!("{:?}", directory.who(&unreported));
+        };
+        assert_eq!((row, name.as_str()), (1, "autoscaler-1"));
+        assert_eq!(directory.who(&container("b", "activator")), Who::Another);
+        // A listing of the one says nothing of the other's.
+        assert_eq!(listed(&mut directory, &[]).ended, ["a"]);
+        assert_ne!(directory.who(&unreported), Who::Another);
+    }
+
+    #[test]
     fn a_container_the_kubelet_has_not_reported_yet_is_taken_for_it() {
         let directory = directory(&[pod("a", "activator-1", false)]);
         assert_eq!(
@@ -327,12 +355,12 @@ mod tests {
     #[test]
     fn a_terminating_pod_has_ended_once_and_for_all() {
         let mut directory = directory(&[pod("a", "activator-1", false)]);
-        let terminating = News::Pods(Event::Apply(pod("a", "activator-1", true)));
+        let terminating = News::Pods(0, Event::Apply(pod("a", "activator-1", true)));
         assert_eq!(directory.take(terminating.clone()).ended, ["a"]);
         assert!(directory.take(terminating).ended.is_empty(), "told twice");
         // Its process lives on, and still does when the object is gone.
         assert_eq!(directory.who(&container("a", "activator")), Who::Another);
-        let deleted = News::Pods(Event::Delete(pod("a", "activator-1", true)));
+        let deleted = News::Pods(0, Event::Delete(pod("a", "activator-1", true)));
         assert!(directory.take(deleted).ended.is_empty());
         assert_eq!(directory.who(&container("a", "activator")), Who::Another);
     }
@@ -340,7 +368,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_deleted_at_once_has_ended() {
         let mut directory = directory(&[pod("a", "activator-1", false)]);
-        let deleted = News::Pods(Event::Delete(pod("a", "activator-1", false)));
+        let deleted = News::Pods(0, Event::Delete(pod("a", "activator-1", false)));
         assert_eq!(directory.take(deleted).ended, ["a"]);
         assert_eq!(directory.who(&container("a", "activator")), Who::Another);
     }
@@ -349,8 +377,8 @@ mod tests {
     fn a_pod_that_is_gone_from_a_new_listing_has_ended() {
         let mut directory = directory(&[pod("a", "one", false), pod("b", "two", false)]);
         // Of a listing that breaks off nothing follows.
-        directory.take(News::Pods(Event::Init));
-        directory.take(News::Pods(Event::InitApply(pod("b", "two", false))));
+        directory.take(News::Pods(0, Event::Init));
+        directory.take(News::Pods(0, Event::InitApply(pod("b", "two", false))));
         assert_eq!(
             directory.who(&container("a", "activator")),
             activator("one")
@@ -366,9 +394,9 @@ mod tests {
     #[test]
     fn a_pod_of_the_same_name_is_told_apart_by_its_uid() {
         let mut directory = directory(&[pod("a", "activator-0", false)]);
-        directory.take(News::Pods(Event::Apply(pod("a", "activator-0", true))));
-        directory.take(News::Pods(Event::Delete(pod("a", "activator-0", true))));
-        let change = directory.take(News::Pods(Event::Apply(pod("b", "activator-0", false))));
+        directory.take(News::Pods(0, Event::Apply(pod("a", "activator-0", true))));
+        directory.take(News::Pods(0, Event::Delete(pod("a", "activator-0", true))));
+        let change = directory.take(News::Pods(0, Event::Apply(pod("b", "activator-0", false))));
         assert!(change.names && change.ended.is_empty());
         assert_eq!(directory.who(&container("a", "activator")), Who::Another);
         assert_eq!(
@@ -382,11 +410,11 @@ mod tests {
         let mut directory = directory(&[]);
         for n in 0..2 * ENDED {
             let uid = n.to_string();
-            directory.take(News::Pods(Event::Apply(pod(&uid, "x", true))));
-            directory.take(News::Pods(Event::Delete(pod(&uid, "x", true))));
+            directory.take(News::Pods(0, Event::Apply(pod(&uid, "x", true))));
+            directory.take(News::Pods(0, Event::Delete(pod(&uid, "x", true))));
         }
         assert_eq!(directory.ended.len(), ENDED);
-        assert!(directory.pods.known.is_empty());
+        assert!(directory.pods[0].1.known.is_empty());
     }
 
     #[test]

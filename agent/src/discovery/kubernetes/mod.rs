@@ -1,4 +1,4 @@
-//! Who is who, by the Kubernetes API: this node's activator pods, the peer's Service and its
+//! Who is who, by the Kubernetes API: this node's pods of each peering, the peer's Service and its
 //! EndpointSlices.
 //!
 //! [`watch`] keeps asking, whatever happens; what it hears goes to a [`Directory`].
@@ -26,7 +26,7 @@ use self::{
     object::{EndpointSlice, Pod, Service},
     watch::{Answered, Kind, follow},
 };
-use crate::chain::chain;
+use crate::{chain::chain, peering::Peering};
 
 /// What to ask the API for.
 #[derive(Clone, Debug)]
@@ -35,10 +35,8 @@ pub struct Settings {
     pub namespace: String,
     /// This node's name.
     pub node: String,
-    /// Which pods are activators: a label selector.
-    pub pod_selector: String,
-    /// Name of the activator's container.
-    pub container: String,
+    /// Whose pods to ask for.
+    pub peerings: Vec<Peering>,
     /// Name of the peer's Service.
     pub service: String,
 }
@@ -82,9 +80,13 @@ pub(crate) fn watch(
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
-    spawn(server, namespace, pods, news, News::Pods)?;
-    spawn(server, namespace, services, news, News::Services)?;
-    spawn(server, namespace, slices, news, News::EndpointSlices)
+    for (row, pods) in pods.into_iter().enumerate() {
+        let of = move |event| News::Pods(row, event);
+        // Whoever may see some pods of a namespace may see all: one warning will do.
+        spawn(server, namespace, pods, news, of, row == 0)?;
+    }
+    spawn(server, namespace, services, news, News::Services, true)?;
+    spawn(server, namespace, slices, news, News::EndpointSlices, true)
 }
 
 /// Asks for each resource for real, in each way.
@@ -99,6 +101,8 @@ pub(crate) async fn probe(
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
+    // As in `watch`.
+    let pods = pods.first().cloned().unwrap_or_default();
     Ok([
         try_out::<Pod>("pods", &client, namespace, &pods).await,
         try_out::<Service>("services", &client, namespace, &services).await,
@@ -108,7 +112,8 @@ pub(crate) async fn probe(
 
 /// What of each resource is asked for.
 struct Selections {
-    pods: watcher::Config,
+    /// Of each peering.
+    pods: Vec<watcher::Config>,
     services: watcher::Config,
     slices: watcher::Config,
 }
@@ -117,15 +122,18 @@ impl Selections {
     fn of(settings: &Settings) -> Self {
         let Settings {
             node,
-            pod_selector,
+            peerings,
             service,
             ..
         } = settings;
         let all = watcher::Config::default;
+        let pods = |of: &Peering| {
+            all()
+                .labels(&of.pod_selector)
+                .fields(&format!("spec.nodeName={node}"))
+        };
         Self {
-            pods: all()
-                .labels(pod_selector)
-                .fields(&format!("spec.nodeName={node}")),
+            pods: peerings.iter().map(pods).collect(),
             services: all().fields(&format!("metadata.name={service}")),
             slices: all().labels(&format!("kubernetes.io/service-name={service}")),
         }
@@ -137,7 +145,8 @@ fn spawn<K>(
     namespace: &str,
     selection: watcher::Config,
     news: &mpsc::Sender<News>,
-    of: fn(Event<K>) -> News,
+    of: impl Fn(Event<K>) -> News + Send + 'static,
+    tells: bool,
 ) -> Result<(), ConfigError>
 where
     K: Kind,
@@ -146,7 +155,7 @@ where
     let answered = Answered::default();
     let client = connect(server, &answered).map_err(|error| failed(&error))?;
     let api: Api<K> = Api::namespaced(client, namespace);
-    tokio::spawn(follow(api, selection, answered, of, news.clone()));
+    tokio::spawn(follow(api, selection, answered, of, tells, news.clone()));
     Ok(())
 }
 

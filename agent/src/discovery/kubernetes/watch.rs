@@ -37,19 +37,25 @@ impl<K> Kind for K where
 {
 }
 
-/// Sends what changes, until nobody listens.
+/// Sends what changes, until nobody listens. Whether it works is logged if it `tells`.
 pub(super) async fn follow<K: Kind>(
     api: Api<K>,
     selection: watcher::Config,
     answered: Answered,
-    of: fn(Event<K>) -> News,
+    of: impl Fn(Event<K>) -> News,
+    tells: bool,
     news: mpsc::Sender<News>,
 ) {
-    let mut outage = Outage::new(&K::plural(&()), api.namespace().unwrap_or_default());
+    let mut outage =
+        tells.then(|| Outage::new(&K::plural(&()), api.namespace().unwrap_or_default()));
     let mut events = pin!(watcher(api, selection).default_backoff());
     loop {
         tokio::select! {
-            () = answered.notified() => outage.over(),
+            () = answered.notified() => {
+                if let Some(outage) = &mut outage {
+                    outage.over();
+                }
+            }
             event = events.next() => match event {
                 Some(Ok(event)) => {
                     if news.send(of(event)).await.is_err() {
@@ -60,7 +66,9 @@ pub(super) async fn follow<K: Kind>(
                 Some(Err(error)) => {
                     // An answer from before this failure does not end the outage.
                     let _ = answered.notified().now_or_never();
-                    outage.seen(&error);
+                    if let Some(outage) = &mut outage {
+                        outage.seen(&error);
+                    }
                 }
                 None => return,
             },

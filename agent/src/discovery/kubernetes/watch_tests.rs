@@ -62,14 +62,21 @@ impl Mock {
         let api: Api<Pod> = Api::namespaced(Client::new(service, "default"), "knative-serving");
         let (sender, news) = mpsc::channel(16);
         let config = watcher::Config::default().labels("app=activator");
-        tokio::spawn(follow(api, config, answered, News::Pods, sender));
+        tokio::spawn(follow(
+            api,
+            config,
+            answered,
+            |event| News::Pods(0, event),
+            true,
+            sender,
+        ));
         Self { news, asked }
     }
 
     async fn next(&mut self) -> Event<Pod> {
         let news = timeout(Duration::from_secs(60), self.news.recv()).await;
         match news.expect("no news").expect("it gave up") {
-            News::Pods(event) => event,
+            News::Pods(_, event) => event,
             news @ (News::Services(_) | News::EndpointSlices(_)) => panic!("{news:?}"),
         }
     }

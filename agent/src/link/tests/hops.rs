@@ -157,6 +157,7 @@ fn what_failed_behind_the_proxy_since_the_peer_was_heard_explains_silence() {
             | Outcome::ConnectFailed(_)
             | Outcome::Unreachable { .. }
             | Outcome::Reachable { .. }
+            | Outcome::Idle { .. }
             | Outcome::Ended { .. } => None,
         });
         assert_eq!(hop, Some(peer(201)));
@@ -245,6 +246,7 @@ fn the_outage_at_start_up_names_the_hop() {
         | Outcome::ConnectFailed(_)
         | Outcome::Disconnected { .. }
         | Outcome::Reachable { .. }
+        | Outcome::Idle { .. }
         | Outcome::Ended { .. } => None,
     });
     assert_eq!(hop, Some(Some(peer(201))));

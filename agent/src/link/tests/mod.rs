@@ -3,6 +3,8 @@
 mod addresses;
 mod causes;
 mod connecting;
+mod fanout;
+mod fanout_properties;
 mod hops;
 mod lookups;
 mod properties;

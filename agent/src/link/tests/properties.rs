@@ -170,6 +170,7 @@ proptest! {
                     | Outcome::Connected { .. }
                     | Outcome::ConnectFailed(_)
                     | Outcome::Disconnected { .. }
+                    | Outcome::Idle { .. }
                     | Outcome::Ended { .. } => {}
                 }
             }

@@ -338,7 +338,7 @@ fn a_close_that_has_not_settled_covers_only_what_was_before_it() {
         story.until(2_500);
         let since = match story.link.status() {
             Status::Unreachable { since, .. } => Some(since),
-            Status::Starting | Status::Reachable { .. } | Status::Ended => None,
+            Status::Idle | Status::Starting | Status::Reachable { .. } | Status::Ended => None,
         };
         assert_eq!(since, Some(at(outage)));
         assert_eq!(story.link.counts().checks(Disconnect), 2);

@@ -6,8 +6,8 @@ use statlink_ebpf::{End, Phase};
 
 use crate::{
     link::{
-        Cause, CheckKind, ConnectionId, Fact, FailedAttempt, HopEvent, Link, Missed,
-        OpenConnection, Outage, Outcome, Sample, Status,
+        Cause, CheckKind, ConnectionId, Fact, FailedAttempt, Fanout, HopEvent, Link, Machine,
+        Missed, OpenConnection, Outage, Outcome, Sample, Status,
     },
     time::Timestamp,
 };
@@ -85,10 +85,12 @@ pub(super) fn silent(heard: i64, sent: i64) -> Sample {
     }
 }
 
-/// One link and what was told of it.
-pub(super) struct Story {
-    pub(super) link: Link,
+/// One link, or a fan of them, and what was told of it.
+pub(super) struct Story<M = Link> {
+    pub(super) link: M,
     pub(super) told: Vec<Outcome>,
+    /// Where the `n`th connection goes.
+    to: fn(u64) -> SocketAddr,
 }
 
 impl Story {
@@ -96,9 +98,28 @@ impl Story {
         Self {
             link: Link::discovered(at(0)),
             told: Vec::new(),
+            to: peer,
         }
     }
+}
 
+impl Story<Fanout> {
+    /// Of a process with several peers: its connections are named by [`to`].
+    pub(super) fn of_several() -> Self {
+        Self {
+            link: Fanout::default(),
+            told: Vec::new(),
+            to: |n| peer(n % 1_000_000),
+        }
+    }
+}
+
+/// The connection to the `n`th peer that is attempted at `time`.
+pub(super) fn to(n: u64, time: i64) -> u64 {
+    n + u64::try_from(time).unwrap_or(0) * 1_000_000
+}
+
+impl<M: Machine> Story<M> {
     pub(super) fn fact(&mut self, time: i64, fact: Fact) -> &mut Self {
         self.link.handle(at(time), fact, &mut self.told);
         self
@@ -115,12 +136,12 @@ impl Story {
     }
 
     pub(super) fn attempt(&mut self, time: i64, n: u64) -> &mut Self {
-        let (connection, peer) = (id(n), peer(n));
+        let (connection, peer) = (id(n), (self.to)(n));
         self.fact(time, Fact::Attempted { connection, peer })
     }
 
     pub(super) fn established(&mut self, time: i64, n: u64) -> &mut Self {
-        let (connection, peer) = (id(n), peer(n));
+        let (connection, peer) = (id(n), (self.to)(n));
         let attempted = Some(at(time) - ms(1));
         self.fact(
             time,
@@ -178,7 +199,7 @@ impl Story {
             time,
             Fact::Ended {
                 connection: id(n),
-                peer: peer(n),
+                peer: (self.to)(n),
                 attempted: attempted.map(at),
                 phase,
                 how,
@@ -223,7 +244,7 @@ impl Story {
             time,
             Fact::Found {
                 connection: id(n),
-                peer: peer(n),
+                peer: (self.to)(n),
                 attempted: attempted.map(at),
                 phase,
             },
@@ -240,7 +261,7 @@ impl Story {
             .iter()
             .map(|&(n, attempted, phase)| OpenConnection {
                 connection: id(n),
-                peer: peer(n),
+                peer: (self.to)(n),
                 attempted: attempted.map(at),
                 phase,
             })
@@ -293,6 +314,7 @@ impl Story {
                 | Outcome::Disconnected { .. }
                 | Outcome::Unreachable { .. }
                 | Outcome::Reachable { .. }
+                | Outcome::Idle { .. }
                 | Outcome::Ended { .. } => None,
             })
             .collect()

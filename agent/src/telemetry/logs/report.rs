@@ -7,6 +7,7 @@ use tracing::field::{DisplayValue, display};
 use super::story::{Line, Summary};
 use crate::{
     link::Cause,
+    peering::dialler_of,
     report::{Attempt, EndedOutage, LinkName, What},
 };
 
@@ -24,6 +25,7 @@ pub fn log(link: &LinkName, line: &Line) {
 fn log_report(link: &LinkName, what: &What) {
     match what {
         What::Discovered => discovered(link),
+        What::Idle => idle(link),
         What::Ended => ended(link),
         What::Reachable {
             outage,
@@ -66,24 +68,37 @@ macro_rules! event {
 }
 
 fn discovered(link: &LinkName) {
+    let dialler = dialler_of(&link.peer);
     event!(
         INFO,
         "statlink.link.discovered",
         link,
-        "Activator discovered."
+        "An {dialler} was discovered."
+    );
+}
+
+fn idle(link: &LinkName) {
+    let dialler = dialler_of(&link.peer);
+    event!(
+        INFO,
+        "statlink.link.idle",
+        link,
+        "The {dialler} has nothing to be connected to any more."
     );
 }
 
 fn ended(link: &LinkName) {
-    event!(INFO, "statlink.link.ended", link, "Activator ended.");
+    let dialler = dialler_of(&link.peer);
+    event!(INFO, "statlink.link.ended", link, "The {dialler} ended.");
 }
 
 fn reachable(link: &LinkName, outage: Option<&EndedOutage>, to: SocketAddr) {
+    let dialler = dialler_of(&link.peer);
     event!(
         INFO,
         "statlink.link.reachable",
         link,
-        "Autoscaler is reachable from activator.",
+        "Autoscaler is reachable from {dialler}.",
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
         "outage.duration" = outage.map(|outage| outage.duration),
@@ -100,11 +115,12 @@ fn unreachable(
     hop: Option<SocketAddr>,
     attempts: &[Attempt],
 ) {
+    let dialler = dialler_of(&link.peer);
     event!(
         ERROR,
         "statlink.link.unreachable",
         link,
-        "Autoscaler is not reachable from activator.",
+        "Autoscaler is not reachable from {dialler}.",
         "error.type" = cause.as_str(),
         "network.peer.address" = to.map(|to| display(to.ip())),
         "network.peer.port" = to.map(|to| to.port()),
@@ -123,6 +139,7 @@ fn flaps(link: &LinkName) {
 }
 
 fn summed_up(link: &LinkName, summary: &Summary) {
+    let dialler = dialler_of(&link.peer);
     let Summary {
         length,
         outages,
@@ -134,7 +151,7 @@ fn summed_up(link: &LinkName, summary: &Summary) {
         ERROR,
         "statlink.link.flapped",
         link,
-        "Autoscaler was not reachable from activator, again and again.",
+        "Autoscaler was not reachable from {dialler}, again and again.",
         "period" = length.as_secs_f64(),
         "outages" = outages.values().sum::<u64>(),
         "error.types" = display(Numbers(outages)),
@@ -145,11 +162,12 @@ fn summed_up(link: &LinkName, summary: &Summary) {
 }
 
 fn settled(link: &LinkName) {
+    let dialler = dialler_of(&link.peer);
     event!(
         INFO,
         "statlink.link.settled",
         link,
-        "Autoscaler has been reachable from activator for a minute."
+        "Autoscaler has been reachable from {dialler} for a minute."
     );
 }
 

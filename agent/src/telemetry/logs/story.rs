@@ -78,6 +78,7 @@ impl Story {
         match what {
             What::Unreachable { .. } => self.unreachable(now, what),
             What::Reachable { outage, .. } => self.reachable(outage.as_ref(), what),
+            What::Idle => self.idle(what),
             What::Ended => {
                 let rest = self.close(now);
                 rest.into_iter().chain([report(what)]).collect()
@@ -169,6 +170,18 @@ impl Story {
         summary.unreachable += outage.duration;
         summary.errors += outage.errors;
         Vec::new()
+    }
+
+    /// What ends an outage without a recovery is its last line.
+    fn idle(&mut self, what: &What) -> Vec<Line> {
+        self.reached = false;
+        let mut onset = self.outage.take();
+        let held = self.held.take().and(onset.as_mut());
+        let held = held.and_then(Onset::tell);
+        if self.flapping.is_some() {
+            return Vec::new();
+        }
+        held.into_iter().chain([report(what)]).collect()
     }
 
     /// What there was since the last one, if an outage ended.
@@ -308,6 +321,20 @@ mod tests {
             let lines = story.take(at(1_000), &end);
             assert_eq!(lines, [Line::Report(unknown.clone()), Line::Report(end)]);
         }
+    }
+
+    #[test]
+    fn an_outage_may_end_with_nothing_to_be_connected_to() {
+        let mut story = Story::default();
+        let unknown = down(Cause::Other);
+        story.take(at(0), &unknown);
+        let lines = story.take(at(1_000), &What::Idle);
+        assert_eq!(lines, [Line::Report(unknown), Line::Report(What::Idle)]);
+        assert_eq!(story.next_deadline(), None);
+        // One that flaps has its summary.
+        flap(&mut story, 2_000, 300, 10);
+        story.take(at(6_000), &down(Cause::Stalled));
+        assert_eq!(story.take(at(6_100), &What::Idle), []);
     }
 
     #[test]

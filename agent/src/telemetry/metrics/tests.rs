@@ -105,6 +105,7 @@ fn points(data: &AggregatedMetrics) -> BTreeMap<String, f64> {
 
 fn link(id: u64, pod: &str) -> LinkSnapshot {
     LinkSnapshot {
+        idle: false,
         id,
         peer: "autoscaler".to_owned(),
         namespace: "knative-serving".to_owned(),

@@ -8,6 +8,8 @@
   value: "on"
 - name: STATLINK_NAMESPACE
   value: {{ .Values.knative.namespace | quote }}
+- name: STATLINK_LINKS
+  value: {{ join "," .Values.knative.links | quote }}
 - name: STATLINK_POD_SELECTOR
   value: {{ .Values.knative.podSelector | quote }}
 - name: STATLINK_CONTAINER

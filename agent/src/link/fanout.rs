@@ -1,0 +1,432 @@
+//! One process and several peers at a time, which come and go: a [`Link`] to each, and what they
+//! amount to.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use super::{
+    ATTEMPTS_TOLD, Cause, ConnectionId, Counts, Fact, FailedAttempt, Link, Machine, Missed,
+    OpenConnection, Outage, Outcome, Status,
+};
+use crate::time::Timestamp;
+
+/// One process and all the addresses that it dials: its targets.
+///
+/// A target begins with the first attempt to an address, and is over once the dialler has let go
+/// of it (`target` has the evidence); that is no error. The whole is reachable while no target
+/// that is past its grace lacks a live connection, an outage while one does, and
+/// [idle](Status::Idle) without any. One outage spans those of all targets that overlap. What a
+/// target has counted stays counted when it is over.
+///
+/// Facts go to the target of their address, those of hops too: a proxy passes on to the address
+/// it was given. Which addresses are right, and which names were looked up, is not judged.
+///
+/// The driver's contract is [`Link`]'s. At most [`TARGETS`] are kept. Beyond, the one that was
+/// quiet for longest is over, its connections decided as if their ends had been lost.
+#[derive(Clone, Debug, Default)]
+pub struct Fanout {
+    targets: BTreeMap<SocketAddr, Link>,
+    reach: Reach,
+    /// What targets counted that are over, and what goes with none.
+    past: Counts,
+    /// When the last ones were over: what is older is not news.
+    over: VecDeque<(SocketAddr, Timestamp)>,
+    /// The last failed attempts since it was reachable, oldest first.
+    attempts: VecDeque<FailedAttempt>,
+    /// How many errors had been counted when the outage under way began.
+    errors_before: u64,
+}
+
+/// Where the whole stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reach {
+    #[default]
+    Idle,
+    Reachable {
+        since: Option<Timestamp>,
+    },
+    Unreachable {
+        since: Timestamp,
+        /// As of a link.
+        onset: Cause,
+        /// Whose outage it began as.
+        by: SocketAddr,
+    },
+    Ended,
+}
+
+impl Fanout {
+    /// The addresses that it is dialling, or connected to.
+    pub fn targets(&self) -> impl Iterator<Item = SocketAddr> {
+        self.targets.keys().copied()
+    }
+
+    fn failing(&self) -> impl Iterator<Item = (&Link, Timestamp, Cause)> {
+        self.targets
+            .values()
+            .filter_map(|link| match link.status() {
+                Status::Unreachable { since, cause } => Some((link, since, cause)),
+                Status::Idle | Status::Starting | Status::Reachable { .. } | Status::Ended => None,
+            })
+    }
+
+    /// The target that has been failing for longest.
+    fn worst(&self) -> Option<(&Link, Cause)> {
+        let longest = self.failing().min_by_key(|(_, since, _)| *since);
+        longest.map(|(link, _, cause)| (link, cause))
+    }
+}
+
+impl Machine for Fanout {
+    fn handle(&mut self, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>) {
+        if self.reach == Reach::Ended {
+            return;
+        }
+        if fact == Fact::ProcessEnded {
+            self.process_ended(at, outcomes);
+            return;
+        }
+        self.on_deadline(at, outcomes);
+        match fact {
+            Fact::Attempted { connection, peer } => {
+                self.record(connection, peer, None, at, fact, outcomes);
+            }
+            Fact::Established {
+                connection,
+                peer,
+                attempted,
+            }
+            | Fact::Ended {
+                connection,
+                peer,
+                attempted,
+                ..
+            } => self.record(connection, peer, attempted, at, fact, outcomes),
+            Fact::Found {
+                peer, attempted, ..
+            } => {
+                self.begin(peer, attempted, at, outcomes);
+                self.tell(peer, at, fact, outcomes);
+            }
+            Fact::RetransmissionTimeout { connection, .. } | Fact::Sampled { connection, .. } => {
+                if let Some(peer) = self.target_of(connection) {
+                    self.tell(peer, at, fact, outcomes);
+                }
+            }
+            Fact::Hop { peer, .. } => self.tell(peer, at, fact, outcomes),
+            Fact::Resynchronised { open, missed } => {
+                self.resynchronise(at, &open, missed, outcomes);
+            }
+            Fact::LookedUp | Fact::PeerAddresses(_) | Fact::ProcessEnded => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.targets.values().filter_map(Link::next_deadline).min()
+    }
+
+    fn on_deadline(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+        let mut due: Vec<_> = self
+            .targets
+            .iter()
+            .filter_map(|(peer, link)| Some((link.next_deadline()?, *peer)))
+            .filter(|(due, _)| *due <= now)
+            .collect();
+        due.sort_unstable();
+        for (_, peer) in due {
+            self.drive(peer, outcomes, |link, told| link.on_deadline(now, told));
+        }
+    }
+
+    fn status(&self) -> Status {
+        match self.reach {
+            Reach::Idle if self.targets.is_empty() => Status::Idle,
+            Reach::Idle => Status::Starting,
+            Reach::Reachable { since } => Status::Reachable { since },
+            Reach::Unreachable { since, onset, .. } => Status::Unreachable {
+                since,
+                cause: self.worst().map_or(onset, |(_, cause)| cause),
+            },
+            Reach::Ended => Status::Ended,
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.past.clone();
+        for link in self.targets.values() {
+            counts.add(link.counts());
+        }
+        counts
+    }
+
+    fn peer_address(&self) -> Option<SocketAddr> {
+        let newest = || {
+            let links = self.targets.values();
+            links.max_by_key(|link| (link.live().is_some(), link.last_activity()))
+        };
+        let worst = self.worst().map(|(link, _)| link);
+        worst.or_else(newest).and_then(Link::peer_address)
+    }
+
+    fn live(&self) -> Vec<ConnectionId> {
+        let live = self.targets.values().filter_map(Link::live);
+        live.map(|(id, _)| id).collect()
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        let live = self.targets.values().filter_map(Link::live);
+        live.filter_map(|(_, rtt)| rtt).max()
+    }
+
+    fn heard(&self) -> Option<Timestamp> {
+        self.targets.values().filter_map(Link::heard).min()
+    }
+}
+
+/// What happens to targets.
+impl Fanout {
+    fn target_of(&self, connection: ConnectionId) -> Option<SocketAddr> {
+        let mut targets = self.targets.iter();
+        let found = targets.find(|(_, link)| link.connections().any(|id| id == connection));
+        found.map(|(peer, _)| *peer)
+    }
+
+    /// Whether `connection` was over when its target was.
+    fn is_past(&self, peer: SocketAddr, connection: ConnectionId) -> bool {
+        let (peer, mut over) = (canonical(peer), self.over.iter());
+        over.any(|(address, at)| *address == peer && connection.born <= *at)
+    }
+
+    /// What a record tells of a connection that was attempted then, as far as that is known.
+    fn record(
+        &mut self,
+        connection: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        at: Timestamp,
+        fact: Fact,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        if self.target_of(connection).is_some() || !self.is_past(peer, connection) {
+            self.begin(peer, attempted, at, outcomes);
+            self.tell(peer, at, fact, outcomes);
+        }
+    }
+
+    /// Sees to it that there is a target at `peer`, to which a connection was attempted then.
+    fn begin(
+        &mut self,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        at: Timestamp,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let peer = canonical(peer);
+        if self.targets.contains_key(&peer) {
+            return;
+        }
+        if self.targets.len() >= TARGETS {
+            let quiet = self
+                .targets
+                .iter()
+                .min_by_key(|(_, link)| (link.live().is_some(), link.last_activity()))
+                .map(|(peer, _)| *peer);
+            if let Some(quiet) = quiet {
+                let gone = Fact::Resynchronised {
+                    open: Vec::new(),
+                    missed: Missed::default(),
+                };
+                self.tell(quiet, at, gone, outcomes);
+                self.remove(quiet, at, outcomes);
+            }
+        }
+        let begun = attempted.map_or(at, |attempted| attempted.min(at));
+        self.targets.insert(peer, Link::target(begun));
+    }
+
+    fn tell(&mut self, peer: SocketAddr, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>) {
+        self.drive(peer, outcomes, |link, told| link.handle(at, fact, told));
+    }
+
+    /// Lets one target's link do something, and makes of its outcomes those of the whole.
+    fn drive(
+        &mut self,
+        peer: SocketAddr,
+        outcomes: &mut Vec<Outcome>,
+        act: impl FnOnce(&mut Link, &mut Vec<Outcome>),
+    ) {
+        let peer = canonical(peer);
+        let Some(link) = self.targets.get_mut(&peer) else {
+            return;
+        };
+        let mut told = Vec::new();
+        act(link, &mut told);
+        for outcome in told {
+            self.take(peer, outcome, outcomes);
+        }
+    }
+
+    /// Each missed end goes with a connection of some target, or else with none.
+    fn resynchronise(
+        &mut self,
+        at: Timestamp,
+        open: &[OpenConnection],
+        mut missed: Missed,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        for found in open {
+            self.begin(found.peer, found.attempted, at, outcomes);
+        }
+        let targets: Vec<_> = self.targets().collect();
+        for peer in targets {
+            let of_it = open.iter().filter(|found| canonical(found.peer) == peer);
+            let of_it: Vec<_> = of_it.copied().collect();
+            self.drive(peer, outcomes, |link, told| {
+                link.reconcile(at, &of_it, &mut missed, told);
+            });
+        }
+        if missed.is_empty() {
+            return;
+        }
+        let mut nobodys = Link::discovered(at);
+        let open = Vec::new();
+        nobodys.handle(at, Fact::Resynchronised { open, missed }, outcomes);
+        self.past.add(nobodys.counts());
+        for link in self.targets.values_mut() {
+            link.lose_track();
+        }
+    }
+
+    fn process_ended(&mut self, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+        self.reach = Reach::Ended;
+        let targets: Vec<_> = self.targets().collect();
+        for peer in targets {
+            self.tell(peer, at, Fact::ProcessEnded, outcomes);
+        }
+        outcomes.push(Outcome::Ended { at });
+    }
+}
+
+/// What follows for the whole.
+impl Fanout {
+    fn take(&mut self, peer: SocketAddr, outcome: Outcome, outcomes: &mut Vec<Outcome>) {
+        match outcome {
+            Outcome::Sample(_) | Outcome::Disconnected { .. } => outcomes.push(outcome),
+            Outcome::Connected { at, .. } => {
+                let others = self.targets.iter_mut().filter(|(other, _)| **other != peer);
+                for (_, link) in others {
+                    link.answered_elsewhere(at);
+                }
+                outcomes.push(outcome);
+            }
+            Outcome::ConnectFailed(failed) => {
+                if self.attempts.len() >= ATTEMPTS_TOLD {
+                    self.attempts.pop_front();
+                }
+                self.attempts.push_back(failed);
+                outcomes.push(outcome);
+            }
+            Outcome::Unreachable { at, cause, .. } => match &mut self.reach {
+                Reach::Idle | Reach::Reachable { .. } => {
+                    self.reach = Reach::Unreachable {
+                        since: at,
+                        onset: cause,
+                        by: peer,
+                    };
+                    let of_it = self.targets.get(&peer).map(Link::errors_since_reachable);
+                    self.errors_before = self.counts().total_errors() - of_it.unwrap_or_default();
+                    outcomes.push(outcome);
+                }
+                Reach::Unreachable { onset, by, .. } if *by == peer && *onset == Cause::Other => {
+                    *onset = cause;
+                    outcomes.push(outcome);
+                }
+                Reach::Unreachable { .. } | Reach::Ended => {}
+            },
+            Outcome::Reachable {
+                at, peer: address, ..
+            } => {
+                let mut others = self.targets.iter().filter(|(other, _)| **other != peer);
+                if !others.any(|(_, link)| matches!(link.status(), Status::Unreachable { .. })) {
+                    self.begin_reachable(peer, at, address, outcomes);
+                }
+            }
+            Outcome::Ended { at } => self.remove(peer, at, outcomes),
+            // A link with one peer never is.
+            Outcome::Idle { .. } => {}
+        }
+    }
+
+    /// The target at `peer` is over.
+    fn remove(&mut self, peer: SocketAddr, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+        let Some(link) = self.targets.remove(&peer) else {
+            return;
+        };
+        self.past.add(link.counts());
+        self.over.retain(|(address, _)| *address != peer);
+        if self.over.len() >= TARGETS {
+            self.over.pop_front();
+        }
+        self.over.push_back((peer, at));
+        if self.reach == Reach::Ended || self.failing().next().is_some() {
+            return;
+        }
+        let well = self.targets.iter().find_map(|(peer, link)| {
+            let reachable = matches!(link.status(), Status::Reachable { .. });
+            Some((*peer, reachable.then(|| link.peer_address())??))
+        });
+        match (self.reach, well) {
+            (_, Some((peer, address))) => self.begin_reachable(peer, at, address, outcomes),
+            (Reach::Idle, None) => {}
+            (_, None) => {
+                self.reach = Reach::Idle;
+                self.attempts.clear();
+                outcomes.push(Outcome::Idle { at });
+            }
+        }
+    }
+
+    /// No target is failing, and the one at `target` is reachable, by `peer`.
+    fn begin_reachable(
+        &mut self,
+        target: SocketAddr,
+        at: Timestamp,
+        peer: SocketAddr,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let status = self.targets.get(&target).map(Link::status);
+        let (since, at, outage) = match self.reach {
+            Reach::Reachable { .. } | Reach::Ended => return,
+            Reach::Idle if status == Some(Status::Reachable { since: None }) => (None, at, None),
+            Reach::Idle => (Some(at), at, None),
+            Reach::Unreachable {
+                since: began,
+                onset,
+                ..
+            } => {
+                let at = at.max(began);
+                let outage = Outage {
+                    length: at.saturating_since(began),
+                    cause: onset,
+                    errors: self.counts().total_errors() - self.errors_before,
+                    attempts: self.attempts.iter().copied().collect(),
+                };
+                (Some(at), at, Some(outage))
+            }
+        };
+        self.reach = Reach::Reachable { since };
+        self.attempts.clear();
+        outcomes.push(Outcome::Reachable { at, peer, outage });
+    }
+}
+
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// How many targets are kept, and how many that are over are remembered. Knative has ten buckets
+/// at most, and two addresses for the owner of each.
+const TARGETS: usize = 64;
