@@ -25,8 +25,6 @@ pub(super) struct Connection {
     /// Since when looks find it gone although no end was told: the record is late, or lost.
     vanished: Option<Timestamp>,
     rtt: Option<Duration>,
-    /// How long after the peer was heard it owes no answer to what is sent.
-    unanswerable: Duration,
 }
 
 /// Where the connect check of a connection stands.
@@ -82,7 +80,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Pulse {
     heard: Timestamp,
-    /// The earliest known time of sending since; a sample tells only the last one.
+    /// The earliest known time of sending what may be a ping since; a sample tells only the last one.
     unanswered: Option<Timestamp>,
     next_sample: Timestamp,
 }
@@ -187,7 +185,6 @@ impl Connection {
             standing: Standing::Unknown,
             vanished: None,
             rtt: None,
-            unanswerable: Duration::ZERO,
         }
     }
 
@@ -228,11 +225,6 @@ impl Connection {
             | State::Stalled { .. }
             | State::Closed { .. } => {}
         }
-    }
-
-    /// The peer owes no answer to what is sent so soon after it was heard.
-    pub(super) fn expect_no_answer_for(&mut self, unanswerable: Duration) {
-        self.unanswerable = unanswerable;
     }
 
     /// What falls due next on it, and when.
@@ -339,7 +331,7 @@ impl Connection {
                 Some(Step::Upgraded { answered })
             }
             State::Live { since, pulse } => {
-                pulse.update(heard, sample.sent, self.unanswerable);
+                pulse.update(heard, sample.sent);
                 let broken = sample.unacknowledged && sample.timeouts >= STALL_TIMEOUTS;
                 let onset = if broken {
                     at
@@ -358,7 +350,7 @@ impl Connection {
                 Some(Step::Stalled { onset })
             }
             State::Stalled { onset, pulse } => {
-                pulse.update(heard, sample.sent, self.unanswerable);
+                pulse.update(heard, sample.sent);
                 pulse.next_sample = at + STALLED_CADENCE;
                 let wrong = matches!(self.standing, Standing::Wrong);
                 let broken = sample.unacknowledged && sample.timeouts > 0;
@@ -717,20 +709,15 @@ impl Attempt {
 }
 
 impl Pulse {
-    fn update(
-        &mut self,
-        heard: Option<Timestamp>,
-        sent: Option<Timestamp>,
-        unanswerable: Duration,
-    ) {
+    fn update(&mut self, heard: Option<Timestamp>, sent: Option<Timestamp>) {
         if let Some(heard) = heard
             && heard > self.heard
         {
             self.heard = heard;
             self.unanswered = None;
         }
-        let owed_from = self.heard + unanswerable;
-        self.unanswered = self.unanswered.or(sent.filter(|&sent| sent > owed_from));
+        let pinged = sent.filter(|&sent| sent > self.heard + BEFORE_A_PING);
+        self.unanswered = self.unanswered.or(pinged);
     }
 
     /// From when on its silence is a stall, if nothing is heard until then; `None` while nothing
@@ -781,6 +768,11 @@ const LIVE_CADENCE: Duration = Duration::from_millis(500);
 const STALLED_CADENCE: Duration = Duration::from_millis(200);
 /// How long the peer may take to answer before silence is a stall.
 const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
+/// What is sent so soon after the peer was heard is no ping: those go every 3.33 s, and each is
+/// answered, which may take a moment. Stats are not answered. And Knative's `Shutdown()`
+/// (`websocket/connection.go` of knative.dev/pkg) sends nothing more for the 10 s that its reader
+/// takes to give up: silence that is none of the peer's.
+pub(super) const BEFORE_A_PING: Duration = Duration::from_millis(3_200);
 /// A close by this side so soon after the peer was heard answers it.
 pub(super) const CLOSING_HANDSHAKE: Duration = Duration::from_millis(30);
 /// A reset so soon after the peer was heard follows its close. A little more than a tick of the

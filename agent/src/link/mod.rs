@@ -564,9 +564,6 @@ impl Link {
         self.last_activity = self.last_activity.max(attempted);
         self.last_peer = Some(connection.peer);
         connection.stand(self.standing(&connection, at));
-        if self.target.is_some() {
-            connection.expect_no_answer_for(target::BEFORE_A_PING);
-        }
         self.connections.insert(connection.id, connection);
     }
 

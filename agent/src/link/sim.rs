@@ -2,13 +2,14 @@
 //! faults drawn from a seed. It knows the truth, and holds the link to it.
 //!
 //! A failure names its seed; `STATLINK_SIM_SEED=<seed>` runs that life alone.
+
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, Phase};
 
 use super::{
     Cause, CheckKind, ConnectionId, Fact, Link, Missed, OpenConnection, Outcome, Sample, Status,
-    connection::HOLD,
+    connection::{BEFORE_A_PING, CLOSING_HANDSHAKE, HOLD},
 };
 use crate::time::Timestamp;
 
@@ -100,6 +101,7 @@ struct Socket {
     sent: Option<Timestamp>,
     /// When the oldest unacknowledged data was sent.
     unacknowledged: Option<Timestamp>,
+    /// When the first ping was sent since it was heard.
     first_unanswered: Option<Timestamp>,
     timeouts: u8,
     syns: u32,
@@ -468,7 +470,12 @@ impl World {
             return;
         };
         socket.sent = Some(now);
-        socket.first_unanswered.get_or_insert(now);
+        if socket
+            .heard
+            .is_some_and(|heard| now > heard + BEFORE_A_PING)
+        {
+            socket.first_unanswered.get_or_insert(now);
+        }
         match self.mode {
             Mode::Up | Mode::Refusing if socket.unacknowledged.is_none() => {
                 socket.hear(now + Duration::from_nanos(1));
@@ -549,7 +556,7 @@ impl World {
         };
         if before == Mode::Frozen
             && let Some(socket) = &mut self.socket
-            && socket.first_unanswered.is_some()
+            && socket.sent > socket.heard
             && socket.unacknowledged.is_none()
         {
             socket.hear(now);
@@ -612,9 +619,9 @@ impl World {
         }
         if super::end::is_local(how) && !(upgraded && socket.stalled) {
             let answers = how == End::LocalClosed
-                && socket.heard.is_some_and(|heard| {
-                    now.saturating_since(heard) <= super::connection::CLOSING_HANDSHAKE
-                });
+                && socket
+                    .heard
+                    .is_some_and(|heard| now.saturating_since(heard) <= CLOSING_HANDSHAKE);
             let settle = if answers {
                 super::SETTLE_ANSWER
             } else {

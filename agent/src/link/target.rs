@@ -111,8 +111,5 @@ impl Link {
     }
 }
 
-/// Stats may have been sent for so long after a pong. The next ping is due 3.33 s after the last,
-/// and a pong may take a moment.
-pub(super) const BEFORE_A_PING: Duration = Duration::from_millis(3_200);
 /// How much longer than its longest pause a dialler that is starved may take.
 const SLACK: Duration = Duration::from_millis(1_500);
