@@ -92,9 +92,7 @@ impl Cluster {
         progress.say("images");
         let containerd = node.containerd()?;
         for (name, program) in images {
-            let archive = image::archive(&node.directory, name, &program)?;
-            node.import(&archive)?;
-            fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))?;
+            node.import_program(name, &program)?;
         }
         wait_ready(&node, &mut api_server)?;
         progress.say("kubelet, controllers, scheduler and kube-proxy");
@@ -186,6 +184,20 @@ impl Cluster {
     /// Makes an image known to the node: an archive in Docker's or the OCI's format.
     pub fn import_image(&self, archive: &Path) -> Result<()> {
         self.node.import(archive)
+    }
+
+    /// Makes an image of a static program; gives what pods name it by.
+    pub fn import_program(&self, name: &str, program: &Path) -> Result<String> {
+        self.node.import_program(name, program)
+    }
+
+    /// The process of this name in a pod, as the node numbers it.
+    pub fn process(&self, namespace: &str, pod: &str, name: &str) -> Result<u32> {
+        let uid = "--output=jsonpath={.metadata.uid}";
+        let uid = self.kubectl(&["get", "pod", pod, "--namespace", namespace, uid])?;
+        self.node
+            .process(uid.trim(), name)
+            .with_context(|| format!("no process {name} in {pod}"))
     }
 
     /// Runs Helm as the administrator; gives what it printed.

@@ -224,6 +224,24 @@ conf_dir = "{directory}/cni"
         .map(drop)
     }
 
+    /// Makes an image of a program, and puts it there.
+    pub(super) fn import_program(&self, name: &str, program: &Path) -> Result<String> {
+        let archive = image::archive(&self.directory, name, program)?;
+        self.import(&archive)?;
+        fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))?;
+        Ok(image::reference(name))
+    }
+
+    /// The process of this name in the control group of the pod with this uid.
+    pub(super) fn process(&self, pod_uid: &str, name: &str) -> Option<u32> {
+        let mut pids = remains::processes(&self.name, &self.directory).into_iter();
+        let found = pids.find(|pid| {
+            let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            read("comm").trim() == name && read("cgroup").contains(pod_uid)
+        })?;
+        u32::try_from(found.as_raw_nonzero().get()).ok()
+    }
+
     pub(super) fn kubelet(&self) -> Result<Process> {
         let directory = self.directory.display();
         let resolver = self.write("resolv.conf", "")?;
