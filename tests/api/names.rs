@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use statlink_tests::{
-    control_plane::Container,
+    container::Container,
     figures::Figures,
     peer::Activator,
     scenario::{link, metric},
