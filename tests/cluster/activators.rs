@@ -1,25 +1,25 @@
 //! Activators come, go, start over, and run on the node's own network; the agent loses its rights.
 
-use std::time::SystemTime;
-
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use statlink_tests::{cluster::KNATIVE, scenario::metric::CONNECTS};
+use statlink_tests::cluster::KNATIVE;
 
 use crate::{
     SOON,
-    witness::Witness,
-    world::{World, series, wait},
+    world::{Agent, World, wait},
 };
 
 #[test]
 fn activators_are_told_one_by_one_whatever_becomes_of_them() {
     let mut world = World::start();
     scaled_up_and_down(&mut world);
-    container_restarted(&mut world);
     rights_withdrawn(&mut world);
+    world.check_invariants([0, 0]);
+    container_restarted(&mut world);
+    // Counters have fallen, to 0.
+    let anew = world.marks();
     on_the_node_s_network(&mut world);
-    world.check_invariants();
+    world.check_invariants(anew);
 }
 
 fn scaled_up_and_down(world: &mut World) {
@@ -39,8 +39,7 @@ fn scaled_up_and_down(world: &mut World) {
     for each in &before {
         world.no_outage(each);
     }
-    let before = world.before(&one);
-    world.steady("activators scaled to 1: who stays", &before);
+    world.stays_up("activators scaled to 1: who stays", &one);
 }
 
 /// Within its pod: the kubelet starts it again, under the same name.
@@ -49,38 +48,22 @@ fn container_restarted(world: &mut World) {
     let before = world.before(&activator);
     let old = world.pid(&activator);
     let pid = Pid::from_raw(i32::try_from(old).unwrap()).unwrap();
-    let killed = SystemTime::now();
     kill_process(pid, Signal::KILL).unwrap();
     wait("process again", || {
         let process = world.cluster.process(KNATIVE, &activator, "activator");
         process.is_ok_and(|pid| pid != old)
     });
-    for (agent, &mark) in world.agents.iter().zip(&before.marks) {
-        // The counts of another life.
-        let of = series(&activator);
-        let (_, point) = agent
-            .exports
-            .wait_for_after(mark, CONNECTS, &of, SOON, |point| {
-                point.start.is_some_and(|start| start >= killed) && point.value.number() == 1.0
-            })
-            .unwrap();
-        assert!(point.value.number() == 1.0);
-    }
+    world.begun_anew(&before);
     world.gauge(&before, 1.0);
     world.no_outage(&before);
-    let before = world.before(&activator);
-    world.steady("activator's container restarted", &before);
+    world.stays_up("activator's container restarted", &activator);
 }
 
 /// The API server lets watches go on that it would not let begin: they begin anew with it.
 fn rights_withdrawn(world: &mut World) {
     let [activator] = world.activators();
-    let mut bindings = Vec::new();
-    for agent in &world.agents {
-        let binding = ["rolebinding", agent.profile, "--namespace", KNATIVE];
-        let get = [&["get"], &binding[..], &["--output=yaml"]].concat();
-        bindings.push(world.cluster.kubectl(&get).unwrap());
-        let delete = [&["delete"], &binding[..]].concat();
+    for Agent { profile, .. } in &world.agents {
+        let delete = ["delete", "rolebinding", profile, "--namespace", KNATIVE];
         world.cluster.kubectl(&delete).unwrap();
     }
     let before = world.before(&activator);
@@ -98,23 +81,17 @@ fn rights_withdrawn(world: &mut World) {
         }
     }
     world.steady("RBAC withdrawn", &before);
-    let before = world.before(&activator);
-    let witness = Witness::of(world.pid(&activator));
-    world.rollout_restart(&["autoscaler"]);
-    let lost = witness.lost();
-    world.told(
+    let (before, _) = world.lose(
         "RBAC withdrawn, autoscaler rolled out",
-        &before,
-        lost,
+        &activator,
+        |world| world.rollout_restart(&["autoscaler"]),
         "disconnect",
-        &["peer_closed"],
+        |_| &["peer_closed"],
     );
     // Its new address is not in what was known, the Service's is.
     world.recovered(&before);
-    for binding in &bindings {
-        world.cluster.apply(binding).unwrap();
-    }
     for agent in &world.agents {
+        agent.upgrade(&world.cluster);
         wait("news of pods", || {
             agent.log(&world.cluster).contains("tells of pods again")
         });
@@ -143,33 +120,8 @@ fn on_the_node_s_network(world: &mut World) {
     world.wait_ended(&old);
     let [activator] = world.activators();
     world.wait_reachable(&activator);
-    let before = world.before(&activator);
-    let witness = Witness::of(world.pid(&activator));
-    world
-        .cluster
-        .scale(KNATIVE, "deployment/autoscaler", 0)
-        .unwrap();
-    let lost = witness.lost();
-    world.told(
-        "hostNetwork, autoscaler scaled to 0",
-        &before,
-        lost,
-        "disconnect",
-        &["peer_closed"],
-    );
-    world.gauge(&before, 0.0);
-    world.told(
-        "hostNetwork, dialled",
-        &before,
-        lost,
-        "connect",
-        &["connection_refused"],
-    );
-    world
-        .cluster
-        .scale(KNATIVE, "deployment/autoscaler", 1)
-        .unwrap();
+    let before = world.lose_autoscaler("hostNetwork, autoscaler scaled to 0", &activator);
+    world.scale_autoscaler(1);
     world.recovered(&before);
-    let before = world.before(&activator);
-    world.steady("hostNetwork", &before);
+    world.stays_up("hostNetwork", &activator);
 }

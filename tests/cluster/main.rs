@@ -12,6 +12,7 @@
 
 mod activators;
 mod autoscaler;
+mod history;
 mod network;
 mod table;
 mod told;

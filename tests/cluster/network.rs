@@ -8,10 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use statlink_tests::{build, cluster::KNATIVE};
 
-use crate::{
-    witness::{self, Witness},
-    world::World,
-};
+use crate::{told::GOING, witness, world::World};
 
 #[test]
 fn what_happens_on_the_way_is_told_of_those_it_happens_to() {
@@ -24,7 +21,7 @@ fn what_happens_on_the_way_is_told_of_those_it_happens_to() {
     service_recreated(&mut world, &touched);
     no_name_server(&mut world, &touched);
     names_lead_elsewhere(&mut world, &touched);
-    world.check_invariants();
+    world.check_invariants([0, 0]);
 }
 
 /// As a policy that breaks what is established: a blackhole, then SYNs unanswered.
@@ -35,25 +32,21 @@ fn everything_dropped(world: &mut World, touched: &str, other: &str) {
         format!("ip saddr {address} tcp dport 8080 drop\nip daddr {address} tcp sport 8080 drop");
     world.policy(&both);
     let since = SystemTime::now();
-    world.told(
-        "both ways dropped",
-        &before,
-        since,
-        "disconnect",
-        &["stalled"],
-    );
+    world.told("both ways dropped", &before, since, "disconnect", |_| {
+        &["stalled"]
+    });
     world.gauge(&before, 0.0);
     world.told(
         "both ways dropped, dialled",
         &before,
         since,
         "connect",
-        &["timeout"],
+        |_| &["timeout"],
     );
     world.no_policy();
     world.recovered(&before);
-    world.nothing_but(&before, "disconnect", &["stalled"]);
-    world.nothing_but(&before, "connect", &["timeout"]);
+    world.nothing_but(&before, "disconnect", |_| &["stalled"]);
+    world.nothing_but(&before, "connect", |_| &["timeout"]);
     world.steady("both ways dropped, of another", &untouched);
 }
 
@@ -65,26 +58,21 @@ fn new_connections_dropped(world: &mut World, touched: &str, other: &str) {
     world.policy(&new);
     world.steady("SYNs dropped, while connected", &before);
     world.steady("SYNs dropped, of another", &untouched);
-    let before = world.before(touched);
-    let (witness, others) = (Witness::of(world.pid(touched)), world.before(other));
-    world.rollout_restart(&["autoscaler"]);
-    let lost = witness.lost();
-    world.told(
+    let others = world.before(other);
+    let (before, _) = world.lose(
         "SYNs dropped, autoscaler rolled out",
-        &before,
-        lost,
+        touched,
+        |world| world.rollout_restart(&["autoscaler"]),
         "connect",
-        &["timeout"],
+        |_| &["timeout"],
     );
     world.gauge(&before, 0.0);
     world.recovered(&others);
     world.no_policy();
     world.recovered(&before);
-    world.nothing_but(
-        &before,
-        "connect",
-        &["timeout", "connection_refused", "handshake_failed"],
-    );
+    world.nothing_but(&before, "connect", |_| {
+        &["timeout", "connection_refused", "handshake_failed"]
+    });
 }
 
 /// With another ClusterIP: what is established stays so, to an address that is nobody's now.
@@ -115,23 +103,15 @@ fn service_recreated(world: &mut World, touched: &str) {
     assert_eq!(witness::connections(pid), connections);
     world.steady("Service recreated, while connected", &before);
 
-    let before = world.before(touched);
-    let witness = Witness::of(pid);
-    world.rollout_restart(&["autoscaler"]);
-    let lost = witness.lost();
-    world.told(
+    let (before, _) = world.lose(
         "Service recreated, autoscaler rolled out",
-        &before,
-        lost,
+        touched,
+        |world| world.rollout_restart(&["autoscaler"]),
         "disconnect",
-        &["peer_closed"],
+        |_| &["peer_closed"],
     );
     world.recovered(&before);
-    world.nothing_but(
-        &before,
-        "connect",
-        &["connection_refused", "handshake_failed"],
-    );
+    world.nothing_but(&before, "connect", GOING);
 }
 
 fn no_name_server(world: &mut World, touched: &str) {
@@ -140,19 +120,15 @@ fn no_name_server(world: &mut World, touched: &str) {
     world.cluster.scale(names.0, names.1, 0).unwrap();
     thread::sleep(Duration::from_secs(3));
     world.steady("no name server, while connected", &before);
-    let before = world.before(touched);
-    let witness = Witness::of(world.pid(touched));
-    world.delete_autoscaler(&["--force", "--grace-period=0"]);
-    let lost = witness.lost();
     // Without tracefs nobody sees lookups.
-    world.told_by(
+    let (before, _) = world.lose(
         "no name server, autoscaler deleted",
-        &before,
-        lost,
+        touched,
+        |world| world.delete_autoscaler(&["--force", "--grace-period=0"]),
         "liveness",
         |profile| match profile {
-            "privileged" => vec!["dns"],
-            _ => vec!["no_attempt"],
+            "privileged" => &["dns"],
+            _ => &["no_attempt"],
         },
     );
     world.gauge(&before, 0.0);
@@ -189,28 +165,25 @@ fn names_lead_elsewhere(world: &mut World, touched: &str) {
     world.set_corefile(&wrong);
     world.steady("a wildcard's answer, while connected", &before);
 
-    let before = world.before(touched);
-    let witness = Witness::of(world.pid(touched));
-    world.rollout_restart(&["autoscaler"]);
-    let lost = witness.lost();
-    world.told(
+    let (before, _) = world.lose(
         "a wildcard's answer, autoscaler rolled out",
-        &before,
-        lost,
+        touched,
+        |world| world.rollout_restart(&["autoscaler"]),
         "connect",
-        &["wrong_peer"],
+        |_| &["wrong_peer"],
     );
     world.gauge(&before, 0.0);
     // It is up, and stays so: to somebody else.
+    let meanwhile = world.before(touched);
     thread::sleep(Duration::from_secs(6));
+    world.always(&meanwhile, 0.0);
     assert_eq!(witness::connections(world.pid(touched)).len(), 1);
-    world.nothing_but(&before, "connect", &["wrong_peer"]);
+    world.nothing_but(&before, "connect", |_| &["wrong_peer"]);
     world.set_corefile(&right);
     let delete = ["delete", "pod", "elsewhere", "--namespace=default"];
     world.cluster.kubectl(&delete).unwrap();
     world.recovered(&before);
-    let before = world.before(touched);
-    world.steady("a right answer again", &before);
+    world.stays_up("a right answer again", touched);
 }
 
 impl World {
@@ -247,6 +220,6 @@ impl World {
             &patch,
         ];
         self.cluster.kubectl(&change).unwrap();
-        self.restart("kube-system", "deployment/coredns");
+        self.rollout_restart_in("kube-system", &["coredns"]);
     }
 }

@@ -3,85 +3,135 @@
 use std::time::SystemTime;
 
 use statlink_tests::{
-    collector::Value,
-    scenario::metric::{CHECKS, CONNECTS, ERRORS, REACHABLE},
+    collector::Export,
+    scenario::metric::{CHECKS, CONNECTS, REACHABLE},
 };
 
 use crate::{
     SOON,
-    world::{Agent, World, series, wait},
+    history::Told,
+    witness::Witness,
+    world::{World, series, soon, wait},
 };
 
 /// What every agent had told of a link when a scenario began.
 pub(crate) struct Before {
     activator: String,
     /// How many exports there were.
-    pub(crate) marks: [usize; 2],
+    marks: [usize; 2],
 }
 
-/// An error that was told, and when the Collector had it.
-struct Told {
-    cause: String,
-    at: SystemTime,
-}
+/// The causes that an agent of a profile may tell.
+pub(crate) type Causes = fn(&str) -> &'static [&'static str];
+
+/// What a Service without endpoints, refused by kube-proxy, comes to. Without tracefs an ICMP
+/// error that arrives within connect() is not seen, and the dialler then gives up.
+pub(crate) const REFUSED: Causes = |profile| match profile {
+    "privileged" => &["connection_refused"],
+    _ => &["connection_refused", "cancelled"],
+};
+
+/// The same, of an autoscaler that goes: it may still answer, or be gone before kube-proxy hears.
+pub(crate) const GOING: Causes = |profile| match profile {
+    "privileged" => &GOING_ALL[1..],
+    _ => GOING_ALL,
+};
+
+/// What is told with tracefs and, first, what is told without.
+const GOING_ALL: &[&str] = &[
+    "cancelled",
+    "connection_refused",
+    "handshake_failed",
+    "timeout",
+    "host_unreachable",
+];
 
 impl World {
     /// Remembers what is told of a link so far.
     pub(crate) fn before(&self, activator: &str) -> Before {
         Before {
             activator: activator.to_owned(),
-            marks: self.agents.each_ref().map(|agent| agent.exports.mark()),
+            marks: self.marks(),
         }
     }
 
-    /// Waits until each agent has told a new error of this kind, and for one of its causes; a line
-    /// each for the table, of the time since `since`.
+    /// How many exports of each agent there are so far.
+    pub(crate) fn marks(&self) -> [usize; 2] {
+        self.agents.each_ref().map(|agent| agent.exports.mark())
+    }
+
+    /// Waits until each agent has told a new error of this kind, for one of its profile's causes;
+    /// a line each for the table, of the time since `since`.
     pub(crate) fn told(
         &mut self,
         scenario: &str,
         before: &Before,
         since: SystemTime,
         kind: &str,
-        causes: &[&str],
-    ) {
-        self.told_by(scenario, before, since, kind, |_| causes.to_vec());
-    }
-
-    /// The same with other causes for each profile.
-    pub(crate) fn told_by<'a>(
-        &mut self,
-        scenario: &str,
-        before: &Before,
-        since: SystemTime,
-        kind: &str,
-        causes: impl Fn(&str) -> Vec<&'a str>,
+        causes: Causes,
     ) {
         for (agent, &mark) in self.agents.iter().zip(&before.marks) {
             let wanted = causes(agent.profile);
-            let mut found = None;
-            let what = format!("{kind} error for {wanted:?} from {}", agent.profile);
-            wait(&what, || {
-                let mut errors = new_errors(agent, mark, &before.activator, kind).into_iter();
-                found = errors.find(|told| wanted.contains(&told.cause.as_str()));
-                found.is_some()
+            let mut told = Vec::new();
+            let wanted = |told: &&Told| wanted.contains(&told.cause.as_str());
+            let is_told = soon(|| {
+                told = agent.new_errors(mark, &before.activator, kind);
+                told.iter().find(wanted).is_some()
             });
-            let Told { cause, at } = found.unwrap();
+            assert!(
+                is_told,
+                "{scenario}: the {} agent tells {kind} errors {told:?}; its log: {}",
+                agent.profile,
+                agent.log(&self.cluster)
+            );
+            let Told { cause, at } = told.iter().find(wanted).unwrap();
             let after = at.duration_since(since).unwrap_or_default();
-            self.table
-                .told(scenario, agent.profile, &cause, Some(after));
+            self.table.told(scenario, agent.profile, cause, Some(after));
         }
     }
 
-    /// Every new error of this kind so far is for one of these causes, and there is one.
-    pub(crate) fn nothing_but(&self, before: &Before, kind: &str, causes: &[&str]) {
+    /// Does something to an activator's connection, and tells as [`World::told`] does, since the
+    /// connection was lost; gives what was told before, and that moment.
+    pub(crate) fn lose(
+        &mut self,
+        scenario: &str,
+        activator: &str,
+        act: impl FnOnce(&mut Self),
+        kind: &str,
+        causes: Causes,
+    ) -> (Before, SystemTime) {
+        let before = self.before(activator);
+        let witness = Witness::of(self.pid(activator));
+        act(self);
+        let lost = witness.lost();
+        self.told(scenario, &before, lost, kind, causes);
+        (before, lost)
+    }
+
+    /// Scales the autoscaler to 0, and waits until each agent has told the loss, the gauge and that
+    /// kube-proxy refuses to a Service without endpoints; gives what was told before.
+    pub(crate) fn lose_autoscaler(&mut self, scenario: &str, activator: &str) -> Before {
+        let closed: Causes = |_| &["peer_closed"];
+        let to_zero = |world: &mut Self| world.scale_autoscaler(0);
+        let (before, lost) = self.lose(scenario, activator, to_zero, "disconnect", closed);
+        self.gauge(&before, 0.0);
+        let dialled = format!("{scenario}, dialled");
+        self.told(&dialled, &before, lost, "connect", REFUSED);
+        before
+    }
+
+    /// Asserts that no new error of this kind is for another cause than its profile's.
+    pub(crate) fn nothing_but(&self, before: &Before, kind: &str, causes: Causes) {
         for (agent, &mark) in self.agents.iter().zip(&before.marks) {
-            let errors = new_errors(agent, mark, &before.activator, kind);
-            let told: Vec<_> = errors.iter().map(|told| told.cause.as_str()).collect();
-            assert!(
-                told.iter().all(|cause| causes.contains(cause)),
-                "{kind} of {}: {told:?}",
-                agent.profile
-            );
+            let wanted = causes(agent.profile);
+            for Told { cause, .. } in agent.new_errors(mark, &before.activator, kind) {
+                let told = wanted.contains(&cause.as_str());
+                assert!(
+                    told,
+                    "{}: {kind}, {cause}, not of {wanted:?}",
+                    agent.profile
+                );
+            }
         }
     }
 
@@ -97,12 +147,10 @@ impl World {
         for (agent, &mark) in self.agents.iter().zip(&before.marks) {
             agent.exports.read(|exports| {
                 let points = exports[mark..].iter().flat_map(|export| &export.points);
-                let mut of = points.filter(|point| point.is(REACHABLE, &series(&before.activator)));
-                assert!(
-                    of.all(|point| point.value == Value::Gauge(value)),
-                    "{}",
-                    agent.profile
-                );
+                let of = points.filter(|point| point.is(REACHABLE, &series(&before.activator)));
+                let told: Vec<_> = of.map(|point| point.value.number()).collect();
+                let always = !told.is_empty() && told.iter().all(|told| *told == value);
+                assert!(always, "{}: {told:?}", agent.profile);
             });
         }
     }
@@ -118,10 +166,38 @@ impl World {
                 .wait_for_after(mark, CONNECTS, &of, SOON, |point| {
                     point.value.number() > was
                 })
-                .unwrap_or_else(|error| panic!("{error:#}\n{}", agent.log(&self.cluster)));
+                .map_err(|error| error.context(agent.log(&self.cluster)))
+                .unwrap();
         }
         for (agent, &mark) in self.agents.iter().zip(&before.marks) {
             agent.wait_gauge(&self.cluster, mark, &before.activator, 1.0);
+        }
+    }
+
+    /// Waits until the counters of each agent have begun anew: from 0, to one connection.
+    pub(crate) fn begun_anew(&self, before: &Before) {
+        let of = series(&before.activator);
+        for (agent, &mark) in self.agents.iter().zip(&before.marks) {
+            let mut zero = mark;
+            for number in [0.0, 1.0] {
+                let counted = |exports: &[Export]| {
+                    let found = exports[zero..].iter().position(|export| {
+                        let mut points = export.points.iter();
+                        points
+                            .any(|point| point.is(CONNECTS, &of) && point.value.number() == number)
+                    });
+                    found.map(|further| zero + further)
+                };
+                let mut found = None;
+                wait(
+                    &format!("{number} connections by {}", agent.profile),
+                    || {
+                        found = agent.exports.read(counted);
+                        found.is_some()
+                    },
+                );
+                zero = found.unwrap();
+            }
         }
     }
 
@@ -143,6 +219,12 @@ impl World {
         }
     }
 
+    /// The same from now on.
+    pub(crate) fn stays_up(&mut self, scenario: &str, activator: &str) {
+        let before = self.before(activator);
+        self.steady(scenario, &before);
+    }
+
     /// Asserts that nothing was told of a link since then but that it is up, as long as it was
     /// told of at all.
     pub(crate) fn no_outage(&self, before: &Before) {
@@ -150,80 +232,4 @@ impl World {
             agent.assert_up(mark, &before.activator);
         }
     }
-}
-
-impl Agent {
-    fn assert_up(&self, mark: usize, activator: &str) {
-        let of = series(activator);
-        let errors = self.errors_at(mark, &of);
-        self.exports.read(|exports| {
-            for point in exports[mark..].iter().flat_map(|export| &export.points) {
-                if point.is(REACHABLE, &of) {
-                    assert_eq!(
-                        point.value,
-                        Value::Gauge(1.0),
-                        "{}: {point:#?}",
-                        self.profile
-                    );
-                }
-                if point.is(ERRORS, &of) {
-                    let was = errors.iter().find(|(of, _)| *of == point.attributes);
-                    let was = was.map_or(0.0, |(_, value)| *value);
-                    assert!(point.value.number() <= was, "{}: {point:#?}", self.profile);
-                }
-            }
-        });
-    }
-
-    /// The newest number of a series before `mark`.
-    fn number_at(&self, mark: usize, metric: &str, of: &[(&str, &str)]) -> f64 {
-        self.exports.read(|exports| {
-            let points = exports[..mark]
-                .iter()
-                .rev()
-                .flat_map(|export| &export.points);
-            let mut points = points.filter(|point| point.is(metric, of));
-            points.next().map_or(0.0, |point| point.value.number())
-        })
-    }
-
-    /// The newest number of each series of errors before `mark`.
-    fn errors_at(
-        &self,
-        mark: usize,
-        of: &[(&str, &str)],
-    ) -> Vec<(statlink_tests::collector::Attributes, f64)> {
-        self.exports.read(|exports| {
-            let mut newest = std::collections::BTreeMap::new();
-            for point in exports[..mark].iter().flat_map(|export| &export.points) {
-                if point.is(ERRORS, of) {
-                    newest.insert(point.attributes.clone(), point.value.number());
-                }
-            }
-            newest.into_iter().collect()
-        })
-    }
-}
-
-/// The errors of a kind that were told after `mark`, each cause once, in their order.
-fn new_errors(agent: &Agent, mark: usize, activator: &str, kind: &str) -> Vec<Told> {
-    let of = [&series(activator)[..], &[("kn.check.kind", kind)]].concat();
-    let before = agent.errors_at(mark, &of);
-    agent.exports.read(|exports| {
-        let mut told: Vec<Told> = Vec::new();
-        for export in &exports[mark..] {
-            for point in export.points.iter().filter(|point| point.is(ERRORS, &of)) {
-                let was = before.iter().find(|(of, _)| *of == point.attributes);
-                let was = was.map_or(0.0, |(_, value)| *value);
-                let cause = &point.attributes["error.type"];
-                if point.value.number() > was && !told.iter().any(|told| told.cause == *cause) {
-                    told.push(Told {
-                        cause: cause.clone(),
-                        at: export.arrived,
-                    });
-                }
-            }
-        }
-        told
-    })
 }

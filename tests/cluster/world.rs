@@ -1,11 +1,12 @@
 //! A cluster with an agent of each security profile, from the image and by the chart.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::{path::PathBuf, thread, time::{Duration, Instant};
 
 use anyhow::Context as _;
 use statlink_tests::{
     cluster::{Cluster, KNATIVE, OTLP},
     collector::{Exports, Point, Value},
+    deploy,
     scenario::{self, metric::REACHABLE},
 };
 
@@ -68,19 +69,28 @@ impl World {
         self.activators()
     }
 
-    /// Restarts deployments of Knative's by a rollout each, and waits for the end.
+    /// Scales the autoscaler, and does not wait.
+    pub(crate) fn scale_autoscaler(&self, replicas: u32) {
+        let autoscaler = "deployment/autoscaler";
+        self.cluster.scale(KNATIVE, autoscaler, replicas).unwrap();
+    }
+
+    /// Restarts Deployments of Knative's by a rollout each, and waits for the end.
     pub(crate) fn rollout_restart(&mut self, names: &[&str]) {
-        let resources: Vec<_> = names
-            .iter()
-            .map(|name| format!("deployment/{name}"))
-            .collect();
+        self.rollout_restart_in(KNATIVE, names);
+    }
+
+    /// The same in another namespace.
+    pub(crate) fn rollout_restart_in(&mut self, namespace: &str, names: &[&str]) {
+        let resources = names.iter().map(|name| format!("deployment/{name}"));
+        let resources: Vec<_> = resources.collect();
         for resource in &resources {
-            let restart = ["rollout", "restart", "--namespace", KNATIVE, resource];
+            let restart = ["rollout", "restart", "--namespace", namespace, resource];
             self.cluster.kubectl(&restart).unwrap();
         }
         for resource in &resources {
             self.cluster
-                .rollout_status(KNATIVE, resource, SOON)
+                .rollout_status(namespace, resource, SOON)
                 .unwrap();
         }
     }
@@ -97,16 +107,7 @@ impl World {
         self.cluster.kubectl(&[&delete, more].concat()).unwrap();
     }
 
-    /// Restarts a Deployment of another namespace than Knative's.
-    pub(crate) fn restart(&mut self, namespace: &str, resource: &str) {
-        let restart = ["rollout", "restart", "--namespace", namespace, resource];
-        self.cluster.kubectl(&restart).unwrap();
-        self.cluster
-            .rollout_status(namespace, resource, SOON)
-            .unwrap();
-    }
-
-    /// The address of one of Knative's pods.
+    /// A pod's address.
     pub(crate) fn address(&self, namespace: &str, pod: &str) -> String {
         let address = "--output=jsonpath={.status.podIP}";
         let get = ["get", "pod", pod, "--namespace", namespace, address];
@@ -135,29 +136,42 @@ impl World {
         }
     }
 
-    /// What holds of every export, at a scenario's end.
-    pub(crate) fn check_invariants(&self) {
-        for Agent { exports, .. } in &self.agents {
-            scenario::check_exports(exports).unwrap();
+    /// What holds of every export, from these on.
+    pub(crate) fn check_invariants(&self, from: [usize; 2]) {
+        for (Agent { exports, .. }, mark) in self.agents.iter().zip(from) {
+            assert_eq!(exports.undecodable(), Vec::<String>::new());
+            exports
+                .read(|exports| scenario::check_exports(&exports[mark..]))
+                .unwrap();
         }
     }
 }
 
 impl Agent {
     fn install(cluster: &Cluster, profile: &'static str) -> Self {
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/helm/statlink");
         let set = format!(
             "image.repository=statlink,image.tag=dev,otlp.endpoint={OTLP},otlp.exportInterval=1s,\
              otlp.logs=true,clusterName=testbed,security.profile={profile},\
-             resourceAttributes.profile={profile}"
+             resourceAttributes.profile={profile},\
+             logLevel=info\\,statlink::discovery=debug"
         );
-        let release = ["install", profile, chart, "--namespace", profile];
+        let chart = deploy::chart().display().to_string();
+        let release = ["install", profile, &chart, "--namespace", profile];
         let values = ["--create-namespace", "--set", &set];
         cluster.helm(&[&release[..], &values].concat()).unwrap();
         Self {
             profile,
             exports: cluster.exports.of("profile", profile),
         }
+    }
+
+    /// Upgrades its release to what it is: what was deleted of it is made again.
+    pub(crate) fn upgrade(&self, cluster: &Cluster) {
+        let chart = deploy::chart().display().to_string();
+        let release = ["upgrade", self.profile, &chart, "--namespace", self.profile];
+        cluster
+            .helm(&[&release[..], &["--reuse-values"]].concat())
+            .unwrap();
     }
 
     /// What its program says in its own pod.
@@ -199,15 +213,20 @@ pub(crate) fn series(activator: &str) -> [(&str, &str); 3] {
 }
 
 /// Waits until something is so.
-pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + SOON;
+pub(crate) fn wait(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(soon(is_so), "no {what} in {SOON:?}");
+}
+
+/// Whether something gets so soon.
+pub(crate) fn soon(mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + SOON;
     while !is_so() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "no {what} in {SOON:?}"
-        );
+        if Instant::now() >= deadline {
+            return false;
+        }
         thread::sleep(Duration::from_millis(200));
     }
+    true
 }
 
 fn activators(cluster: &Cluster) -> Vec<String> {

@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     agent::{self, Agent},
-    collector::{Attributes, Collector, Export, Exports, Point, Value},
+    collector::{Attributes, Collector, Export, Point, Value},
     fault::Faults,
     netns::{Network, Pod},
     peer::{Activator, Autoscaler, PORT, Traffic},
@@ -207,7 +207,9 @@ impl Bed {
     /// What holds in every export: errors ≤ checks for each link and kind, counters that never
     /// fall, and reachable 1 or 0.
     pub fn check_invariants(&self) -> Result<()> {
-        check_exports(&self.collector)
+        let undecodable = self.collector.undecodable();
+        ensure!(undecodable.is_empty(), "undecodable: {undecodable:?}");
+        self.collector.read(check_exports)
     }
 }
 
@@ -220,14 +222,8 @@ pub fn link(pod: &Pod) -> [(&str, &str); 3] {
     ]
 }
 
-/// What [`Bed::check_invariants`] does, for the exports of one agent wherever it runs.
-pub fn check_exports(exports: &Exports) -> Result<()> {
-    let undecodable = exports.undecodable();
-    ensure!(undecodable.is_empty(), "undecodable: {undecodable:?}");
-    exports.read(check_each)
-}
-
-fn check_each(exports: &[Export]) -> Result<()> {
+/// What [`Bed::check_invariants`] does, for exports of an agent wherever it runs.
+pub fn check_exports(exports: &[Export]) -> Result<()> {
     let mut counters = BTreeMap::<(String, Attributes, Option<SystemTime>), f64>::new();
     for (number, export) in exports.iter().enumerate() {
         let mut sums = BTreeMap::<Attributes, (f64, f64)>::new();
