@@ -37,7 +37,7 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         let mut text = format!(
-            "\n{:44}{:12}{:20}{:>9}\n",
+            "\n{:46}{:12}{:20}{:>9}\n",
             "scenario", "profile", "cause", "Collector"
         );
         for row in &self.0 {
@@ -45,7 +45,7 @@ impl Drop for Table {
                 .after
                 .map(|after| format!("{:.2} s", after.as_secs_f64()));
             text.push_str(&format!(
-                "{:44}{:12}{:20}{:>9}\n",
+                "{:46}{:12}{:20}{:>9}\n",
                 row.scenario,
                 row.profile,
                 row.cause,

@@ -1,6 +1,10 @@
 //! A cluster with an agent of each security profile, from the image and by the chart.
 
-use std::{path::PathBuf, thread, time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use statlink_tests::{
