@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 use self::{
     container::Container,
-    kubernetes::{Directory, News, Who},
+    kubernetes::{Directory, Named, News, Who},
 };
 
 /// How activators are told from other processes, and how they are named.
@@ -43,6 +43,8 @@ pub struct Activator {
     pub pod: String,
     /// Its pod's namespace.
     pub namespace: String,
+    /// Whether it is known to share its node's network.
+    pub host_network: bool,
     /// Its pod's uid; `None` outside of Kubernetes.
     pub pod_uid: Option<String>,
     /// Tells when it has ended.
@@ -190,7 +192,12 @@ impl Discovery {
             return Ok(None);
         };
         let container = proc::cgroup(pid).as_deref().and_then(Container::of);
-        let Some((pod, namespace)) = self.name(pid, container.as_ref())? else {
+        let Some(Named {
+            pod,
+            namespace,
+            host_network,
+        }) = self.name(pid, container.as_ref())?
+        else {
             return Ok(None);
         };
         if !self.selector.admits(&namespace) {
@@ -207,20 +214,21 @@ impl Discovery {
             netns,
             pod,
             namespace,
+            host_network,
             pod_uid: container.map(|container| container.pod_uid),
             life,
         }))
     }
 
-    /// The pod and namespace of an activator; `None` if it is none, or not known to be one yet.
+    /// What an activator is called; `None` if it is none, or not known to be one yet.
     fn name(
         &self,
         pid: u32,
         container: Option<&Container>,
-    ) -> Result<Option<(String, String)>, DiscoveryError> {
+    ) -> Result<Option<Named>, DiscoveryError> {
         if let (Some(directory), Some(container)) = (&self.directory, container) {
             match directory.who(container) {
-                Who::Activator { pod, namespace } => return Ok(Some((pod, namespace))),
+                Who::Activator(named) => return Ok(Some(named)),
                 Who::Another => return Ok(None),
                 Who::Unknown => {}
             }
@@ -240,8 +248,8 @@ impl Discovery {
 }
 
 impl Selector {
-    /// The pod and namespace that a process's environment names.
-    fn name(&self, pid: u32) -> Result<Option<(String, String)>, DiscoveryError> {
+    /// What a process's environment names, which says nothing of its network.
+    fn name(&self, pid: u32) -> Result<Option<Named>, DiscoveryError> {
         let Some(environment) = proc::environment(pid)? else {
             return Ok(None);
         };
@@ -257,7 +265,11 @@ impl Selector {
             );
             return Ok(None);
         };
-        Ok(Some((pod, namespace)))
+        Ok(Some(Named {
+            pod,
+            namespace,
+            host_network: false,
+        }))
     }
 
     fn admits(&self, namespace: &str) -> bool {

@@ -40,16 +40,22 @@ pub(crate) struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     /// The activator of this pod.
-    Activator {
-        /// The pod's name.
-        pod: String,
-        /// The pod's namespace.
-        namespace: String,
-    },
+    Activator(Named),
     /// Another container of such a pod, or one whose end is expected.
     Another,
     /// The API has not told.
     Unknown,
+}
+
+/// What an activator is called, and what comes with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Its pod's name.
+    pub(crate) pod: String,
+    /// Its pod's namespace.
+    pub(crate) namespace: String,
+    /// Whether its network is known to be its node's.
+    pub(crate) host_network: bool,
 }
 
 /// What is known of the cluster, as far as links need it.
@@ -66,8 +72,7 @@ pub(crate) struct Directory {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PodFacts {
-    name: String,
-    namespace: String,
+    named: Named,
     terminating: bool,
     /// Name by id.
     containers: BTreeMap<String, String>,
@@ -147,10 +152,7 @@ impl Directory {
             Some(name) if *name != self.container => Who::Another,
             // The kubelet reports a container's id some time after its start. A process of the
             // activator's name in an activator's pod is taken for it until then.
-            Some(_) | None => Who::Activator {
-                pod: facts.name.clone(),
-                namespace: facts.namespace.clone(),
-            },
+            Some(_) | None => Who::Activator(facts.named.clone()),
         }
     }
 
@@ -225,8 +227,11 @@ impl<V> Default for Listing<V> {
 fn pod(pod: &Pod) -> Option<(String, PodFacts)> {
     let metadata = &pod.metadata;
     let facts = PodFacts {
-        name: metadata.name.clone()?,
-        namespace: metadata.namespace.clone()?,
+        named: Named {
+            pod: metadata.name.clone()?,
+            namespace: metadata.namespace.clone()?,
+            host_network: pod.is_on_host_network(),
+        },
         terminating: pod.is_terminating(),
         containers: pod
             .containers()
@@ -298,10 +303,11 @@ mod tests {
     }
 
     fn activator(pod: &str) -> Who {
-        Who::Activator {
+        Who::Activator(Named {
             pod: pod.to_owned(),
             namespace: "knative-serving".to_owned(),
-        }
+            host_network: false,
+        })
     }
 
     #[test]
@@ -313,6 +319,20 @@ mod tests {
         );
         assert_eq!(directory.who(&container("a", "proxy")), Who::Another);
         assert_eq!(directory.who(&container("b", "activator")), Who::Unknown);
+    }
+
+    #[test]
+    fn whose_network_is_the_node_s_is_told() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "activator-1", "namespace": "knative-serving", "uid": "a" },
+            "spec": { "hostNetwork": true },
+        }))
+        .unwrap();
+        let who = directory(&[pod]).who(&container("a", "activator"));
+        assert!(
+            matches!(&who, Who::Activator(named) if named.host_network),
+            "{who:?}"
+        );
     }
 
     #[test]
