@@ -13,7 +13,7 @@ use statlink_ebpf::{
 
 use crate::{
     atomic::{add_u32, add_u64},
-    maps::{CONNECTIONS, RING, STRANGER_TOTALS, STRANGERS, TOTALS, lose},
+    maps::{CONNECTIONS, RING, STRANGER_TOTALS, STRANGERS, TOTALS, lose, port},
 };
 
 /// In `.rodata`: too large for a program's stack of 512 bytes.
@@ -162,6 +162,30 @@ impl Account {
             };
         }
     }
+}
+
+/// An attempt of `source` begins: it is counted, and this is what is known of it.
+#[inline(always)]
+pub(crate) fn begin(
+    source: &Source,
+    peer: [u8; 16],
+    born_ns: u64,
+    attempted_ns: u64,
+) -> Option<Known> {
+    let account = Account::of(source)?;
+    account.count_attempt();
+    let connection = Connection {
+        born_ns,
+        attempted_ns,
+        peer,
+        peer_port: port(),
+        phase: Phase::Connecting as u8,
+        ..nothing_of(source)
+    };
+    Some(Known {
+        connection,
+        account,
+    })
 }
 
 /// What a record about a process, not a connection, has in a connection's place.

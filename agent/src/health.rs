@@ -3,7 +3,13 @@
 //! What live and ready mean is passed in; neither may depend on the Collector, or an outage of it
 //! would take every agent down with it. Bounded in connections and in time.
 
-use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -51,9 +57,15 @@ pub struct BindError {
 }
 
 impl Server {
-    /// Binds `address`; port 0 takes a free one.
+    /// Binds `address`; port 0 takes a free one. `[::]` is every address that the kernel has,
+    /// also where it has IPv4's alone.
     pub async fn bind(address: SocketAddr, probes: Probes) -> Result<Self, BindError> {
-        let listener = TcpListener::bind(address).await;
+        let mut listener = TcpListener::bind(address).await;
+        if let Err(error) = &listener
+            && let Some(instead) = without_ipv6(address, error)
+        {
+            listener = TcpListener::bind(instead).await;
+        }
         Ok(Self {
             listener: listener.map_err(|source| BindError { address, source })?,
             probes: Arc::new(probes),
@@ -136,6 +148,14 @@ const LARGEST_HEADER: usize = 8 * 1024;
 /// So that running out of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What stands for `[::]` where there is no IPv6: a kernel booted with `ipv6.disable=1` knows no
+/// such sockets.
+fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let every = address.ip() == Ipv6Addr::UNSPECIFIED;
+    let unknown = error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+    (every && unknown).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -204,6 +224,17 @@ mod tests {
         }
         // Every place is taken until the header timeout frees one.
         assert_eq!(request(to, "GET /healthz").await.0, "HTTP/1.1 200 OK");
+    }
+
+    #[test]
+    fn every_address_is_ipv4_s_where_there_is_no_ipv6() {
+        let unknown = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+        let taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
+        let every: SocketAddr = "[::]:8082".parse().unwrap();
+        let ipv4 = "0.0.0.0:8082".parse().unwrap();
+        assert_eq!(without_ipv6(every, &unknown), Some(ipv4));
+        assert_eq!(without_ipv6(every, &taken), None);
+        assert_eq!(without_ipv6("[::1]:8082".parse().unwrap(), &unknown), None);
     }
 
     #[tokio::test]

@@ -64,12 +64,9 @@ pub enum What {
     },
     /// The link is reachable; ends an outage if there was one.
     Reachable {
-        /// Length of the outage that this ends, seconds.
+        /// The outage that this ends.
         #[serde(skip_serializing_if = "Option::is_none", default)]
-        outage: Option<f64>,
-        /// The cause at the outage's onset.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        cause: Option<Cause>,
+        outage: Option<EndedOutage>,
         /// The peer's address.
         peer_address: SocketAddr,
     },
@@ -90,9 +87,25 @@ pub enum What {
     Ended,
 }
 
+/// An outage that is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndedOutage {
+    /// Its length, seconds.
+    pub duration: f64,
+    /// The cause at its onset, or the first that became known.
+    pub cause: Cause,
+    /// Errors of every kind since the link was reachable before.
+    pub errors: u64,
+    /// The last attempts that failed, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
 /// One failed attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
+    /// When it failed.
+    #[serde(with = "unix_seconds")]
+    pub at: SystemTime,
     /// Where it went; absent when its records were lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peer_address: Option<SocketAddr>,

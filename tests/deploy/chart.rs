@@ -55,6 +55,17 @@ fn a_value_that_is_not_one_is_refused_by_its_name() {
             "terminationGracePeriodSeconds=1",
             "terminationGracePeriodSeconds",
         ),
+        ("resources.limit.memory=1Gi", "limit"),
+        ("resources.limits.memory=lots", "memory"),
+        ("tolerations[0].operator=Exist", "operator"),
+        ("affinity.nodeAfinity.x=y", "nodeAfinity"),
+        ("updateStrategy.type=Recreate", "type"),
+        (
+            "updateStrategy.rollingUpdate.maxUnavailable=most",
+            "maxUnavailable",
+        ),
+        ("extraEnv[0].value=x", "name"),
+        ("extraEnv[0].nmae=x", "nmae"),
     ] {
         let output = helm(&["template", "statlink", "--set", value]);
         assert!(!output.status.success(), "{value} was accepted");
@@ -75,6 +86,10 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
         (
             "clusterName=a,resourceAttributes.k8s\\.cluster\\.name=b",
             "resourceAttributes",
+        ),
+        (
+            "extraEnv[0].name=STATLINK_NAMESPACE,extraEnv[0].value=knative",
+            "extraEnv",
         ),
     ] {
         let output = helm(&["template", "statlink", "--set", values]);

@@ -31,6 +31,7 @@ func activator(ctx context.Context, args []string) error {
 	every := set.Duration("stats", 0, "send one stat message at this interval (none by default)")
 	drain := set.Duration("drain", 0, "hold the connection this long after SIGTERM, as draining does")
 	resolver := set.String("resolver", "", "ask this name server, `host:port`, not /etc/resolv.conf's")
+	other := set.String("look-up", "", "look up this `name` as well, four times a second, as a metrics exporter may")
 	_ = set.Parse(args) // ExitOnError
 	if *target == "" {
 		return errors.New("--autoscaler is missing")
@@ -50,6 +51,9 @@ func activator(ctx context.Context, args []string) error {
 	go kactivator.ReportStats(logger, link, stats)
 	if *every > 0 {
 		go sendStats(ctx, *every, stats)
+	}
+	if *other != "" {
+		go lookUp(ctx, *other)
 	}
 
 	<-ctx.Done()
@@ -113,6 +117,14 @@ func sendStats(ctx context.Context, every time.Duration, to chan<- []metrics.Sta
 				},
 			}}
 		}
+	}
+}
+
+// lookUp looks up name again and again, whatever comes of it.
+func lookUp(ctx context.Context, name string) {
+	for ctx.Err() == nil {
+		_, _ = net.DefaultResolver.LookupHost(ctx, name)
+		time.Sleep(250 * time.Millisecond)
 	}
 }
 

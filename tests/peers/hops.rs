@@ -3,18 +3,23 @@
 
 use std::{fs, net::SocketAddrV4, time::Duration};
 
+use anyhow::Result;
 use statlink_tests::{
-    fault::Fault,
+    collector::Point,
+    fault::{Fault, Faults, Reject},
     figures::Figures,
     netns::Pod,
-    peer::{Activator, PORT, Traffic},
+    peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
     process::Process,
-    scenario::Bed,
+    scenario::{Bed, link, metric},
     service::Service,
 };
 use tempfile::TempDir;
 
-use crate::{PATIENCE, start_agent, told::log};
+use crate::{
+    PATIENCE, start_agent,
+    told::{assert_outage_logged, assert_recovery_logged, log},
+};
 
 /// What dials `service` in `pod` meets the sidecar; both last as long as this.
 struct Sidecar {
@@ -74,6 +79,53 @@ fn world() -> (Bed, Pod, SocketAddrV4, SocketAddrV4) {
     (bed, pod, service, upstream)
 }
 
+/// How the upstream fails the sidecar that dials it.
+struct Upstream {
+    what: &'static str,
+    /// How it answers, where it is not Knative's.
+    server: Option<&'static str>,
+    fault: Option<fn(Faults<'_>) -> Result<Fault>>,
+    cause: &'static str,
+}
+
+const fn behaves(what: &'static str, server: &'static str, cause: &'static str) -> Upstream {
+    Upstream {
+        what,
+        server: Some(server),
+        fault: None,
+        cause,
+    }
+}
+
+const fn meets(
+    what: &'static str,
+    fault: fn(Faults<'_>) -> Result<Fault>,
+    cause: &'static str,
+) -> Upstream {
+    Upstream {
+        what,
+        server: None,
+        fault: Some(fault),
+        cause,
+    }
+}
+
+const UPSTREAMS: &[Upstream] = &[
+    behaves("reset", "reset", "connection_reset"),
+    behaves("closed", "close", "handshake_failed"),
+    meets("dropped", |f| f.drop_syn(), "timeout"),
+    meets(
+        "no-host",
+        |f| f.reject_syn(Reject::HostUnreachable),
+        "host_unreachable",
+    ),
+    meets(
+        "no-network",
+        |f| f.reject_syn(Reject::NetworkUnreachable),
+        "network_unreachable",
+    ),
+];
+
 fn hop_of(bed: &Bed, activator: &Activator) -> Option<String> {
     let lines = log(bed, activator, "ERROR");
     let line = lines.last()?;
@@ -124,6 +176,93 @@ fn a_sidecar_that_acknowledges_for_a_lost_upstream_does_not_hide_it() {
         .unwrap();
     assert_eq!(hop_of(&bed, &activator), Some(upstream.to_string()));
     blackhole.heal().unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    bed.check_invariants().unwrap();
+}
+
+#[test]
+fn an_upstream_that_fails_the_sidecar_s_dial_is_the_cause() {
+    let mut bed = Bed::without_autoscaler().unwrap();
+    start_agent(&mut bed);
+    // No interface has it: the redirection takes what is sent there.
+    let service = Service::new(bed.network.node(), PORT).unwrap().socket();
+    let scenes = UPSTREAMS.iter().map(|case| {
+        let pod = bed.network.pod(case.what).unwrap();
+        let server = bed.network.pod(&format!("{}-s", case.what)).unwrap();
+        let upstream = SocketAddrV4::new(server.v4, PORT);
+        let bad = case.server.map(|how| {
+            let listen = format!("[::]:{PORT}");
+            bad_server(&server, [how, &listen]).unwrap()
+        });
+        let fault = case
+            .fault
+            .map(|inject| inject(Faults::new(&pod, &server)).unwrap());
+        let sidecar = Sidecar::passing(&pod, service, upstream);
+        let activator = Activator::start(&pod, service.into(), Traffic::Idle).unwrap();
+        (case, server, upstream, bad, fault, sidecar, activator)
+    });
+    let mut scenes: Vec<_> = scenes.collect();
+    for (case, _, upstream, _, _, _, activator) in &scenes {
+        bed.wait_reachable(activator, 0, PATIENCE).unwrap();
+        bed.wait_error(activator, "connect", case.cause, PATIENCE)
+            .unwrap();
+        let figures = Figures::of(&bed, activator);
+        let attempts = figures.checks("connect");
+        let told = figures.errors("connect");
+        assert_eq!(told, [(case.cause, attempts)], "{}", case.what);
+        assert_eq!(figures.connects, 0.0, "{}", case.what);
+        assert_outage_logged(&bed, activator, case.cause, &service.ip().to_string());
+        let hop = hop_of(&bed, activator);
+        assert_eq!(hop, Some(upstream.to_string()), "{}", case.what);
+    }
+    for (case, server, _, bad, fault, _, activator) in &mut scenes {
+        if let Some(bad) = bad {
+            bad.kill().unwrap();
+        }
+        if let Some(fault) = fault.take() {
+            fault.heal().unwrap();
+        }
+        let _autoscaler = Autoscaler::start(server).unwrap();
+        bed.wait_reachable(activator, 1, PATIENCE).unwrap();
+        assert_recovery_logged(&bed, activator, case.cause);
+        activator.process.kill().unwrap();
+    }
+    bed.check_invariants().unwrap();
+}
+
+#[test]
+fn an_upstream_that_ends_the_sidecar_s_connection_is_the_cause() {
+    type End = fn(&mut Bed, &Activator);
+    let ends: [(&str, End); 2] = [
+        ("connection_reset", |bed, activator| {
+            bed.faults(activator).reset_established().unwrap();
+        }),
+        ("peer_closed", |bed, _| {
+            bed.autoscaler().unwrap().process.kill().unwrap();
+            bed.start_autoscaler().unwrap();
+        }),
+    ];
+    let (mut bed, pod, service, upstream) = world();
+    bed.start_autoscaler().unwrap();
+    let _sidecar = Sidecar::passing(&pod, service, upstream);
+    let activator = Activator::start(&pod, service.into(), Traffic::Idle).unwrap();
+    for (before, (cause, end)) in ends.into_iter().enumerate() {
+        let up = |point: &Point| point.value.number() > before as f64;
+        let of_link = link(&activator.pod);
+        let connects = bed
+            .collector
+            .wait_for(metric::CONNECTS, &of_link, PATIENCE, up);
+        connects.unwrap();
+        end(&mut bed, &activator);
+        bed.wait_error(&activator, "disconnect", cause, PATIENCE)
+            .unwrap();
+        let figures = Figures::of(&bed, &activator);
+        assert_eq!(figures.checks("disconnect"), before as f64 + 1.0, "{cause}");
+        let lines = log(&bed, &activator, "ERROR");
+        assert_eq!(lines.len(), before + 1, "{lines:#?}");
+        assert_eq!(lines.last().unwrap().get("error.type"), cause);
+        assert_eq!(hop_of(&bed, &activator), Some(upstream.to_string()));
+    }
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
     bed.check_invariants().unwrap();
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use statlink_tests::{
-    fault::Fault,
+    fault::{Fault, Reject},
     figures::Figures,
     peer::{Activator, Traffic},
     process::{Line, Signal},
@@ -133,6 +133,30 @@ fn a_reset_is_a_reset() {
             reset,
             |_, ()| {},
         );
+    }
+}
+
+#[test]
+fn an_abort_by_the_kernel_is_none_of_the_known() {
+    let abort = |bed: &mut Bed, activator: &Activator| {
+        bed.faults(activator).abort_at_client().unwrap();
+    };
+    for to in [v4, v6] {
+        assert_loss(Traffic::Idle, to, "_OTHER", soon(), abort, |_, ()| {});
+    }
+}
+
+#[test]
+fn a_host_out_of_reach_is_stalled_as_long_as_the_kernel_tries() {
+    let limit = Duration::from_secs(2);
+    let unreachable = |bed: &mut Bed, activator: &Activator| {
+        let faults = bed.faults(activator);
+        faults.reject_all(Reject::HostUnreachable).unwrap()
+    };
+    for to in [v4, v6] {
+        assert_loss(FLOWING, to, "stalled", limit, unreachable, |_, fault| {
+            fault.heal().unwrap();
+        });
     }
 }
 

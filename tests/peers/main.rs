@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod dialling;
+mod flapping;
 mod hops;
 mod losing;
 mod names;
+mod policy;
 mod stand_ins;
 mod told;
+mod ways;
 
 use std::time::Duration;
 

@@ -40,4 +40,6 @@ pub(crate) fn assert_recovery_logged(bed: &Bed, activator: &Activator, cause: &s
     assert_eq!(line.get("error.type"), cause, "{}", line.text);
     let length = line.get("outage.duration").as_f64().unwrap();
     assert!(length > 0.0, "{}", line.text);
+    let errors = line.get("errors").as_u64().unwrap();
+    assert!(errors > 0, "{}", line.text);
 }

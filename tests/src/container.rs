@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     os::{fd::AsFd as _, unix::process::CommandExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -29,6 +29,11 @@ impl Container {
         let group = unified()?.join(format!("kubepods/pod{pod_uid}/{id}"));
         fs::create_dir_all(&group).with_context(|| format!("create {}", group.display()))?;
         Ok(Self { group, id })
+    }
+
+    /// Its cgroup.
+    pub fn group(&self) -> &Path {
+        &self.group
     }
 
     /// Puts a process that runs already into it.

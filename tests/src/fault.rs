@@ -132,6 +132,30 @@ impl<'a> Faults<'a> {
         self.at_server(&format!("SYN rejected: {with:?}"), &rule)
     }
 
+    /// New connections over IPv4 are answered by ICMP protocol unreachable, for which IPv6 has no
+    /// equal: ENOPROTOOPT.
+    pub fn reject_protocol(&self) -> Result<Fault> {
+        let (client, port) = (self.client.v4, self.port);
+        let rule = format!(
+            "ip saddr {client} tcp dport {port} {SYN} reject with icmp type prot-unreachable"
+        );
+        let what = "SYN rejected: protocol unreachable";
+        Fault::nft(what, &self.server.namespace, "input", &rule)
+    }
+
+    /// A new connection's first SYN vanishes, and only its first retransmission is refused: when
+    /// no connect() holds the socket any more. For one dial at a time.
+    pub fn reject_syn_late(&self, with: Reject) -> Result<Fault> {
+        let port = self.port;
+        let late = format!("tcp dport {port} {SYN} numgen inc mod 2 == 1");
+        let refused = format!("{late} reject with {}", with.nft());
+        let mut fault = self.drop_syn()?;
+        // Of chains at one hook the newest is asked first.
+        fault.join(self.at_server("SYN rejected late", &refused)?);
+        fault.what = format!("SYN rejected late: {with:?}");
+        Ok(fault)
+    }
+
     /// New connections are refused inside the client's own connect(), as a node-local policy does.
     pub fn reject_syn_locally(&self, with: Reject) -> Result<Fault> {
         let rule = format!("tcp dport {} {SYN} reject with {}", self.port, with.nft());
@@ -173,7 +197,8 @@ impl<'a> Faults<'a> {
     }
 
     /// The server's wire is cut and the client has forgotten where it was: nobody answers its ARP
-    /// or neighbour discovery, EHOSTUNREACH after 3 s.
+    /// or neighbour discovery, EHOSTUNREACH after three probes. These are closer together than the
+    /// usual second, or Knative's dial would give up at the same moment.
     pub fn unplug_server(&self) -> Result<Fault> {
         let Pod {
             node,
@@ -181,14 +206,24 @@ impl<'a> Faults<'a> {
             ..
         } = self.server;
         node.ip(&format!("link set {node_interface} down\n"))?;
-        let fault = Fault {
+        let client = &self.client.namespace;
+        let mut fault = Fault {
             what: "the server's wire cut".into(),
             undo: vec![Undo::Ip(
                 node.clone(),
                 format!("link set {node_interface} up\n"),
             )],
         };
-        self.client.namespace.ip("neigh flush dev eth0\n")?;
+        for between_probes in [
+            "net/ipv4/neigh/eth0/retrans_time_ms",
+            "net/ipv6/neigh/eth0/retrans_time_ms",
+        ] {
+            let before = client.read_sysctl(between_probes)?;
+            client.sysctl(between_probes, "250")?;
+            let undo = Undo::Sysctl(client.clone(), between_probes, before);
+            fault.undo.push(undo);
+        }
+        client.ip("neigh flush dev eth0\n")?;
         Ok(fault)
     }
 

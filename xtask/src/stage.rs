@@ -20,7 +20,12 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     setup::require_root(program)?;
     setup::ensure(setup::PEERS, workspace)?;
     let agent = build::agent(true, workspace)?;
-    test_bed(&["--release"], &["build"], workspace)?;
+    let parts: &[&str] = if program == BENCH {
+        &["build", "api"]
+    } else {
+        &["build"]
+    };
+    test_bed(&["--release"], parts, workspace)?;
     // Its stand-ins run as processes of their own, from beside the program.
     let mut helpers =
         workspace.cargo(&["build", "--locked", "--release", "--package=statlink-tests"]);
@@ -46,7 +51,8 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     Err(cargo.exec()).with_context(|| format!("start the {program}"))
 }
 
-/// It has a part of its own: what a program costs is measured without the agent around it.
+/// It has parts of its own: what a program costs is measured without the agent around it, and what
+/// the watch of an API costs takes one.
 const BENCH: &str = "bench";
 
 /// Has `testbed` build what the test bed is made of. A second time is instant.

@@ -60,7 +60,15 @@ impl Workspace {
     }
 }
 
-/// The cargo that runs this program, so that all is built by one toolchain.
+/// The cargo that runs this program, so that all is built by one toolchain; without what it told
+/// this program of itself, for build scripts that look at it would run anew each time.
 fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let of_itself = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in of_itself
+        .filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    {
+        cargo.env_remove(name);
+    }
+    cargo
 }

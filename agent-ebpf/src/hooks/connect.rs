@@ -12,12 +12,10 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use aya_log_ebpf::debug;
-use statlink_ebpf::{
-    ConnectCall, Connection, End, Loss, NAME_SERVER_PORT, NEVER_HEARD, Phase, RecordKind, Source,
-};
+use statlink_ebpf::{ConnectCall, End, Loss, NAME_SERVER_PORT, NEVER_HEARD, RecordKind, Source};
 
 use crate::{
-    account::{Account, Detail, Known, Wake, end, find, nothing_of, now, tell},
+    account::{Account, Detail, Wake, begin, end, find, nothing_of, now, tell},
     maps::{CALLS, CONNECTIONS, STRANGERS, lose, offset, port},
     sock::mapped,
 };
@@ -127,27 +125,11 @@ fn try_exit(ctx: &TracePointContext) -> Option<()> {
         return Some(());
     }
     // No SYN, so no socket event came before.
-    let connection = Connection {
-        born_ns: call.time_ns,
-        attempted_ns: call.time_ns,
-        established_ns: 0,
-        tgid: (pid_tgid >> 32) as u32,
+    let source = Source {
         netns: current_netns()?,
-        peer: call.peer,
-        peer_port: port(),
-        soft_errno: 0,
-        phase: Phase::Connecting as u8,
-        _pad: [0; 3],
+        tgid: (pid_tgid >> 32) as u32,
     };
-    let account = Account::of(&Source {
-        netns: connection.netns,
-        tgid: connection.tgid,
-    })?;
-    account.count_attempt();
-    let known = Known {
-        connection,
-        account,
-    };
+    let known = begin(&source, call.peer, call.time_ns, call.time_ns)?;
     end(0, &known, how, errno, 0, NEVER_HEARD);
     Some(())
 }

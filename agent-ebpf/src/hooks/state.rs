@@ -8,12 +8,12 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use statlink_ebpf::{Connection, End, NEVER_HEARD, Phase, RecordKind, Source};
+use statlink_ebpf::{End, NEVER_HEARD, Phase, RecordKind, Source};
 
 use crate::{
-    account::{Account, Detail, Known, Wake, end, find, keep, now, tell},
+    account::{Detail, Known, Wake, begin, end, find, keep, now, tell},
     hooks::connect::read_kernel,
-    maps::{CALLS, connect_hooked, offset, port},
+    maps::{CALLS, connect_hooked, offset},
     sock::{Sock, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_SYN_SENT},
 };
 
@@ -92,23 +92,14 @@ fn attempted(sock: Sock) -> Option<()> {
         call.sock = sock.key();
         attempted_ns = call.time_ns;
     }
-    let connection = Connection {
-        born_ns: time_ns,
-        attempted_ns,
-        established_ns: 0,
-        tgid: (pid_tgid >> 32) as u32,
+    let source = Source {
         netns: sock.netns(),
-        peer: sock.peer(),
-        peer_port: port(),
-        soft_errno: 0,
-        phase: Phase::Connecting as u8,
-        _pad: [0; 3],
+        tgid: (pid_tgid >> 32) as u32,
     };
-    let account = Account::of(&Source {
-        netns: connection.netns,
-        tgid: connection.tgid,
-    })?;
-    account.count_attempt();
+    let Known {
+        connection,
+        account,
+    } = begin(&source, sock.peer(), time_ns, attempted_ns)?;
     keep(sock.key(), &connection, account.asked);
     if account.is_told() {
         let detail = Detail::new(RecordKind::Attempted, time_ns);

@@ -5,10 +5,14 @@ use std::time::Duration;
 use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
 
 use crate::{
+    clock,
     kernel::{Ends, Inventory, connection_id, peer},
-    link::{Cause, Fact, FailedAttempt, HopEvent, Link, Missed, OpenConnection, Outcome, Status},
-    report::{Attempt, LinkName, What},
+    link::{
+        Cause, Fact, FailedAttempt, HopEvent, Link, Missed, OpenConnection, Outage, Outcome, Status,
+    },
+    report::{Attempt, EndedOutage, LinkName, What},
     snapshot::LinkSnapshot,
+    telemetry::logs::{self, Story},
     time::Timestamp,
 };
 
@@ -20,6 +24,7 @@ pub(super) struct Entry {
     pub(super) link: Link,
     /// The cause last exported at once: an outage's attempts mostly fail alike.
     told: Option<Cause>,
+    story: Story,
     /// The ends that no record told and that the link has been handed.
     reconciled: Ends,
     resync: Option<Timestamp>,
@@ -40,6 +45,7 @@ impl Entry {
             pod_uid,
             link: Link::discovered(now),
             told: None,
+            story: Story::default(),
             reconciled: Ends::default(),
             resync: Some(now),
             late_resync: Some(now + LATE),
@@ -60,6 +66,27 @@ impl Entry {
         true
     }
 
+    /// Logs what is to be logged of `what`.
+    pub(super) fn log(&mut self, now: Timestamp, what: &What) {
+        for line in self.story.take(now, what) {
+            logs::log(&self.name, &line);
+        }
+    }
+
+    /// Logs what is due by `now`.
+    pub(super) fn log_due(&mut self, now: Timestamp) {
+        if let Some(line) = self.story.on_deadline(now) {
+            logs::log(&self.name, &line);
+        }
+    }
+
+    /// Logs what was left unsaid.
+    pub(super) fn log_rest(&mut self, now: Timestamp) {
+        for line in self.story.close(now) {
+            logs::log(&self.name, &line);
+        }
+    }
+
     /// Asks for a reconciliation at `at`, or earlier if one is due earlier.
     pub(super) fn resync_at(&mut self, at: Timestamp) {
         self.resync = Some(self.resync.map_or(at, |due| due.min(at)));
@@ -78,6 +105,7 @@ impl Entry {
             .next_deadline()
             .into_iter()
             .chain(self.next_resync())
+            .chain(self.story.next_deadline())
             .min()
     }
 
@@ -230,8 +258,7 @@ pub(super) fn report(outcome: &Outcome) -> Option<(Timestamp, What)> {
         Outcome::Reachable { at, peer, outage } => (
             *at,
             What::Reachable {
-                outage: outage.map(|(length, _)| length.as_secs_f64()),
-                cause: outage.map(|(_, cause)| cause),
+                outage: outage.as_ref().map(ended),
                 peer_address: *peer,
             },
         ),
@@ -239,8 +266,18 @@ pub(super) fn report(outcome: &Outcome) -> Option<(Timestamp, What)> {
     })
 }
 
+fn ended(outage: &Outage) -> EndedOutage {
+    EndedOutage {
+        duration: outage.length.as_secs_f64(),
+        cause: outage.cause,
+        errors: outage.errors,
+        attempts: outage.attempts.iter().map(attempt).collect(),
+    }
+}
+
 fn attempt(failed: &FailedAttempt) -> Attempt {
     Attempt {
+        at: clock::wall(failed.at),
         peer_address: failed.peer,
         cause: failed.cause,
         hop_address: failed.hop,

@@ -27,7 +27,7 @@ use crate::{
     link::{Fact, Outcome},
     report::{LinkName, Report, What},
     snapshot::{AgentSnapshot, Snapshot},
-    telemetry::{Telemetry, logs::log_report},
+    telemetry::Telemetry,
     time::Timestamp,
 };
 
@@ -128,7 +128,13 @@ impl Agent {
                 .map(|deadline| Instant::now() + deadline.saturating_since(clock::now()));
             let far = Instant::now() + Duration::from_secs(3600);
             tokio::select! {
-                () = &mut shutdown => return self.snapshot(),
+                () = &mut shutdown => {
+                    let last = self.snapshot()?;
+                    for entry in self.entries.values_mut() {
+                        entry.log_rest(clock::now());
+                    }
+                    return Ok(last);
+                }
                 ready = self.kernel.readable() => ready.map_err(KernelError::Ring)?,
                 Some(id) = self.ended.1.recv() => {
                     self.drain()?;
@@ -189,6 +195,9 @@ impl Agent {
                 entry.link.on_deadline(now, &mut outcomes);
             }
             self.perform(id, outcomes)?;
+        }
+        for entry in self.entries.values_mut() {
+            entry.log_due(now);
         }
         Ok(())
     }
@@ -319,9 +328,11 @@ impl Agent {
                 }
             }
             Outcome::Reachable {
-                outage: Some((length, cause)),
+                outage: Some(outage),
                 ..
-            } => self.telemetry.record_outage(&self.peer, *length, *cause),
+            } => self
+                .telemetry
+                .record_outage(&self.peer, outage.length, outage.cause),
             Outcome::Connected { duration: None, .. }
             | Outcome::Reachable { outage: None, .. }
             | Outcome::Disconnected { .. }
@@ -333,19 +344,22 @@ impl Agent {
             if entry.is_news(&what) {
                 self.transition.notify_one();
             }
-            let name = entry.name.clone();
-            self.report(at, name, what);
+            self.report(id, at, what);
         }
     }
 
-    fn report(&self, at: Timestamp, link: LinkName, what: What) {
+    fn report(&mut self, id: u64, at: Timestamp, what: What) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let known_at = clock::now();
+        entry.log(known_at, &what);
         let report = Report {
             at: clock::wall(at),
-            known_at: clock::wall(clock::now()),
-            link,
+            known_at: clock::wall(known_at),
+            link: entry.name.clone(),
             what,
         };
-        log_report(&report);
         // Nobody may be listening.
         let _ = self.reports.send(report);
     }
@@ -449,7 +463,7 @@ impl Agent {
         };
         self.by_source.insert(source, id);
         self.entries
-            .insert(id, Entry::new(name.clone(), source, activator.pod_uid, now));
+            .insert(id, Entry::new(name, source, activator.pod_uid, now));
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = activator.life.ended().await {
@@ -459,7 +473,7 @@ impl Agent {
             let _ = ended.send(id);
         });
         self.transition.notify_one();
-        self.report(now, name, What::Discovered);
+        self.report(id, now, What::Discovered);
         // Before its connections, so that none is taken for older than the addresses.
         self.tell_addresses(id)
     }

@@ -113,7 +113,8 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     let (requests, request_queue) = mpsc::channel(REQUESTS);
     let (news, news_queue) = mpsc::channel(NEWS);
     let snapshots = Snapshots(requests);
-    let (ready, readiness) = watch::channel(false);
+    // Without the API there is nothing to wait for.
+    let (ready, readiness) = watch::channel(options.kubernetes.is_none());
 
     let control = control::server::Server::bind(&options.socket)?;
     let control = tokio::spawn(control.serve(snapshots.clone(), reports.clone()));

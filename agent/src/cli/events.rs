@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     control::{Missed, client},
-    report::{Attempt, Report, What},
+    report::{Attempt, EndedOutage, Report, What},
 };
 
 /// A line of the agent's.
@@ -70,13 +70,18 @@ fn what(what: &What) -> String {
         ),
         What::Reachable {
             outage,
-            cause,
             peer_address,
         } => {
             let mut text = format!("reachable at {peer_address}");
-            if let (Some(outage), Some(cause)) = (outage, cause) {
+            if let Some(outage) = outage {
+                let EndedOutage {
+                    duration,
+                    cause,
+                    errors,
+                    ..
+                } = outage;
                 // Writing to a string does not fail.
-                let _ = write!(text, ", after {outage:.3} s ({cause})");
+                let _ = write!(text, ", after {duration:.3} s ({cause}), errors: {errors}");
             }
             text
         }
@@ -133,7 +138,7 @@ mod tests {
     fn an_outage_is_told_in_a_line() {
         let line = r#"{"at":1.5,"known_at":1.6,"peer":"autoscaler","namespace":"n","pod":"p","pid":3,
             "event":"unreachable","cause":"connection_refused","peer_address":"10.0.0.1:8080",
-            "attempts":[{"peer_address":"10.0.0.1:8080","cause":"connection_refused","errno":111,"duration":0.0005}]}"#;
+            "attempts":[{"at":1.4,"peer_address":"10.0.0.1:8080","cause":"connection_refused","errno":111,"duration":0.0005}]}"#;
         assert_eq!(
             text(line).unwrap(),
             "1970-01-01T00:00:01.500Z  n/p  not reachable: connection_refused, 10.0.0.1:8080; \

@@ -415,7 +415,8 @@ impl Connection {
             },
             // Where only the phase is known, the end may be older than its date.
             State::Answered { answered, .. }
-                if answered + HOLD <= at && (held || ending.heard.is_some()) =>
+                if held && ending.heard.is_none()
+                    || answered + HOLD <= at && ending.heard.is_some() =>
             {
                 Some(answered)
             }
@@ -596,6 +597,11 @@ impl Connection {
         matches!(self.state, State::Live { .. })
     }
 
+    /// When connect() was called, or the first that is known of it.
+    pub(super) fn began(&self) -> Timestamp {
+        self.attempted.unwrap_or(self.id.born)
+    }
+
     /// When the peer was last heard on it, if it is open.
     pub(super) fn heard(&self) -> Option<Timestamp> {
         if self.held().is_some() {
@@ -731,6 +737,9 @@ impl Pulse {
 
 /// How long after its answer a connection must be held to count as upgraded.
 pub(super) const HOLD: Duration = Duration::from_nanos(HOLD_NS);
+/// When to look for the first time: a sample tells only the last answer, and what the peer says
+/// next (a pong, whenever the activator pings) must not be taken for the first.
+pub(super) const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// How often to look for the peer's first data.
 const UNANSWERED_CADENCE: Duration = Duration::from_millis(100);
 /// The same, once the handshake has failed: only a curious dialler still waits.

@@ -71,12 +71,14 @@ impl Hops {
         self.failures.push_back(Failure { at, peer, cause });
     }
 
-    /// Which hop's failure, if any, is behind a failure of the link at `at` for this cause of its
-    /// own. Of a stall, everything since the peer was last `heard`.
+    /// Which hop's failure, if any, is behind the failure at `at` of a connection that `began`
+    /// then, for this cause of its own: one that came before belongs to an earlier connection. Of a
+    /// stall, everything since the peer was last `heard`.
     pub(super) fn explain(
         &self,
         at: Timestamp,
         own: Cause,
+        began: Timestamp,
         heard: Option<Timestamp>,
     ) -> Option<(SocketAddr, Cause)> {
         let since = match own {
@@ -95,7 +97,8 @@ impl Hops {
             | Cause::Dns
             | Cause::NoAttempt
             | Cause::Other => return None,
-        };
+        }
+        .max(began);
         let failed = self
             .failures
             .iter()

@@ -37,10 +37,10 @@ use statlink_ebpf::{End, Phase};
 pub use cause::Cause;
 pub use check::{CheckKind, Counts};
 pub use fact::{ConnectionId, Fact, HopEvent, Missed, OpenConnection, Sample};
-pub use outcome::{FailedAttempt, Outcome, Status};
+pub use outcome::{FailedAttempt, Outage, Outcome, Status};
 
 use crate::time::Timestamp;
-use connection::{Connection, Due, Ending, HOLD, Step, Verdict};
+use connection::{Connection, Due, Ending, FIRST_LOOK, Step, Verdict};
 use hops::Hops;
 use lookups::Lookups;
 use tombstones::Tombstones;
@@ -83,8 +83,8 @@ use tombstones::Tombstones;
 /// A proxy in the pod takes the activator's connection and makes one of its own ([`Fact::Hop`]).
 /// Such a connection never makes the link reachable. But where a handshake fails, or a live
 /// connection stalls or is ended by its other side, and a hop's connection failed within the
-/// second before (of a stall: since the peer was last heard), that failure's cause is the cause;
-/// and [`Cause::Timeout`] is where a hop's SYN has gone unanswered for 1 s. A hop that closes its
+/// second before (of a stall: since the peer was last heard), but not before that connection began,
+/// that failure's cause is the cause; and [`Cause::Timeout`] is where a hop's SYN has gone unanswered for 1 s. A hop that closes its
 /// own connection explains nothing.
 ///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
@@ -108,6 +108,8 @@ pub struct Link {
     hops: Hops,
     /// The last failed attempts since it was reachable, oldest first.
     attempts: VecDeque<FailedAttempt>,
+    /// How many errors had been counted when it was last reachable.
+    errors_before: u64,
     lookups: Lookups,
 }
 
@@ -171,6 +173,7 @@ impl Link {
             last_activity: at,
             hops: Hops::default(),
             attempts: VecDeque::new(),
+            errors_before: 0,
             lookups: Lookups::default(),
         }
     }
@@ -195,7 +198,7 @@ impl Link {
                 peer,
                 attempted,
             } => {
-                let looked_at = at + HOLD;
+                let looked_at = at + FIRST_LOOK;
                 if let Some(known) = self.connections.get_mut(&connection) {
                     known.establish(at, at, looked_at, attempted);
                 } else if self.is_news(connection) {
@@ -355,9 +358,10 @@ impl Link {
         self.last_cause.map_or(Cause::Other.into(), |(_, why)| why)
     }
 
-    /// The cause of a failure at `at` on a connection, or the hop's failure behind it.
-    fn explained(&self, at: Timestamp, own: Cause, heard: Option<Timestamp>) -> Why {
-        match self.hops.explain(at, own, heard) {
+    /// The cause of a connection's failure at `at`, or the hop's failure behind it.
+    fn explained(&self, connection: &Connection, at: Timestamp, own: Cause) -> Why {
+        let (began, heard) = (connection.began(), connection.heard());
+        match self.hops.explain(at, own, began, heard) {
             Some((peer, cause)) => Why {
                 cause,
                 hop: Some(peer),
@@ -595,7 +599,7 @@ impl Link {
             }
             Step::Upgraded { answered } => self.upgraded(connection, answered, at, outcomes),
             Step::Stalled { onset } => {
-                let why = self.explained(onset, Cause::Stalled, connection.heard());
+                let why = self.explained(connection, onset, Cause::Stalled);
                 self.lost(connection.peer, onset, why, outcomes);
             }
             Step::Healed { at } => self.begin_reachable(Some(at), at, connection.peer, outcomes),
@@ -613,7 +617,7 @@ impl Link {
             return;
         };
         if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
-            let why = self.explained(onset, Cause::Stalled, connection.heard());
+            let why = self.explained(&connection, onset, Cause::Stalled);
             self.lost(connection.peer, onset, why, outcomes);
         }
         self.connections.insert(id, connection);
@@ -683,7 +687,7 @@ impl Link {
                     Some((Some(since), _)) => at.max(since),
                     Some((None, _)) | None => at,
                 };
-                let why = self.explained(onset, cause, connection.heard());
+                let why = self.explained(connection, onset, cause);
                 self.lost(connection.peer, onset, why, outcomes);
             }
         }
@@ -697,7 +701,7 @@ impl Link {
         errno: Option<u16>,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let why = self.explained(at, cause, None);
+        let why = self.explained(connection, at, cause);
         let failed = FailedAttempt {
             at,
             peer: Some(connection.peer),
@@ -759,6 +763,9 @@ impl Link {
     /// A live connection, which is not in the map or not live there any more, was lost.
     fn lost(&mut self, peer: SocketAddr, at: Timestamp, why: Why, outcomes: &mut Vec<Outcome>) {
         let Why { cause, hop } = why;
+        if matches!(self.reach, Reach::Reachable { .. }) {
+            self.errors_before = self.counts.total_errors();
+        }
         self.counts.fail(CheckKind::Disconnect, cause, 1);
         self.last_activity = self.last_activity.max(at);
         outcomes.push(Outcome::Disconnected {
@@ -832,7 +839,13 @@ impl Link {
             } => {
                 // It may have answered before the outage began, and be confirmed only now.
                 let at = at.max(began);
-                (Some(at), at, Some((at.saturating_since(began), onset)))
+                let outage = Outage {
+                    length: at.saturating_since(began),
+                    cause: onset,
+                    errors: self.counts.total_errors() - self.errors_before,
+                    attempts: self.attempts.iter().copied().collect(),
+                };
+                (Some(at), at, Some(outage))
             }
         };
         self.reach = Reach::Reachable { since };
@@ -890,7 +903,7 @@ fn next_on_grid(due: Timestamp, step: Duration, now: Timestamp) -> Timestamp {
     Timestamp::from_nanos(due.as_nanos().saturating_add(ahead))
 }
 
-/// How many failed attempts an [`Outcome::Unreachable`] tells of.
+/// How many failed attempts an [`Outcome::Unreachable`] or an [`Outage`] tells of.
 pub const ATTEMPTS_TOLD: usize = 3;
 /// How long after its discovery an activator may be without a live connection.
 const START_UP_GRACE: Duration = Duration::from_secs(5);

@@ -54,15 +54,29 @@ pub enum Outcome {
         at: Timestamp,
         /// The peer.
         peer: SocketAddr,
-        /// Length and cause at onset of the outage that this ends; `None` at the first
-        /// reachability.
-        outage: Option<(Duration, Cause)>,
+        /// The outage that this ends; `None` at the first reachability.
+        outage: Option<Outage>,
     },
     /// The process ended, as it may.
     Ended {
         /// When.
         at: Timestamp,
     },
+}
+
+/// An outage that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// From the loss of the last live connection, or the end of the start-up grace, to the answer
+    /// on the next.
+    pub length: Duration,
+    /// The cause at its onset, or the first that became known.
+    pub cause: Cause,
+    /// Errors of every kind since the link was reachable before, or since its discovery.
+    pub errors: u64,
+    /// The last failed attempts in that time, oldest first; at most
+    /// [`ATTEMPTS_TOLD`](super::ATTEMPTS_TOLD).
+    pub attempts: Vec<FailedAttempt>,
 }
 
 /// One failed attempt.

@@ -216,15 +216,7 @@ impl Metrics {
         resource: Resource,
         outcomes: &Arc<Outcomes>,
     ) -> Result<Self, BuildError> {
-        let reason = Reason::default();
-        let exporter = exporter::metrics(to, runtime, &reason)?;
-        let watched = Watched::new(
-            exporter,
-            Arc::clone(outcomes),
-            reason,
-            to.timeout,
-            runtime.clone(),
-        );
+        let watched = watched(exporter::metrics, to, runtime, outcomes)?;
         Ok(Self::new(watched, resource, outcomes))
     }
 
@@ -285,21 +277,31 @@ impl Metrics {
     }
 }
 
+/// The exporter that `build` makes, with its outcomes watched.
+fn watched<E>(
+    build: impl FnOnce(&Destination, &Handle, &Reason) -> Result<E, BuildError>,
+    to: &Destination,
+    runtime: &Handle,
+    outcomes: &Arc<Outcomes>,
+) -> Result<Watched<E>, BuildError> {
+    let reason = Reason::default();
+    let exporter = build(to, runtime, &reason)?;
+    Ok(Watched::new(
+        exporter,
+        Arc::clone(outcomes),
+        reason,
+        to.timeout,
+        runtime.clone(),
+    ))
+}
+
 fn logger(
     to: &Destination,
     runtime: &Handle,
     resource: Resource,
     outcomes: &Arc<Outcomes>,
 ) -> Result<SdkLoggerProvider, BuildError> {
-    let reason = Reason::default();
-    let exporter = exporter::logs(to, runtime, &reason)?;
-    let watched = Watched::new(
-        exporter,
-        Arc::clone(outcomes),
-        reason,
-        to.timeout,
-        runtime.clone(),
-    );
+    let watched = watched(exporter::logs, to, runtime, outcomes)?;
     let limits = BatchConfigBuilder::default()
         .with_max_queue_size(LOG_QUEUE)
         .with_max_export_batch_size(LOG_QUEUE)

@@ -7,8 +7,9 @@
 //! - `mute ADDRESS`: accepts and never answers
 //! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it go on taking what comes and pass
 //!   nothing on; another SIGUSR1 makes it pass on again what comes from then
-//! - `dns ADDRESS ANSWER`: a name server that gives the IPv4 address ANSWER for every name, or
-//!   says that there is none (`nxdomain`)
+//! - `dns ADDRESS ANSWER [AFTER_MS]`: a name server that gives the IPv4 address ANSWER for every
+//!   name, or says that there is none (`nxdomain`), or that it cannot tell (`servfail`); each
+//!   answer AFTER_MS late
 //!
 //! JSON lines on standard output tell what it does.
 
@@ -36,9 +37,13 @@ fn main() -> Result<()> {
         ["sink", address] => sink(address),
         ["mute", address] => serve(address, mute),
         ["proxy", address, upstream] => proxy(address, upstream),
-        ["dns", address, answer] => dns(address, answer),
+        ["dns", address, answer] => dns(address, answer, Duration::ZERO),
+        ["dns", address, answer, after] => {
+            let after = after.parse().context("AFTER_MS")?;
+            dns(address, answer, Duration::from_millis(after))
+        }
         _ => bail!(
-            "usage: bad_server forbid|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER]"
+            "usage: bad_server forbid|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER] [AFTER_MS]"
         ),
     }
 }
@@ -120,36 +125,43 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream, absorbing: &AtomicBool) {
     let _ = to.shutdown(Shutdown::Write);
 }
 
-fn dns(address: &str, answer: &str) -> Result<()> {
-    let answer: Option<Ipv4Addr> = match answer {
-        "nxdomain" => None,
-        address => Some(address.parse().context("ANSWER")?),
+fn dns(address: &str, answer: &str, after: Duration) -> Result<()> {
+    let answer = match answer {
+        "nxdomain" => Err(NXDOMAIN),
+        "servfail" => Err(SERVFAIL),
+        address => Ok(address.parse().context("ANSWER")?),
     };
     let socket = UdpSocket::bind(address).with_context(|| format!("listen on {address}"))?;
     report("listening", []);
     let mut query = [0; 512];
-    loop {
-        let (n, from) = socket.recv_from(&mut query).context("receive")?;
-        report("asked", []);
-        if let Some(reply) = query.get(..n).and_then(|query| reply(query, answer)) {
-            socket.send_to(&reply, from).context("reply")?;
+    thread::scope(|scope| {
+        loop {
+            let (n, from) = socket.recv_from(&mut query).context("receive")?;
+            report("asked", []);
+            if let Some(reply) = query.get(..n).and_then(|query| reply(query, answer)) {
+                let socket = &socket;
+                scope.spawn(move || {
+                    thread::sleep(after);
+                    // Whoever asked may have given up.
+                    let _ = socket.send_to(&reply, from);
+                });
+            }
         }
-    }
+    })
 }
 
-/// RFC 1035: the header and the question come back, with an answer if it was of type A.
-fn reply(query: &[u8], answer: Option<Ipv4Addr>) -> Option<Vec<u8>> {
+const SERVFAIL: u8 = 2;
+const NXDOMAIN: u8 = 3;
+
+/// RFC 1035: the header and the question come back, with an answer if it was of type A, or with
+/// the code of a failure.
+fn reply(query: &[u8], answer: Result<Ipv4Addr, u8>) -> Option<Vec<u8>> {
     const HEADER: usize = 12;
-    const NXDOMAIN: u8 = 3;
     let labels = query.get(HEADER..)?.iter().position(|&byte| byte == 0)?;
     let question = query.get(HEADER..HEADER + labels + 5)?;
     let of_type_a = question.get(labels + 1..labels + 3)? == [0, 1];
-    let answer = answer.filter(|_| of_type_a);
-    let code = if answer.is_none() && of_type_a {
-        NXDOMAIN
-    } else {
-        0
-    };
+    let code = answer.err().unwrap_or_default();
+    let answer = answer.ok().filter(|_| of_type_a);
 
     let mut reply = query.get(..2)?.to_vec();
     // A response to a recursive query; one question, perhaps one answer, nothing else.

@@ -7,6 +7,7 @@
 //!   closed as soon as it is made, or failed
 //! - `hold ADDRESS`: upgrades to a websocket and pings it as Knative's client does. SIGUSR1
 //!   closes the connection, or dials again where there is none
+//! - `resolve SERVER ADDRESS`: the same once the name server has answered, however long it takes
 //!
 //! JSON lines on standard output tell what it does. `[::ffff:10.0.0.1]:8080` makes an IPv6 socket
 //! to an IPv4 address.
@@ -14,7 +15,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -45,8 +46,14 @@ fn main() -> Result<()> {
             count.parse().context("COUNT")?,
         ),
         ["hold", address] => hold(address.parse().context("ADDRESS")?),
+        ["resolve", server, address] => {
+            let address = address.parse().context("ADDRESS")?;
+            resolve(server)?;
+            hold(address)
+        }
         _ => bail!(
-            "usage: dialler idle | cancel ADDRESS [EVERY_MS AFTER_MS] | flap ADDRESS RATE COUNT | hold ADDRESS"
+            "usage: dialler idle | cancel ADDRESS [EVERY_MS AFTER_MS] | flap ADDRESS RATE COUNT | hold ADDRESS \
+             | resolve SERVER ADDRESS"
         ),
     }
 }
@@ -128,6 +135,16 @@ fn hold(address: SocketAddr) -> Result<()> {
         report("closed", []);
         signals.forever().next();
     }
+}
+
+fn resolve(server: &str) -> Result<()> {
+    // RFC 1035: a recursive query, one question: the address of `a`.
+    const QUERY: &[u8] = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(server).context("SERVER")?;
+    socket.send(QUERY)?;
+    socket.recv(&mut [0; 512])?;
+    Ok(())
 }
 
 fn upgrade(address: SocketAddr) -> Result<TcpStream> {

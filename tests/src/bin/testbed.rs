@@ -1,7 +1,8 @@
 //! The test bed by hand.
 //!
 //! - `testbed build` prepares what the test bed runs, so that no test waits for it
-//! - `testbed build cluster` does the same for the cluster
+//! - `testbed build api` adds the API server of Kubernetes
+//! - `testbed build cluster` adds all of the cluster
 //! - `testbed cluster` keeps a Kubernetes of one node with Knative on it until interrupted
 //! - `testbed up` keeps a node with an autoscaler, a Collector and an activator until interrupted
 
@@ -20,10 +21,11 @@ fn main() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["build"] => build(),
+        ["build", "api"] => build_api(),
         ["build", "cluster"] => build_cluster(),
         ["cluster"] => cluster(),
         ["up"] => up(),
-        _ => bail!("usage: testbed build | build cluster | cluster | up"),
+        _ => bail!("usage: testbed build | build api | build cluster | cluster | up"),
     }
 }
 
@@ -35,12 +37,17 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-fn build_cluster() -> Result<()> {
+fn build_api() -> Result<()> {
     build()?;
+    println!("kubernetes  {}", build::kubernetes()?.display());
+    Ok(())
+}
+
+fn build_cluster() -> Result<()> {
+    build_api()?;
     println!("pause       {}", build::pause()?.display());
     println!("Knative     {}", build::serving()?.manifests.display());
     println!("coredns     {}", build::coredns()?.display());
-    println!("kubernetes  {}", build::kubernetes()?.display());
     println!("helm        {}", build::tools()?.helm.display());
     Ok(())
 }

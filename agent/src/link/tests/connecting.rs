@@ -34,20 +34,35 @@ fn an_answered_connection_that_is_held_is_upgraded_and_dated_by_the_answer() {
 }
 
 #[test]
-fn the_first_look_is_when_an_upgrade_could_be_confirmed_then_every_100_ms() {
+fn the_first_look_is_after_20_ms_then_every_100_ms_until_the_answer() {
     let mut story = Story::begins();
     story.attempt(0, 1).established(1, 1);
-    assert_eq!(story.link.next_deadline(), Some(at(251)));
-    story.until(251);
+    assert_eq!(story.link.next_deadline(), Some(at(21)));
+    story.until(21);
     assert_eq!(story.asked(), [id(1)]);
-    story.sampled(252, 1, unanswered());
-    assert_eq!(story.link.next_deadline(), Some(at(352)));
+    story.sampled(22, 1, unanswered());
+    assert_eq!(story.link.next_deadline(), Some(at(122)));
+}
+
+#[test]
+fn a_pong_within_the_hold_is_not_the_first_answer() {
+    let mut story = Story::begins();
+    story.attempt(0, 1).established(1, 1).until(21);
+    story.sampled(21, 1, well(2));
+    assert_eq!(story.link.next_deadline(), Some(at(252)));
+    // The activator's ticker is not the connection's: its first ping may come at any moment.
+    let pong = Some(120);
+    story.ended(300, 1, Phase::Held, End::Reset, pong);
+    story
+        .has(Connect, 1, &[])
+        .has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
+    assert_eq!(story.link.counts().connects(), 1);
 }
 
 #[test]
 fn a_sample_that_does_not_come_is_asked_again() {
     let mut story = Story::begins();
-    story.attempt(0, 1).established(1, 1).until(460);
+    story.attempt(0, 1).established(1, 1).until(230);
     assert_eq!(story.asked(), [id(1); 3]);
 }
 

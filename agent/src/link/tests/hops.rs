@@ -178,6 +178,19 @@ fn what_is_long_past_or_later_explains_nothing() {
 }
 
 #[test]
+fn what_ended_one_connection_does_not_explain_the_end_of_the_next() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .hop_ended(1_998, 1, Phase::Held, End::Reset);
+    story.ended(2_000, 1, Phase::Held, End::PeerClosed, Some(1_000));
+    story.upgraded(2_100, 2);
+    story.ended(2_500, 2, Phase::Held, End::PeerClosed, Some(2_400));
+    let causes = [(Cause::ConnectionReset, 1), (Cause::PeerClosed, 1)];
+    story.has(Disconnect, 2, &causes);
+}
+
+#[test]
 fn what_a_proxy_ends_itself_explains_nothing() {
     for how in [End::LocalClosed, End::Abandoned, End::Exiting] {
         let mut story = dialled();

@@ -163,6 +163,7 @@ proptest! {
                     }
                     Outcome::Reachable { outage: ended, .. } => {
                         prop_assert_eq!(ended.is_some(), outage);
+                        prop_assert!(ended.is_none_or(|ended| ended.errors > 0));
                         outage = false;
                     }
                     Outcome::Sample(_)

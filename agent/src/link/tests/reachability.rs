@@ -2,7 +2,7 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, failed, ms, peer, well};
+use super::story::{Story, at, back, failed, outage, peer, well};
 use crate::link::{
     Cause,
     CheckKind::{Connect, Disconnect, Liveness},
@@ -76,13 +76,14 @@ fn an_outage_ends_with_the_answer_and_keeps_the_cause_of_its_onset() {
         .is_unreachable_since(1_000, Cause::ConnectionRefused);
     story.news();
     story.upgraded(1_300, 3).is_reachable_since(1_302);
+    let refused = failed(1_101, 2, Cause::ConnectionRefused, Some(111), Some(1));
     assert_eq!(
         story.news().last(),
-        Some(&Outcome::Reachable {
-            at: at(1_302),
-            peer: peer(3),
-            outage: Some((ms(302), Cause::PeerClosed))
-        })
+        Some(&back(
+            1_302,
+            3,
+            outage(302, Cause::PeerClosed, 2, &[refused])
+        ))
     );
     story
         .has(Disconnect, 1, &[(Cause::PeerClosed, 1)])
@@ -118,9 +119,9 @@ fn a_late_driver_gets_one_liveness_check_and_is_back_on_the_grid() {
 fn an_early_call_does_nothing() {
     let mut story = Story::begins();
     story.attempt(0, 1).established(1, 1);
-    story.link.on_deadline(at(250), &mut story.told);
+    story.link.on_deadline(at(20), &mut story.told);
     assert_eq!(story.told, []);
-    assert_eq!(story.link.next_deadline(), Some(at(251)));
+    assert_eq!(story.link.next_deadline(), Some(at(21)));
 }
 
 #[test]
@@ -164,6 +165,31 @@ fn without_an_attempt_for_20_s_the_lack_of_one_is_the_cause() {
 }
 
 #[test]
+fn an_outage_tells_its_own_errors_and_its_last_attempts() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.ended(6_000, 1, Phase::Held, End::PeerClosed, Some(5_999));
+    for (second, n) in [(7, 2), (8, 3), (9, 4), (11, 5)] {
+        story.refused(second * 1_000, n);
+    }
+    story.upgraded(12_000, 6);
+    let attempts = [(8, 3), (9, 4), (11, 5)].map(|(second, n)| {
+        let cause = Cause::ConnectionRefused;
+        failed(second * 1_000 + 1, n, cause, Some(111), Some(1))
+    });
+    let first = outage(6_002, Cause::PeerClosed, 1 + 4 + 1, &attempts);
+    assert_eq!(story.news().last(), Some(&back(12_002, 6, first)));
+
+    // What was before, and what fails beside a live connection, is not of the next one.
+    story.refused(12_500, 7);
+    story.ended(13_000, 6, Phase::Held, End::PeerClosed, Some(12_999));
+    story.upgraded(13_100, 8);
+    let beside = failed(12_501, 7, Cause::ConnectionRefused, Some(111), Some(1));
+    let second = outage(102, Cause::PeerClosed, 1, &[beside]);
+    assert_eq!(story.news().last(), Some(&back(13_102, 8, second)));
+}
+
+#[test]
 fn an_attempt_under_way_is_an_attempt() {
     let mut story = Story::begins();
     story.refused(100, 1).attempt(15_000, 2).until(60_000);
@@ -193,11 +219,11 @@ fn a_cause_that_becomes_known_is_told_and_counts_as_that_of_the_onset() {
     story.upgraded(7_000, 2);
     assert_eq!(
         story.news().last(),
-        Some(&Outcome::Reachable {
-            at: at(7_002),
-            peer: peer(2),
-            outage: Some((ms(2_002), Cause::ConnectionRefused))
-        })
+        Some(&back(
+            7_002,
+            2,
+            outage(2_002, Cause::ConnectionRefused, 2, &[attempt])
+        ))
     );
 }
 
@@ -222,11 +248,7 @@ fn a_connection_that_answered_before_the_loss_leaves_an_outage_of_no_length() {
     story.sampled(1_200, 2, well(902)).is_reachable_since(1_000);
     assert_eq!(
         story.news().last(),
-        Some(&Outcome::Reachable {
-            at: at(1_000),
-            peer: peer(2),
-            outage: Some((ms(0), Cause::ConnectionReset))
-        })
+        Some(&back(1_000, 2, outage(0, Cause::ConnectionReset, 1, &[])))
     );
 }
 
@@ -288,11 +310,7 @@ fn an_outage_that_was_over_before_the_close_settled_is_told_in_full() {
                 peer: Some(peer(1)),
                 attempts: vec![]
             },
-            Outcome::Reachable {
-                at: at(1_012),
-                peer: peer(2),
-                outage: Some((ms(12), Cause::LocalClosed))
-            }
+            back(1_012, 2, outage(12, Cause::LocalClosed, 1, &[]))
         ]
     );
 }

@@ -2,11 +2,11 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, id, ms, peer, silent, well};
+use super::story::{Story, at, back, id, outage, silent, well};
 use crate::link::{
     Cause,
     CheckKind::{Connect, Disconnect},
-    Outcome, Sample,
+    Sample,
 };
 
 fn stuck(heard: i64, timeouts: u8) -> Sample {
@@ -125,11 +125,7 @@ fn a_stall_heals_when_the_peer_is_heard_and_is_no_new_connect() {
     story.has(Connect, 1, &[]).has_connects(1);
     assert_eq!(
         story.news(),
-        [Outcome::Reachable {
-            at: at(2_700),
-            peer: peer(1),
-            outage: Some((ms(300), Cause::Stalled))
-        }]
+        [back(2_700, 1, outage(300, Cause::Stalled, 1, &[]))]
     );
 }
 

@@ -7,7 +7,7 @@ use statlink_ebpf::{End, Phase};
 use crate::{
     link::{
         Cause, CheckKind, ConnectionId, Fact, FailedAttempt, HopEvent, Link, Missed,
-        OpenConnection, Outcome, Sample, Status,
+        OpenConnection, Outage, Outcome, Sample, Status,
     },
     time::Timestamp,
 };
@@ -34,6 +34,25 @@ pub(super) fn id(n: u64) -> ConnectionId {
     ConnectionId {
         sock: 0xffff_8880_0000_0000 + n * 0x40,
         born: at(0) + Duration::from_nanos(n),
+    }
+}
+
+/// The end of an outage, by the `n`th connection.
+pub(super) fn back(time: i64, n: u64, outage: Outage) -> Outcome {
+    Outcome::Reachable {
+        at: at(time),
+        peer: peer(n),
+        outage: Some(outage),
+    }
+}
+
+/// An outage that is over.
+pub(super) fn outage(length: u64, cause: Cause, errors: u64, attempts: &[FailedAttempt]) -> Outage {
+    Outage {
+        length: ms(length),
+        cause,
+        errors,
+        attempts: attempts.to_vec(),
     }
 }
 

@@ -1,6 +1,8 @@
-//! Lines on stdout and, on request, OTLP logs: one event per transition, nothing per check.
+//! Lines on stdout and, on request, OTLP logs: one event per transition, nothing per check, and
+//! a summary of what flaps.
 
 mod report;
+mod story;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +19,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use report::log_report;
+pub use report::log;
+pub use story::{Line, Story, Summary};
 
 /// How lines on stdout look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

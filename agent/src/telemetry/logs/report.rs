@@ -1,24 +1,34 @@
-//! A report as one log event.
+//! A line of a link's story as one log event.
 
-use std::{fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
+use tracing::field::{DisplayValue, display};
+
+use super::story::{Line, Summary};
 use crate::{
     link::Cause,
-    report::{Attempt, LinkName, Report, What},
+    report::{Attempt, EndedOutage, LinkName, What},
 };
 
-/// Logs `report`: transitions of a link at ERROR and INFO, what happens to single connections at
-/// DEBUG.
-pub fn log_report(report: &Report) {
-    let Report { link, what, .. } = report;
+/// Logs `line` about `link`: outages at ERROR, their ends at INFO, what happens to single
+/// connections at DEBUG.
+pub fn log(link: &LinkName, line: &Line) {
+    match line {
+        Line::Report(what) => log_report(link, what),
+        Line::Flaps => flaps(link),
+        Line::Summary(summary) => summed_up(link, summary),
+        Line::Settled => settled(link),
+    }
+}
+
+fn log_report(link: &LinkName, what: &What) {
     match what {
         What::Discovered => discovered(link),
         What::Ended => ended(link),
         What::Reachable {
             outage,
-            cause,
             peer_address,
-        } => reachable(link, *outage, *cause, *peer_address),
+        } => reachable(link, outage.as_ref(), *peer_address),
         What::Unreachable {
             cause,
             peer_address,
@@ -68,7 +78,7 @@ fn ended(link: &LinkName) {
     event!(INFO, "statlink.link.ended", link, "Activator ended.");
 }
 
-fn reachable(link: &LinkName, outage: Option<f64>, cause: Option<Cause>, to: SocketAddr) {
+fn reachable(link: &LinkName, outage: Option<&EndedOutage>, to: SocketAddr) {
     event!(
         INFO,
         "statlink.link.reachable",
@@ -76,8 +86,10 @@ fn reachable(link: &LinkName, outage: Option<f64>, cause: Option<Cause>, to: Soc
         "Autoscaler is reachable from activator.",
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
-        "outage.duration" = outage,
-        "error.type" = cause.map(Cause::as_str)
+        "outage.duration" = outage.map(|outage| outage.duration),
+        "error.type" = outage.map(|outage| outage.cause.as_str()),
+        "errors" = outage.map(|outage| outage.errors),
+        "attempts" = outage.and_then(|outage| attempts_told(&outage.attempts))
     );
 }
 
@@ -97,7 +109,47 @@ fn unreachable(
         "network.peer.address" = to.map(|to| display(to.ip())),
         "network.peer.port" = to.map(|to| to.port()),
         "hop.address" = hop.map(display),
-        "attempts" = (!attempts.is_empty()).then(|| display(Attempts(attempts)))
+        "attempts" = attempts_told(attempts)
+    );
+}
+
+fn flaps(link: &LinkName) {
+    event!(
+        INFO,
+        "statlink.link.flaps",
+        link,
+        "Outages follow each other: from here on they are summed up, once a minute."
+    );
+}
+
+fn summed_up(link: &LinkName, summary: &Summary) {
+    let Summary {
+        length,
+        outages,
+        unreachable,
+        errors,
+        under_way,
+    } = summary;
+    event!(
+        ERROR,
+        "statlink.link.flapped",
+        link,
+        "Autoscaler was not reachable from activator, again and again.",
+        "period" = length.as_secs_f64(),
+        "outages" = outages.values().sum::<u64>(),
+        "error.types" = display(Numbers(outages)),
+        "outage.duration" = unreachable,
+        "errors" = errors,
+        "reachable" = !under_way
+    );
+}
+
+fn settled(link: &LinkName) {
+    event!(
+        INFO,
+        "statlink.link.settled",
+        link,
+        "Autoscaler has been reachable from activator for a minute."
     );
 }
 
@@ -141,7 +193,11 @@ fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause, hop: Option<Socke
     );
 }
 
-/// The last attempts on one line, oldest first.
+fn attempts_told(attempts: &[Attempt]) -> Option<DisplayValue<Attempts<'_>>> {
+    (!attempts.is_empty()).then(|| display(Attempts(attempts)))
+}
+
+/// The last attempts on one line, oldest first, each with the time at which it failed.
 struct Attempts<'a>(&'a [Attempt]);
 
 impl fmt::Display for Attempts<'_> {
@@ -150,6 +206,7 @@ impl fmt::Display for Attempts<'_> {
             if position > 0 {
                 f.write_str("; ")?;
             }
+            write!(f, "{} ", humantime::format_rfc3339_millis(attempt.at))?;
             if let Some(to) = attempt.peer_address {
                 write!(f, "{to} ")?;
             }
@@ -163,6 +220,19 @@ impl fmt::Display for Attempts<'_> {
             if let Some(seconds) = attempt.duration {
                 write!(f, " after {seconds:.3} s")?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// Outages by cause on one line.
+struct Numbers<'a>(&'a BTreeMap<Cause, u64>);
+
+impl fmt::Display for Numbers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, (cause, number)) in self.0.iter().enumerate() {
+            let separator = if position > 0 { ", " } else { "" };
+            write!(f, "{separator}{number} {cause}")?;
         }
         Ok(())
     }

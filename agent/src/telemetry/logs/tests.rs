@@ -1,8 +1,9 @@
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use opentelemetry_sdk::logs::InMemoryLogExporter;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     link::Cause,
-    report::{Attempt, LinkName, Report, What},
+    report::{Attempt, EndedOutage, LinkName, What},
 };
 
 #[derive(Clone, Default)]
@@ -41,18 +42,18 @@ fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
         .collect()
 }
 
-fn report(what: What) -> Report {
-    Report {
-        at: UNIX_EPOCH,
-        known_at: UNIX_EPOCH,
-        link: LinkName {
-            peer: "autoscaler".to_owned(),
-            namespace: "knative-serving".to_owned(),
-            pod: "activator-1".to_owned(),
-            pid: 4711,
-        },
-        what,
-    }
+fn log_report(what: What) {
+    log_line(&Line::Report(what));
+}
+
+fn log_line(line: &Line) {
+    let link = LinkName {
+        peer: "autoscaler".to_owned(),
+        namespace: "knative-serving".to_owned(),
+        pod: "activator-1".to_owned(),
+        pid: 4711,
+    };
+    log(&link, line);
 }
 
 fn to() -> SocketAddr {
@@ -61,6 +62,7 @@ fn to() -> SocketAddr {
 
 fn attempt(cause: Cause) -> Attempt {
     Attempt {
+        at: UNIX_EPOCH,
         peer_address: Some(to()),
         cause,
         hop_address: None,
@@ -69,18 +71,18 @@ fn attempt(cause: Cause) -> Attempt {
     }
 }
 
-fn unreachable() -> Report {
-    report(What::Unreachable {
+fn unreachable() -> What {
+    What::Unreachable {
         cause: Cause::ConnectionRefused,
         peer_address: Some(to()),
         hop_address: None,
         attempts: vec![attempt(Cause::ConnectionRefused), attempt(Cause::Timeout)],
-    })
+    }
 }
 
 #[test]
 fn an_outage_is_one_error_line() {
-    let mut events = logged("", || log_report(&unreachable()));
+    let mut events = logged("", || log_report(unreachable()));
     assert_eq!(events.len(), 1);
     let time = events[0]
         .as_object_mut()
@@ -101,8 +103,8 @@ fn an_outage_is_one_error_line() {
             "error.type": "connection_refused",
             "network.peer.address": "10.0.0.1",
             "network.peer.port": 8080,
-            "attempts": "10.0.0.1:8080 connection_refused (errno 111) after 0.001 s; \
-                         10.0.0.1:8080 timeout (errno 111) after 0.001 s",
+            "attempts": "1970-01-01T00:00:00.000Z 10.0.0.1:8080 connection_refused (errno 111) \
+                         after 0.001 s; 1970-01-01T00:00:00.000Z 10.0.0.1:8080 timeout (errno 111) after 0.001 s",
         })
     );
 }
@@ -115,48 +117,88 @@ fn a_hop_is_named() {
         hop_address,
         attempts,
         ..
-    } = &mut report.what
+    } = &mut report
     {
         *hop_address = Some(hop);
         attempts.truncate(1);
         attempts[0].hop_address = Some(hop);
     }
-    let events = logged("", || log_report(&report));
+    let events = logged("", || log_report(report));
     assert_eq!(events[0]["hop.address"], "10.0.0.7:8080");
     assert_eq!(
         events[0]["attempts"],
-        "10.0.0.1:8080 connection_refused of a hop to 10.0.0.7:8080 (errno 111) after 0.001 s"
+        "1970-01-01T00:00:00.000Z 10.0.0.1:8080 connection_refused of a hop to 10.0.0.7:8080 (errno 111) after 0.001 s"
     );
 }
 
 #[test]
-fn a_recovery_tells_the_outage_s_length() {
-    let recovered = report(What::Reachable {
-        outage: Some(12.5),
-        cause: Some(Cause::Stalled),
+fn a_recovery_tells_the_outage() {
+    let recovered = What::Reachable {
+        outage: Some(EndedOutage {
+            duration: 12.5,
+            cause: Cause::Stalled,
+            errors: 4,
+            attempts: vec![attempt(Cause::Timeout)],
+        }),
         peer_address: to(),
-    });
-    let events = logged("", || log_report(&recovered));
+    };
+    let events = logged("", || log_report(recovered));
     assert_eq!(events[0]["level"], "INFO");
     assert_eq!(events[0]["outage.duration"], 12.5);
     assert_eq!(events[0]["error.type"], "stalled");
+    assert_eq!(events[0]["errors"], 4);
+    assert_eq!(
+        events[0]["attempts"],
+        "1970-01-01T00:00:00.000Z 10.0.0.1:8080 timeout (errno 111) after 0.001 s"
+    );
+}
+
+#[test]
+fn flapping_is_summed_up_on_a_line() {
+    let summary = Summary {
+        length: Duration::from_secs(60),
+        outages: BTreeMap::from([(Cause::ConnectionReset, 120), (Cause::Stalled, 2)]),
+        unreachable: 17.25,
+        errors: 260,
+        under_way: true,
+    };
+    let mut events = logged("", || log_line(&Line::Summary(summary)));
+    events[0].as_object_mut().unwrap().remove("timestamp");
+    assert_eq!(
+        events[0],
+        json!({
+            "level": "ERROR",
+            "target": "statlink",
+            "message": "Autoscaler was not reachable from activator, again and again.",
+            "peer": "autoscaler",
+            "k8s.namespace.name": "knative-serving",
+            "k8s.pod.name": "activator-1",
+            "process.pid": 4711,
+            "period": 60.0,
+            "outages": 122,
+            "error.types": "120 connection_reset, 2 stalled",
+            "outage.duration": 17.25,
+            "errors": 260,
+            "reachable": false,
+        })
+    );
 }
 
 #[test]
 fn single_connections_are_for_debug_alone() {
     let all = || {
-        log_report(&report(What::Discovered));
-        log_report(&report(What::ConnectFailed(attempt(Cause::Timeout))));
-        log_report(&report(What::Connected {
+        log_report(What::Discovered);
+        log_report(What::ConnectFailed(attempt(Cause::Timeout)));
+        log_report(What::Connected {
             peer_address: to(),
             duration: None,
-        }));
-        log_report(&report(What::Disconnected {
+        });
+        log_report(What::Disconnected {
             peer_address: to(),
             cause: Cause::PeerClosed,
             hop_address: None,
-        }));
-        log_report(&report(What::Ended));
+        });
+        log_report(What::Ended);
     };
     let levels = |filter| -> Vec<String> {
         let events = logged(filter, all);
@@ -203,8 +245,8 @@ fn otlp_gets_transitions_of_statlink_and_nothing_of_what_carries_them() {
     tracing::subscriber::with_default(subscriber, || {
         tracing::error!(target: "h2::codec", "frame");
         tracing::error!(target: "opentelemetry_sdk", "own");
-        log_report(&report(What::ConnectFailed(attempt(Cause::Timeout))));
-        log_report(&unreachable());
+        log_report(What::ConnectFailed(attempt(Cause::Timeout)));
+        log_report(unreachable());
     });
     let logs = memory.get_emitted_logs().unwrap();
     let names: Vec<_> = logs.iter().map(|log| log.record.event_name()).collect();

@@ -31,4 +31,11 @@ app.kubernetes.io/part-of: statlink
 {{- if and (hasPrefix "http://" .Values.otlp.endpoint) .Values.otlp.tls.secretName -}}
 {{ fail "otlp.tls.secretName: otlp.endpoint is http; make it https, or leave the Secret out" }}
 {{- end -}}
+{{- $set := dict -}}
+{{- range include "statlink.env" . | fromYamlArray }}{{ $_ := set $set .name true }}{{ end -}}
+{{- range .Values.extraEnv -}}
+{{- if hasKey $set .name -}}
+{{ fail (printf "extraEnv: %s is set by a value of its own; set that, and leave it out here" .name) }}
+{{- end -}}
+{{- end -}}
 {{- end }}

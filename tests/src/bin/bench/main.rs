@@ -5,6 +5,7 @@ mod figures;
 mod latency;
 mod observe;
 mod storm;
+mod watch;
 
 use std::{
     process::ExitCode,
@@ -82,6 +83,7 @@ fn bench() -> Result<()> {
     idle(&bed, plan.idle, &mut figures)?;
     latency::measure(&mut bed, &mut activator, plan.losses, &mut figures)?;
     flap(&bed, plan.flapping, &mut figures)?;
+    watch::measure(&mut bed, &mut figures)?;
     bed.check_invariants()?;
     println!("\n{figures}");
     Ok(())

@@ -132,7 +132,7 @@ impl Stage {
             reachable,
         )?;
         let back = self.event(marks.0, "reachable", &pod)?;
-        let outage = back.get("outage").as_f64().unwrap_or_default();
+        let outage = back.get("outage")["duration"].as_f64().unwrap_or_default();
         println!("      healed      the outage lasted {outage:.2} s");
         Ok(Row {
             trouble: trouble.name,

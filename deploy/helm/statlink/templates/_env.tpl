@@ -1,0 +1,62 @@
+{{/* The variables that the values stand for. */}}
+{{- define "statlink.env" -}}
+- name: STATLINK_NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+- name: STATLINK_KUBERNETES
+  value: "on"
+- name: STATLINK_NAMESPACE
+  value: {{ .Values.knative.namespace | quote }}
+- name: STATLINK_POD_SELECTOR
+  value: {{ .Values.knative.podSelector | quote }}
+- name: STATLINK_CONTAINER
+  value: {{ .Values.knative.container | quote }}
+- name: STATLINK_SERVICE
+  value: {{ .Values.knative.service | quote }}
+- name: STATLINK_PEER_PORT
+  value: {{ .Values.knative.port | quote }}
+- name: STATLINK_OTLP_ENDPOINT
+  value: {{ .Values.otlp.endpoint | quote }}
+- name: STATLINK_EXPORT_INTERVAL
+  value: {{ .Values.otlp.exportInterval | quote }}
+- name: STATLINK_OTLP_LOGS
+  value: {{ .Values.otlp.logs | quote }}
+- name: STATLINK_LOG
+  value: {{ .Values.logLevel | quote }}
+- name: STATLINK_HEALTH_ADDRESS
+  value: "[::]:{{ .Values.health.port }}"
+{{- with .Values.clusterName }}
+- name: STATLINK_CLUSTER_NAME
+  value: {{ . | quote }}
+{{- end }}
+- name: OTEL_EXPORTER_OTLP_PROTOCOL
+  value: {{ .Values.otlp.protocol }}
+{{- with .Values.otlp.compression }}
+- name: OTEL_EXPORTER_OTLP_COMPRESSION
+  value: {{ . }}
+{{- end }}
+{{- with .Values.resourceAttributes }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: {{ $pairs := list }}{{ range $key, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $key ($value | urlquery | replace "+" "%20")) }}{{ end }}{{ join "," $pairs | quote }}
+{{- end }}
+{{- with .Values.otlp.tls }}
+{{- if .secretName }}
+- name: OTEL_EXPORTER_OTLP_CERTIFICATE
+  value: /etc/statlink/tls/ca.crt
+{{- end }}
+{{- if .clientCertificate }}
+- name: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE
+  value: /etc/statlink/tls/tls.crt
+- name: OTEL_EXPORTER_OTLP_CLIENT_KEY
+  value: /etc/statlink/tls/tls.key
+{{- end }}
+{{- end }}
+{{- with .Values.otlp.headers.secretName }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  valueFrom:
+    secretKeyRef:
+      name: {{ . }}
+      key: headers
+{{- end }}
+{{- end }}

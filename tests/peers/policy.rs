@@ -1,0 +1,69 @@
+//! A policy that refuses connect() itself: EPERM from a program on the activator's cgroup, as the
+//! eBPF policies of a node do it.
+
+use std::fs::File;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    programs::{CgroupAttachMode, CgroupSockAddr},
+};
+use object::{
+    Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+    write::{Object, Symbol, SymbolSection},
+};
+use statlink_tests::container::Container;
+
+/// Whoever is in the container cannot connect, in either family, as long as this lasts.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    programs: Option<Ebpf>,
+    pub(crate) container: Container,
+}
+
+impl Policy {
+    pub(crate) fn refuse(pod: &str) -> Result<Self> {
+        let container = Container::new(pod)?;
+        let mut programs = Ebpf::load(&programs()?).context("load the policy")?;
+        for name in HOOKS {
+            let program = programs.program_mut(name).context("no such program")?;
+            let program: &mut CgroupSockAddr = program.try_into()?;
+            program.load()?;
+            let group = File::open(container.group())?;
+            program.attach(group, CgroupAttachMode::Single)?;
+        }
+        Ok(Self {
+            programs: Some(programs),
+            container,
+        })
+    }
+
+    pub(crate) fn lift(&mut self) {
+        self.programs = None;
+    }
+}
+
+/// An object file of one program per hook: it returns 0, which is no.
+fn programs() -> Result<Vec<u8>> {
+    /// `r0 = 0; exit`, as the kernel's `struct bpf_insn`.
+    const NO: [u8; 16] = [0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+    for name in HOOKS {
+        let section = format!("cgroup/{name}").into_bytes();
+        let section = object.add_section(Vec::new(), section, SectionKind::Text);
+        object.append_section_data(section, &NO, 8);
+        object.add_symbol(Symbol {
+            name: name.into(),
+            value: 0,
+            size: NO.len() as u64,
+            kind: SymbolKind::Text,
+            scope: SymbolScope::Dynamic,
+            weak: false,
+            section: SymbolSection::Section(section),
+            flags: SymbolFlags::None,
+        });
+    }
+    Ok(object.write()?)
+}
+
+const HOOKS: [&str; 2] = ["connect4", "connect6"];

@@ -1,0 +1,81 @@
+//! What the agent takes with the Kubernetes watch, and what the pods that are no activators of its
+//! node add to it.
+
+use std::{thread, time::Duration};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use statlink_tests::{
+    control_plane::{ControlPlane, NODE},
+    peer::Traffic,
+    scenario::Bed,
+};
+
+use crate::{PATIENCE, figures::Figures, observed};
+
+/// Measures on `bed`, whose agent it replaces.
+pub(crate) fn measure(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
+    println!("the same with the Kubernetes watch");
+    let plane = ControlPlane::start(bed.network.node())?;
+    let namespace = bed.network.system_namespace();
+    plane.namespace(&namespace)?;
+    plane.autoscaler(&namespace, "10.96.0.9", &[&bed.target().ip().to_string()])?;
+    bed.agent = None;
+    let options = bed.agent_options();
+    let options = options
+        .env("STATLINK_KUBERNETES", "on")
+        .env("STATLINK_NODE_NAME", NODE)
+        .env("KUBECONFIG", plane.kubeconfig());
+    bed.start_agent_with(&options)?;
+    let activator = bed.activator("watched", Traffic::Every(Duration::from_secs(1)))?;
+    plane.pod(&namespace, &activator.pod.name)?;
+    bed.wait_reachable(&activator, 1, PATIENCE)?;
+    thread::sleep(SETTLE);
+    let agent = observed(bed)?;
+    let resident = agent.resident_mb()?;
+    figures.add("resident memory with the watch", resident, "MB", "≤ 20");
+
+    println!("{FOREIGN} foreign pods in the namespace");
+    for batch in (0..FOREIGN).step_by(BATCH) {
+        let pods: Vec<Value> = (batch..batch + BATCH)
+            .map(|n| foreign(&namespace, n))
+            .collect();
+        plane.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": pods }))?;
+        println!("    {}", batch + BATCH);
+    }
+    thread::sleep(SETTLE);
+    let grown = agent.resident_mb()? - resident;
+    let what = format!("what {FOREIGN} foreign pods add to it");
+    figures.add(what, grown, "MB", "0");
+    Ok(())
+}
+
+/// A pod of somebody else's: every other on this node, every third an activator elsewhere.
+fn foreign(namespace: &str, n: usize) -> Value {
+    let (app, node) = match (n % 2, n % 3) {
+        (0, _) => ("revision", NODE),
+        (_, 0) => ("activator", "node-2"),
+        _ => ("revision", "node-2"),
+    };
+    let variables: Vec<Value> = (0..40)
+        .map(|n| json!({ "name": format!("VARIABLE_{n}"), "value": "some value of some length" }))
+        .collect();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": format!("foreign-{n}"),
+            "namespace": namespace,
+            "labels": { "app": app },
+        },
+        "spec": {
+            "nodeName": node,
+            "containers": [{ "name": "user", "image": "user", "env": variables }],
+        },
+    })
+}
+
+const FOREIGN: usize = 1000;
+const BATCH: usize = 250;
+/// For what a start took to be given back, and what is new to be heard of.
+const SETTLE: Duration = Duration::from_secs(5);
