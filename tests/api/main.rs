@@ -5,6 +5,7 @@
 //! activator's environment, so what it knows it knows from the API.
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod manifests;
 mod names;
 mod outages;
 mod world;

@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use statlink_tests::{
-    control_plane::Container,
+    container::Container,
     figures::Figures,
     peer::Activator,
     scenario::{link, metric},
@@ -118,4 +118,33 @@ fn whoever_answers_at_another_address_is_the_wrong_peer_until_the_api_tells_othe
         .wait_reachable(&member.activator, 1, PATIENCE)
         .unwrap();
     world.bed.check_invariants().unwrap();
+}
+
+/// Where Services are balanced at the socket, its destination is a pod's address.
+#[test]
+fn an_endpoint_s_address_is_right_and_stays_so_for_whom_it_was_when_it_leaves() {
+    let mut world = World::new();
+    let restricted = world.restricted();
+    world.bed.start_agent_with(&restricted).unwrap();
+    let member = world.activator("activator");
+    world
+        .bed
+        .wait_reachable(&member.activator, 1, PATIENCE)
+        .unwrap();
+    // The pod terminates, and has not closed yet.
+    world
+        .plane
+        .endpoints(&world.namespace, &["10.99.0.1"])
+        .unwrap();
+    thread::sleep(Duration::from_secs(6));
+    let figures = Figures::of(&world.bed, &member.activator);
+    assert_eq!(figures.reachable, Some(1.0), "{figures:#?}");
+    assert_eq!(figures.errors("connect"), [], "{figures:#?}");
+    assert_eq!(figures.errors("disconnect"), [], "{figures:#?}");
+    // Who dials there now is at the wrong address.
+    let bed = &world.bed;
+    bed.faults(&member.activator).reset_established().unwrap();
+    bed.wait_error(&member.activator, "connect", "wrong_peer", PATIENCE)
+        .unwrap();
+    bed.wait_reachable(&member.activator, 0, PATIENCE).unwrap();
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use statlink_tests::{
     agent::Options,
-    control_plane::{Container, ControlPlane, NODE},
+    container::Container,
+    control_plane::{ControlPlane, NODE},
     peer::Activator,
     scenario::Bed,
 };

@@ -1,10 +1,9 @@
 //! The Helm chart.
 
-use std::fs;
-
 use serde_json::{Value, json};
+use statlink_tests::deploy;
 
-use crate::render::{Objects, chart, helm, template, told};
+use crate::render::{Objects, helm, template, told};
 
 fn pod(objects: &Objects) -> &Value {
     objects["DaemonSet statlink/statlink"]
@@ -23,9 +22,8 @@ fn variable<'a>(objects: &'a Objects, name: &str) -> Option<&'a Value> {
 
 /// Every file of values of the chart's `ci` directory.
 fn examples() -> Vec<String> {
-    let files = fs::read_dir(chart().join("ci")).unwrap();
-    let files = files.map(|file| file.unwrap().path().display().to_string());
-    let files: Vec<_> = files.collect();
+    let files = deploy::examples().unwrap().into_iter();
+    let files: Vec<_> = files.map(|file| file.display().to_string()).collect();
     assert!(files.len() >= 4, "{files:?}");
     files
 }
@@ -163,7 +161,10 @@ fn the_profiles_differ_in_privilege_alone() {
 
 #[test]
 fn secrets_are_referred_to_and_not_told() {
-    let values = chart().join("ci/tls-values.yaml").display().to_string();
+    let values = deploy::chart()
+        .join("ci/tls-values.yaml")
+        .display()
+        .to_string();
     let objects = template(&["--values", &values]);
     let headers = variable(&objects, "OTEL_EXPORTER_OTLP_HEADERS").unwrap();
     assert_eq!(

@@ -1,32 +1,16 @@
 //! Running Helm and Kustomize, and what they render.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use std::{collections::BTreeMap, process::Output};
 
 use serde_json::Value;
-use statlink_tests::build::{Tools, tools};
+use statlink_tests::deploy;
 
 /// Objects by kind, namespace and name.
 pub(crate) type Objects = BTreeMap<String, Value>;
 
-/// The directory of what is deployed.
-pub(crate) fn deploy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
-}
-
-/// The chart's directory.
-pub(crate) fn chart() -> PathBuf {
-    deploy().join("helm/statlink")
-}
-
 /// Helm on this chart.
 pub(crate) fn helm(arguments: &[&str]) -> Output {
-    let Tools { helm, .. } = tools().unwrap();
-    let output = Command::new(helm).args(arguments).arg(chart()).output();
-    output.unwrap()
+    deploy::helm(arguments).unwrap()
 }
 
 /// What the chart renders with these arguments.
@@ -39,15 +23,7 @@ pub(crate) fn template(arguments: &[&str]) -> Objects {
 
 /// What Kustomize builds of a directory below `deploy/kustomize`.
 pub(crate) fn kustomize(directory: &str) -> Objects {
-    let Tools { kustomize, .. } = tools().unwrap();
-    let directory = deploy().join("kustomize").join(directory);
-    let output = Command::new(kustomize)
-        .arg("build")
-        .arg(directory)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", told(&output));
-    objects(&text(&output.stdout))
+    objects(&deploy::kustomize(directory).unwrap())
 }
 
 /// What a program said on standard error.

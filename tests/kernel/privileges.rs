@@ -4,15 +4,16 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use statlink_tests::{
     agent::{self, Agent},
+    container::Container,
     netns::Network,
     peer::Activator,
     process::{Line, Process},
@@ -120,43 +121,7 @@ fn answer(client: TcpStream, pod: &Value) -> Option<()> {
     }
 }
 
-/// A process's control group, named as the kubelet and the runtime do; undone when dropped, once
-/// the process is gone.
-struct Container(PathBuf);
-
-impl Container {
-    fn of(pid: u32, uid: &str, id: &str) -> Self {
-        let hierarchy = [
-            "/sys/fs/cgroup/systemd",
-            "/sys/fs/cgroup/unified",
-            "/sys/fs/cgroup",
-        ];
-        let usable = |path: &&&str| Path::new(path).join("cgroup.procs").exists();
-        let hierarchy = hierarchy.iter().find(usable).unwrap();
-        let group = format!(
-            "{hierarchy}/statlink-test-{}/kubepods/pod{uid}/{id}",
-            std::process::id()
-        );
-        fs::create_dir_all(&group).unwrap();
-        fs::write(Path::new(&group).join("cgroup.procs"), pid.to_string()).unwrap();
-        Self(group.into())
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        for group in self.0.ancestors().take(4) {
-            let deadline = Instant::now() + PATIENCE;
-            // A process that was killed leaves its group a moment later.
-            while fs::remove_dir(group).is_err() && Instant::now() < deadline {
-                thread::sleep(Duration::from_millis(10));
-            }
-        }
-    }
-}
-
 const UID: &str = "0b1c2d3e-4f50-4617-8899-aabbccddeeff";
-const ID: &str = "aaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbccccccccccccccccdddddddddddddddd";
 
 fn pod(containers: &Value) -> Value {
     json!({
@@ -194,8 +159,10 @@ fn two_capabilities_and_the_api_name_an_activator_and_its_namespace() {
     let network = Network::new().unwrap();
     let its_pod = network.pod("activator").unwrap();
     let mut activator = Activator::stand_in(&its_pod, ["cancel", "127.0.0.1:1"]).unwrap();
-    let _container = Container::of(activator.process.pid(), UID, ID);
-    let status = json!([{"name": "activator", "containerID": format!("containerd://{ID}")}]);
+    let container = Container::new(UID).unwrap();
+    container.take(activator.process.pid()).unwrap();
+    let status =
+        json!([{"name": "activator", "containerID": format!("containerd://{}", container.id)}]);
     let api = Api::with(&pod(&status));
     let mut agent = run_with_api(&api);
     agent.wait_for("discovery", PATIENCE, discovered).unwrap();
@@ -208,8 +175,10 @@ fn a_sidecar_of_the_activator_s_name_is_no_activator() {
     let network = Network::new().unwrap();
     let its_pod = network.pod("activator").unwrap();
     let mut sidecar = Activator::stand_in(&its_pod, ["idle"]).unwrap();
-    let _container = Container::of(sidecar.process.pid(), UID, ID);
-    let status = json!([{"name": "proxy", "containerID": format!("containerd://{ID}")}]);
+    let container = Container::new(UID).unwrap();
+    container.take(sidecar.process.pid()).unwrap();
+    let status =
+        json!([{"name": "proxy", "containerID": format!("containerd://{}", container.id)}]);
     let api = Api::with(&pod(&status));
     let mut agent = run_with_api(&api);
     agent

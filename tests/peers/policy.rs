@@ -12,7 +12,7 @@ use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
     write::{Object, Symbol, SymbolSection},
 };
-use statlink_tests::control_plane::Container;
+use statlink_tests::container::Container;
 
 /// Whoever is in the container cannot connect, in either family, as long as this lasts.
 #[derive(Debug)]

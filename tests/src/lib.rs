@@ -7,8 +7,10 @@
 //! - [`peer`]: both ends of the link, and their stand-ins
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
 //! - [`collector`]: a real Collector, and what it was sent
-//! - [`control_plane`]: a real Kubernetes API server
+//! - [`control_plane`]: a real Kubernetes API server without a node
+//! - [`container`]: a pod's container, as far as the kernel knows
 //! - [`agent`]: the `statlink` binary
+//! - [`deploy`]: what is deployed, rendered
 //! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
 //! - [`scenario`]: all of it in one [`scenario::Bed`]
 //!
@@ -17,10 +19,13 @@
 //! run left is swept by the next; programs die with the thread that spawned them.
 
 pub mod agent;
+mod api_server;
 pub mod build;
 pub mod cluster;
 pub mod collector;
+pub mod container;
 pub mod control_plane;
+pub mod deploy;
 pub mod fault;
 pub mod figures;
 pub mod netns;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     build,
-    control_plane::Container,
+    container::Container,
     netns::Pod,
     process::{Line, Process},
     scratch,

@@ -228,7 +228,8 @@ pub fn forwarding(pod: &Pod) -> [(&str, &str); 3] {
     [("peer", "autoscaler-forwarder"), namespace, pod]
 }
 
-fn check_exports(exports: &[Export]) -> Result<()> {
+/// What [`Bed::check_invariants`] does, for exports of an agent wherever it runs.
+pub fn check_exports(exports: &[Export]) -> Result<()> {
     let mut counters = BTreeMap::<(String, Attributes, Option<SystemTime>), f64>::new();
     for (number, export) in exports.iter().enumerate() {
         let mut sums = BTreeMap::<Attributes, (f64, f64)>::new();

@@ -48,6 +48,8 @@ pub struct Agent {
     unseen: BTreeSet<String>,
     /// The host's network namespace; `None` if that cannot be told.
     host_netns: Option<u32>,
+    /// Network namespaces of nodes that are containers themselves, as far as activators share them.
+    node_netns: BTreeSet<u32>,
     tally: Tally,
     outcomes: Vec<Outcome>,
 }
@@ -94,6 +96,7 @@ impl Agent {
             executed: Vec::new(),
             unseen: BTreeSet::new(),
             host_netns: None,
+            node_netns: BTreeSet::new(),
             tally: Tally::default(),
             outcomes: Vec::new(),
         }
@@ -273,7 +276,7 @@ impl Agent {
 
     /// Whether this network namespace is a pod's own: in the host's, everybody would be a hop.
     fn is_a_pods(&self, netns: u32) -> bool {
-        self.host_netns.is_some_and(|host| host != netns)
+        self.host_netns.is_some_and(|host| host != netns) && !self.node_netns.contains(&netns)
     }
 
     /// Tells one link one fact, and performs what it decides.
@@ -443,6 +446,9 @@ impl Agent {
             return Ok(());
         }
         self.kernel.ask(source)?;
+        if dialler.host_network {
+            self.node_netns.insert(netns);
+        }
         if self.is_a_pods(source.netns) {
             self.kernel.ask(Source::everyone(source.netns))?;
         }

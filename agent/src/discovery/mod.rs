@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 
 use self::{
     container::Container,
-    kubernetes::{Directory, News, Who},
+    kubernetes::{Directory, Named, News, Who},
 };
 use crate::peering::Peering;
 
@@ -46,6 +46,8 @@ pub struct Dialler {
     pub pod: String,
     /// Its pod's namespace.
     pub namespace: String,
+    /// Whether it is known to share its node's network.
+    pub host_network: bool,
     /// Its pod's uid; `None` outside of Kubernetes.
     pub pod_uid: Option<String>,
     /// Tells when it has ended.
@@ -195,7 +197,12 @@ impl Discovery {
             return Ok(None);
         };
         let container = proc::cgroup(pid).as_deref().and_then(Container::of);
-        let Some((pod, namespace)) = self.name(pid, row, container.as_ref())? else {
+        let Some(Named {
+            pod,
+            namespace,
+            host_network,
+        }) = self.name(pid, row, container.as_ref())?
+        else {
             return Ok(None);
         };
         if !self.selector.admits(&namespace) {
@@ -213,26 +220,23 @@ impl Discovery {
             netns,
             pod,
             namespace,
+            host_network,
             pod_uid: container.map(|container| container.pod_uid),
             life,
         }))
     }
 
-    /// The pod and namespace of a dialler of the peering in this place; `None` if it is none, or
-    /// not known to be one yet.
+    /// What a dialler of the peering in this place is called; `None` if it is none, or not known
+    /// to be one yet.
     fn name(
         &self,
         pid: u32,
         row: usize,
         container: Option<&Container>,
-    ) -> Result<Option<(String, String)>, DiscoveryError> {
+    ) -> Result<Option<Named>, DiscoveryError> {
         if let (Some(directory), Some(container)) = (&self.directory, container) {
             match directory.who(container) {
-                Who::Dialler {
-                    row: of,
-                    pod,
-                    namespace,
-                } if of == row => return Ok(Some((pod, namespace))),
+                Who::Dialler { row: of, named } if of == row => return Ok(Some(named)),
                 Who::Dialler { .. } | Who::Another => return Ok(None),
                 Who::Unknown => {}
             }
@@ -258,8 +262,8 @@ impl Selector {
         rows.find(|(_, peering)| peering.process_name.as_bytes() == comm)
     }
 
-    /// The pod and namespace that a process's environment names.
-    fn name(&self, pid: u32) -> Result<Option<(String, String)>, DiscoveryError> {
+    /// What a process's environment names, which says nothing of its network.
+    fn name(&self, pid: u32) -> Result<Option<Named>, DiscoveryError> {
         let Some(environment) = proc::environment(pid)? else {
             return Ok(None);
         };
@@ -275,7 +279,11 @@ impl Selector {
             );
             return Ok(None);
         };
-        Ok(Some((pod, namespace)))
+        Ok(Some(Named {
+            pod,
+            namespace,
+            host_network: false,
+        }))
     }
 
     fn admits(&self, namespace: &str) -> bool {

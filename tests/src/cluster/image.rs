@@ -1,6 +1,7 @@
 //! Images without a container engine: one static program as the only layer.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -11,24 +12,26 @@ use serde_json::json;
 
 use crate::netns::run;
 
-/// Writes an image of `program` into `directory`, in Docker's format; gives the archive.
+/// Writes an image of `program`, which keeps its file's name, into `directory`, in Docker's format;
+/// gives the archive.
 pub(super) fn archive(directory: &Path, name: &str, program: &Path) -> Result<PathBuf> {
     let work = directory.join(name);
     let root = work.join("root");
     fs::create_dir_all(&root).with_context(|| format!("create {}", root.display()))?;
-    let entry = root.join(name);
+    let file = program.file_name().context("a program has a name")?;
+    let entry = root.join(file);
     fs::copy(program, &entry)
         .with_context(|| format!("copy {} to {}", program.display(), entry.display()))?;
 
     let layer = work.join("layer.tar");
-    tar(&layer, &root, &[name])?;
+    tar(&layer, &root, &[file])?;
     let sum = run(Command::new("sha256sum").arg(&layer))?;
     let sum = sum.split(' ').next().context("sha256sum says nothing")?;
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
         // A number: the kubelet cannot tell whether a name is root.
-        "config": { "User": "65532:65532", "Entrypoint": [format!("/{name}")] },
+        "config": { "User": "65532:65532", "Entrypoint": [Path::new("/").join(file)] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{sum}")] },
     });
     let manifest = json!([{
@@ -45,7 +48,7 @@ pub(super) fn archive(directory: &Path, name: &str, program: &Path) -> Result<Pa
     tar(
         &archive,
         &work,
-        &["manifest.json", "config.json", "layer.tar"],
+        &["manifest.json", "config.json", "layer.tar"].map(OsStr::new),
     )?;
     fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
     Ok(archive)
@@ -56,7 +59,7 @@ pub(super) fn reference(name: &str) -> String {
     format!("docker.io/library/{name}:testbed")
 }
 
-fn tar(to: &Path, from: &Path, names: &[&str]) -> Result<()> {
+fn tar(to: &Path, from: &Path, names: &[&OsStr]) -> Result<()> {
     run(Command::new("tar")
         .args(["--owner=0", "--group=0", "-cf"])
         .arg(to)

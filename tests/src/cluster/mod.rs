@@ -7,23 +7,20 @@
 
 mod image;
 mod node;
-mod pki;
 mod remains;
 
 use std::{
     fs::{self, File},
-    io::Write as _,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::Stdio,
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use self::node::Node;
 use crate::{
+    api_server::ApiServer,
     build,
     collector::{self, Exports},
     netns::{self, Namespace},
@@ -38,8 +35,7 @@ pub struct Cluster {
     kubelet: Process,
     _others: Vec<Process>,
     _containerd: Process,
-    api_server: Option<Process>,
-    _etcd: Process,
+    api: ApiServer,
     /// What its Collector was sent.
     pub exports: Exports,
     node: Node,
@@ -87,28 +83,24 @@ impl Cluster {
         let progress = Progress::start();
         let node = Node::new(kubernetes)?;
         progress.say("etcd and the API server");
-        let etcd = node.etcd()?;
-        let mut api_server = node.api_server()?;
+        let mut api = node.api_server()?;
         progress.say("images");
         let containerd = node.containerd()?;
         for (name, program) in images {
-            let archive = image::archive(&node.directory, name, &program)?;
-            node.import(&archive)?;
-            fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))?;
+            node.import_program(name, &program)?;
         }
-        wait_ready(&node, &mut api_server)?;
+        api.wait_ready()?;
         progress.say("kubelet, controllers, scheduler and kube-proxy");
         let others = vec![node.controller_manager()?, node.scheduler()?, node.proxy()?];
         let kubelet = node.kubelet()?;
 
-        let directory = node.directory.join("exports");
+        let directory = node.kubernetes.directory.join("exports");
         fs::create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
         let mut cluster = Self {
             kubelet,
             _others: others,
             _containerd: containerd,
-            api_server: Some(api_server),
-            _etcd: etcd,
+            api,
             exports: Exports::follow(directory.join("exports.jsonl")),
             node,
             _lock: lock,
@@ -123,35 +115,12 @@ impl Cluster {
 
     /// Runs kubectl as the administrator; gives what it printed.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
-        netns::run(self.node.kubectl().args(args))
+        self.api.kubectl(args)
     }
 
     /// Applies manifests.
     pub fn apply(&self, manifests: &str) -> Result<()> {
-        let mut child = self
-            .node
-            .kubectl()
-            // An annotation could not hold a large definition.
-            .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("run kubectl apply")?;
-        // Dropped at the end of the statement, which is the end of its input.
-        let written = child
-            .stdin
-            .take()
-            .context("no input")?
-            .write_all(manifests.as_bytes());
-        let output = child.wait_with_output().context("wait for kubectl apply")?;
-        if !output.status.success() || written.is_err() {
-            bail!(
-                "kubectl apply refused: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        Ok(())
+        self.api.apply(manifests, &[]).map(drop)
     }
 
     /// Waits until `resource` (`deployment/activator`) has been rolled out; an error says what
@@ -188,42 +157,52 @@ impl Cluster {
         self.node.import(archive)
     }
 
+    /// Makes an image of a static program; gives what pods name it by.
+    pub fn import_program(&self, name: &str, program: &Path) -> Result<String> {
+        self.node.import_program(name, program)
+    }
+
+    /// The process of this name in a pod, as the node numbers it.
+    pub fn process(&self, namespace: &str, pod: &str, name: &str) -> Result<u32> {
+        let uid = "--output=jsonpath={.metadata.uid}";
+        let uid = self.kubectl(&["get", "pod", pod, "--namespace", namespace, uid])?;
+        self.node
+            .process(uid.trim(), name)
+            .with_context(|| format!("no process {name} in {pod}"))
+    }
+
     /// Runs Helm as the administrator; gives what it printed.
     pub fn helm(&self, args: &[&str]) -> Result<String> {
         let helm = build::tools()?.helm;
         netns::run(
             self.node
+                .kubernetes
                 .namespace
                 .command(helm)
                 .args(args)
-                .env("KUBECONFIG", self.node.pki.kubeconfig("admin"))
-                .env("HOME", &self.node.directory),
+                .env("KUBECONFIG", self.node.kubernetes.pki.kubeconfig("admin"))
+                .env("HOME", &self.node.kubernetes.directory),
         )
     }
 
     /// Ends the API server, as an outage of it would.
     pub fn stop_api_server(&mut self) -> Result<()> {
-        let mut process = self
-            .api_server
-            .take()
-            .context("the API server is not running")?;
-        process.kill().map(drop)
+        self.api.stop()
     }
 
     /// Starts it again, and waits until it answers.
     pub fn start_api_server(&mut self) -> Result<()> {
-        let process = self.api_server.insert(self.node.api_server()?);
-        wait_ready(&self.node, process)
+        self.api.start_again()
     }
 
     /// The node's network namespace.
     pub fn namespace(&self) -> &Namespace {
-        &self.node.namespace
+        &self.node.kubernetes.namespace
     }
 
     /// Where its administrator's kubeconfig is; it holds in [`Cluster::namespace`].
     pub fn kubeconfig(&self) -> std::path::PathBuf {
-        self.node.pki.kubeconfig("admin")
+        self.node.kubernetes.pki.kubeconfig("admin")
     }
 
     fn deploy_base(&mut self, exports: &Path) -> Result<()> {
@@ -284,21 +263,6 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // What ends from here on is not to be started again.
         let _ = self.kubelet.kill(); // it may have ended
-    }
-}
-
-/// Waits until the API server answers, service accounts' roles included.
-fn wait_ready(node: &Node, api_server: &mut Process) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let answer = netns::run(node.kubectl().args(["get", "--raw", "/readyz"]));
-        match answer {
-            Ok(_) => return Ok(()),
-            Err(_) if api_server.is_running() && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(100));
-            }
-            Err(error) => return Err(error.context(api_server.describe())),
-        }
     }
 }
 

@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{image, pki::Pki, remains};
+use super::{image, remains};
 use crate::{
+    api_server::{self, ApiServer, Kubernetes, Pki, option},
     netns::{self, Namespace},
     process::Process,
 };
@@ -20,11 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Node {
     name: String,
-    /// Kubernetes, all parts in one program.
-    kubernetes: PathBuf,
-    pub(super) directory: PathBuf,
-    pub(super) namespace: Namespace,
-    pub(super) pki: Pki,
+    pub(super) kubernetes: Kubernetes,
 }
 
 impl Node {
@@ -36,7 +33,7 @@ impl Node {
     pub(super) const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
     /// A network, a directory and certificates; nothing runs yet.
-    pub(super) fn new(kubernetes: PathBuf) -> Result<Self> {
+    pub(super) fn new(program: PathBuf) -> Result<Self> {
         let name = remains::own_name();
         let directory = remains::directory(&name);
         fs::create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
@@ -57,97 +54,44 @@ impl Node {
         namespace.sysctl("net/ipv4/ip_forward", "1")?;
         let pki = Pki::make(directory.join("pki"), Self::ADDRESS, Self::API_SERVICE)?;
         pki.write_kubeconfigs(&format!("https://{}:6443", Self::ADDRESS))?;
-        Ok(Self {
-            name,
-            kubernetes,
-            directory,
+        let kubernetes = Kubernetes {
+            program,
             namespace,
+            directory,
             pki,
-        })
+        };
+        Ok(Self { name, kubernetes })
     }
 
-    /// A part of Kubernetes, on the node.
-    pub(super) fn part(&self, name: &str) -> Command {
-        let mut command = self.namespace.command(&self.kubernetes);
-        command.arg(name);
-        command
-    }
-
-    /// kubectl as the cluster's administrator.
-    pub(super) fn kubectl(&self) -> Command {
-        let mut command = self.part("kubectl");
-        command
-            .arg("--kubeconfig")
-            .arg(self.pki.kubeconfig("admin"))
-            // Its caches and preferences are not this machine's user's.
-            .env("HOME", &self.directory);
-        command
-    }
-
-    pub(super) fn etcd(&self) -> Result<Process> {
-        let mut command = self.part("etcd");
-        command
-            .arg("--data-dir")
-            .arg(self.directory.join("etcd"))
-            // Nothing here is to survive the machine.
-            .args(["--unsafe-no-fsync", "--log-level=warn"]);
-        Process::spawn("etcd", command)
-    }
-
-    pub(super) fn api_server(&self) -> Result<Process> {
-        let mut command = self.part("kube-apiserver");
-        command
-            .arg(format!("--advertise-address={}", Self::ADDRESS))
-            .args([
-                "--etcd-servers=http://127.0.0.1:2379",
-                "--service-cluster-ip-range=10.96.0.0/16",
-                "--authorization-mode=Node,RBAC",
-                "--allow-privileged=true",
-                // Or logs and exec ask DNS for the node's name.
-                "--kubelet-preferred-address-types=InternalIP",
-                "--service-account-issuer=https://kubernetes.default.svc",
-            ])
-            .arg(option("--cert-dir", &self.directory.join("apiserver")))
-            .arg(option("--client-ca-file", &self.pki.certificate("ca")));
-        for (certificate, key, of) in [
-            ("--tls-cert-file", "--tls-private-key-file", "apiserver"),
-            (
-                "--kubelet-client-certificate",
-                "--kubelet-client-key",
-                "apiserver-kubelet",
-            ),
-        ] {
-            command
-                .arg(option(certificate, &self.pki.certificate(of)))
-                .arg(option(key, &self.pki.key(of)));
-        }
-        // The public half is taken from a certificate, the private one from openssl's PKCS #8.
-        let accounts = "service-accounts";
-        command
-            .arg(option(
-                "--service-account-key-file",
-                &self.pki.certificate(accounts),
-            ))
-            .arg(option(
-                "--service-account-signing-key-file",
-                &self.pki.key(accounts),
-            ));
-        Process::spawn("kube-apiserver", command)
+    /// What is particular to the API server of a cluster with a node.
+    pub(super) fn api_server(&self) -> Result<ApiServer> {
+        let options = [
+            &format!("--advertise-address={}", Self::ADDRESS),
+            // Or logs and exec ask DNS for the node's name.
+            "--kubelet-preferred-address-types=InternalIP",
+        ];
+        ApiServer::start(&self.kubernetes, &options)
     }
 
     pub(super) fn controller_manager(&self) -> Result<Process> {
-        let mut command = self.part("kube-controller-manager");
+        let mut command = self.kubernetes.part("kube-controller-manager");
         command
             .arg(option(
                 "--kubeconfig",
-                &self.pki.kubeconfig("controller-manager"),
+                &self.kubernetes.pki.kubeconfig("controller-manager"),
             ))
             .arg(option(
                 "--service-account-private-key-file",
-                &self.pki.key("service-accounts"),
+                &self.kubernetes.pki.key("service-accounts"),
             ))
-            .arg(option("--root-ca-file", &self.pki.certificate("ca")))
-            .arg(option("--cert-dir", &self.directory.join("controllers")))
+            .arg(option(
+                "--root-ca-file",
+                &self.kubernetes.pki.certificate("ca"),
+            ))
+            .arg(option(
+                "--cert-dir",
+                &self.kubernetes.directory.join("controllers"),
+            ))
             .args([
                 "--use-service-account-credentials=true",
                 "--leader-elect=false",
@@ -156,16 +100,22 @@ impl Node {
     }
 
     pub(super) fn scheduler(&self) -> Result<Process> {
-        let mut command = self.part("kube-scheduler");
+        let mut command = self.kubernetes.part("kube-scheduler");
         command
-            .arg(option("--kubeconfig", &self.pki.kubeconfig("scheduler")))
-            .arg(option("--cert-dir", &self.directory.join("scheduler")))
+            .arg(option(
+                "--kubeconfig",
+                &self.kubernetes.pki.kubeconfig("scheduler"),
+            ))
+            .arg(option(
+                "--cert-dir",
+                &self.kubernetes.directory.join("scheduler"),
+            ))
             .arg("--leader-elect=false");
         Process::spawn("kube-scheduler", command)
     }
 
     pub(super) fn containerd(&self) -> Result<Process> {
-        let directory = self.directory.display();
+        let directory = self.kubernetes.directory.display();
         let sandbox = image::reference("pause");
         let text = format!(
             r#"version = 2
@@ -185,7 +135,7 @@ conf_dir = "{directory}/cni"
 "#
         );
         let config = self.write("containerd.toml", &text)?;
-        fs::create_dir(self.directory.join("cni")).context("create CNI's directory")?;
+        fs::create_dir(self.kubernetes.directory.join("cni")).context("create CNI's directory")?;
         // Every packet between pods is routed by the node: one on a bridge would pass its
         // translation of Services' addresses by.
         let network = serde_json::json!({
@@ -197,13 +147,13 @@ conf_dir = "{directory}/cni"
                     "type": "host-local",
                     "subnet": PODS,
                     "routes": [{ "dst": "0.0.0.0/0" }],
-                    "dataDir": self.directory.join("cni/addresses"),
+                    "dataDir": self.kubernetes.directory.join("cni/addresses"),
                 },
             }],
         });
         self.write("cni/10-pods.conflist", &network.to_string())?;
 
-        let mut command = self.namespace.command("containerd");
+        let mut command = self.kubernetes.namespace.command("containerd");
         command.arg("--config").arg(config);
         let mut process = Process::spawn("containerd", command)?;
         process.wait_for("readiness", Duration::from_secs(30), |line| {
@@ -217,15 +167,33 @@ conf_dir = "{directory}/cni"
         netns::run(
             Command::new("ctr")
                 .arg("--address")
-                .arg(self.directory.join("containerd.sock"))
+                .arg(self.kubernetes.directory.join("containerd.sock"))
                 .args(["--namespace=k8s.io", "images", "import"])
                 .arg(archive),
         )
         .map(drop)
     }
 
+    /// Makes an image of a program, and puts it there.
+    pub(super) fn import_program(&self, name: &str, program: &Path) -> Result<String> {
+        let archive = image::archive(&self.kubernetes.directory, name, program)?;
+        self.import(&archive)?;
+        fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))?;
+        Ok(image::reference(name))
+    }
+
+    /// The process of this name in the control group of the pod with this uid.
+    pub(super) fn process(&self, pod_uid: &str, name: &str) -> Option<u32> {
+        let mut pids = remains::processes(&self.name, &self.kubernetes.directory).into_iter();
+        let found = pids.find(|pid| {
+            let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            read("comm").trim() == name && read("cgroup").contains(pod_uid)
+        })?;
+        u32::try_from(found.as_raw_nonzero().get()).ok()
+    }
+
     pub(super) fn kubelet(&self) -> Result<Process> {
-        let directory = self.directory.display();
+        let directory = self.kubernetes.directory.display();
         let resolver = self.write("resolv.conf", "")?;
         let text = format!(
             r#"apiVersion: kubelet.config.k8s.io/v1beta1
@@ -249,18 +217,27 @@ resolvConf: {resolver}
 evictionHard: {{memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%", nodefs.inodesFree: "0%"}}
 imageGCHighThresholdPercent: 100
 "#,
-            ca = self.pki.certificate("ca").display(),
+            ca = self.kubernetes.pki.certificate("ca").display(),
             name = self.name,
             dns = Self::DNS_SERVICE,
             resolver = resolver.display(),
         );
         let config = self.write("kubelet.yaml", &text)?;
-        let mut command = self.part("kubelet");
+        let mut command = self.kubernetes.part("kubelet");
         command
             .arg(option("--config", &config))
-            .arg(option("--kubeconfig", &self.pki.kubeconfig("kubelet")))
-            .arg(option("--root-dir", &self.directory.join("kubelet")))
-            .arg(option("--cert-dir", &self.directory.join("kubelet-pki")))
+            .arg(option(
+                "--kubeconfig",
+                &self.kubernetes.pki.kubeconfig("kubelet"),
+            ))
+            .arg(option(
+                "--root-dir",
+                &self.kubernetes.directory.join("kubelet"),
+            ))
+            .arg(option(
+                "--cert-dir",
+                &self.kubernetes.directory.join("kubelet-pki"),
+            ))
             .arg(format!("--node-ip={}", Self::ADDRESS))
             .arg("--hostname-override=node");
         Process::spawn("kubelet", command)
@@ -277,18 +254,16 @@ clientConnection: {{kubeconfig: {}}}
 # The machine's own, which the node's network cannot set.
 conntrack: {{maxPerCore: 0}}
 ",
-            self.pki.kubeconfig("proxy").display()
+            self.kubernetes.pki.kubeconfig("proxy").display()
         );
         let config = self.write("proxy.yaml", &text)?;
-        let mut command = self.part("kube-proxy");
+        let mut command = self.kubernetes.part("kube-proxy");
         command.arg(option("--config", &config));
         Process::spawn("kube-proxy", command)
     }
 
     fn write(&self, file: &str, text: &str) -> Result<PathBuf> {
-        let path = self.directory.join(file);
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        Ok(path)
+        api_server::write(self.kubernetes.directory.join(file), text)
     }
 }
 
@@ -296,10 +271,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         remains::remove(&self.name);
     }
-}
-
-fn option(name: &str, path: &Path) -> String {
-    format!("{name}={}", path.display())
 }
 
 /// The pods' addresses.

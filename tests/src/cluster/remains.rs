@@ -86,7 +86,7 @@ pub(super) fn remove(name: &str) {
 }
 
 /// What runs in the node's cgroups, and shims, whose command line names the node's directory.
-fn processes(name: &str, directory: &Path) -> Vec<Pid> {
+pub(super) fn processes(name: &str, directory: &Path) -> Vec<Pid> {
     let mut found = Vec::new();
     for group in cgroups(name) {
         members(&group, &mut found);

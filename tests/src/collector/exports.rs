@@ -18,7 +18,13 @@ pub struct Exports(Follower);
 impl Exports {
     /// Reads `file`, which may not exist yet.
     pub(crate) fn follow(file: PathBuf) -> Self {
-        Self(Follower::start(file))
+        Self(Follower::start(file, None))
+    }
+
+    /// Those alone whose resource has this attribute, by a reader of their own: one exporter of
+    /// several to the same Collector.
+    pub fn of(&self, key: &str, value: &str) -> Self {
+        Self(Follower::start(self.file().to_owned(), Some((key, value))))
     }
 
     /// Every export so far, in order.

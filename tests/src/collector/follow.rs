@@ -29,12 +29,14 @@ struct Seen {
 }
 
 impl Follower {
-    pub(super) fn start(file: PathBuf) -> Self {
+    /// Keeps the exports of resources with this attribute, or all.
+    pub(super) fn start(file: PathBuf, of: Option<(&str, &str)>) -> Self {
+        let of = of.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let seen = Arc::<Mutex<Seen>>::default();
         let stop = Arc::<AtomicBool>::default();
         let thread = {
             let (file, seen, stop) = (file.clone(), Arc::clone(&seen), Arc::clone(&stop));
-            thread::spawn(move || follow(&file, &seen, &stop))
+            thread::spawn(move || follow(&file, of.as_ref(), &seen, &stop))
         };
         Self {
             file,
@@ -68,7 +70,7 @@ impl Drop for Follower {
     }
 }
 
-fn follow(file: &Path, seen: &Mutex<Seen>, stop: &AtomicBool) {
+fn follow(file: &Path, of: Option<&(String, String)>, seen: &Mutex<Seen>, stop: &AtomicBool) {
     let mut reader = None;
     let mut line = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -89,7 +91,11 @@ fn follow(file: &Path, seen: &Mutex<Seen>, stop: &AtomicBool) {
             line.clear();
             let mut seen = lock(seen);
             match decoded {
-                Ok(export) => seen.exports.push(export),
+                Ok(export) => {
+                    if of.is_none_or(|(key, value)| export.is_of(key, value)) {
+                        seen.exports.push(export);
+                    }
+                }
                 Err(e) => seen.errors.push(format!("{e:#}")),
             }
         }

@@ -214,6 +214,19 @@ impl Deref for Collector {
     }
 }
 
+// === impl Export ===
+
+impl Export {
+    /// Whether it tells of a resource with this attribute.
+    fn is_of(&self, key: &str, value: &str) -> bool {
+        let of_points = self.points.iter().map(|point| &point.resource);
+        let of_logs = self.logs.iter().map(|log| &log.resource);
+        of_points
+            .chain(of_logs)
+            .any(|resource| resource.get(key).is_some_and(|own| own == value))
+    }
+}
+
 // === impl Point ===
 
 impl Point {

@@ -43,15 +43,23 @@ pub(crate) enum Who {
     Dialler {
         /// The peering's place.
         row: usize,
-        /// The pod's name.
-        pod: String,
-        /// The pod's namespace.
-        namespace: String,
+        named: Named,
     },
     /// Another container of such a pod, or one whose end is expected.
     Another,
     /// The API has not told.
     Unknown,
+}
+
+/// What an activator is called, and what comes with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Its pod's name.
+    pub(crate) pod: String,
+    /// Its pod's namespace.
+    pub(crate) namespace: String,
+    /// Whether its network is known to be its node's.
+    pub(crate) host_network: bool,
 }
 
 /// What is known of the cluster, as far as links need it.
@@ -67,8 +75,7 @@ pub(crate) struct Directory {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PodFacts {
-    name: String,
-    namespace: String,
+    named: Named,
     terminating: bool,
     /// Name by id.
     containers: BTreeMap<String, String>,
@@ -158,8 +165,7 @@ impl Directory {
             // dialler's name in a dialler's pod is taken for it until then.
             Some(_) | None => Who::Dialler {
                 row,
-                pod: facts.name.clone(),
-                namespace: facts.namespace.clone(),
+                named: facts.named.clone(),
             },
         }
     }
@@ -235,8 +241,11 @@ impl<V> Default for Listing<V> {
 fn pod(pod: &Pod) -> Option<(String, PodFacts)> {
     let metadata = &pod.metadata;
     let facts = PodFacts {
-        name: metadata.name.clone()?,
-        namespace: metadata.namespace.clone()?,
+        named: Named {
+            pod: metadata.name.clone()?,
+            namespace: metadata.namespace.clone()?,
+            host_network: pod.is_on_host_network(),
+        },
         terminating: pod.is_terminating(),
         containers: pod
             .containers()
@@ -311,8 +320,11 @@ mod tests {
     fn activator(pod: &str) -> Who {
         Who::Dialler {
             row: 0,
-            pod: pod.to_owned(),
-            namespace: "knative-serving".to_owned(),
+            named: Named {
+                pod: pod.to_owned(),
+                namespace: "knative-serving".to_owned(),
+                host_network: false,
+            },
         }
     }
 
@@ -333,14 +345,28 @@ mod tests {
         let other = News::Pods(1, Event::Apply(pod("b", "autoscaler-1", false)));
         assert!(directory.take(other).names);
         let unreported = container("b", "new");
-        let Who::Dialler { row, pod: name, .. } = directory.who(&unreported) else {
+        let Who::Dialler { row, named } = directory.who(&unreported) else {
             panic!("{:?}", directory.who(&unreported));
         };
-        assert_eq!((row, name.as_str()), (1, "autoscaler-1"));
+        assert_eq!((row, named.pod.as_str()), (1, "autoscaler-1"));
         assert_eq!(directory.who(&container("b", "activator")), Who::Another);
         // A listing of the one says nothing of the other's.
         assert_eq!(listed(&mut directory, &[]).ended, ["a"]);
         assert_ne!(directory.who(&unreported), Who::Another);
+    }
+
+    #[test]
+    fn whose_network_is_the_node_s_is_told() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": { "name": "activator-1", "namespace": "knative-serving", "uid": "a" },
+            "spec": { "hostNetwork": true },
+        }))
+        .unwrap();
+        let who = directory(&[pod]).who(&container("a", "activator"));
+        assert!(
+            matches!(&who, Who::Dialler { named, .. } if named.host_network),
+            "{who:?}"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tower::util::MapResponseLayer;
 
-pub(crate) use self::directory::{Directory, News, Who};
+pub(crate) use self::directory::{Directory, Named, News, Who};
 use self::{
     object::{EndpointSlice, Pod, Service},
     watch::{Answered, Kind, follow},

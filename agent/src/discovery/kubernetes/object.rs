@@ -12,7 +12,15 @@ pub(crate) struct Pod {
     #[serde(deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
     #[serde(default)]
+    spec: PodSpec,
+    #[serde(default)]
     status: PodStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    host_network: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -66,6 +74,11 @@ impl Pod {
     /// Whether it is being deleted.
     pub(super) fn is_terminating(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether it has its node's network, not one of its own.
+    pub(super) fn is_on_host_network(&self) -> bool {
+        self.spec.host_network
     }
 
     /// Names and ids of its containers, the ids without the runtime's prefix.
@@ -200,7 +213,7 @@ mod tests {
             },
         }))
         .unwrap();
-        assert!(pod.is_terminating());
+        assert!(pod.is_terminating() && pod.is_on_host_network());
         assert_eq!(pod.metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(pod.metadata.labels, None);
         let containers: Vec<_> = pod.containers().collect();

@@ -1,22 +1,19 @@
 //! Who is who in the cluster: certificates and kubeconfigs.
 
-use std::{
-    fs,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-};
+use std::{fs, net::Ipv4Addr, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::write;
 use crate::collector::sign;
 
 /// The directory of certificates, `<name>.crt` with `<name>.key`.
-#[derive(Debug)]
-pub(super) struct Pki(PathBuf);
+#[derive(Clone, Debug)]
+pub(crate) struct Pki(PathBuf);
 
 impl Pki {
-    /// Makes all that one node needs; they hold for two days.
-    pub(super) fn make(directory: PathBuf, node: Ipv4Addr, service: Ipv4Addr) -> Result<Self> {
+    /// Makes all that a cluster needs; they hold for two days.
+    pub(crate) fn make(directory: PathBuf, node: Ipv4Addr, service: Ipv4Addr) -> Result<Self> {
         fs::create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
         let pki = Self(directory);
         let authority = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n";
@@ -44,21 +41,21 @@ impl Pki {
         Ok(pki)
     }
 
-    pub(super) fn certificate(&self, name: &str) -> PathBuf {
+    pub(crate) fn certificate(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.crt"))
     }
 
-    pub(super) fn key(&self, name: &str) -> PathBuf {
+    pub(crate) fn key(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.key"))
     }
 
     /// The kubeconfig of a client.
-    pub(super) fn kubeconfig(&self, name: &str) -> PathBuf {
+    pub(crate) fn kubeconfig(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.conf"))
     }
 
     /// Writes the kubeconfigs of all clients of the API server at `server`.
-    pub(super) fn write_kubeconfigs(&self, server: &str) -> Result<()> {
+    pub(crate) fn write_kubeconfigs(&self, server: &str) -> Result<()> {
         for (name, _) in CLIENTS {
             let text = format!(
                 "apiVersion: v1
@@ -82,7 +79,7 @@ contexts:
                 self.certificate(name).display(),
                 self.key(name).display()
             );
-            write(&self.kubeconfig(name), &text)?;
+            write(self.kubeconfig(name), &text)?;
         }
         Ok(())
     }
@@ -100,14 +97,10 @@ contexts:
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("write {}", path.display()))
-}
-
 const CLIENT: &str = "extendedKeyUsage=clientAuth\n";
 
 /// Files' names, and the subjects that Kubernetes' own roles are bound to.
-const CLIENTS: [(&str, &str); 6] = [
+const CLIENTS: [(&str, &str); 7] = [
     ("admin", "O=system:masters\nCN=admin"),
     (
         "apiserver-kubelet",
@@ -117,4 +110,6 @@ const CLIENTS: [(&str, &str); 6] = [
     ("scheduler", "CN=system:kube-scheduler"),
     ("kubelet", "O=system:nodes\nCN=system:node:node"),
     ("proxy", "CN=system:kube-proxy"),
+    // Without any right of its own.
+    ("statlink", "CN=statlink"),
 ];

@@ -1,0 +1,180 @@
+//! The autoscaler comes and goes, and so does the API server.
+
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use statlink_tests::{
+    cluster::KNATIVE,
+    collector::{Point, Value},
+    scenario::metric::{ERRORS, REACHABLE},
+};
+
+use crate::{
+    told::{GOING, REFUSED},
+    world::{World, series, wait},
+};
+
+#[test]
+fn what_becomes_of_the_autoscaler_is_told_with_its_cause() {
+    let mut world = World::start();
+    installed(&mut world);
+    scaled_to_zero_and_back(&mut world);
+    deleted_by_force(&mut world);
+    autoscaler_rolled_out(&mut world);
+    activator_rolled_out(&mut world);
+    both_rolled_out(&mut world);
+    api_server_away_in_an_outage(&mut world);
+    world.check_invariants([0, 0]);
+}
+
+fn installed(world: &mut World) {
+    let ready = SystemTime::now();
+    let [activator] = world.activators();
+    for agent in &world.agents {
+        let (at, _) = agent
+            .exports
+            .wait_for(REACHABLE, &series(&activator), WITHIN, |point| {
+                point.value == Value::Gauge(1.0)
+            })
+            .unwrap();
+        let after = at.duration_since(ready).unwrap_or_default();
+        world
+            .table
+            .told("installed: reachable", agent.profile, "-", Some(after));
+        let status = agent.exec(&world.cluster, &["status", "--json"]);
+        assert!(status.contains(&activator), "{status}");
+        let check = agent.exec(&world.cluster, &["check", "--json"]);
+        let check: serde_json::Value = serde_json::from_str(&check).unwrap();
+        assert_eq!(check["ok"], true, "{check:#}");
+    }
+    assert_eq!(knative(world), Some(1.0));
+}
+
+fn scaled_to_zero_and_back(world: &mut World) {
+    let [activator] = world.activators();
+    let before = world.lose_autoscaler("autoscaler scaled to 0", &activator);
+    wait("0 of Knative's own", || knative(world) == Some(0.0));
+
+    world.scale_autoscaler(1);
+    world.recovered(&before);
+    world.nothing_but(&before, "connect", GOING);
+    world.nothing_but(&before, "disconnect", |_| &["peer_closed"]);
+    wait("1 of Knative's own", || knative(world) == Some(1.0));
+}
+
+/// Killed without a good-bye; its successor gets ready while the Service rejects.
+fn deleted_by_force(world: &mut World) {
+    let [activator] = world.activators();
+    let (before, _) = world.lose(
+        "autoscaler deleted by force",
+        &activator,
+        |world| world.delete_autoscaler(&["--force", "--grace-period=0"]),
+        "disconnect",
+        |_| &["peer_closed", "connection_reset"],
+    );
+    world.recovered(&before);
+    world.nothing_but(&before, "connect", GOING);
+}
+
+fn autoscaler_rolled_out(world: &mut World) {
+    let [activator] = world.activators();
+    let (before, _) = world.lose(
+        "autoscaler rolled out",
+        &activator,
+        |world| world.rollout_restart(&["autoscaler"]),
+        "disconnect",
+        |_| &["peer_closed"],
+    );
+    world.recovered(&before);
+    // Its successor was ready first; the Service may name the old one for a moment.
+    world.nothing_but(&before, "connect", GOING);
+}
+
+fn activator_rolled_out(world: &mut World) {
+    let [old] = world.activators();
+    let before = world.before(&old);
+    world.rollout_restart(&["activator"]);
+    world.wait_ended(&old);
+    world.no_outage(&before);
+    let [new] = world.activators();
+    assert_ne!(new, old);
+    world.wait_reachable(&new);
+    world.stays_up("activator rolled out", &new);
+}
+
+fn both_rolled_out(world: &mut World) {
+    let [old] = world.activators();
+    world.rollout_restart(&["autoscaler", "activator"]);
+    world.wait_ended(&old);
+    let [new] = world.activators();
+    world.wait_reachable(&new);
+    // The last of the old autoscaler may still be heard.
+    thread::sleep(Duration::from_secs(3));
+    world.wait_reachable(&new);
+    world.stays_up("both rolled out", &new);
+}
+
+fn api_server_away_in_an_outage(world: &mut World) {
+    let [activator] = world.activators();
+    let before = world.lose_autoscaler("the same, then no API server", &activator);
+    // kube-proxy is to hear of it, and the last dial of one that is gone to end.
+    world.wait_no_endpoint();
+    thread::sleep(Duration::from_secs(5));
+    world.cluster.stop_api_server().unwrap();
+    let away = world.before(&activator);
+    let liveness = [&series(&activator)[..], &[("kn.check.kind", "liveness")]].concat();
+    let errors = |world: &World| {
+        let each = world.agents.iter();
+        each.map(|agent| agent.exports.total(ERRORS, &liveness))
+            .collect::<Vec<_>>()
+    };
+    let at_first = errors(world);
+    thread::sleep(Duration::from_secs(30));
+    for (now, before) in errors(world).iter().zip(at_first) {
+        assert!((5.0..=7.0).contains(&(now - before)), "{before} to {now}");
+    }
+    world.nothing_but(&away, "liveness", REFUSED);
+    world.nothing_but(&away, "connect", REFUSED);
+    world.always(&away, 0.0);
+    world.cluster.start_api_server().unwrap();
+    world.scale_autoscaler(1);
+    world.recovered(&before);
+    // What they watched from had expired: all was listed anew.
+    for agent in &world.agents {
+        wait("expired watch", || {
+            let log = agent.log(&world.cluster);
+            log.contains("too old resource version")
+        });
+    }
+    world.nothing_but(&away, "connect", REFUSED);
+    world.stays_up("API server away for 30 s, after", &activator);
+}
+
+impl World {
+    fn wait_no_endpoint(&self) {
+        let get = ["get", "endpointslices", "--namespace", KNATIVE];
+        let of = ["--selector=kubernetes.io/service-name=autoscaler"];
+        let addresses = ["--output=jsonpath={.items[*].endpoints[*].addresses[*]}"];
+        let get = [&get[..], &of, &addresses].concat();
+        wait("absence of endpoints", || {
+            self.cluster.kubectl(&get).unwrap().trim().is_empty()
+        });
+    }
+}
+
+/// The newest of Knative's own gauge, which has no pod.
+fn knative(world: &World) -> Option<f64> {
+    let own = |point: &&Point| {
+        point.is(REACHABLE, &[("peer", "autoscaler")])
+            && !point.attributes.contains_key("k8s.pod.name")
+    };
+    world.cluster.exports.read(|exports| {
+        let mut points = exports.iter().rev().flat_map(|export| &export.points);
+        points.find(own).map(|point| point.value.number())
+    })
+}
+
+/// Of an agent that is ready.
+const WITHIN: Duration = Duration::from_secs(10);

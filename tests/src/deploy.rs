@@ -1,0 +1,47 @@
+//! What an operator takes, as the real Helm and Kustomize render it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    build::{Tools, tools},
+    netns,
+};
+
+/// The chart's directory.
+pub fn chart() -> PathBuf {
+    directory().join("helm/statlink")
+}
+
+/// Every file of values that the chart is tested with.
+pub fn examples() -> Result<Vec<PathBuf>> {
+    let directory = chart().join("ci");
+    let files = std::fs::read_dir(&directory)
+        .with_context(|| format!("list {}", directory.display()))?
+        .map(|file| Ok(file?.path()))
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(!files.is_empty(), "{} is empty", directory.display());
+    Ok(files)
+}
+
+/// Helm on this chart.
+pub fn helm(arguments: &[&str]) -> Result<Output> {
+    let Tools { helm, .. } = tools()?;
+    let output = Command::new(helm).args(arguments).arg(chart()).output();
+    output.context("run Helm")
+}
+
+/// What Kustomize builds of a directory below `deploy/kustomize`.
+pub fn kustomize(name: &str) -> Result<String> {
+    let Tools { kustomize, .. } = tools()?;
+    let path = directory().join("kustomize").join(name);
+    netns::run(Command::new(kustomize).arg("build").arg(path))
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
