@@ -140,12 +140,15 @@ fn failure(sock: Sock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
     }
     if sock.shut_down() {
         // The dialler's close: an ICMP error it may have read is the reason; without one, only the
-        // retransmissions tell a time-out from a cancellation.
+        // retransmissions tell a time-out from a cancellation. Where the neighbour does not answer,
+        // the SYN still waits for it when it is due again: a timeout, and no retransmission
+        // (`skb_still_in_host_queue()` in `net/ipv4/tcp_output.c`).
+        let tcp = sock.tcp()?;
         return Some(if exiting() {
             (End::Exiting, 0)
         } else if soft_errno != 0 {
             (End::from_errno(soft_errno), soft_errno)
-        } else if sock.tcp()?.total_retransmits() > 0 {
+        } else if tcp.total_retransmits() > 0 || tcp.timeouts() > 0 {
             (End::Unanswered, 0)
         } else {
             (End::Abandoned, 0)
