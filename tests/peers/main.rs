@@ -2,6 +2,7 @@
 //! produce it, a dialler of ours), and asserted at a real Collector and in the agent's log.
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod campaign;
 mod dialling;
 mod flapping;
 mod forwarding;

@@ -9,6 +9,7 @@
 //! - [`collector`]: a real Collector, and what it was sent
 //! - [`control_plane`]: a real Kubernetes API server without a node
 //! - [`container`]: a pod's container, as far as the kernel knows
+//! - [`observe`]: what the kernel accounts to a process
 //! - [`agent`]: the `statlink` binary
 //! - [`deploy`]: what is deployed, rendered
 //! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
@@ -29,6 +30,7 @@ pub mod deploy;
 pub mod fault;
 pub mod figures;
 pub mod netns;
+pub mod observe;
 pub mod peer;
 pub mod process;
 pub mod scenario;

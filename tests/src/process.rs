@@ -97,6 +97,12 @@ impl Process {
         self.output.lines().clone()
     }
 
+    /// The lines after `mark`.
+    pub fn lines_after(&self, mark: usize) -> Vec<Line> {
+        let lines = self.output.lines();
+        lines.get(mark..).unwrap_or_default().to_vec()
+    }
+
     /// How many lines there are so far: what [`Process::wait_for_after`] starts from.
     pub fn mark(&self) -> usize {
         self.output.lines().len()

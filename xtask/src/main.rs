@@ -39,6 +39,9 @@ enum Command {
     Demo(stage::Options),
     /// Measure the figures the project promises
     Bench(stage::Options),
+    /// Inject random faults and judge what the agent exports against what is known to be true
+    #[command(disable_help_flag = true)]
+    Campaign(stage::Options),
     /// Check formatting, lints, licences and sources
     Lint(lint::Options),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options, &workspace),
         Command::Demo(options) => stage::run("demo", &options, &workspace),
         Command::Bench(options) => stage::run("bench", &options, &workspace),
+        Command::Campaign(options) => stage::run("campaign", &options, &workspace),
         Command::Lint(options) => lint::run(&options, &workspace),
     });
     match result {

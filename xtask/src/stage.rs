@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask bench`: programs of the tests crate that put the agent on
+//! `cargo xtask demo`, `bench` and `campaign`: programs of the tests crate that put the agent on
 //! the test bed. What they show and measure is theirs; here all they need is made ready.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{build, process, setup, workspace::Workspace};
 
-/// Arguments of `cargo xtask demo` and `cargo xtask bench`.
+/// Arguments of `cargo xtask demo`, `bench` and `campaign`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Passed on as they are; `-- --help` lists them
@@ -15,8 +15,21 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
+impl Options {
+    fn asks_for_help(&self) -> bool {
+        let mut arguments = self.arguments.iter();
+        arguments.any(|argument| argument == "--help" || argument == "-h")
+    }
+}
+
 /// Replaces this process by the program, so that its signals and exit code are its own.
 pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Result<()> {
+    // A question takes no more than the program itself.
+    if options.asks_for_help() {
+        let mut cargo = workspace.cargo(&["run", "--quiet", "--locked"]);
+        cargo.args(["--package=statlink-tests", "--bin", program, "--", "--help"]);
+        return Err(cargo.exec()).with_context(|| format!("start the {program}"));
+    }
     setup::require_root(program)?;
     setup::ensure(setup::PEERS, workspace)?;
     let agent = build::agent(true, workspace)?;

@@ -37,6 +37,11 @@ impl Exports {
         self.0.read(look)
     }
 
+    /// Takes out every export so far: what runs for hours must not keep them all.
+    pub fn take(&self) -> Vec<Export> {
+        self.0.take()
+    }
+
     /// What it was sent that the test bed could not decode, and why: nothing, if all is well.
     pub fn undecodable(&self) -> Vec<String> {
         self.0.errors()

@@ -55,6 +55,11 @@ impl Follower {
         look(&lock(&self.seen).exports)
     }
 
+    /// Takes all exports out.
+    pub(super) fn take(&self) -> Vec<Export> {
+        std::mem::take(&mut lock(&self.seen).exports)
+    }
+
     /// What could not be decoded, and why.
     pub(super) fn errors(&self) -> Vec<String> {
         lock(&self.seen).errors.clone()

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use statlink_tests::observe::quantile;
+
 /// Figures in the order of measurement.
 #[derive(Debug, Default)]
 pub(crate) struct Figures(Vec<Figure>);
@@ -86,19 +88,6 @@ impl fmt::Display for Figures {
         }
         Ok(())
     }
-}
-
-/// By nearest rank.
-pub(crate) fn quantile(values: &mut [f64], q: f64) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a rank: positive, and no greater than the few values"
-    )]
-    let rank = (q * values.len() as f64).ceil() as usize;
-    values.get(rank.saturating_sub(1)).copied()
 }
 
 /// Three digits that mean something.

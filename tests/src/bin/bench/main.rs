@@ -3,7 +3,6 @@
 
 mod figures;
 mod latency;
-mod observe;
 mod storm;
 mod watch;
 
@@ -15,11 +14,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use statlink_tests::{
+    observe::Observed,
     peer::{self, Activator, PORT, Traffic},
     scenario::Bed,
 };
 
-use self::{figures::Figures, observe::Observed};
+use self::figures::Figures;
 
 /// What is measured for how long.
 struct Plan {

@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::net::sockopt::set_socket_linger;
-use statlink_tests::{peer::PORT, scenario::Bed};
+use statlink_tests::{observe::quantile, peer::PORT, scenario::Bed};
 
-use crate::figures::{Figures, quantile};
+use crate::figures::Figures;
 
 /// Rounds with and without the agent by turns, so that what else the machine does falls on both.
 pub(crate) fn measure(bed: &mut Bed, figures: &mut Figures) -> Result<()> {

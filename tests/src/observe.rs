@@ -6,17 +6,18 @@ use anyhow::{Context as _, Result};
 
 /// A process that is looked at.
 #[derive(Debug)]
-pub(crate) struct Observed {
+pub struct Observed {
     pid: u32,
 }
 
 impl Observed {
-    pub(crate) fn new(pid: u32) -> Self {
+    /// Looks at a process.
+    pub fn new(pid: u32) -> Self {
         Self { pid }
     }
 
     /// CPU time used so far, by its scheduler's account: `/proc/PID/schedstat` of each thread.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
+    pub fn cpu(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
         let tasks = format!("/proc/{}/task", self.pid);
         for task in fs::read_dir(&tasks).context(tasks)? {
@@ -31,12 +32,20 @@ impl Observed {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    pub(crate) fn resident_mb(&self) -> Result<f64> {
+    /// Resident memory.
+    pub fn resident_mb(&self) -> Result<f64> {
         self.status("VmRSS").map(|kb| kb / 1024.0)
     }
 
-    pub(crate) fn peak_mb(&self) -> Result<f64> {
+    /// The most resident memory that it ever had.
+    pub fn peak_mb(&self) -> Result<f64> {
         self.status("VmHWM").map(|kb| kb / 1024.0)
+    }
+
+    /// How many file descriptors it has.
+    pub fn descriptors(&self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.pid);
+        Ok(fs::read_dir(&path).context(path)?.count())
     }
 
     fn status(&self, field: &str) -> Result<f64> {
@@ -48,7 +57,7 @@ impl Observed {
 
     /// Kernel memory of the maps and of the programs that it holds: `memlock` of each descriptor
     /// (`Documentation/filesystems/proc.rst` and `bpf_map_show_fdinfo()`).
-    pub(crate) fn kernel_kb(&self) -> Result<(f64, f64)> {
+    pub fn kernel_kb(&self) -> Result<(f64, f64)> {
         let (mut maps, mut programs) = (BTreeMap::new(), BTreeMap::new());
         let directory = format!("/proc/{}/fdinfo", self.pid);
         for entry in fs::read_dir(&directory).context(directory)? {
@@ -68,6 +77,19 @@ impl Observed {
         let sum = |all: BTreeMap<String, f64>| all.into_values().sum::<f64>() / 1024.0;
         Ok((sum(maps), sum(programs)))
     }
+}
+
+/// By nearest rank.
+pub fn quantile(values: &mut [f64], q: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a rank: positive, and no greater than the few values"
+    )]
+    let rank = (q * values.len() as f64).ceil() as usize;
+    values.get(rank.saturating_sub(1)).copied()
 }
 
 fn field_of(text: &str, field: &str) -> Option<f64> {

@@ -1,0 +1,234 @@
+//! What can go wrong with a link, and what it may then be lost for.
+//!
+//! A new fault is a variant here, its nature, and its way in and out in [`crate::lane`].
+
+use std::time::Duration;
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// The server's kernel resets the connection, once. So it does at the begin of all that only
+    /// concern dials, down to `OutOfPorts`: they would not be noticed.
+    Reset,
+    /// Dials are answered by RST: nobody listens.
+    Refused,
+    /// Dials are answered by ICMP port unreachable, as kube-proxy does.
+    RefusedByIcmp,
+    /// Dials are answered by ICMP host unreachable.
+    HostUnreachable,
+    /// Dials are answered by ICMP network unreachable.
+    NetworkUnreachable,
+    /// Dials are answered by ICMP administratively prohibited.
+    AdminProhibited,
+    /// Dials are answered by ICMP port unreachable inside connect(): a policy of the node.
+    RefusedOnNode,
+    /// The same with ICMP administratively prohibited.
+    ProhibitedOnNode,
+    /// SYNs vanish: a NetworkPolicy.
+    SynDropped,
+    /// No route: ENETUNREACH inside connect().
+    NoRoute,
+    /// An unreachable route: EHOSTUNREACH inside connect().
+    UnreachableRoute,
+    /// A prohibited route: EACCES inside connect().
+    ProhibitRoute,
+    /// No local port left.
+    OutOfPorts,
+    /// The activator's own kernel aborts the connection (SOCK_DESTROY, as a CNI does), once.
+    Aborted,
+    /// Whatever is sent is answered by RST.
+    RejectAll,
+    /// Whatever is sent is answered by ICMP host unreachable.
+    Unroutable,
+    /// The autoscaler's wire is cut, and nobody answers the activator's ARP.
+    Unplugged,
+    /// Nothing passes, either way.
+    Blackhole,
+    /// Nothing passes to the server.
+    LostToServer,
+    /// Nothing passes to the activator.
+    LostToClient,
+    /// SIGTERM to the autoscaler, then a new one.
+    Terminated,
+    /// SIGKILL to the autoscaler, then a new one.
+    Killed,
+    /// SIGSTOP and SIGCONT to the autoscaler; its kernel goes on acknowledging.
+    Frozen,
+    /// The autoscaler killed, and a server in its place that answers 403.
+    Forbidden,
+    /// The autoscaler killed, and a server in its place that closes at once.
+    ClosedAtOnce,
+    /// The autoscaler killed, and a server in its place that resets at once.
+    ResetAtOnce,
+    /// The autoscaler killed, and a server in its place that never answers.
+    Mute,
+}
+
+/// What there is to know of a kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nature {
+    /// For tables and files.
+    pub(crate) name: &'static str,
+    /// What a live connection may be lost for by this fault alone.
+    pub(crate) losses: &'static [&'static str],
+    /// What an ICMP error says that answers a SYN and that the dialler may have been too late to be
+    /// told of: an IPv6 connect() waits for a second one. To the agent the SYN was answered ("ICMP
+    /// included"), the dialler knows only that its own time was up.
+    pub(crate) answers: &'static [&'static str],
+    pub(crate) resource: Resource,
+}
+
+/// What two faults at once must not both change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// As many packet filters as one likes.
+    Filter,
+    Route,
+    Ports,
+    Wire,
+    Server,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 27] = [
+        Self::Reset,
+        Self::Refused,
+        Self::RefusedByIcmp,
+        Self::HostUnreachable,
+        Self::NetworkUnreachable,
+        Self::AdminProhibited,
+        Self::RefusedOnNode,
+        Self::ProhibitedOnNode,
+        Self::SynDropped,
+        Self::NoRoute,
+        Self::UnreachableRoute,
+        Self::ProhibitRoute,
+        Self::OutOfPorts,
+        Self::Aborted,
+        Self::RejectAll,
+        Self::Unroutable,
+        Self::Unplugged,
+        Self::Blackhole,
+        Self::LostToServer,
+        Self::LostToClient,
+        Self::Terminated,
+        Self::Killed,
+        Self::Frozen,
+        Self::Forbidden,
+        Self::ClosedAtOnce,
+        Self::ResetAtOnce,
+        Self::Mute,
+    ];
+
+    /// The table of kinds.
+    pub(crate) const fn nature(self) -> Nature {
+        match self {
+            Self::Reset => resets("reset"),
+            Self::Refused => resets("refused (RST)"),
+            Self::RefusedByIcmp => resets("refused (ICMP)").answers(REFUSED),
+            Self::HostUnreachable => resets("host unreachable").answers(HOST),
+            Self::NetworkUnreachable => resets("network unreachable").answers(NETWORK),
+            Self::AdminProhibited => resets("admin prohibited").answers(PROHIBITED),
+            Self::RefusedOnNode => resets("refused in connect()").answers(REFUSED),
+            Self::ProhibitedOnNode => resets("prohibited in connect()").answers(PROHIBITED),
+            Self::SynDropped => resets("SYN dropped"),
+            Self::NoRoute => resets("no route").of(Resource::Route),
+            Self::UnreachableRoute => resets("unreachable route").of(Resource::Route),
+            Self::ProhibitRoute => resets("prohibit route").of(Resource::Route),
+            Self::OutOfPorts => resets("out of ports").of(Resource::Ports),
+            // ECONNABORTED: neither side's FIN nor a RST, and none of the closed list's rules.
+            Self::Aborted => loses("aborted (SOCK_DESTROY)", &["_OTHER"]),
+            Self::RejectAll => loses("rejected (RST)", RESET),
+            Self::Unroutable => loses("unreachable (ICMP)", STALL).answers(HOST),
+            Self::Unplugged => loses("wire cut", STALL).answers(HOST).of(Resource::Wire),
+            Self::Blackhole => loses("blackhole", STALL),
+            Self::LostToServer => loses("lost to autoscaler", STALL),
+            Self::LostToClient => loses("lost to activator", STALL),
+            Self::Frozen => loses("autoscaler SIGSTOP", STALL).of(Resource::Server),
+            Self::Terminated => ends("autoscaler SIGTERM"),
+            Self::Killed => ends("autoscaler SIGKILL"),
+            Self::Forbidden => ends("403"),
+            Self::ClosedAtOnce => ends("closed at once"),
+            Self::ResetAtOnce => ends("reset at once"),
+            Self::Mute => ends("never answers"),
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        self.nature().name
+    }
+
+    pub(crate) const fn resource(self) -> Resource {
+        self.nature().resource
+    }
+
+    /// Whether the connection is reset as well: what only concerns dials would not be noticed.
+    pub(crate) fn resets(self) -> bool {
+        self <= Self::OutOfPorts
+    }
+
+    /// Whether an established connection stalls while it is in force.
+    pub(crate) fn stalls(self) -> bool {
+        self.nature().losses == STALL
+    }
+
+    /// Whether packets vanish: where TCP waits, it goes on waiting after it is healed.
+    pub(crate) fn drops(self) -> bool {
+        self.stalls() && self != Self::Frozen
+    }
+
+    /// Whether it takes away the route: such dials send no SYN.
+    pub(crate) fn unroutes(self) -> bool {
+        self.resource() == Resource::Route
+    }
+
+    /// How soon after its begin the link may count as stalled.
+    ///
+    /// Where nothing is acknowledged: two retransmission timeouts of what was sent at its begin, of
+    /// which the first is no shorter than 200 ms (`TCP_RTO_MIN`) and the second twice that. Where
+    /// the kernel acknowledges: 5 s after the last pong, which may be one ping's interval old.
+    pub(crate) fn stalls_after(self) -> Duration {
+        Duration::from_millis(if self.drops() {
+            600 - 50
+        } else {
+            5_000 - 3_334 - 50
+        })
+    }
+}
+
+impl Nature {
+    const fn answers(self, answers: &'static [&'static str]) -> Self {
+        Self { answers, ..self }
+    }
+
+    const fn of(self, resource: Resource) -> Self {
+        Self { resource, ..self }
+    }
+}
+
+const fn loses(name: &'static str, losses: &'static [&'static str]) -> Nature {
+    Nature {
+        name,
+        losses,
+        answers: &[],
+        resource: Resource::Filter,
+    }
+}
+
+const fn resets(name: &'static str) -> Nature {
+    loses(name, RESET)
+}
+
+/// The autoscaler's process ends: by a RST where something was left unread, be it the client's
+/// close frame at a graceful end.
+const fn ends(name: &'static str) -> Nature {
+    loses(name, &["peer_closed", "connection_reset"]).of(Resource::Server)
+}
+
+const RESET: &[&str] = &["connection_reset"];
+const STALL: &[&str] = &["stalled"];
+const REFUSED: &[&str] = &["connection_refused"];
+const HOST: &[&str] = &["host_unreachable"];
+const NETWORK: &[&str] = &["network_unreachable"];
+/// By IPv4 and by IPv6.
+const PROHIBITED: &[&str] = &["host_unreachable", "permission_denied"];

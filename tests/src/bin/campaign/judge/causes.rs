@@ -1,0 +1,181 @@
+//! Why each connection was lost, loss by loss, and that each stall and each recovery was one.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Verdict, Window, Wrong};
+use crate::{
+    catalogue::Kind,
+    told::{CONNECTED, DISCONNECTED, Event, REACHABLE, STALLED},
+    truth::{GAVE_UP, Saw, Seen},
+};
+
+/// Stalls that the connection survived, and that the activator therefore knows nothing of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stalls {
+    pub(crate) healed: u64,
+}
+
+/// What happens to the link, in the order of time.
+#[derive(Clone, Copy, Debug)]
+enum Turn<'a> {
+    /// The agent's word.
+    Disconnected(&'a Event),
+    Reachable(&'a Event),
+    /// The activator's.
+    Established,
+    Lost(&'static [&'static str]),
+}
+
+impl Window {
+    /// Each loss that the activator saw has one that the agent told, of a cause that the
+    /// activator's error allows; or it had stalled before. Nothing else is told.
+    pub(super) fn judge_losses(
+        &self,
+        verdict: &mut Verdict,
+        seen: &[Seen],
+        events: &[Event],
+    ) -> Stalls {
+        let mut stalls = Stalls::default();
+        // What the connection at hand was lost for, by the agent; taken by the activator's loss.
+        let mut told: Option<&str> = None;
+        let mut healed = false;
+        let mut established = (!self.birth).then_some(self.start);
+        for (at, turn) in turns(seen, events) {
+            match turn {
+                Turn::Disconnected(event) => {
+                    let cause = event.cause.as_deref().unwrap_or_default();
+                    verdict.causes += 1;
+                    if let Err(why) = self.may_be_lost(event.at, cause, seen) {
+                        verdict.wrong_causes += 1;
+                        verdict.add(Wrong::Cause, format!("lost for {cause}: {why}"));
+                    }
+                    told = Some(cause);
+                }
+                Turn::Reachable(event) => {
+                    let fresh = events.iter().any(|other| {
+                        other.what == CONNECTED && near(event.known_at, other.known_at, TOGETHER)
+                    });
+                    if fresh {
+                        // Its moment is the answer's; the activator prints a line soon after.
+                        let made = seen.iter().any(|seen| {
+                            seen.what == Saw::Established && near(event.at, seen.at, PRINTED)
+                        });
+                        if !made {
+                            let text = "told reachable, but nothing was established".to_owned();
+                            verdict.add(Wrong::Missed, text);
+                        }
+                        continue;
+                    }
+                    if told.take() == Some(STALLED) && established.is_some() {
+                        stalls.healed += 1;
+                        healed = true;
+                    }
+                    if let Some(kind) = self.blocked(event.at) {
+                        let text = format!("told reachable during {}", kind.name());
+                        verdict.add(Wrong::Missed, text);
+                    } else if established.is_none() {
+                        let text = "told reachable without a connection".to_owned();
+                        verdict.add(Wrong::Missed, text);
+                    }
+                }
+                Turn::Established => {
+                    established = Some(at);
+                    (told, healed) = (None, false);
+                }
+                Turn::Lost(causes) => {
+                    // Nothing was told: too soon to be upgraded, or one is missing. The counts
+                    // tell these apart.
+                    if let Some(cause) = told.filter(|cause| *cause != STALLED)
+                        && !causes.contains(&cause)
+                    {
+                        verdict.wrong_causes += 1;
+                        let text =
+                            format!("lost for {cause}; the activator's error says {causes:?}");
+                        verdict.add(Wrong::Cause, text);
+                    }
+                    if causes == GAVE_UP && told != Some(STALLED) && !healed {
+                        let text = "10 s without a pong, and no stall was told".to_owned();
+                        verdict.add(Wrong::Missed, text);
+                    }
+                    (established, told, healed) = (None, None, false);
+                }
+            }
+        }
+        stalls
+    }
+
+    /// Whether what was done to the link at that time can make a live connection be lost so.
+    fn may_be_lost(&self, at: SystemTime, cause: &str, seen: &[Seen]) -> Result<(), String> {
+        let justified = if cause == STALLED {
+            self.faults.iter().any(|fault| {
+                let from = fault.at + fault.kind.stalls_after();
+                // What fell due before it was healed is noticed by the next timeout.
+                let until = fault.healed.map(|healed| healed + STALL_IN_FLIGHT);
+                fault.kind.stalls() && at >= from && until.is_none_or(|until| at <= until)
+            })
+        } else if cause == "local_closed" {
+            // The activator's deadline passed, though the connection had just healed.
+            let gave_up = |seen: &Seen| seen.what == Saw::Lost(GAVE_UP);
+            seen.iter()
+                .any(|seen| gave_up(seen) && near(at, seen.at, PRINTED))
+        } else {
+            let before = self.faults.iter().filter(|fault| fault.at <= at);
+            let mut kinds = before.map(|fault| fault.kind);
+            // What vanished is sent again: to a server that is gone, and whose RST or FIN had
+            // vanished with it.
+            let lagging = |kind: Kind| kind.drops() || kind == Kind::RejectAll;
+            let resets = cause == "connection_reset" && self.faults.iter().any(|f| lagging(f.kind));
+            kinds.any(|kind| kind.nature().losses.contains(&cause) || resets && lagging(kind))
+        };
+        if justified {
+            return Ok(());
+        }
+        let faults: Vec<_> = self.faults.iter().map(|fault| fault.kind.name()).collect();
+        Err(format!("not by {faults:?} at that time"))
+    }
+
+    /// The fault that lets nothing of an established connection pass at `at`.
+    fn blocked(&self, at: SystemTime) -> Option<Kind> {
+        let mut faults = self.faults.iter().filter(|fault| fault.kind.stalls());
+        let blocking = faults.find(|fault| {
+            let until = fault.healed.unwrap_or(at);
+            at > fault.at + SETTING && at + SETTING < until
+        });
+        blocking.map(|fault| fault.kind)
+    }
+}
+
+/// Both sides' turns. The kernel's moments come before the activator's words for the same.
+fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>)> {
+    let of_agent = events.iter().filter_map(|event| match event.what.as_str() {
+        DISCONNECTED => Some((event.at, Turn::Disconnected(event))),
+        REACHABLE => Some((event.at, Turn::Reachable(event))),
+        _ => None,
+    });
+    let of_activator = seen.iter().filter_map(|seen| match seen.what {
+        Saw::Established => Some((seen.at, Turn::Established)),
+        Saw::Lost(causes) => Some((seen.at, Turn::Lost(causes))),
+        Saw::DialFailed(_) | Saw::NativeLost => None,
+    });
+    let mut turns: Vec<_> = of_agent.chain(of_activator).collect();
+    // Stable: at the same moment, the agent's before the activator's.
+    turns.sort_by_key(|(at, _)| *at);
+    turns
+}
+
+/// Whether the activator's word at `word` is of what happened at `moment`.
+fn near(moment: SystemTime, word: SystemTime, within: Duration) -> bool {
+    // An answer is dated by ticks of the kernel, which lag on a machine that is busy.
+    let after = (word + Duration::from_millis(50)).duration_since(moment);
+    after.is_ok_and(|after| after <= within)
+}
+
+/// Two events that are told at once.
+const TOGETHER: Duration = Duration::from_millis(10);
+/// How late an activator that waits for the processor may print what happened.
+const PRINTED: Duration = Duration::from_millis(1_000);
+/// How long nft, ip or a signal take.
+const SETTING: Duration = Duration::from_millis(100);
+/// A timeout that was set before the fault was healed: the second after 400 ms, and the moment
+/// that a look at it takes.
+const STALL_IN_FLIGHT: Duration = Duration::from_millis(600);

@@ -1,0 +1,386 @@
+//! Every attempt and every loss, exactly: the agent's against the activator's, the kernel's and
+//! the autoscaler's.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use super::{Evidence, Verdict, Window, Wrong, causes::Stalls};
+use crate::{
+    figures::{ByCause, Figures},
+    told::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
+    truth::{Seen, Sums, outages},
+};
+
+/// What both sides count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    failed: ByCause,
+    attempts: u64,
+    connects: u64,
+    losses: u64,
+}
+
+/// The same thing counted by several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sides {
+    pub(crate) agent: Totals,
+    pub(crate) activator: Totals,
+    /// SYNs of connect(), and those that failed before one.
+    pub(crate) kernel_attempts: u64,
+    pub(crate) server_upgrades: u64,
+    pub(crate) agent_retransmits: u64,
+    pub(crate) kernel_retransmits: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) attempts: u64,
+    pub(crate) connects: u64,
+    pub(crate) losses: u64,
+}
+
+impl Window {
+    pub(super) fn judge_counts(
+        &self,
+        verdict: &mut Verdict,
+        evidence: &Evidence<'_>,
+        sums: &Sums,
+        stalls: Stalls,
+    ) {
+        let told = self.counted(&evidence.after);
+        verdict.causes += told.failed.values().sum::<u64>();
+        let expected: Vec<_> = (sums.short.0..=sums.short.1)
+            .map(|short| Counted::expected(sums, short, stalls))
+            .collect();
+        let nearest = expected.first().cloned().unwrap_or_default();
+        verdict.counted.agent = told.totals();
+        verdict.counted.activator = expected
+            .iter()
+            .find(|of| of.totals() == told.totals())
+            .unwrap_or(&nearest)
+            .totals();
+        let answers: Vec<_> = self
+            .faults
+            .iter()
+            .flat_map(|f| f.kind.nature().answers)
+            .collect();
+        if expected.iter().any(|of| of.is_told_by(&told, &answers)) {
+            return;
+        }
+        let same_sums = expected.iter().any(|of| of.totals() == told.totals());
+        if same_sums {
+            verdict.wrong_causes += surplus(&told.failed, &nearest.failed);
+            let text = format!("attempts failed for {told}; the activator saw {nearest}");
+            verdict.add(Wrong::Cause, text);
+        } else {
+            let text = format!("the agent counted {told}; the activator {nearest}");
+            verdict.add(Wrong::Count, text);
+        }
+    }
+
+    /// What the Collector has is what was told one by one; and each outage is in it.
+    pub(super) fn judge_told(
+        &self,
+        verdict: &mut Verdict,
+        seen: &[Seen],
+        events: &[Event],
+        after: &Figures,
+    ) {
+        for (kind, what) in [("disconnect", DISCONNECTED), ("connect", CONNECT_FAILED)] {
+            let exported = after.errors_since(&self.before.figures, kind);
+            let mut told = ByCause::new();
+            for event in events.iter().filter(|event| event.what == what) {
+                let cause = event.cause.clone().unwrap_or_default();
+                *told.entry(cause).or_default() += 1;
+            }
+            if exported != told {
+                let text = format!("{kind} errors: exported {exported:?}, told {told:?}");
+                verdict.add(Wrong::Count, text);
+            }
+        }
+        let errors = |figures: &Figures| figures.errors("disconnect") + figures.errors("connect");
+        let told = errors(after) > errors(&self.before.figures);
+        let longest = outages(seen, None)
+            .into_iter()
+            .filter_map(|(from, to)| to?.duration_since(from).ok())
+            .max();
+        // The promise is 2 s with stats and 5.5 s without; a frozen peer acknowledges stats.
+        let stalled = self.single().filter(|_| !self.birth).and_then(|fault| {
+            let certain = if self.stats && fault.kind.drops() {
+                STALLED_WITH_STATS
+            } else {
+                STALLED_IDLE
+            };
+            let length = fault.length();
+            (fault.kind.stalls() && length >= certain).then_some(length)
+        });
+        verdict.outage = told || longest.is_some() || stalled.is_some();
+        let certain = longest.max(stalled);
+        if !told && let Some(length) = certain.filter(|length| *length >= SHORTEST) {
+            let text = format!("an outage of {:.3} s was not told", length.as_secs_f64());
+            verdict.add(Wrong::Missed, text);
+        }
+    }
+
+    /// One liveness check every 5 s; against while it was not reachable, for what ended something.
+    pub(super) fn judge_liveness(&self, verdict: &mut Verdict, events: &[Event], after: &Figures) {
+        let before = &self.before.figures;
+        let checks = after.checks_since(before, "liveness");
+        let span = before.confirmed.zip(after.confirmed);
+        if let Some(span) = span.and_then(|(from, to)| to.duration_since(from).ok())
+            && !within(checks, span)
+        {
+            let text = format!("{checks} liveness checks in {:.1} s", span.as_secs_f64());
+            verdict.add(Wrong::Count, text);
+        }
+        let errors = after.errors_since(before, "liveness");
+        let ended: Vec<_> = events
+            .iter()
+            .filter(|event| {
+                matches!(
+                    event.what.as_str(),
+                    DISCONNECTED | CONNECT_FAILED | UNREACHABLE
+                )
+            })
+            .filter_map(|event| event.cause.as_deref())
+            .collect();
+        // Until something has ended, a new link is in its start-up grace for no known cause.
+        let first = |cause: &str| self.birth && cause == "_OTHER";
+        for cause in errors.keys().filter(|cause| !first(cause)) {
+            if !ended.contains(&cause.as_str()) {
+                let text = format!("a liveness error for {cause}, which nothing ended with");
+                verdict.add(Wrong::Cause, text);
+            }
+        }
+        let total: u64 = errors.values().sum();
+        let (least, most) = liveness_errors(events, self.birth);
+        if !(least..=most).contains(&total) {
+            let text =
+                format!("{total} liveness errors; {least} to {most} by the outages' lengths");
+            verdict.add(Wrong::Count, text);
+        }
+    }
+
+    /// The kernel counted as many SYNs, and the autoscaler no fewer upgrades.
+    pub(super) fn judge_kernel(&self, verdict: &mut Verdict, evidence: &Evidence<'_>, sums: &Sums) {
+        let failed = |cause| sums.failed.get(cause).copied().unwrap_or_default();
+        let opens = evidence
+            .kernel
+            .opens
+            .saturating_sub(self.before.kernel.opens);
+        // Without a port, and without a route, connect() fails before it sends.
+        let portless = failed("address_unavailable");
+        let unrouted = if self.faults.iter().any(|fault| fault.kind.unroutes()) {
+            failed("network_unreachable") + failed("host_unreachable") + failed("permission_denied")
+        } else {
+            0
+        };
+        let told = self.counted(&evidence.after).attempts;
+        let without = told.saturating_sub(opens);
+        if told < opens || !(portless..=portless + unrouted).contains(&without) {
+            let text = format!(
+                "{told} attempts; the kernel opened {opens}, and {portless} had no port, up to \
+                 {unrouted} no route"
+            );
+            verdict.add(Wrong::Count, text);
+        }
+        let upgrades = evidence.upgrades.saturating_sub(self.before.upgrades);
+        let (retransmits, before) = (evidence.kernel.retransmits, self.before.kernel.retransmits);
+        let counted = &mut verdict.counted;
+        counted.kernel_attempts = opens + without;
+        counted.server_upgrades = upgrades;
+        counted.kernel_retransmits = retransmits.saturating_sub(before);
+        let (after, before) = (evidence.after.retransmits, self.before.figures.retransmits);
+        counted.agent_retransmits = after.saturating_sub(before);
+        // An answer that vanished is no connection to the activator.
+        if upgrades < sums.established {
+            let text = format!(
+                "the bed is wrong: {} established, but {upgrades} upgraded",
+                sums.established
+            );
+            verdict.add(Wrong::Count, text);
+        }
+    }
+
+    /// Of an agent that came in the middle: no less than what happened since it was ready, and no
+    /// more than what happened since it was started.
+    pub(super) fn judge_restarted(
+        &self,
+        verdict: &mut Verdict,
+        evidence: &Evidence<'_>,
+        (started, ready): (SystemTime, SystemTime),
+    ) {
+        let since = |moment: SystemTime| {
+            let seen = evidence.seen.iter().filter(|seen| seen.at >= moment);
+            Sums::of(&seen.cloned().collect::<Vec<_>>())
+        };
+        let (least, most) = (since(ready), since(started));
+        let told = self.counted(&evidence.after);
+        verdict.outage = told.losses > 0 || !told.failed.is_empty();
+        let healed = evidence
+            .told
+            .events
+            .iter()
+            .filter(|event| event.what == REACHABLE)
+            .count();
+        // The attempt that was under way is not the new one's to count. What stalled before it
+        // came is not live to it, and a stall may heal.
+        let attempts = least.attempts().saturating_sub(1)..=most.attempts();
+        let losses = least.lost.saturating_sub(1 + least.short.1)..=most.lost + healed as u64;
+        if !attempts.contains(&told.attempts) || !losses.contains(&told.losses) {
+            let text = format!(
+                "a new agent counted {told}; {attempts:?} attempts and {losses:?} losses were possible"
+            );
+            verdict.add(Wrong::Count, text);
+        }
+        for (cause, n) in &told.failed {
+            let short = if cause == "handshake_failed" || cause == "connection_reset" {
+                most.short.1
+            } else {
+                0
+            };
+            let seen = most.failed.get(cause.as_str()).copied().unwrap_or_default();
+            verdict.causes += n;
+            if *n > seen + short {
+                verdict.wrong_causes += n - seen;
+                let text = format!("a new agent counted {n} attempts failed for {cause} of {seen}");
+                verdict.add(Wrong::Cause, text);
+            }
+        }
+    }
+
+    fn counted(&self, after: &Figures) -> Counted {
+        let before = &self.before.figures;
+        Counted {
+            failed: after.errors_since(before, "connect"),
+            attempts: after.checks_since(before, "connect"),
+            connects: after.connects.saturating_sub(before.connects),
+            losses: after.checks_since(before, "disconnect"),
+        }
+    }
+}
+
+impl Counted {
+    /// What the agent must have counted, if so many connections were too short to be upgraded.
+    fn expected(sums: &Sums, short: u64, stalls: Stalls) -> Self {
+        let failed = sums.failed.iter();
+        let mut failed: ByCause = failed.map(|(c, n)| ((*c).to_owned(), *n)).collect();
+        let attempts = failed.values().sum::<u64>() + sums.established;
+        for cause in sums
+            .short_causes
+            .iter()
+            .take(usize::try_from(short).unwrap_or(usize::MAX))
+        {
+            *failed.entry((*cause).to_owned()).or_default() += 1;
+        }
+        Self {
+            failed,
+            attempts,
+            connects: sums.established.saturating_sub(short),
+            losses: (sums.lost + stalls.healed).saturating_sub(short),
+        }
+    }
+
+    /// Whether the agent's counts are these, if it knows of some dials that timed out that they
+    /// were answered by ICMP.
+    fn is_told_by(&self, told: &Self, answers: &[&&str]) -> bool {
+        let over = surplus(&told.failed, &self.failed);
+        let under = surplus(&self.failed, &told.failed);
+        let timeouts = |of: &Self| of.failed.get("timeout").copied().unwrap_or_default();
+        let answered = told.failed.iter().all(|(cause, n)| {
+            let seen = self.failed.get(cause).copied().unwrap_or_default();
+            *n <= seen || answers.contains(&&cause.as_str())
+        });
+        self.totals() == told.totals()
+            && over == under
+            && under == timeouts(self).saturating_sub(timeouts(told))
+            && answered
+    }
+
+    const fn totals(&self) -> Totals {
+        Totals {
+            attempts: self.attempts,
+            connects: self.connects,
+            losses: self.losses,
+        }
+    }
+}
+
+impl Sides {
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (of, more) in [
+            (&mut self.agent, other.agent),
+            (&mut self.activator, other.activator),
+        ] {
+            of.attempts += more.attempts;
+            of.connects += more.connects;
+            of.losses += more.losses;
+        }
+        self.kernel_attempts += other.kernel_attempts;
+        self.server_upgrades += other.server_upgrades;
+        self.agent_retransmits += other.agent_retransmits;
+        self.kernel_retransmits += other.kernel_retransmits;
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            failed,
+            attempts,
+            connects,
+            losses,
+        } = self;
+        write!(
+            f,
+            "{attempts} attempts, {connects} connects, {losses} losses, failed {failed:?}"
+        )
+    }
+}
+
+fn surplus(told: &ByCause, seen: &ByCause) -> u64 {
+    let over = |(cause, n): (&String, &u64)| {
+        n.saturating_sub(seen.get(cause).copied().unwrap_or_default())
+    };
+    told.iter().map(over).sum()
+}
+
+/// One check every 5 s: one more or less at the ends, and a moment.
+fn within(checks: u64, span: Duration) -> bool {
+    let least = span.saturating_sub(LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
+    let most = (span + LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
+    (least..=most).contains(&u128::from(checks))
+}
+
+/// The fewest and the most checks that can fall into the outages that were told, by when they
+/// were known.
+fn liveness_errors(events: &[Event], birth: bool) -> (u64, u64) {
+    let mut since = events.first().filter(|_| birth).map(|event| event.known_at);
+    let mut bounds = (0, 0);
+    for event in events {
+        match event.what.as_str() {
+            UNREACHABLE => since = since.or(Some(event.known_at)),
+            REACHABLE => {
+                let span = since
+                    .take()
+                    .and_then(|from| event.known_at.duration_since(from).ok());
+                let span = span.unwrap_or_default();
+                let of = |span: Duration| u64::try_from(span.as_millis() / LIVENESS.as_millis());
+                bounds.0 += of(span.saturating_sub(MOMENT)).unwrap_or_default();
+                bounds.1 += of(span + MOMENT).unwrap_or_default() + 1;
+            }
+            _ => {}
+        }
+    }
+    bounds
+}
+
+const LIVENESS: Duration = Duration::from_secs(5);
+/// For the scheduler.
+const MOMENT: Duration = Duration::from_millis(500);
+/// Outages from this length on must be told.
+const SHORTEST: Duration = Duration::from_millis(100);
+const STALLED_WITH_STATS: Duration = Duration::from_millis(2_500);
+const STALLED_IDLE: Duration = Duration::from_secs(6);

@@ -1,0 +1,201 @@
+//! One stretch of one lane: what was done to it, what the activator saw, what the agent told, and
+//! whether that is the truth.
+//!
+//! The truth is the activator's own log (each dial with its error, each loss with its), what was
+//! injected and healed when, and the kernel's counters. Of each acceptance the comment says which
+//! rule of the link makes it right.
+//!
+//! - [`causes`]: why each connection was lost, and that each stall was one
+//! - [`counts`]: every attempt and every loss, exactly
+//! - [`gauge`]: reachable, at the Collector, at each moment
+//! - [`latency`]: how soon
+
+mod causes;
+mod counts;
+mod gauge;
+mod latency;
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    catalogue::Kind,
+    figures::Figures,
+    kernel::Kernel,
+    told::{Event, Told},
+    truth::{Seen, Sums},
+};
+
+pub(crate) use counts::Sides;
+pub(crate) use latency::Latencies;
+
+/// A stretch from the first injection until all is calm again.
+#[derive(Debug)]
+pub(crate) struct Window {
+    /// Of all windows of the run.
+    pub(crate) number: u64,
+    pub(crate) start: SystemTime,
+    pub(crate) faults: Vec<Injected>,
+    pub(crate) before: Before,
+    /// The Collector was away for a part of it: nothing is said of when it was told.
+    pub(crate) blind: bool,
+    pub(crate) stats: bool,
+    /// It begins with the activator's own begin.
+    pub(crate) birth: bool,
+    /// When the agent was started anew, from its start to its readiness: what it tells begins anew.
+    pub(crate) restarted: Option<(SystemTime, SystemTime)>,
+}
+
+/// What was known at its begin.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    pub(crate) figures: Figures,
+    pub(crate) kernel: Kernel,
+    pub(crate) upgrades: u64,
+    pub(crate) history: usize,
+    pub(crate) events: usize,
+    pub(crate) exports: usize,
+}
+
+/// What there is at its end.
+pub(crate) struct Evidence<'a> {
+    /// What the activator printed.
+    pub(crate) seen: &'a [Seen],
+    pub(crate) told: &'a Told,
+    pub(crate) after: Figures,
+    pub(crate) kernel: Kernel,
+    /// Websockets that autoscalers upgraded.
+    pub(crate) upgrades: u64,
+}
+
+/// One fault of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Injected {
+    pub(crate) kind: Kind,
+    pub(crate) at: SystemTime,
+    pub(crate) healed: Option<SystemTime>,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wrong {
+    Missed,
+    FalseOutage,
+    Cause,
+    Count,
+    NotRecovered,
+    Promise,
+}
+
+/// One thing that is wrong, in words.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) wrong: Wrong,
+    pub(crate) text: String,
+}
+
+/// What a window amounts to.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) violations: Vec<Violation>,
+    /// There was an outage, by the truth or by the agent.
+    pub(crate) outage: bool,
+    /// Checks that decided against, of connects and disconnects, whose causes were judged.
+    pub(crate) causes: u64,
+    pub(crate) wrong_causes: u64,
+    pub(crate) counted: Sides,
+    pub(crate) latencies: Latencies,
+}
+
+impl Window {
+    /// Its only fault.
+    pub(crate) fn single(&self) -> Option<&Injected> {
+        match self.faults.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// When the last of its faults was healed.
+    pub(crate) fn healed(&self) -> SystemTime {
+        let healed = self.faults.iter().filter_map(|fault| fault.healed);
+        healed.max().unwrap_or(self.start)
+    }
+
+    /// Judges it.
+    pub(crate) fn judge(&self, evidence: &Evidence<'_>) -> Verdict {
+        let mut verdict = Verdict::default();
+        let events = self.events(evidence.told);
+        let exports = self.exports(evidence.told);
+        let sums = Sums::of(evidence.seen);
+        if let Some((started, ready)) = self.restarted {
+            self.judge_restarted(&mut verdict, evidence, (started, ready));
+        } else {
+            let stalls = self.judge_losses(&mut verdict, evidence.seen, events);
+            self.judge_counts(&mut verdict, evidence, &sums, stalls);
+            self.judge_told(&mut verdict, evidence.seen, events, &evidence.after);
+            self.judge_liveness(&mut verdict, events, &evidence.after);
+            self.judge_kernel(&mut verdict, evidence, &sums);
+            self.judge_gauge(&mut verdict, evidence.seen, exports);
+            self.measure(&mut verdict.latencies, evidence.seen, events, exports);
+        }
+        verdict
+    }
+
+    pub(crate) fn events<'a>(&self, told: &'a Told) -> &'a [Event] {
+        told.events.get(self.before.events..).unwrap_or_default()
+    }
+
+    pub(crate) fn exports<'a>(&self, told: &'a Told) -> &'a [Figures] {
+        told.exports.get(self.before.exports..).unwrap_or_default()
+    }
+}
+
+impl Injected {
+    /// How long it was in force.
+    pub(crate) fn length(&self) -> Duration {
+        let healed = self.healed.unwrap_or(self.at);
+        healed.duration_since(self.at).unwrap_or_default()
+    }
+
+    /// How long after it was healed TCP may still wait: as long as it has waited, for its
+    /// retransmission timeout doubles each time; and the activator gives up after 10 s, its last
+    /// dial included in 13.
+    pub(crate) fn aftermath(&self) -> Duration {
+        if self.kind.drops() || self.kind == Kind::RejectAll {
+            self.length().min(LONGEST_SILENCE)
+        } else {
+            Duration::ZERO
+        }
+    }
+}
+
+impl Verdict {
+    pub(crate) fn add(&mut self, wrong: Wrong, text: String) {
+        self.violations.push(Violation { wrong, text });
+    }
+}
+
+impl Wrong {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Missed,
+        Self::FalseOutage,
+        Self::Cause,
+        Self::Count,
+        Self::NotRecovered,
+        Self::Promise,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Missed => "missed outage",
+            Self::FalseOutage => "false outage",
+            Self::Cause => "wrong cause",
+            Self::Count => "count off",
+            Self::NotRecovered => "not recovered",
+            Self::Promise => "broken promise",
+        }
+    }
+}
+
+/// The activator gives up what is silent for so long.
+const LONGEST_SILENCE: Duration = Duration::from_secs(13);

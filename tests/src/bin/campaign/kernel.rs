@@ -1,0 +1,37 @@
+//! What the kernel itself counted in a network namespace.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+/// Two of TCP's counters (RFC 4022, `net/ipv4/proc.c`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    /// `tcpActiveOpens`: SYNs of connect(), each counted once.
+    pub(crate) opens: u64,
+    /// `tcpRetransSegs`.
+    pub(crate) retransmits: u64,
+}
+
+impl Kernel {
+    /// In the network namespace of a process.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/net/snmp");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        parse(&text).with_context(|| format!("no TCP counters in {path}"))
+    }
+}
+
+/// A line of names, then one of values.
+fn parse(text: &str) -> Option<Kernel> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let of = |wanted| {
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        pairs.find(|(name, _)| *name == wanted)?.1.parse().ok()
+    };
+    Some(Kernel {
+        opens: of("ActiveOpens")?,
+        retransmits: of("RetransSegs")?,
+    })
+}

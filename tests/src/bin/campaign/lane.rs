@@ -1,0 +1,243 @@
+//! One activator with an autoscaler of its own, so that faults of one lane are no other's.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use statlink_tests::{
+    fault::{Fault, Faults, Reject, Route},
+    netns::Pod,
+    peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
+    process::{Process, Signal},
+    scenario::Bed,
+};
+
+use crate::{catalogue::Kind, kernel::Kernel, truth::History};
+
+/// An activator, its autoscaler, and what the former saw.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    number: usize,
+    /// How many activators it has had.
+    lives: usize,
+    pub(crate) pod: Pod,
+    /// There is none between two lives.
+    activator: Option<Activator>,
+    pub(crate) history: History,
+    server: Option<Server>,
+    server_pod: Pod,
+    /// Websockets upgraded by servers that are gone.
+    upgraded: u64,
+}
+
+#[derive(Debug)]
+enum Server {
+    Knative(Autoscaler),
+    StandIn(#[expect(dead_code, reason = "held until it is replaced")] Process),
+}
+
+/// What heals a fault.
+#[derive(Debug)]
+pub(crate) enum Undo {
+    Nothing,
+    Fault(Fault),
+    Server,
+    Thaw,
+}
+
+impl Lane {
+    pub(crate) fn new(bed: &Bed, number: usize) -> Result<Self> {
+        let server_pod = bed.network.pod(&format!("autoscaler-{number}"))?;
+        let server = Autoscaler::start(&server_pod)?;
+        let mut lane = Self {
+            number,
+            lives: 0,
+            pod: bed.network.pod(&format!("lane{number}-0"))?,
+            activator: None,
+            history: History::default(),
+            server: Some(Server::Knative(server)),
+            server_pod,
+            upgraded: 0,
+        };
+        lane.arrive()?;
+        Ok(lane)
+    }
+
+    /// Every other sends stats.
+    pub(crate) const fn sends_stats(&self) -> bool {
+        self.number.is_multiple_of(2)
+    }
+
+    /// What it is, for people.
+    pub(crate) fn describe(&self) -> String {
+        let traffic = if self.sends_stats() { "stats" } else { "idle" };
+        format!("{} to {}, {traffic}", self.pod.name, self.target())
+    }
+
+    /// The name of the activator's pod.
+    pub(crate) fn pod_name(&self) -> &str {
+        &self.pod.name
+    }
+
+    /// Where faults go: the activator's side, and the autoscaler's.
+    pub(crate) const fn pods(&self) -> (&Pod, &Pod) {
+        (&self.pod, &self.server_pod)
+    }
+
+    /// Takes in what the activator printed since.
+    pub(crate) fn look(&mut self) {
+        if let Some(activator) = &self.activator {
+            self.history.read(&activator.process);
+        }
+    }
+
+    /// What the kernel counted in the activator's network namespace, where it is alone.
+    pub(crate) fn kernel(&self) -> Result<Kernel> {
+        let activator = self.activator.as_ref().context("no activator")?;
+        Kernel::of(activator.process.pid())
+    }
+
+    /// How many websockets the autoscalers of this lane upgraded.
+    pub(crate) fn upgrades(&self) -> u64 {
+        let now = match &self.server {
+            Some(Server::Knative(server)) => server.upgrades() as u64,
+            Some(Server::StandIn(_)) | None => 0,
+        };
+        self.upgraded + now
+    }
+
+    /// Ends the activator, and makes a pod for the next one; gives the former.
+    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<Activator> {
+        let mut former = self.activator.take().context("no activator to end")?;
+        if kill {
+            former.process.kill()?;
+        } else {
+            // It takes up to 10 s, until its reader gives up.
+            former.process.signal(Signal::TERM)?;
+        }
+        self.lives += 1;
+        let name = format!("lane{}-{}", self.number, self.lives);
+        self.pod = bed.network.pod(&name)?;
+        self.history = History::default();
+        Ok(former)
+    }
+
+    /// Starts the pod's activator.
+    pub(crate) fn arrive(&mut self) -> Result<()> {
+        let traffic = if self.sends_stats() {
+            Traffic::Every(Duration::from_secs(1))
+        } else {
+            Traffic::Idle
+        };
+        // As the real one: when it is asked to end its stats stop first, and its pings go on.
+        let (url, drain) = (format!("ws://{}", self.target()), ["--drain", "4s"]);
+        let activator = Activator::start_with(&self.pod, &url, traffic, drain)?;
+        self.activator = Some(activator);
+        Ok(())
+    }
+
+    /// IPv4, IPv6, and IPv4 by an IPv6 socket, by turns.
+    fn target(&self) -> SocketAddr {
+        let address = match self.number % 3 {
+            0 => IpAddr::from(self.server_pod.v4),
+            1 => IpAddr::from(self.server_pod.v6),
+            _ => IpAddr::from(self.server_pod.v4.to_ipv6_mapped()),
+        };
+        (address, PORT).into()
+    }
+
+    /// Does it; gives what heals it.
+    pub(crate) fn inject(&mut self, kind: Kind) -> Result<Undo> {
+        let pod = self.pod.clone();
+        let server_pod = self.server_pod.clone();
+        let faults = Faults::new(&pod, &server_pod);
+        let undo = match kind {
+            Kind::Reset => Undo::Nothing,
+            Kind::Aborted => {
+                // Another fault may have been quicker.
+                let _ = faults.abort_at_client();
+                Undo::Nothing
+            }
+            Kind::Refused => Undo::Fault(faults.reject_syn(Reject::TcpReset)?),
+            Kind::RefusedByIcmp => Undo::Fault(faults.reject_syn(Reject::PortUnreachable)?),
+            Kind::HostUnreachable => Undo::Fault(faults.reject_syn(Reject::HostUnreachable)?),
+            Kind::NetworkUnreachable => Undo::Fault(faults.reject_syn(Reject::NetworkUnreachable)?),
+            Kind::AdminProhibited => Undo::Fault(faults.reject_syn(Reject::AdminProhibited)?),
+            Kind::RefusedOnNode => Undo::Fault(faults.reject_syn_locally(Reject::PortUnreachable)?),
+            Kind::ProhibitedOnNode => {
+                Undo::Fault(faults.reject_syn_locally(Reject::AdminProhibited)?)
+            }
+            Kind::SynDropped => Undo::Fault(faults.drop_syn()?),
+            Kind::NoRoute => Undo::Fault(faults.route(Route::None)?),
+            Kind::UnreachableRoute => Undo::Fault(faults.route(Route::Unreachable)?),
+            Kind::ProhibitRoute => Undo::Fault(faults.route(Route::Prohibit)?),
+            Kind::OutOfPorts => Undo::Fault(faults.out_of_ports()?),
+            Kind::RejectAll => Undo::Fault(faults.reject_all(Reject::TcpReset)?),
+            Kind::Unroutable => Undo::Fault(faults.reject_all(Reject::HostUnreachable)?),
+            Kind::Unplugged => Undo::Fault(faults.unplug_server()?),
+            Kind::Blackhole => Undo::Fault(faults.blackhole()?),
+            Kind::LostToServer => Undo::Fault(faults.drop_to_server()?),
+            Kind::LostToClient => Undo::Fault(faults.drop_to_client()?),
+            Kind::Terminated => {
+                self.knative()?.process.signal(Signal::TERM)?;
+                Undo::Server
+            }
+            Kind::Killed => {
+                self.knative()?.process.kill()?;
+                Undo::Server
+            }
+            Kind::Frozen => {
+                self.knative()?.process.freeze()?;
+                Undo::Thaw
+            }
+            Kind::Forbidden => self.replace_server("forbid")?,
+            Kind::ClosedAtOnce => self.replace_server("close")?,
+            Kind::ResetAtOnce => self.replace_server("reset")?,
+            Kind::Mute => self.replace_server("mute")?,
+        };
+        if kind.resets() {
+            // Another fault may have ended the connection already.
+            let _ = faults.reset_established();
+        }
+        Ok(undo)
+    }
+
+    pub(crate) fn heal(&mut self, undo: Undo) -> Result<()> {
+        match undo {
+            Undo::Nothing => Ok(()),
+            Undo::Fault(fault) => fault.heal(),
+            Undo::Thaw => self.knative()?.process.thaw(),
+            Undo::Server => {
+                // Its port must be free; what still ends gracefully is out of time.
+                self.end_server();
+                let server = Autoscaler::start(&self.server_pod)?;
+                self.server = Some(Server::Knative(server));
+                Ok(())
+            }
+        }
+    }
+
+    fn replace_server(&mut self, behaviour: &str) -> Result<Undo> {
+        self.knative()?.process.kill()?;
+        self.end_server();
+        let address = format!("[::]:{PORT}");
+        let stand_in = bad_server(&self.server_pod, [behaviour, &address])?;
+        self.server = Some(Server::StandIn(stand_in));
+        Ok(Undo::Server)
+    }
+
+    fn knative(&mut self) -> Result<&mut Autoscaler> {
+        match &mut self.server {
+            Some(Server::Knative(server)) => Some(server),
+            Some(Server::StandIn(_)) | None => None,
+        }
+        .context("the lane's autoscaler is not there")
+    }
+
+    fn end_server(&mut self) {
+        self.upgraded = self.upgrades();
+        self.server = None;
+    }
+}

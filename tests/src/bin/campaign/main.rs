@@ -1,0 +1,67 @@
+//! The campaign: random faults whose truth is known, on Knative's real client and server, and what
+//! the agent exports judged against it.
+//!
+//! - [`catalogue`]: what can go wrong
+//! - [`schedule`]: what happens when, from a seed
+//! - [`lane`]: one activator and its autoscaler; how a fault is injected and healed there
+//! - [`truth`]: what the activator itself saw
+//! - [`kernel`]: what the kernel counted
+//! - [`told`], [`figures`]: what the agent told
+//! - [`judge`]: whether that is the truth
+//! - [`shrink`]: a failure and no more than what concerns it
+//! - [`table`]: what came of it
+//! - [`run`], [`stream`]: the driver
+//! - [`soak`], [`flap`]: the runs without random faults, on a [`stage`]
+
+mod catalogue;
+mod figures;
+mod flap;
+mod judge;
+mod kernel;
+mod lane;
+mod options;
+mod run;
+mod schedule;
+mod shrink;
+mod soak;
+mod stage;
+mod stream;
+mod table;
+mod told;
+mod truth;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+use statlink_tests::build;
+
+use self::{options::Options, run::Run};
+
+fn main() -> ExitCode {
+    match campaign() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("campaign: the agent was wrong");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("campaign: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the agent was right in everything.
+fn campaign() -> Result<bool> {
+    let Options { plan, soak, flap } = Options::parse();
+    if let Some(length) = soak {
+        return soak::soak(length);
+    }
+    if let Some(length) = flap {
+        return flap::flap(length);
+    }
+    println!("seed {}: the same again with --seed {0}", plan.seed);
+    let directory = build::directory()?.join(format!("campaign-{}", plan.seed));
+    Run::set(&plan, directory)?.run()
+}

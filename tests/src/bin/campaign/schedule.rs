@@ -1,0 +1,156 @@
+//! What happens when: every choice drawn from the seed, none from the run.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::catalogue::{Kind, Resource};
+
+/// One lane's next step.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// Quiet before it.
+    pub(crate) rest: Duration,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// Faults, overlapping if there are several.
+    Faults(Vec<Planned>),
+    /// The activator's pod is replaced, its process ended by SIGKILL or by SIGTERM; the new one
+    /// may meet faults from the first moment.
+    Birth { kill: bool, faults: Vec<Planned> },
+}
+
+/// One fault of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned {
+    pub(crate) kind: Kind,
+    /// After the step's begin.
+    pub(crate) after: Duration,
+    pub(crate) length: Duration,
+}
+
+/// The steps of one lane.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    rng: Rng,
+    kinds: Vec<Kind>,
+    /// The longest fault, seconds.
+    longest: f64,
+}
+
+impl Schedule {
+    pub(crate) fn new(seed: u64, lane: u64, longest: Duration) -> Self {
+        // An odd multiplier: lanes of one seed and seeds of one lane all differ.
+        let rng = Rng::with_seed(seed ^ (lane + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Self {
+            rng,
+            kinds: Vec::new(),
+            longest: longest.as_secs_f64(),
+        }
+    }
+
+    /// The next one; it never ends.
+    pub(crate) fn next_step(&mut self) -> Step {
+        let rest = match self.rng.u8(..100) {
+            0..3 => self.between(15.0, 25.0),
+            _ => self.between(0.3, 1.5),
+        };
+        let what = match self.rng.u8(..100) {
+            0..4 => What::Birth {
+                kill: self.rng.bool(),
+                faults: Vec::new(),
+            },
+            4..8 => What::Birth {
+                kill: self.rng.bool(),
+                faults: vec![self.planned(Duration::ZERO)],
+            },
+            8..28 => What::Faults(self.group()),
+            _ => What::Faults(vec![self.planned(Duration::ZERO)]),
+        };
+        Step { rest, what }
+    }
+
+    /// Two or three at once.
+    fn group(&mut self) -> Vec<Planned> {
+        let mut group = vec![self.planned(Duration::ZERO)];
+        for _ in 0..self.rng.u8(1..3) {
+            let after = self.between(0.0, 2.0);
+            let next = self.planned(after);
+            let resource = next.kind.resource();
+            let clashes = |other: &Planned| other.kind.resource() == resource;
+            if resource == Resource::Filter || !group.iter().any(clashes) {
+                group.push(next);
+            }
+        }
+        group
+    }
+
+    fn planned(&mut self, after: Duration) -> Planned {
+        // Each kind as often as the next: a pack of cards, shuffled anew when it is used up.
+        if self.kinds.is_empty() {
+            self.kinds = Kind::ALL.to_vec();
+            self.rng.shuffle(&mut self.kinds);
+        }
+        let kind = self.kinds.pop().unwrap_or(Kind::Reset);
+        // Log-uniform.
+        let ratio = self.longest / SHORTEST;
+        let length = Duration::from_secs_f64(SHORTEST * ratio.powf(self.rng.f64()));
+        Planned {
+            kind,
+            after,
+            length,
+        }
+    }
+
+    fn between(&mut self, from: f64, to: f64) -> Duration {
+        Duration::from_secs_f64(from + (to - from) * self.rng.f64())
+    }
+}
+
+/// The shortest fault, seconds.
+const SHORTEST: f64 = 0.1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_seed_gives_the_same_steps_again() {
+        let steps = |seed, lane| -> Vec<String> {
+            let mut schedule = Schedule::new(seed, lane, LONGEST);
+            (0..50)
+                .map(|_| format!("{:?}", schedule.next_step()))
+                .collect()
+        };
+        assert_eq!(steps(7, 0), steps(7, 0));
+        assert_ne!(steps(7, 0), steps(7, 1));
+        assert_ne!(steps(7, 0), steps(8, 0));
+    }
+
+    #[test]
+    fn every_kind_comes_and_none_clashes() {
+        let mut schedule = Schedule::new(1, 1, LONGEST);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..500 {
+            let What::Faults(faults) = schedule.next_step().what else {
+                continue;
+            };
+            for resource in [
+                Resource::Route,
+                Resource::Ports,
+                Resource::Wire,
+                Resource::Server,
+            ] {
+                let of = faults.iter().filter(|f| f.kind.resource() == resource);
+                assert!(of.count() <= 1, "{faults:?}");
+            }
+            seen.extend(faults.iter().map(|fault| fault.kind));
+        }
+        assert_eq!(seen.len(), Kind::ALL.len());
+    }
+}

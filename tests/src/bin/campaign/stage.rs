@@ -1,0 +1,70 @@
+//! Lanes, an agent, and what it tells: the stage of the runs without random faults.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use statlink_tests::{observe::Observed, process::Process, scenario::Bed};
+
+use crate::{lane::Lane, told::Ledger};
+
+pub(crate) struct Stage {
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) ledger: Ledger,
+    events: Process,
+    // The network goes last.
+    pub(crate) bed: Bed,
+}
+
+impl Stage {
+    pub(crate) fn set(lanes: usize) -> Result<Self> {
+        let mut bed = Bed::without_autoscaler()?;
+        let options = bed.agent_options().arg("--export-interval").arg("2s");
+        bed.start_agent_with(&options)?;
+        let events = bed.agent.as_ref().context("no agent")?.events()?;
+        let lanes = (0..lanes).map(|number| Lane::new(&bed, number));
+        let lanes = lanes.collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            lanes,
+            ledger: Ledger::default(),
+            events,
+            bed,
+        })
+    }
+
+    pub(crate) fn lane(&self) -> Result<&Lane> {
+        self.lanes.first().context("no lane")
+    }
+
+    /// The agent's process.
+    pub(crate) fn agent(&self) -> Result<&Process> {
+        let agent = self.bed.agent.as_ref().context("no agent")?;
+        Ok(&agent.process)
+    }
+
+    pub(crate) fn observed(&self) -> Result<Observed> {
+        Ok(Observed::new(self.agent()?.pid()))
+    }
+
+    /// Takes in what is told meanwhile.
+    pub(crate) fn look_for(&mut self, length: Duration) {
+        let end = Instant::now() + length;
+        loop {
+            for lane in &mut self.lanes {
+                lane.look();
+            }
+            self.ledger.read_events(&self.events);
+            self.ledger.read_exports(self.bed.collector.take());
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(PERIOD));
+        }
+    }
+}
+
+/// How often to look.
+const PERIOD: Duration = Duration::from_millis(20);

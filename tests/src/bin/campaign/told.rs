@@ -1,0 +1,169 @@
+//! What the agent told: at the Collector, and by its own stream of events.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use statlink_tests::{
+    collector::Export,
+    process::{Line, Process},
+};
+
+use crate::figures::Figures;
+
+/// All that was told of one activator's link by one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Each export that changed something, oldest first.
+    pub(crate) exports: Vec<Figures>,
+    pub(crate) events: Vec<Event>,
+    /// When the newest export with this link arrived, whether it changed anything or not.
+    arrived: Option<SystemTime>,
+}
+
+/// One line of `statlink events`.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) at: SystemTime,
+    pub(crate) known_at: SystemTime,
+    pub(crate) what: String,
+    pub(crate) cause: Option<String>,
+    pub(crate) text: String,
+}
+
+/// Everything told by one agent, by pod.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    of: BTreeMap<String, Told>,
+    events_read: usize,
+    exports: u64,
+    arrived: Option<SystemTime>,
+    /// When exports of metrics arrived in the last second.
+    recent: Vec<SystemTime>,
+    /// The most of them in one second.
+    pub(crate) busiest_second: usize,
+    /// Promises that an export broke.
+    pub(crate) broken: Vec<String>,
+    /// How many outages were told to have begun.
+    pub(crate) onsets: u64,
+}
+
+impl Ledger {
+    /// A new agent counts anew.
+    pub(crate) fn new_agent(&mut self) {
+        self.of.clear();
+        self.events_read = 0;
+        self.arrived = None;
+    }
+
+    pub(crate) fn of(&self, pod: &str) -> &Told {
+        static NOTHING: Told = Told {
+            exports: Vec::new(),
+            events: Vec::new(),
+            arrived: None,
+        };
+        self.of.get(pod).unwrap_or(&NOTHING)
+    }
+
+    /// What was told of each pod.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Told)> {
+        self.of.iter().map(|(pod, told)| (pod.as_str(), told))
+    }
+
+    /// Whether the newest export has this pod.
+    pub(crate) fn tells_of(&self, pod: &str) -> bool {
+        let told = self.of.get(pod);
+        told.is_some_and(|told| told.arrived.is_some() && told.arrived == self.arrived)
+    }
+
+    /// When the newest export of metrics came.
+    pub(crate) const fn arrived(&self) -> Option<SystemTime> {
+        self.arrived
+    }
+
+    /// Exports of metrics so far.
+    pub(crate) const fn exports(&self) -> u64 {
+        self.exports
+    }
+
+    pub(crate) fn read_events(&mut self, process: &Process) {
+        let lines = process.lines_after(self.events_read);
+        self.events_read += lines.len();
+        for line in &lines {
+            if line.get("missed").is_u64() {
+                self.broken.push(format!("events: {}", line.text));
+            }
+            if let (Some(pod), Some(event)) = (line.get("pod").as_str(), event(line)) {
+                self.onsets += u64::from(event.what == UNREACHABLE);
+                let told = self.of.entry(pod.to_owned()).or_default();
+                told.events.push(event);
+            }
+        }
+    }
+
+    pub(crate) fn read_exports(&mut self, exports: Vec<Export>) {
+        for export in exports.iter().filter(|export| !export.points.is_empty()) {
+            self.exports += 1;
+            let newest = export.arrived;
+            self.arrived = Some(newest);
+            self.recent.push(newest);
+            self.recent.retain(|at| {
+                let age = newest.duration_since(*at);
+                age.is_ok_and(|age| age < Duration::from_secs(1))
+            });
+            self.busiest_second = self.busiest_second.max(self.recent.len());
+            for (pod, figures) in Figures::of(export) {
+                self.take(&pod, figures);
+            }
+        }
+    }
+
+    fn take(&mut self, pod: &str, figures: Figures) {
+        let told = self.of.entry(pod.to_owned()).or_default();
+        told.arrived = figures.arrived;
+        let broken = figures.broken(told.exports.last());
+        let broken = broken.iter().map(|broken| format!("{pod}: {broken}"));
+        self.broken.extend(broken);
+        match told.exports.last_mut() {
+            Some(before) if before.says_the_same(&figures) => before.confirmed = figures.confirmed,
+            Some(_) | None => told.exports.push(figures),
+        }
+    }
+}
+
+impl Told {
+    pub(crate) fn newest(&self) -> Figures {
+        self.exports.last().cloned().unwrap_or_default()
+    }
+
+    /// When the newest export with this link arrived.
+    pub(crate) const fn arrived(&self) -> Option<SystemTime> {
+        self.arrived
+    }
+}
+
+fn event(line: &Line) -> Option<Event> {
+    let moment = |field| {
+        let seconds = line.get(field).as_f64()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::try_from_secs_f64(seconds).ok()?)
+    };
+    Some(Event {
+        at: moment("at")?,
+        known_at: moment("known_at")?,
+        what: line.event()?.to_owned(),
+        cause: line.get("cause").as_str().map(str::to_owned),
+        text: line.text.clone(),
+    })
+}
+
+/// An outage began, or its cause became known.
+pub(crate) const UNREACHABLE: &str = "unreachable";
+pub(crate) const REACHABLE: &str = "reachable";
+pub(crate) const DISCONNECTED: &str = "disconnected";
+pub(crate) const CONNECTED: &str = "connected";
+pub(crate) const CONNECT_FAILED: &str = "connect_failed";
+pub(crate) const STALLED: &str = "stalled";
+
+/// At most five a second; six fall within a second that is measured at the other end.
+pub(crate) const EXPORTS_A_SECOND: usize = 6;

@@ -1,0 +1,280 @@
+//! What the activator itself saw: every dial, every loss, and Knative's own metric, by its log.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use statlink_tests::process::{Line, Process};
+
+/// The life of one activator, as its own log tells it.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    read: usize,
+    seen: Vec<Seen>,
+}
+
+/// One line of it that matters.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) at: SystemTime,
+    pub(crate) what: Saw,
+    pub(crate) text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saw {
+    /// A dial failed, for this cause by the text of its error.
+    DialFailed(&'static str),
+    Established,
+    /// The connection was lost; the causes that its error's text leaves possible.
+    Lost(&'static [&'static str]),
+    /// Knative's own gauge fell to 0.
+    NativeLost,
+}
+
+/// What a stretch of a history amounts to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    /// Attempts that failed, by cause.
+    pub(crate) failed: BTreeMap<&'static str, u64>,
+    pub(crate) established: u64,
+    pub(crate) lost: u64,
+    /// Of those lost, the ones too short to be *upgraded*: at least and at most so many.
+    pub(crate) short: (u64, u64),
+    /// What those attempts failed for, the certain ones first.
+    pub(crate) short_causes: Vec<&'static str>,
+}
+
+impl History {
+    /// Takes in what was printed since.
+    pub(crate) fn read(&mut self, process: &Process) {
+        let lines = process.lines_after(self.read);
+        self.read += lines.len();
+        self.seen.extend(lines.iter().filter_map(seen));
+    }
+
+    /// Whether the activator believes that it is connected.
+    pub(crate) fn connected(&self) -> bool {
+        let mut newest = self.seen.iter().rev().map(|seen| seen.what);
+        let decided = newest.find(|what| matches!(what, Saw::Established | Saw::Lost(_)));
+        decided == Some(Saw::Established)
+    }
+
+    /// When anything was last seen.
+    pub(crate) fn last(&self) -> Option<SystemTime> {
+        self.seen.last().map(|seen| seen.at)
+    }
+
+    pub(crate) fn mark(&self) -> usize {
+        self.seen.len()
+    }
+
+    pub(crate) fn since(&self, mark: usize) -> &[Seen] {
+        self.seen.get(mark..).unwrap_or_default()
+    }
+}
+
+impl Sums {
+    /// Every dial that was decided.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.failed.values().sum::<u64>() + self.established
+    }
+
+    pub(crate) fn of(seen: &[Seen]) -> Self {
+        let mut sums = Self::default();
+        // The connection may be older than what is looked at.
+        let mut established = None;
+        for seen in seen {
+            match seen.what {
+                Saw::DialFailed(cause) => {
+                    // Go tries three times for lack of ports: net/tcpsock_posix.go, doDialTCPProto.
+                    let attempts = if cause == "address_unavailable" { 3 } else { 1 };
+                    *sums.failed.entry(cause).or_default() += attempts;
+                }
+                Saw::Established => {
+                    sums.established += 1;
+                    established = Some(seen.at);
+                }
+                Saw::Lost(causes) => {
+                    sums.lost += 1;
+                    let held = established
+                        .take()
+                        .and_then(|made| seen.at.duration_since(made).ok());
+                    let Some(held) = held.filter(|held| *held < CONFIRMED.1) else {
+                        continue;
+                    };
+                    let cause = match causes {
+                        ["connection_reset"] => "connection_reset",
+                        ["_OTHER"] => "_OTHER",
+                        _ => "handshake_failed",
+                    };
+                    sums.short.1 += 1;
+                    if held < CONFIRMED.0 {
+                        sums.short.0 += 1;
+                        sums.short_causes.insert(0, cause);
+                    } else {
+                        sums.short_causes.push(cause);
+                    }
+                }
+                Saw::NativeLost => {}
+            }
+        }
+        sums
+    }
+}
+
+/// From the loss of one connection to the next that lasted; the last may be open.
+pub(crate) fn outages(seen: &[Seen], begins_down: Option<SystemTime>) -> Vec<Outage> {
+    let mut outages = Vec::new();
+    let mut lost = begins_down;
+    let mut connections = seen
+        .iter()
+        .filter(|seen| matches!(seen.what, Saw::Established | Saw::Lost(_)))
+        .peekable();
+    while let Some(seen) = connections.next() {
+        if let Saw::Lost(_) = seen.what {
+            lost = lost.or(Some(seen.at));
+            continue;
+        }
+        // What is lost at once was never upgraded.
+        let end = connections.peek().map(|next| next.at);
+        let held = end.and_then(|end| end.duration_since(seen.at).ok());
+        if held.is_none_or(|held| held >= CONFIRMED.1) {
+            outages.extend(lost.take().map(|from| (from, Some(seen.at))));
+        }
+    }
+    outages.extend(lost.map(|from| (from, None)));
+    outages
+}
+
+/// From when until when.
+pub(crate) type Outage = (SystemTime, Option<SystemTime>);
+
+fn seen(line: &Line) -> Option<Seen> {
+    let error = line.get("error").as_str().unwrap_or_default();
+    let what = match line.event()? {
+        "dial_failed" => Saw::DialFailed(dial_cause(error)),
+        "established" => Saw::Established,
+        "lost" => Saw::Lost(loss_causes(error)),
+        "native" if line.get("reachable") == 0 => Saw::NativeLost,
+        _ => return None,
+    };
+    Some(Seen {
+        at: line.time()?,
+        what,
+        text: line.text.clone(),
+    })
+}
+
+/// The cause that the activator's own error names.
+fn dial_cause(error: &str) -> &'static str {
+    let says = |text| error.contains(text);
+    // On an established connection, upgraded or not.
+    if says("connection reset by peer") {
+        return "connection_reset";
+    }
+    if says("software caused connection abort") {
+        return "_OTHER";
+    }
+    // What else comes after the connection is made is the handshake's.
+    if !says("dial tcp") {
+        return "handshake_failed";
+    }
+    if says("connection refused") {
+        "connection_refused"
+    } else if says("no route to host") {
+        "host_unreachable"
+    } else if says("network is unreachable") {
+        "network_unreachable"
+    } else if says("permission denied") || says("operation not permitted") {
+        "permission_denied"
+    } else if says("cannot assign requested address") {
+        "address_unavailable"
+    } else if says("i/o timeout") || says("connection timed out") {
+        "timeout"
+    } else {
+        "_OTHER"
+    }
+}
+
+/// The causes that the text of the reader's or the writer's error leaves.
+fn loss_causes(error: &str) -> &'static [&'static str] {
+    if error.contains("connection reset by peer") {
+        &["connection_reset"]
+    } else if error.contains("EOF") {
+        &["peer_closed"]
+    } else if error.contains("websocket: close 1") {
+        // A close frame. A server that then closes before it has read the client's own sends RST
+        // instead of FIN (`tcp_close()`), which is by its rule a reset.
+        &["peer_closed", "connection_reset"]
+    } else if error.contains("software caused connection abort") {
+        &["_OTHER"]
+    } else if error.contains("i/o timeout") {
+        GAVE_UP
+    } else {
+        // A write that failed says only that the connection was gone.
+        &["connection_reset", "peer_closed", "local_closed"]
+    }
+}
+
+/// Its own read deadline passed: 10 s without a pong. It had stalled long before, so that a close
+/// by the activator is the cause only where a stall had just healed.
+pub(crate) const GAVE_UP: &[&str] = &["local_closed"];
+
+/// *Upgraded* is confirmed 250 ms after the answer; two clocks and two processes are not exact.
+const CONFIRMED: (Duration, Duration) = (Duration::from_millis(220), Duration::from_millis(280));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_go_have_one_cause_each() {
+        for (error, cause) in [
+            (
+                "dial tcp 10.77.0.2:8080: connect: connection refused",
+                "connection_refused",
+            ),
+            (
+                "dial tcp 10.77.0.2:8080: connect: no route to host",
+                "host_unreachable",
+            ),
+            ("dial tcp 10.77.0.2:8080: i/o timeout", "timeout"),
+            (
+                "read tcp 10.77.0.3:4->10.77.0.2:8080: i/o timeout",
+                "handshake_failed",
+            ),
+            (
+                "read tcp 10.77.0.3:4->10.77.0.2:8080: read: connection reset by peer",
+                "connection_reset",
+            ),
+            ("websocket: bad handshake", "handshake_failed"),
+        ] {
+            assert_eq!(dial_cause(error), cause, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_at_once_was_never_upgraded() {
+        let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        let seen = [
+            (0, Saw::Lost(&["connection_reset"])),
+            (100, Saw::DialFailed("connection_refused")),
+            (200, Saw::Established),
+            (300, Saw::Lost(&["connection_reset"])),
+            (400, Saw::Established),
+            (650, Saw::Lost(&["connection_reset"])),
+            (900, Saw::Established),
+        ]
+        .map(|(ms, what)| Seen {
+            at: at(ms),
+            what,
+            text: String::new(),
+        });
+        let sums = Sums::of(&seen);
+        assert_eq!((sums.established, sums.lost, sums.short), (3, 3, (1, 2)));
+        // The second was too short to end the outage, the third may have been.
+        assert_eq!(outages(&seen, None), [(at(0), Some(at(900)))]);
+    }
+}
