@@ -10,16 +10,19 @@
 //! - [`judge`]: whether that is the truth
 //! - [`shrink`]: a failure and no more than what concerns it
 //! - [`table`]: what came of it
-//! - [`run`], [`stream`]: the driver
+//! - [`run`], [`stream`], [`window`]: the driver, and [`former`] activators
+//! - [`report`]: what is printed and written at the end
 //! - [`soak`], [`flap`]: the runs without random faults, on a [`stage`]
 
 mod catalogue;
 mod figures;
 mod flap;
+mod former;
 mod judge;
 mod kernel;
 mod lane;
 mod options;
+mod report;
 mod run;
 mod schedule;
 mod shrink;
@@ -29,6 +32,7 @@ mod stream;
 mod table;
 mod told;
 mod truth;
+mod window;
 
 use std::process::ExitCode;
 

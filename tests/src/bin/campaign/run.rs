@@ -9,18 +9,17 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
-use serde_json::{Value, json};
-use statlink_tests::{peer::Activator, process::Process, scenario::Bed};
+use serde_json::Value;
+use statlink_tests::{process::Process, scenario::Bed};
 
 use crate::{
-    catalogue::{Kind, Resource},
-    figures::Figures,
+    former::Former,
     judge::{Violation, Wrong},
     lane::Lane,
     options::Plan,
     stream::{State, Stream},
     table::Tally,
-    told::{EXPORTS_A_SECOND, Ledger},
+    told::Ledger,
 };
 
 /// The whole run.
@@ -45,40 +44,12 @@ pub(crate) struct Run<'a> {
     pub(crate) directory: PathBuf,
     pub(crate) steps: Vec<Value>,
     pub(crate) start: Instant,
-    collector_outages: u64,
-    restarts: u64,
-    log_lines: u64,
+    pub(crate) collector_outages: u64,
+    pub(crate) restarts: u64,
+    /// Of agents that are gone.
+    pub(crate) log_lines: u64,
     // The network goes last.
     pub(crate) bed: Bed,
-}
-
-/// An activator that was told to end.
-pub(crate) struct Former {
-    activator: Activator,
-    /// What was known of it: nothing may be added, for this end is expected.
-    before: Figures,
-    ended: Option<SystemTime>,
-    /// Its autoscaler is the next one's: a fault of that was this one's, too.
-    lane: usize,
-    disturbed: bool,
-}
-
-impl Former {
-    pub(crate) const fn new(activator: Activator, before: Figures, lane: usize) -> Self {
-        Self {
-            activator,
-            before,
-            ended: None,
-            lane,
-            disturbed: false,
-        }
-    }
-
-    /// A fault of this kind was injected on `lane`: others tell the pods apart.
-    pub(crate) fn disturb(&mut self, lane: usize, kind: Kind) {
-        let shared = matches!(kind.resource(), Resource::Server | Resource::Wire);
-        self.disturbed |= shared && lane == self.lane;
-    }
 }
 
 impl<'a> Run<'a> {
@@ -159,7 +130,8 @@ impl<'a> Run<'a> {
         self.tally.violate(&Violation { wrong, text });
     }
 
-    fn read(&mut self) -> Result<()> {
+    /// Takes in what everybody said since.
+    pub(crate) fn read(&mut self) -> Result<()> {
         for stream in &mut self.streams {
             stream.lane.look();
         }
@@ -169,41 +141,6 @@ impl<'a> Run<'a> {
             self.tell(Wrong::Promise, text);
         }
         self.bury()
-    }
-
-    /// Those that ended are not told of any more, and their end was no error.
-    fn bury(&mut self) -> Result<()> {
-        let mut wrong = Vec::new();
-        for former in &mut self.former {
-            if former.ended.is_none() && !former.activator.process.is_running() {
-                former.ended = Some(SystemTime::now());
-            }
-            let pod = &former.activator.pod.name;
-            let told = self.ledger.of(pod);
-            let newest = told.newest();
-            if newest.all_errors() > former.before.all_errors() && !former.disturbed {
-                wrong.push(format!(
-                    "the expected end of {pod}: {}",
-                    newest.change_from(&former.before)
-                ));
-                former.before = newest;
-            }
-            // An export under way when it ended.
-            if let Some(ended) = former.ended
-                && told.arrived().is_some_and(|at| at > ended + UNDER_WAY)
-            {
-                wrong.push(format!("{pod} was told of after its end"));
-                former.ended = Some(SystemTime::now());
-            }
-        }
-        for text in wrong {
-            self.tell(Wrong::FalseOutage, text);
-        }
-        self.former.retain(|former| {
-            let age = former.ended.and_then(|ended| ended.elapsed().ok());
-            age.is_none_or(|age| age < REMEMBERED)
-        });
-        Ok(())
     }
 
     /// What befalls the agent, not the links.
@@ -280,78 +217,8 @@ impl<'a> Run<'a> {
             self.tally.violated()
         );
     }
-
-    fn close(mut self) -> Result<bool> {
-        self.read()?;
-        for text in self.bed.collector.undecodable() {
-            self.tell(Wrong::Promise, format!("undecodable: {text}"));
-        }
-        let most = self.ledger.busiest_second;
-        if most > EXPORTS_A_SECOND {
-            self.tell(Wrong::Promise, format!("{most} exports in one second"));
-        }
-        let agent = self.bed.agent.as_ref().context("no agent")?;
-        let lines = self.log_lines + agent.process.mark() as u64;
-        let log: Vec<_> = agent.process.lines().into_iter().map(|l| l.text).collect();
-        let file = self.directory.join("agent.log");
-        std::fs::create_dir_all(&self.directory)?;
-        std::fs::write(&file, log.join("\n"))?;
-        let (onsets, seconds) = (self.ledger.onsets, self.start.elapsed().as_secs_f64());
-        // Two for each outage; once a minute and link what is summed up. Of each link that an agent
-        // hears of, that it is there, reachable and ended; of each agent its start and end; of
-        // each outage of the Collector its start and end.
-        let (lanes, agents) = (self.plan.lanes as u64, self.restarts + 1);
-        let minutes = self.start.elapsed().as_secs() / 60 + 1;
-        let others = minutes * lanes
-            + 3 * (agents * lanes + self.tally.births())
-            + LINES_OF_AN_AGENT * agents
-            + 2 * self.collector_outages;
-        if lines > 2 * onsets + others {
-            self.tell(
-                Wrong::Promise,
-                format!("{lines} log lines for {onsets} outages"),
-            );
-        }
-        println!("\n{}", self.tally.render());
-        println!(
-            "seed {}, {} lanes, {seconds:.0} s; {} exports, at most {most} a second; {lines} log \
-             lines for {onsets} outages; {} agents, {} outages of the Collector",
-            self.plan.seed,
-            self.plan.lanes,
-            self.ledger.exports(),
-            self.restarts + 1,
-            self.collector_outages
-        );
-        if let Some(file) = &self.plan.json {
-            let mut report = self.tally.json();
-            if let Some(report) = report.as_object_mut() {
-                report.extend([
-                    ("seed".to_owned(), json!(self.plan.seed)),
-                    ("lanes".to_owned(), json!(self.plan.lanes)),
-                    ("seconds".to_owned(), json!(seconds)),
-                    ("exports".to_owned(), json!(self.ledger.exports())),
-                    ("most_exports_in_a_second".to_owned(), json!(most)),
-                    ("log_lines".to_owned(), json!(lines)),
-                    ("outages".to_owned(), json!(onsets)),
-                    ("agents".to_owned(), json!(self.restarts + 1)),
-                    (
-                        "collector_outages".to_owned(),
-                        json!(self.collector_outages),
-                    ),
-                    ("schedule".to_owned(), Value::Array(self.steps)),
-                ]);
-            }
-            std::fs::write(file, format!("{report:#}\n"))
-                .with_context(|| format!("write {}", file.display()))?;
-        }
-        Ok(self.tally.violated() == 0)
-    }
 }
 
 const TICK: Duration = Duration::from_millis(2);
 const PROGRESS: Duration = Duration::from_secs(10);
 const TABLE: Duration = Duration::from_secs(300);
-/// An export that was under way when an activator ended, and the time to hear of its end.
-const UNDER_WAY: Duration = Duration::from_secs(1);
-const REMEMBERED: Duration = Duration::from_secs(10);
-const LINES_OF_AN_AGENT: u64 = 10;

@@ -7,12 +7,11 @@ use serde_json::json;
 
 use crate::{
     figures::Figures,
-    judge::{Before, Evidence, Injected, Violation, Window, Wrong},
+    judge::{Before, Window, Wrong},
     lane::{Lane, Undo},
     options::Plan,
-    run::{Former, Run},
+    run::Run,
     schedule::{Planned, Schedule, Step, What},
-    shrink,
 };
 
 /// One lane and what is under way on it.
@@ -21,7 +20,7 @@ pub(crate) struct Stream {
     schedule: Schedule,
     pub(crate) state: State,
     /// What it had told when all was last calm; nothing may be added to it until the next fault.
-    calm: Option<Figures>,
+    pub(crate) calm: Option<Figures>,
 }
 
 pub(crate) enum State {
@@ -119,11 +118,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn stream(&mut self, number: usize) -> Result<&mut Stream> {
+    pub(crate) fn stream(&mut self, number: usize) -> Result<&mut Stream> {
         self.streams.get_mut(number).context("no such lane")
     }
 
-    fn rest(&mut self, number: usize) -> Result<State> {
+    pub(crate) fn rest(&mut self, number: usize) -> Result<State> {
         let Step { rest, what } = self.stream(number)?.schedule.next_step();
         self.steps.push(json!({
             "at": self.start.elapsed().as_secs_f64(),
@@ -176,177 +175,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, number: usize, what: What) -> Result<State> {
-        self.windows += 1;
-        let mut window = Window {
-            number: self.windows,
-            start: SystemTime::now(),
-            faults: Vec::new(),
-            before: Before::default(),
-            blind: self.collector_back.is_some(),
-            stats: self.stream(number)?.lane.sends_stats(),
-            birth: false,
-            restarted: None,
-        };
-        match what {
-            What::Faults(faults) => {
-                self.injected += faults.len() as u64;
-                let Self {
-                    streams, ledger, ..
-                } = self;
-                let lane = &streams.get(number).context("no such lane")?.lane;
-                let told = ledger.of(lane.pod_name());
-                window.before = Before {
-                    figures: told.newest(),
-                    kernel: lane.kernel()?,
-                    upgrades: lane.upgrades(),
-                    history: lane.history.mark(),
-                    events: told.events.len(),
-                    exports: told.exports.len(),
-                };
-                self.inject(number, window, Instant::now(), faults, Vec::new())
-            }
-            What::Birth { kill, faults } => {
-                self.injected += faults.len() as u64;
-                let before = self.newest(number)?;
-                let Self {
-                    streams,
-                    bed,
-                    former,
-                    ..
-                } = self;
-                let lane = &mut streams.get_mut(number).context("no such lane")?.lane;
-                former.push(Former::new(lane.depart(bed, kill)?, before, number));
-                window.birth = true;
-                window.start = SystemTime::now();
-                window.before.upgrades = lane.upgrades();
-                let state = self.inject(number, window, Instant::now(), faults, Vec::new())?;
-                self.stream(number)?.lane.arrive()?;
-                Ok(state)
-            }
-        }
-    }
-
-    /// What is due is injected and healed.
-    fn inject(
-        &mut self,
-        number: usize,
-        mut window: Window,
-        begun: Instant,
-        mut pending: Vec<Planned>,
-        active: Vec<(Instant, usize, Undo)>,
-    ) -> Result<State> {
-        window.blind |= self.collector_back.is_some();
-        let Self {
-            streams, former, ..
-        } = self;
-        let lane = &mut streams.get_mut(number).context("no such lane")?.lane;
-        let mut still = Vec::new();
-        for (until, index, undo) in active {
-            if Instant::now() < until {
-                still.push((until, index, undo));
-                continue;
-            }
-            lane.heal(undo)?;
-            if let Some(fault) = window.faults.get_mut(index) {
-                fault.healed = Some(SystemTime::now());
-            }
-        }
-        let (due, later): (Vec<_>, _) = std::mem::take(&mut pending)
-            .into_iter()
-            .partition(|planned| begun.elapsed() >= planned.after);
-        pending = later;
-        for planned in due {
-            former
-                .iter_mut()
-                .for_each(|former| former.disturb(number, planned.kind));
-            let at = SystemTime::now();
-            let undo = lane
-                .inject(planned.kind)
-                .with_context(|| format!("inject {}", planned.kind.name()))?;
-            let index = window.faults.len();
-            window.faults.push(Injected {
-                kind: planned.kind,
-                at,
-                healed: None,
-            });
-            still.push((Instant::now() + planned.length, index, undo));
-        }
-        Ok(if pending.is_empty() && still.is_empty() {
-            State::Settling { window }
-        } else {
-            State::Faulty {
-                window,
-                begun,
-                pending,
-                active: still,
-            }
-        })
-    }
-
-    /// Until all is calm; then it is judged.
-    fn settle(&mut self, number: usize, mut window: Window) -> Result<State> {
-        window.blind |= self.collector_back.is_some();
-        let healed = window.healed();
-        let aftermath = window.faults.iter().map(Injected::aftermath).max();
-        let settle = SETTLE + aftermath.unwrap_or_default();
-        let calm = self.is_calm(number, healed, settle)?;
-        let late = healed.elapsed().unwrap_or_default() > PATIENCE;
-        if !calm && !late {
-            return Ok(State::Settling { window });
-        }
-        let after = self.newest(number)?;
-        let stream = self.streams.get(number).context("no such lane")?;
-        let lane = &stream.lane;
-        let evidence = Evidence {
-            seen: lane.history.since(window.before.history),
-            told: self.ledger.of(lane.pod_name()),
-            after: after.clone(),
-            kernel: lane.kernel()?,
-            upgrades: lane.upgrades(),
-        };
-        let mut verdict = window.judge(&evidence);
-        if !calm {
-            let connected = if lane.history.connected() {
-                "connected"
-            } else {
-                "not connected"
-            };
-            let text = format!(
-                "{PATIENCE:?} after healing the activator is {connected}, the Collector has reachable {:?}",
-                after.reachable
-            );
-            verdict.add(Wrong::NotRecovered, text);
-        }
-        self.tally.add(&window, &verdict);
-        if !verdict.violations.is_empty() {
-            let lane = lane.describe();
-            let file = shrink::write(
-                &self.directory,
-                &lane,
-                &window,
-                &verdict.violations,
-                &evidence,
-            )?;
-            let kinds: Vec<_> = window.faults.iter().map(|f| f.kind.name()).collect();
-            let kinds = kinds.join(" + ");
-            for Violation { wrong, text } in &verdict.violations {
-                println!("WRONG  {}: {kinds} at {lane}: {text}", wrong.name());
-            }
-            println!("       its window: {}", file.display());
-        }
-        if !calm {
-            // A fresh one, so that what went wrong is counted once.
-            let faults = Vec::new();
-            return self.begin(number, What::Birth { kill: true, faults });
-        }
-        self.stream(number)?.calm = Some(after);
-        self.rest(number)
-    }
-
     /// Whether the activator is connected, has been left alone by itself and by us for long
     /// enough, and the Collector has been told since.
-    fn is_calm(&mut self, number: usize, healed: SystemTime, settle: Duration) -> Result<bool> {
+    pub(crate) fn is_calm(
+        &mut self,
+        number: usize,
+        healed: SystemTime,
+        settle: Duration,
+    ) -> Result<bool> {
         let newest = self.newest(number)?;
         let told = self.ledger.arrived();
         let stream = self.streams.get(number).context("no such lane")?;
@@ -364,14 +200,14 @@ impl Run<'_> {
             && told.is_some_and(|told| told >= last + TOLD))
     }
 
-    fn newest(&self, number: usize) -> Result<Figures> {
+    pub(crate) fn newest(&self, number: usize) -> Result<Figures> {
         let stream = self.streams.get(number).context("no such lane")?;
         Ok(self.ledger.of(stream.lane.pod_name()).newest())
     }
 }
 
 /// A connection is confirmed after 250 ms, an export may wait 200 ms.
-const SETTLE: Duration = Duration::from_millis(1_000);
+pub(crate) const SETTLE: Duration = Duration::from_millis(1_000);
 const TOLD: Duration = Duration::from_millis(600);
 /// Its longest wait between two dials is 20 s, and a dial may take 3 s.
-const PATIENCE: Duration = Duration::from_secs(75);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(75);

@@ -1,25 +1,22 @@
 //! Every attempt and every loss, exactly: the agent's against the activator's, the kernel's and
 //! the autoscaler's.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, time::Duration};
 
 use super::{Evidence, Verdict, Window, Wrong, causes::Stalls};
 use crate::{
     figures::{ByCause, Figures},
-    told::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
+    told::{CONNECT_FAILED, DISCONNECTED, Event},
     truth::{Seen, Sums, outages},
 };
 
 /// What both sides count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counted {
-    failed: ByCause,
-    attempts: u64,
+    pub(super) failed: ByCause,
+    pub(super) attempts: u64,
     connects: u64,
-    losses: u64,
+    pub(super) losses: u64,
 }
 
 /// The same thing counted by several.
@@ -124,45 +121,6 @@ impl Window {
         }
     }
 
-    /// One liveness check every 5 s; against while it was not reachable, for what ended something.
-    pub(super) fn judge_liveness(&self, verdict: &mut Verdict, events: &[Event], after: &Figures) {
-        let before = &self.before.figures;
-        let checks = after.checks_since(before, "liveness");
-        let span = before.confirmed.zip(after.confirmed);
-        if let Some(span) = span.and_then(|(from, to)| to.duration_since(from).ok())
-            && !within(checks, span)
-        {
-            let text = format!("{checks} liveness checks in {:.1} s", span.as_secs_f64());
-            verdict.add(Wrong::Count, text);
-        }
-        let errors = after.errors_since(before, "liveness");
-        let ended: Vec<_> = events
-            .iter()
-            .filter(|event| {
-                matches!(
-                    event.what.as_str(),
-                    DISCONNECTED | CONNECT_FAILED | UNREACHABLE
-                )
-            })
-            .filter_map(|event| event.cause.as_deref())
-            .collect();
-        // Until something has ended, a new link is in its start-up grace for no known cause.
-        let first = |cause: &str| self.birth && cause == "_OTHER";
-        for cause in errors.keys().filter(|cause| !first(cause)) {
-            if !ended.contains(&cause.as_str()) {
-                let text = format!("a liveness error for {cause}, which nothing ended with");
-                verdict.add(Wrong::Cause, text);
-            }
-        }
-        let total: u64 = errors.values().sum();
-        let (least, most) = liveness_errors(events, self.birth);
-        if !(least..=most).contains(&total) {
-            let text =
-                format!("{total} liveness errors; {least} to {most} by the outages' lengths");
-            verdict.add(Wrong::Count, text);
-        }
-    }
-
     /// The kernel counted as many SYNs, and the autoscaler no fewer upgrades.
     pub(super) fn judge_kernel(&self, verdict: &mut Verdict, evidence: &Evidence<'_>, sums: &Sums) {
         let failed = |cause| sums.failed.get(cause).copied().unwrap_or_default();
@@ -204,54 +162,8 @@ impl Window {
         }
     }
 
-    /// Of an agent that came in the middle: no less than what happened since it was ready, and no
-    /// more than what happened since it was started.
-    pub(super) fn judge_restarted(
-        &self,
-        verdict: &mut Verdict,
-        evidence: &Evidence<'_>,
-        (started, ready): (SystemTime, SystemTime),
-    ) {
-        let since = |moment: SystemTime| {
-            let seen = evidence.seen.iter().filter(|seen| seen.at >= moment);
-            Sums::of(&seen.cloned().collect::<Vec<_>>())
-        };
-        let (least, most) = (since(ready), since(started));
-        let told = self.counted(&evidence.after);
-        verdict.outage = told.losses > 0 || !told.failed.is_empty();
-        let healed = evidence
-            .told
-            .events
-            .iter()
-            .filter(|event| event.what == REACHABLE)
-            .count();
-        // The attempt that was under way is not the new one's to count. What stalled before it
-        // came is not live to it, and a stall may heal.
-        let attempts = least.attempts().saturating_sub(1)..=most.attempts();
-        let losses = least.lost.saturating_sub(1 + least.short.1)..=most.lost + healed as u64;
-        if !attempts.contains(&told.attempts) || !losses.contains(&told.losses) {
-            let text = format!(
-                "a new agent counted {told}; {attempts:?} attempts and {losses:?} losses were possible"
-            );
-            verdict.add(Wrong::Count, text);
-        }
-        for (cause, n) in &told.failed {
-            let short = if cause == "handshake_failed" || cause == "connection_reset" {
-                most.short.1
-            } else {
-                0
-            };
-            let seen = most.failed.get(cause.as_str()).copied().unwrap_or_default();
-            verdict.causes += n;
-            if *n > seen + short {
-                verdict.wrong_causes += n - seen;
-                let text = format!("a new agent counted {n} attempts failed for {cause} of {seen}");
-                verdict.add(Wrong::Cause, text);
-            }
-        }
-    }
-
-    fn counted(&self, after: &Figures) -> Counted {
+    /// What the agent counted.
+    pub(super) fn counted(&self, after: &Figures) -> Counted {
         let before = &self.before.figures;
         Counted {
             failed: after.errors_since(before, "connect"),
@@ -347,39 +259,6 @@ fn surplus(told: &ByCause, seen: &ByCause) -> u64 {
     told.iter().map(over).sum()
 }
 
-/// One check every 5 s: one more or less at the ends, and a moment.
-fn within(checks: u64, span: Duration) -> bool {
-    let least = span.saturating_sub(LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
-    let most = (span + LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
-    (least..=most).contains(&u128::from(checks))
-}
-
-/// The fewest and the most checks that can fall into the outages that were told, by when they
-/// were known.
-fn liveness_errors(events: &[Event], birth: bool) -> (u64, u64) {
-    let mut since = events.first().filter(|_| birth).map(|event| event.known_at);
-    let mut bounds = (0, 0);
-    for event in events {
-        match event.what.as_str() {
-            UNREACHABLE => since = since.or(Some(event.known_at)),
-            REACHABLE => {
-                let span = since
-                    .take()
-                    .and_then(|from| event.known_at.duration_since(from).ok());
-                let span = span.unwrap_or_default();
-                let of = |span: Duration| u64::try_from(span.as_millis() / LIVENESS.as_millis());
-                bounds.0 += of(span.saturating_sub(MOMENT)).unwrap_or_default();
-                bounds.1 += of(span + MOMENT).unwrap_or_default() + 1;
-            }
-            _ => {}
-        }
-    }
-    bounds
-}
-
-const LIVENESS: Duration = Duration::from_secs(5);
-/// For the scheduler.
-const MOMENT: Duration = Duration::from_millis(500);
 /// Outages from this length on must be told.
 const SHORTEST: Duration = Duration::from_millis(100);
 const STALLED_WITH_STATS: Duration = Duration::from_millis(2_500);

@@ -8,12 +8,16 @@
 //! - [`causes`]: why each connection was lost, and that each stall was one
 //! - [`counts`]: every attempt and every loss, exactly
 //! - [`gauge`]: reachable, at the Collector, at each moment
+//! - [`liveness`]: the check of every 5 s
+//! - [`restarted`]: the same of an agent that came in the middle
 //! - [`latency`]: how soon
 
 mod causes;
 mod counts;
 mod gauge;
 mod latency;
+mod liveness;
+mod restarted;
 
 use std::time::{Duration, SystemTime};
 

@@ -1,0 +1,55 @@
+//! An agent that came in the middle of it.
+
+use std::time::SystemTime;
+
+use super::{Evidence, Verdict, Window, Wrong};
+use crate::{told::REACHABLE, truth::Sums};
+
+impl Window {
+    /// Of an agent that came in the middle: no less than what happened since it was ready, and no
+    /// more than what happened since it was started.
+    pub(super) fn judge_restarted(
+        &self,
+        verdict: &mut Verdict,
+        evidence: &Evidence<'_>,
+        (started, ready): (SystemTime, SystemTime),
+    ) {
+        let since = |moment: SystemTime| {
+            let seen = evidence.seen.iter().filter(|seen| seen.at >= moment);
+            Sums::of(&seen.cloned().collect::<Vec<_>>())
+        };
+        let (least, most) = (since(ready), since(started));
+        let told = self.counted(&evidence.after);
+        verdict.outage = told.losses > 0 || !told.failed.is_empty();
+        let healed = evidence
+            .told
+            .events
+            .iter()
+            .filter(|event| event.what == REACHABLE)
+            .count();
+        // The attempt that was under way is not the new one's to count. What stalled before it
+        // came is not live to it, and a stall may heal.
+        let attempts = least.attempts().saturating_sub(1)..=most.attempts();
+        let losses = least.lost.saturating_sub(1 + least.short.1)..=most.lost + healed as u64;
+        if !attempts.contains(&told.attempts) || !losses.contains(&told.losses) {
+            let text = format!(
+                "a new agent counted {told}; {attempts:?} attempts and {losses:?} losses were possible"
+            );
+            verdict.add(Wrong::Count, text);
+        }
+        for (cause, n) in &told.failed {
+            let short = if cause == "handshake_failed" || cause == "connection_reset" {
+                most.short.1
+            } else {
+                0
+            };
+            let seen = most.failed.get(cause.as_str()).copied().unwrap_or_default();
+            verdict.causes += n;
+            if *n > seen + short {
+                verdict.wrong_causes += n - seen;
+                let text = format!("a new agent counted {n} attempts failed for {cause} of {seen}");
+                verdict.add(Wrong::Cause, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The end of a run: what holds for the whole of it, and the report.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::{judge::Wrong, run::Run, told::EXPORTS_A_SECOND};
+
+impl Run<'_> {
+    /// Whether nothing was wrong.
+    pub(crate) fn close(mut self) -> Result<bool> {
+        self.read()?;
+        for text in self.bed.collector.undecodable() {
+            self.tell(Wrong::Promise, format!("undecodable: {text}"));
+        }
+        let most = self.ledger.busiest_second;
+        if most > EXPORTS_A_SECOND {
+            self.tell(Wrong::Promise, format!("{most} exports in one second"));
+        }
+        let agent = self.bed.agent.as_ref().context("no agent")?;
+        self.log_lines += agent.process.mark() as u64;
+        self.judge_log();
+        println!("\n{}", self.tally.render());
+        println!(
+            "seed {}, {} lanes, {:.0} s; {} exports, at most {most} a second; {} log lines for {} \
+             outages; {} agents, {} outages of the Collector",
+            self.plan.seed,
+            self.plan.lanes,
+            self.start.elapsed().as_secs_f64(),
+            self.ledger.exports(),
+            self.log_lines,
+            self.ledger.onsets,
+            self.restarts + 1,
+            self.collector_outages
+        );
+        self.write()?;
+        Ok(self.tally.violated() == 0)
+    }
+
+    /// Two lines for each outage; once a minute and link what is summed up. Of each link that an
+    /// agent hears of, that it is there, reachable and ended; of each agent its start and end; of
+    /// each outage of the Collector its start and end.
+    fn judge_log(&mut self) {
+        let (lanes, agents) = (self.plan.lanes as u64, self.restarts + 1);
+        let minutes = self.start.elapsed().as_secs() / 60 + 1;
+        let most = 2 * self.ledger.onsets
+            + minutes * lanes
+            + 3 * (agents * lanes + self.tally.births())
+            + LINES_OF_AN_AGENT * agents
+            + 2 * self.collector_outages;
+        if self.log_lines > most {
+            let (lines, outages) = (self.log_lines, self.ledger.onsets);
+            let text = format!("{lines} log lines for {outages} outages");
+            self.tell(Wrong::Promise, text);
+        }
+    }
+
+    fn write(&self) -> Result<()> {
+        let Some(file) = &self.plan.json else {
+            return Ok(());
+        };
+        let report = json!({
+            "seed": self.plan.seed,
+            "lanes": self.plan.lanes,
+            "seconds": self.start.elapsed().as_secs_f64(),
+            "exports": self.ledger.exports(),
+            "most_exports_in_a_second": self.ledger.busiest_second,
+            "log_lines": self.log_lines,
+            "outages": self.ledger.onsets,
+            "agents": self.restarts + 1,
+            "collector_outages": self.collector_outages,
+            "judged": self.tally.json(),
+            "schedule": self.steps,
+        });
+        fs::write(file, format!("{report:#}\n"))
+            .with_context(|| format!("write {}", file.display()))
+    }
+}
+
+/// That it attached and what it lacks, that the API or the Collector are not there, its end.
+const LINES_OF_AN_AGENT: u64 = 10;
