@@ -194,6 +194,13 @@ impl Kind {
             5_000 - 3_334 - 50
         })
     }
+
+    /// How long after it was healed a stall may still begin by it: a timeout that was set before,
+    /// the second after 400 ms, and the moment that a look at it takes. A neighbour that did not
+    /// answer is asked again only after 1 s (`retrans_time_ms`).
+    pub(crate) fn lingers(self) -> Duration {
+        Duration::from_millis(if self == Self::Unplugged { 1_600 } else { 600 })
+    }
 }
 
 impl Nature {

@@ -53,13 +53,15 @@ impl Window {
                 }
                 Turn::Reachable(event) => {
                     let fresh = events.iter().any(|other| {
-                        other.what == CONNECTED && near(event.known_at, other.known_at, TOGETHER)
+                        other.what == CONNECTED
+                            && event.known_at >= other.known_at
+                            && event.known_at <= other.known_at + TOLD_TOGETHER
                     });
                     if fresh {
                         // Its moment is the answer's; the activator prints a line soon after.
-                        let made = seen.iter().any(|seen| {
-                            seen.what == Saw::Established && near(event.at, seen.at, PRINTED)
-                        });
+                        let made = seen
+                            .iter()
+                            .any(|seen| seen.what == Saw::Established && near(event.at, seen.at));
                         if !made {
                             let text = "told reachable, but nothing was established".to_owned();
                             verdict.add(Wrong::Missed, text);
@@ -110,14 +112,13 @@ impl Window {
             self.faults.iter().any(|fault| {
                 let from = fault.at + fault.kind.stalls_after();
                 // What fell due before it was healed is noticed by the next timeout.
-                let until = fault.healed.map(|healed| healed + STALL_IN_FLIGHT);
+                let until = fault.healed.map(|healed| healed + fault.kind.lingers());
                 fault.kind.stalls() && at >= from && until.is_none_or(|until| at <= until)
             })
         } else if cause == "local_closed" {
             // The activator's deadline passed, though the connection had just healed.
             let gave_up = |seen: &Seen| seen.what == Saw::Lost(GAVE_UP);
-            seen.iter()
-                .any(|seen| gave_up(seen) && near(at, seen.at, PRINTED))
+            seen.iter().any(|seen| gave_up(seen) && near(at, seen.at))
         } else {
             let before = self.faults.iter().filter(|fault| fault.at <= at);
             let mut kinds = before.map(|fault| fault.kind);
@@ -164,18 +165,15 @@ fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>
 }
 
 /// Whether the activator's word at `word` is of what happened at `moment`.
-fn near(moment: SystemTime, word: SystemTime, within: Duration) -> bool {
-    // An answer is dated by ticks of the kernel, which lag on a machine that is busy.
-    let after = (word + Duration::from_millis(50)).duration_since(moment);
-    after.is_ok_and(|after| after <= within)
+fn near(moment: SystemTime, word: SystemTime) -> bool {
+    moment <= word + TICKS && word <= moment + PRINTED
 }
 
-/// Two events that are told at once.
-const TOGETHER: Duration = Duration::from_millis(10);
+/// An answer is dated by ticks of the kernel, which lag on a machine that is busy.
+const TICKS: Duration = Duration::from_millis(50);
+/// Two events of one moment, told one after the other.
+const TOLD_TOGETHER: Duration = Duration::from_millis(10);
 /// How late an activator that waits for the processor may print what happened.
 const PRINTED: Duration = Duration::from_millis(1_000);
 /// How long nft, ip or a signal take.
 const SETTING: Duration = Duration::from_millis(100);
-/// A timeout that was set before the fault was healed: the second after 400 ms, and the moment
-/// that a look at it takes.
-const STALL_IN_FLIGHT: Duration = Duration::from_millis(600);
