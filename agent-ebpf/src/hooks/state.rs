@@ -56,6 +56,9 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
             let how = match new {
                 TCP_CLOSE_WAIT => End::PeerClosed,
                 TCP_CLOSE if errno != 0 => End::from_errno(errno),
+                // Nobody closed it here, and the errno is gone: who dials asks for it (`SO_ERROR`,
+                // which takes it without a lock) as soon as the connection is made.
+                TCP_CLOSE if !sock.shut_down() => End::Reset,
                 // FIN_WAIT1; or CLOSE at once, when data was left unread (a RST is sent instead of
                 // a FIN).
                 _ if exiting() => End::Exiting,
