@@ -127,8 +127,7 @@ impl Run<'_> {
     pub(crate) fn settle(&mut self, number: usize, mut window: Window) -> Result<State> {
         window.blind |= self.collector_back.is_some();
         let healed = window.healed();
-        let aftermath = window.faults.iter().map(Injected::aftermath).max();
-        let settle = SETTLE + aftermath.unwrap_or_default();
+        let settle = SETTLE + window.aftermath();
         let calm = self.is_calm(number, healed, settle)?;
         let late = healed.elapsed().unwrap_or_default() > PATIENCE;
         if !calm && !late {

@@ -125,6 +125,18 @@ impl Window {
         healed.max().unwrap_or(self.start)
     }
 
+    /// How long after that an end that it caused may still come.
+    pub(crate) fn aftermath(&self) -> Duration {
+        let longest = self.faults.iter().map(Injected::aftermath).max();
+        let longest = longest.unwrap_or_default();
+        // A RST that vanished is not sent again: the next ping finds out.
+        if self.single().is_none() && !longest.is_zero() {
+            longest.max(PING)
+        } else {
+            longest
+        }
+    }
+
     /// Judges it.
     pub(crate) fn judge(&self, evidence: &Evidence<'_>) -> Verdict {
         let mut verdict = Verdict::default();
@@ -201,5 +213,7 @@ impl Wrong {
     }
 }
 
+/// An idle activator is heard so often, and a moment.
+const PING: Duration = Duration::from_millis(3_334 + 100);
 /// The activator gives up what is silent for so long.
 const LONGEST_SILENCE: Duration = Duration::from_secs(13);
