@@ -9,9 +9,10 @@ use std::{
 
 use statlink_tests::{
     agent::{self, Agent},
+    fault::Faults,
     figures::Figures,
     netns::Namespace,
-    peer::Traffic,
+    peer::{Activator, Traffic},
     process::{Process, Signal},
     scenario::{Bed, link, metric},
 };
@@ -46,6 +47,24 @@ fn one_that_comes_late_knows_the_connection_but_not_its_age() {
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
     let figures = Figures::of(&bed, &activator);
     assert_eq!(figures.checks("disconnect"), 1.0);
+}
+
+/// The first SYN vanishes, the agent starts, and the second is answered.
+#[test]
+fn one_that_comes_in_the_middle_of_a_dial_sees_how_it_ends() {
+    let mut bed = Bed::new().unwrap();
+    for to in [bed.target(), bed.autoscaler.as_ref().unwrap().v6()] {
+        bed.agent = None;
+        let pod = bed.network.pod("activator").unwrap();
+        let fault = Faults::new(&pod, &bed.autoscaler_pod).drop_syn().unwrap();
+        let activator = Activator::start(&pod, to, Traffic::Idle).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let options = options(&bed);
+        bed.start_agent_with(&options).unwrap();
+        fault.heal().unwrap();
+        bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    }
+    bed.check_invariants().unwrap();
 }
 
 /// The agent sleeps while our dialler starts and dials: to the kernel half it is a stranger.

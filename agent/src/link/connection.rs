@@ -44,7 +44,7 @@ enum Attempt {
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// The answer to the SYN.
-    Connecting,
+    Connecting { next_sample: Timestamp },
     /// The peer's first data.
     Unanswered {
         /// When it was established, or an earlier moment where that is not known.
@@ -181,7 +181,9 @@ impl Connection {
             peer,
             attempted,
             attempt: Attempt::Open,
-            state: State::Connecting,
+            state: State::Connecting {
+                next_sample: attempted.unwrap_or(id.born) + CONNECTING_CADENCE,
+            },
             standing: Standing::Unknown,
             vanished: None,
             rtt: None,
@@ -212,7 +214,7 @@ impl Connection {
     ) {
         self.attempted = self.attempted.or(attempted);
         match self.state {
-            State::Connecting => {
+            State::Connecting { .. } => {
                 self.state = State::Unanswered {
                     established: earliest,
                     overdue: latest + HANDSHAKE,
@@ -244,11 +246,10 @@ impl Connection {
 
     fn due_by_state(&self) -> Option<(Timestamp, Due)> {
         let sample = match &self.state {
-            State::Connecting => return None,
             State::Closed { until, .. } => return Some((*until, Due::Settle)),
-            State::Unanswered { next_sample, .. } | State::Answered { next_sample, .. } => {
-                *next_sample
-            }
+            State::Connecting { next_sample }
+            | State::Unanswered { next_sample, .. }
+            | State::Answered { next_sample, .. } => *next_sample,
             State::Live { pulse, .. } | State::Stalled { pulse, .. } => pulse.next_sample,
         };
         let gone = self.vanished.map(|since| (since + VANISHED, Due::Gone));
@@ -264,8 +265,12 @@ impl Connection {
         }
     }
 
-    /// A look found it gone, or not established any more. Its end is probably on its way.
-    pub(super) fn missing(&mut self, at: Timestamp) {
+    /// A look found it `gone`, or not established any more. Its end is probably on its way; where
+    /// it was not established before, that is nothing new.
+    pub(super) fn missing(&mut self, at: Timestamp, gone: bool) {
+        if matches!(self.state, State::Connecting { .. }) && !gone {
+            return;
+        }
         let cadence = self.cadence();
         if let Some(next_sample) = self.next_sample_mut() {
             *next_sample = at + cadence;
@@ -280,7 +285,7 @@ impl Connection {
         // The conversion from the kernel's ticks may be off by one.
         let heard = sample.heard.map(|heard| heard.min(at));
         match &mut self.state {
-            State::Connecting => {
+            State::Connecting { .. } => {
                 self.establish(self.attempted.unwrap_or(at), at, at, None);
                 self.look(at, sample)
             }
@@ -391,7 +396,7 @@ impl Connection {
             }
             // Before the upgrade, the handshake's own deadline decides.
             State::Live { .. }
-            | State::Connecting
+            | State::Connecting { .. }
             | State::Unanswered { .. }
             | State::Answered { .. }
             | State::Stalled { .. }
@@ -438,7 +443,7 @@ impl Connection {
             State::Answered { answered, .. } if held && self.attempt == Attempt::Older => {
                 Some(answered)
             }
-            State::Connecting
+            State::Connecting { .. }
             | State::Answered { .. }
             | State::Live { .. }
             | State::Stalled { .. }
@@ -461,7 +466,7 @@ impl Connection {
             errno,
         };
         match &self.state {
-            State::Connecting => failed(end::of_connecting(how)),
+            State::Connecting { .. } => failed(end::of_connecting(how)),
             State::Unanswered { .. } | State::Answered { .. } => match self.attempt {
                 Attempt::Open | Attempt::Older => failed(end::of_handshaking(how)),
                 Attempt::Failed | Attempt::OlderFailed => Verdict::Nothing,
@@ -484,7 +489,7 @@ impl Connection {
         }
         let since = match self.state {
             State::Live { since, .. } => since,
-            State::Connecting
+            State::Connecting { .. }
             | State::Unanswered { .. }
             | State::Answered { .. }
             | State::Stalled { .. }
@@ -541,7 +546,7 @@ impl Connection {
         match (&mut self.standing, &self.state) {
             (
                 Standing::Doubtful { ended, .. },
-                State::Connecting | State::Unanswered { .. } | State::Answered { .. },
+                State::Connecting { .. } | State::Unanswered { .. } | State::Answered { .. },
             ) => {
                 *ended = Some(*ending);
                 true
@@ -565,7 +570,7 @@ impl Connection {
         }
         match self.state {
             State::Closed { at, .. } => Some(at),
-            State::Connecting
+            State::Connecting { .. }
             | State::Unanswered { .. }
             | State::Answered { .. }
             | State::Live { .. }
@@ -581,7 +586,7 @@ impl Connection {
     /// How far it is known to have come; `None` once closed.
     pub(super) fn progress(&self) -> Option<Phase> {
         match self.state {
-            State::Connecting => Some(Phase::Connecting),
+            State::Connecting { .. } => Some(Phase::Connecting),
             State::Unanswered { .. } | State::Answered { .. } => Some(Phase::Established),
             State::Live { .. } | State::Stalled { .. } => Some(Phase::Held),
             State::Closed { .. } => None,
@@ -599,7 +604,7 @@ impl Connection {
                 verdict: Verdict::Lost { .. },
                 ..
             } => Some((since, Some(at))),
-            State::Connecting
+            State::Connecting { .. }
             | State::Unanswered { .. }
             | State::Answered { .. }
             | State::Stalled { .. }
@@ -625,7 +630,7 @@ impl Connection {
         match &self.state {
             State::Answered { answered, .. } => Some(*answered),
             State::Live { pulse, .. } | State::Stalled { pulse, .. } => Some(pulse.heard),
-            State::Connecting | State::Unanswered { .. } | State::Closed { .. } => None,
+            State::Connecting { .. } | State::Unanswered { .. } | State::Closed { .. } => None,
         }
     }
 
@@ -679,19 +684,20 @@ impl Connection {
             (State::Answered { .. }, _) => UNANSWERED_CADENCE,
             (State::Live { .. }, _) => LIVE_CADENCE,
             (State::Stalled { .. }, _) => STALLED_CADENCE,
-            (State::Connecting | State::Closed { .. }, _) => LIVE_CADENCE,
+            (State::Connecting { .. }, _) => CONNECTING_CADENCE,
+            (State::Closed { .. }, _) => LIVE_CADENCE,
         }
     }
 
     fn next_sample_mut(&mut self) -> Option<&mut Timestamp> {
         match &mut self.state {
-            State::Unanswered { next_sample, .. } | State::Answered { next_sample, .. } => {
-                Some(next_sample)
-            }
+            State::Connecting { next_sample }
+            | State::Unanswered { next_sample, .. }
+            | State::Answered { next_sample, .. } => Some(next_sample),
             State::Live { pulse, .. } | State::Stalled { pulse, .. } => {
                 Some(&mut pulse.next_sample)
             }
-            State::Connecting | State::Closed { .. } => None,
+            State::Closed { .. } => None,
         }
     }
 }
@@ -756,6 +762,10 @@ pub(super) const HOLD: Duration = Duration::from_nanos(HOLD_NS);
 /// When to look for the first time: a sample tells only the last answer, and what the peer says
 /// next (a pong, whenever the activator pings) must not be taken for the first.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// How often to look whether a dial that takes long is over: no record but the one of its end
+/// would tell otherwise, and a program that was interrupted by itself leaves none (`bpf_trace_run`,
+/// `kernel/trace/bpf_trace.c`).
+const CONNECTING_CADENCE: Duration = Duration::from_secs(1);
 /// How often to look for the peer's first data.
 const UNANSWERED_CADENCE: Duration = Duration::from_millis(100);
 /// The same, once the handshake has failed: only a curious dialler still waits.

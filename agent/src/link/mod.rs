@@ -579,7 +579,7 @@ impl Link {
             return;
         };
         match sample.filter(|sample| sample.established) {
-            None => connection.missing(at),
+            None => connection.missing(at, sample.is_none()),
             Some(sample) => {
                 // At most: the handshake took too long, it was upgraded after all, and stalls.
                 for _ in 0..3 {

@@ -6,7 +6,7 @@ use super::story::{Story, at, failed, id, ms, peer, unanswered, well};
 use crate::link::{
     Cause,
     CheckKind::{Connect, Disconnect},
-    Outcome, Status,
+    Fact, Outcome, Sample, Status,
 };
 
 #[test]
@@ -42,6 +42,37 @@ fn the_first_look_is_after_20_ms_then_every_100_ms_until_the_answer() {
     assert_eq!(story.asked(), [id(1)]);
     story.sampled(22, 1, unanswered());
     assert_eq!(story.link.next_deadline(), Some(at(122)));
+}
+
+#[test]
+fn a_dial_that_takes_long_is_looked_at_should_its_record_not_come() {
+    let mut story = Story::begins();
+    story.attempt(0, 1).until(2_500);
+    assert_eq!(story.asked(), [id(1); 2]);
+    story.sampled(2_501, 1, well(1_020));
+    story.is_reachable_since(1_020).has_connects(1);
+
+    let mut story = Story::begins();
+    story.attempt(0, 1).until(1_000);
+    story.fact(
+        1_001,
+        Fact::Sampled {
+            connection: id(1),
+            sample: None,
+        },
+    );
+    story.until(2_001).has(Connect, 1, &[(Cause::Other, 1)]);
+}
+
+#[test]
+fn a_dial_whose_syn_is_unanswered_goes_on() {
+    let mut story = Story::begins();
+    let waiting = Sample {
+        established: false,
+        ..unanswered()
+    };
+    story.attempt(0, 1).until(1_000).sampled(1_001, 1, waiting);
+    story.until(9_000).has(Connect, 0, &[]);
 }
 
 #[test]
