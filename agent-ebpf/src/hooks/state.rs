@@ -157,6 +157,11 @@ fn failure(sock: Sock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
             (End::Abandoned, 0)
         });
     }
+    // connect() has returned before, and a late ICMP error's errno is gone: the dialler has taken
+    // it already, as after a handshake. It is the same as that of the first SYN.
+    if soft_errno != 0 {
+        return Some((End::from_errno(soft_errno), soft_errno));
+    }
     // Refused inside connect() itself (an ICMP error, no local port): its exit has the errno.
     (!connect_hooked()).then_some((End::Other, 0))
 }

@@ -39,7 +39,7 @@ pub(crate) struct Options {
 /// How many faults of which kind, and for how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plan {
-    /// End after so many faults; 10 lanes take about 40 a minute
+    /// End after so many faults; 10 lanes take about 60 a minute
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) faults: u64,
 
@@ -94,7 +94,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask campaign                               1,000 faults, in about 25 minutes
+  cargo xtask campaign                               1,000 faults, in about 20 minutes
   cargo xtask campaign --faults 50 --longest 5       a taste, in a minute
   cargo xtask campaign --seed 2026 --json run.json   the same schedule again
   cargo xtask campaign --soak 60                     an hour without faults
