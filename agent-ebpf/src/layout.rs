@@ -43,6 +43,10 @@ pub struct Offsets {
     pub tcp_srtt_us: u32,
     /// `struct tcp_sock`: `packets_out`, `u32`.
     pub tcp_packets_out: u32,
+    /// `struct tcp_sock`: `snd_una`, `u32`: the first byte not acknowledged.
+    pub tcp_snd_una: u32,
+    /// `struct tcp_sock`: `snd_nxt`, `u32`: the first byte not sent.
+    pub tcp_snd_nxt: u32,
     /// `struct tcp_sock`: `total_retrans`, `u32`.
     pub tcp_total_retrans: u32,
     /// `struct socket`: `sk`, a pointer to `struct sock`.

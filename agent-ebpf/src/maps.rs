@@ -128,6 +128,8 @@ pub(crate) const ZERO_OFFSETS: Offsets = Offsets {
     tcp_bytes_received: 0,
     tcp_srtt_us: 0,
     tcp_packets_out: 0,
+    tcp_snd_una: 0,
+    tcp_snd_nxt: 0,
     tcp_total_retrans: 0,
     socket_sk: 0,
     task_tgid: 0,

@@ -141,6 +141,17 @@ impl TcpSock {
         unsafe { load(self.0, offset!(tcp_total_retrans)) }
     }
 
+    /// Whether the peer owes an acknowledgement of data. A reset has emptied the queues by the time
+    /// of its state change, and left these numbers (`tcp_reset()` in `net/ipv4/tcp_input.c`).
+    #[inline(always)]
+    pub(crate) fn is_unacknowledged(self) -> bool {
+        // SAFETY: `self.0` is typed, see `Sock::tcp`.
+        let first: u32 = unsafe { load(self.0, offset!(tcp_snd_una)) };
+        // SAFETY: as above.
+        let next: u32 = unsafe { load(self.0, offset!(tcp_snd_nxt)) };
+        first != next
+    }
+
     /// Jiffies since data was last received, or [`NEVER_HEARD`].
     #[inline(always)]
     pub(crate) fn heard_ago(self) -> u32 {

@@ -11,11 +11,15 @@ use aya_log_ebpf::debug;
 use statlink_ebpf::{End, NEVER_HEARD, Phase, RecordKind, Source};
 
 use crate::{
-    account::{Detail, Known, Wake, begin, end, find, keep, now, tell},
+    account::{Detail, Known, Wake, begin, end, find, keep, now, phase, tell},
     hooks::connect::read_kernel,
     maps::{CALLS, connect_hooked, offset},
-    sock::{Sock, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_SYN_SENT},
+    sock::{
+        Sock, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_SYN_SENT, TcpSock,
+    },
 };
+
+const ECONNRESET: u16 = 104;
 
 /// `void inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 ///
@@ -53,8 +57,10 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
             end(sock.key(), &known, how, errno, 0, NEVER_HEARD);
         }
         (TCP_ESTABLISHED, TCP_CLOSE_WAIT | TCP_FIN_WAIT1 | TCP_CLOSE) => {
+            let tcp = sock.tcp()?;
             let how = match new {
                 TCP_CLOSE_WAIT => End::PeerClosed,
+                TCP_CLOSE if errno == ECONNRESET && answers_a_close(tcp, &known) => End::PeerClosed,
                 TCP_CLOSE if errno != 0 => End::from_errno(errno),
                 // Nobody closed it here, and the errno is gone: who dials asks for it (`SO_ERROR`,
                 // which takes it without a lock) as soon as the connection is made.
@@ -64,7 +70,6 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
                 _ if exiting() => End::Exiting,
                 _ => End::LocalClosed,
             };
-            let tcp = sock.tcp()?;
             debug!(
                 &(),
                 "state {} to {}: end {} errno {}", old, new, how as u8, errno
@@ -81,6 +86,18 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+/// Whether a reset is what became of a close: a websocket's server says in a close frame that it
+/// closes, the client answers at once, and with that answer unread the server's kernel resets
+/// instead of finishing (`tcp_close()` in `net/ipv4/tcp.c`). The peer was heard in the last two
+/// ticks, then, and what was sent since is not acknowledged.
+#[inline(always)]
+fn answers_a_close(tcp: TcpSock, known: &Known) -> bool {
+    let heard_ago = tcp.heard_ago();
+    phase(&known.connection, heard_ago, now()) as u8 == Phase::Held as u8
+        && heard_ago <= 2
+        && tcp.is_unacknowledged()
 }
 
 /// connect() is about to send a SYN; the current task is the owner.

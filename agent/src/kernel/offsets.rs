@@ -25,6 +25,8 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         tcp_bytes_received: at("tcp_sock", "bytes_received", 8)?,
         tcp_srtt_us: at("tcp_sock", "srtt_us", 4)?,
         tcp_packets_out: at("tcp_sock", "packets_out", 4)?,
+        tcp_snd_una: at("tcp_sock", "snd_una", 4)?,
+        tcp_snd_nxt: at("tcp_sock", "snd_nxt", 4)?,
         tcp_total_retrans: at("tcp_sock", "total_retrans", 4)?,
         socket_sk: at("socket", "sk", 8)?,
         task_tgid: at("task_struct", "tgid", 4)?,

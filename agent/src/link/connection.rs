@@ -122,7 +122,7 @@ impl Verdict {
     pub(super) const fn by_the_peer(self) -> Self {
         match self {
             Self::Lost {
-                cause: Cause::LocalClosed | Cause::ConnectionReset,
+                cause: Cause::LocalClosed,
             } => Self::Lost {
                 cause: Cause::PeerClosed,
             },
@@ -132,17 +132,12 @@ impl Verdict {
 }
 
 impl Ending {
-    /// Whether it comes so soon after the peer was heard that the peer said it closes: a
-    /// websocket's server says so in a close frame, which the client answers at once. The client's
-    /// FIN may overtake the server's; and a server that closes with that answer unread resets
-    /// (`tcp_close()`, `net/ipv4/tcp.c`).
+    /// Whether it comes so soon after the peer was heard that it answers the peer's close: a
+    /// websocket's server says in a close frame that it closes, and a quick client's FIN overtakes
+    /// the server's own.
     pub(super) fn answers_a_close(&self) -> bool {
-        let within = |limit| {
-            let heard = self.heard;
-            heard.is_some_and(|heard| self.at.saturating_since(heard) <= limit)
-        };
-        self.how == End::LocalClosed && within(CLOSING_HANDSHAKE)
-            || self.how == End::Reset && within(CLOSING_RESET)
+        let heard = self.heard.filter(|_| self.how == End::LocalClosed);
+        heard.is_some_and(|heard| self.at.saturating_since(heard) <= CLOSING_HANDSHAKE)
     }
 }
 
@@ -785,7 +780,3 @@ const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
 pub(super) const BEFORE_A_PING: Duration = Duration::from_millis(3_200);
 /// A close by this side so soon after the peer was heard answers it.
 pub(super) const CLOSING_HANDSHAKE: Duration = Duration::from_millis(30);
-/// A reset so soon after the peer was heard follows its close. A little more than a tick of the
-/// slowest kernels, to which the peer's last word is dated; shorter than for a close, for resets
-/// come at any moment and a pong is a word too.
-pub(super) const CLOSING_RESET: Duration = Duration::from_millis(12);

@@ -255,7 +255,7 @@ fn a_failure_before_any_socket_counts_like_any_other() {
         connection.born = at(time);
         story.fact(
             time,
-            crate::link::Fact::Ended {
+            Fact::Ended {
                 connection,
                 peer: peer(1),
                 attempted: Some(at(time)),

@@ -270,19 +270,6 @@ fn a_local_close_is_an_outage_once_it_is_clear_that_the_process_lives_on() {
 }
 
 #[test]
-fn a_reset_that_follows_the_peer_s_word_at_once_is_its_close() {
-    for (heard, cause) in [(988, Cause::PeerClosed), (987, Cause::ConnectionReset)] {
-        let mut story = Story::begins();
-        story
-            .upgraded(0, 1)
-            .ended(1_000, 1, Phase::Held, End::Reset, Some(heard));
-        story
-            .is_unreachable_since(1_000, cause)
-            .has(Disconnect, 1, &[(cause, 1)]);
-    }
-}
-
-#[test]
 fn a_close_that_answers_the_peer_is_the_peer_s() {
     for (heard, settled, cause) in [
         (970, 1_040, Cause::PeerClosed),
