@@ -33,8 +33,10 @@ impl Outage {
             tracing::debug!(%error, "the watch of {resource} starts over");
             return;
         };
-        // Another reason is news: an API server that comes back may refuse.
-        if told.as_ref() != Some(&reason) {
+        // Another answer is news: an API server that comes back may refuse. How it cannot be
+        // reached changes from one attempt to the next.
+        let is_news = is_answer(error) && told.as_ref() != Some(&reason);
+        if told.is_none() || is_news {
             tracing::warn!(
                 verb,
                 resource,
@@ -61,6 +63,16 @@ impl Outage {
             );
         }
     }
+}
+
+/// Whether the API server itself said no.
+const fn is_answer(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(_))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(_))
+            | watcher::Error::WatchError(_)
+    )
 }
 
 /// The verb that failed and why; `None` for what belongs to a watch's life.
@@ -137,13 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_told_once_for_each_reason() {
+    fn an_outage_is_told_once_for_each_answer() {
         let mut outage = Outage::new("pods", "knative-serving");
         let error =
             |message| watcher::Error::InitialListFailed(kube::Error::Api(status(500, message)));
         outage.seen(&error("one"));
         assert_eq!(outage.told.as_deref(), Some("one"));
         outage.seen(&error("another"));
+        assert_eq!(outage.told.as_deref(), Some("another"));
+        let unreachable = kube::Error::LinesCodecMaxLineLengthExceeded;
+        outage.seen(&watcher::Error::WatchStartFailed(unreachable));
         assert_eq!(outage.told.as_deref(), Some("another"));
         outage.over();
         assert_eq!(outage.told, None);
