@@ -230,7 +230,8 @@ pub fn forwarding(pod: &Pod) -> [(&str, &str); 3] {
 
 /// What [`Bed::check_invariants`] does, for exports of an agent wherever it runs.
 pub fn check_exports(exports: &[Export]) -> Result<()> {
-    let mut counters = BTreeMap::<(String, Attributes, Option<SystemTime>), f64>::new();
+    let mut counters =
+        BTreeMap::<(String, Attributes, Option<SystemTime>), (SystemTime, f64)>::new();
     for (number, export) in exports.iter().enumerate() {
         let mut sums = BTreeMap::<Attributes, (f64, f64)>::new();
         for point in &export.points {
@@ -258,11 +259,14 @@ pub fn check_exports(exports: &[Export]) -> Result<()> {
             {
                 let mut of = point.attributes.clone();
                 of.extend(point.resource.clone());
-                let before = counters.insert((point.metric.clone(), of, point.start), value);
-                let before = before.unwrap_or_default();
+                let counter = (point.metric.clone(), of, point.start);
+                let other = counters.insert(counter, (point.time, value));
+                let (at, other) = other.unwrap_or((point.time, 0.0));
+                // One that was given up as late may arrive after its successor.
+                let is_later = point.time >= at;
                 ensure!(
-                    value >= before,
-                    "export {number}: fell from {before}: {point:#?}"
+                    is_later && value >= other || !is_later && value <= other,
+                    "export {number}: fell, from or to {other}: {point:#?}"
                 );
             }
         }
