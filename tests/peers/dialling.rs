@@ -129,13 +129,16 @@ fn failed(bed: &Bed, scene: &Scene<'_>) {
     bed.wait_error(activator, "connect", cause, PATIENCE)
         .unwrap();
     let figures = Figures::of(bed, activator);
-    let attempts = figures.checks("connect");
-    assert_eq!(
-        figures.errors("connect"),
-        [(*cause, attempts)],
-        "{}: {figures:#?}",
-        case.name
-    );
+    let (mut errors, mut attempts) = (figures.errors("connect"), figures.checks("connect"));
+    if case.comes_late() {
+        // On a busy machine the dialler may take the errno before the kernel half reads it.
+        errors.retain(|(of, count)| {
+            let taken = *of == "_OTHER";
+            attempts -= if taken { *count } else { 0.0 };
+            !taken
+        });
+    }
+    assert_eq!(errors, [(*cause, attempts)], "{}: {figures:#?}", case.name);
     assert_eq!(figures.checks("disconnect"), 0.0, "{}", case.name);
     assert_eq!(figures.connects, 0.0, "{}", case.name);
     assert_outage_logged(bed, activator, cause, &to.to_canonical().to_string());

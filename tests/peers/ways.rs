@@ -231,6 +231,12 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 impl Case {
+    /// Whether the errno comes when connect() has returned long since: an ICMP error at the SYN's
+    /// retransmission, or a neighbour that was waited for.
+    pub(crate) fn comes_late(&self) -> bool {
+        self.name.ends_with("-late") || self.name == "no-neighbour"
+    }
+
     /// What it is told as where it is dialled like that; none where it cannot be.
     pub(crate) fn told(&self, form: Form) -> Option<Told> {
         let [v4, v6] = self.told;
