@@ -64,11 +64,7 @@ fn a_sidecar_of_the_activator_s_name_decides_nothing() {
     let mut world = World::new();
     let restricted = world.restricted();
     world.bed.start_agent_with(&restricted).unwrap();
-    let member = world.activator("activator");
-    world
-        .bed
-        .wait_reachable(&member.activator, 1, PATIENCE)
-        .unwrap();
+    let member = world.connected("activator");
     // Told before it starts, as a sidecar's container is.
     let sidecar = Container::new(&member.uid).unwrap();
     let pod = &member.activator.pod;
@@ -126,11 +122,7 @@ fn an_endpoint_s_address_is_right_and_stays_so_for_whom_it_was_when_it_leaves() 
     let mut world = World::new();
     let restricted = world.restricted();
     world.bed.start_agent_with(&restricted).unwrap();
-    let member = world.activator("activator");
-    world
-        .bed
-        .wait_reachable(&member.activator, 1, PATIENCE)
-        .unwrap();
+    let member = world.connected("activator");
     // The pod terminates, and has not closed yet.
     world
         .plane

@@ -10,9 +10,7 @@ fn while_it_is_away_what_is_known_stays_true_and_one_line_tells_of_each_end() {
     // With the environment at hand, newcomers have a name all the same.
     let privileged = world.options();
     world.bed.start_agent_with(&privileged).unwrap();
-    let known = world.activator("known");
-    let bed = &world.bed;
-    bed.wait_reachable(&known.activator, 1, PATIENCE).unwrap();
+    let known = world.connected("known");
 
     world.plane.stop_api().unwrap();
     world.wait_told("Kubernetes API does not tell", PATIENCE);
@@ -69,9 +67,5 @@ fn a_refusal_names_verb_and_resource_and_what_helps() {
     );
 
     world.plane.grant(&namespace).unwrap();
-    let member = world.activator("activator");
-    world
-        .bed
-        .wait_reachable(&member.activator, 1, PATIENCE)
-        .unwrap();
+    let _member = world.connected("activator");
 }

@@ -10,6 +10,8 @@ use statlink_tests::{
     scenario::Bed,
 };
 
+use crate::PATIENCE;
+
 /// All of it. What is dropped first depends on what follows.
 pub(crate) struct World {
     pub(crate) bed: Bed,
@@ -74,6 +76,14 @@ impl World {
             container,
             uid,
         }
+    }
+
+    /// The same, once the agent has told that it is connected.
+    pub(crate) fn connected(&self, name: &str) -> Member {
+        let member = self.activator(name);
+        let bed = &self.bed;
+        bed.wait_reachable(&member.activator, 1, PATIENCE).unwrap();
+        member
     }
 
     /// The agent's log lines that hold this text.

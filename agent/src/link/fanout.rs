@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    ATTEMPTS_TOLD, Cause, ConnectionId, Counts, Fact, FailedAttempt, Link, Machine, Missed,
-    OpenConnection, Outage, Outcome, Status,
+    Cause, ConnectionId, Counts, Fact, Link, Machine, Missed, OpenConnection, Outcome, Status,
+    trouble::Trouble,
 };
 use crate::time::Timestamp;
 
@@ -34,10 +34,8 @@ pub struct Fanout {
     past: Counts,
     /// When the last ones were over: what is older is not news.
     over: VecDeque<(SocketAddr, Timestamp)>,
-    /// The last failed attempts since it was reachable, oldest first.
-    attempts: VecDeque<FailedAttempt>,
-    /// How many errors had been counted when the outage under way began.
-    errors_before: u64,
+    /// Since it was last reachable.
+    trouble: Trouble,
 }
 
 /// Where the whole stands.
@@ -323,10 +321,7 @@ impl Fanout {
                 outcomes.push(outcome);
             }
             Outcome::ConnectFailed(failed) => {
-                if self.attempts.len() >= ATTEMPTS_TOLD {
-                    self.attempts.pop_front();
-                }
-                self.attempts.push_back(failed);
+                self.trouble.remember(failed);
                 outcomes.push(outcome);
             }
             Outcome::Unreachable { at, cause, .. } => match &mut self.reach {
@@ -337,7 +332,8 @@ impl Fanout {
                         by: peer,
                     };
                     let of_it = self.targets.get(&peer).map(Link::errors_since_reachable);
-                    self.errors_before = self.counts().total_errors() - of_it.unwrap_or_default();
+                    let before = self.counts().total_errors() - of_it.unwrap_or_default();
+                    self.trouble.begins(before);
                     outcomes.push(outcome);
                 }
                 Reach::Unreachable { onset, by, .. } if *by == peer && *onset == Cause::Other => {
@@ -383,7 +379,7 @@ impl Fanout {
             (Reach::Idle, None) => {}
             (_, None) => {
                 self.reach = Reach::Idle;
-                self.attempts.clear();
+                self.trouble.clear();
                 outcomes.push(Outcome::Idle { at });
             }
         }
@@ -408,17 +404,13 @@ impl Fanout {
                 ..
             } => {
                 let at = at.max(began);
-                let outage = Outage {
-                    length: at.saturating_since(began),
-                    cause: onset,
-                    errors: self.counts().total_errors() - self.errors_before,
-                    attempts: self.attempts.iter().copied().collect(),
-                };
+                let errors = self.counts().total_errors();
+                let outage = self.trouble.outage(began, at, onset, errors);
                 (Some(at), at, Some(outage))
             }
         };
         self.reach = Reach::Reachable { since };
-        self.attempts.clear();
+        self.trouble.clear();
         outcomes.push(Outcome::Reachable { at, peer, outage });
     }
 }

@@ -6,8 +6,8 @@
 //! [`Link`] holds the contract and the rules that concern the link as a whole. What can be said
 //! of one connection by itself is in `connection`, what an end means in `end`, whether it goes to
 //! the right address in `standing`, what a proxy's connections explain in `hops`, what lookups of
-//! names tell in `lookups`, and how a link is brought up to date after records were lost in
-//! `resync`.
+//! names tell in `lookups`, what is remembered for an outage's story in `trouble`, and how a link
+//! is brought up to date after records were lost in `resync`.
 //!
 //! A process that dials several addresses has a [`Fanout`]: a link to each, which is a `target`.
 //! [`Machine`] is what both have in common.
@@ -26,6 +26,7 @@ mod resync;
 mod standing;
 mod target;
 mod tombstones;
+mod trouble;
 
 #[cfg(test)]
 mod sim;
@@ -33,7 +34,7 @@ mod sim;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -46,6 +47,7 @@ pub use fact::{ConnectionId, Fact, HopEvent, Missed, OpenConnection, Sample};
 pub use fanout::Fanout;
 pub use machine::{Machine, Shape};
 pub use outcome::{FailedAttempt, Outage, Outcome, Status};
+pub use trouble::ATTEMPTS_TOLD;
 
 use crate::time::Timestamp;
 use connection::{Connection, Due, Ending, FIRST_LOOK, Step, Verdict};
@@ -53,6 +55,7 @@ use hops::Hops;
 use lookups::Lookups;
 use target::Target;
 use tombstones::Tombstones;
+use trouble::Trouble;
 
 /// One activator and one peer: whether they are connected, since when, and why not.
 ///
@@ -116,10 +119,8 @@ pub struct Link {
     /// The newest start or end of anything.
     last_activity: Timestamp,
     hops: Hops,
-    /// The last failed attempts since it was reachable, oldest first.
-    attempts: VecDeque<FailedAttempt>,
-    /// How many errors had been counted when it was last reachable.
-    errors_before: u64,
+    /// Since it was last reachable.
+    trouble: Trouble,
     lookups: Lookups,
     /// What makes it a target; `None` for a link that lasts as long as its process.
     target: Option<Target>,
@@ -185,8 +186,7 @@ impl Link {
             last_peer: None,
             last_activity: at,
             hops: Hops::default(),
-            attempts: VecDeque::new(),
-            errors_before: 0,
+            trouble: Trouble::default(),
             lookups: Lookups::default(),
             target: None,
         }
@@ -733,16 +733,9 @@ impl Link {
             self.counts.fail(CheckKind::Connect, why.cause, 1);
             outcomes.push(Outcome::ConnectFailed(failed));
         }
-        self.remember(failed);
+        self.trouble.remember(failed);
         self.lookups.failed(1);
         self.blame(at, why, outcomes);
-    }
-
-    fn remember(&mut self, failed: FailedAttempt) {
-        if self.attempts.len() >= ATTEMPTS_TOLD {
-            self.attempts.pop_front();
-        }
-        self.attempts.push_back(failed);
     }
 
     /// `connection` is live, since the peer's answer at `answered`; known at `at`.
@@ -782,7 +775,7 @@ impl Link {
     fn lost(&mut self, peer: SocketAddr, at: Timestamp, why: Why, outcomes: &mut Vec<Outcome>) {
         let Why { cause, hop } = why;
         if matches!(self.reach, Reach::Reachable { .. }) {
-            self.errors_before = self.counts.total_errors();
+            self.trouble.begins(self.counts.total_errors());
         }
         self.counts.fail(CheckKind::Disconnect, cause, 1);
         self.last_activity = self.last_activity.max(at);
@@ -833,7 +826,7 @@ impl Link {
                     cause,
                     peer,
                     hop,
-                    attempts: self.attempts.iter().copied().collect(),
+                    attempts: self.trouble.attempts(),
                 });
             }
             Reach::Unreachable { .. } | Reach::Ended => {}
@@ -857,17 +850,13 @@ impl Link {
             } => {
                 // It may have answered before the outage began, and be confirmed only now.
                 let at = at.max(began);
-                let outage = Outage {
-                    length: at.saturating_since(began),
-                    cause: onset,
-                    errors: self.counts.total_errors() - self.errors_before,
-                    attempts: self.attempts.iter().copied().collect(),
-                };
+                let errors = self.counts.total_errors();
+                let outage = self.trouble.outage(began, at, onset, errors);
                 (Some(at), at, Some(outage))
             }
         };
         self.reach = Reach::Reachable { since };
-        self.attempts.clear();
+        self.trouble.clear();
         self.lookups.reachable();
         if let Some(target) = &mut self.target {
             target.was_live();
@@ -897,7 +886,7 @@ impl Link {
                     cause,
                     peer: self.last_peer,
                     hop,
-                    attempts: self.attempts.iter().copied().collect(),
+                    attempts: self.trouble.attempts(),
                 });
             }
             Reach::Unreachable { .. }
@@ -931,8 +920,6 @@ fn next_on_grid(due: Timestamp, step: Duration, now: Timestamp) -> Timestamp {
     Timestamp::from_nanos(due.as_nanos().saturating_add(ahead))
 }
 
-/// How many failed attempts an [`Outcome::Unreachable`] or an [`Outage`] tells of.
-pub const ATTEMPTS_TOLD: usize = 3;
 /// How long after its discovery an activator may be without a live connection.
 const START_UP_GRACE: Duration = Duration::from_secs(5);
 /// Between two liveness checks.

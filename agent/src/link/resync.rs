@@ -139,7 +139,7 @@ impl Link {
             duration: None,
         };
         for _ in 0..n.min(HISTORY_TOLD) {
-            self.remember(failed);
+            self.trouble.remember(failed);
             outcomes.push(Outcome::ConnectFailed(failed));
         }
         self.blame(at, cause.into(), outcomes);

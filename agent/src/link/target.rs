@@ -65,7 +65,7 @@ impl Link {
 
     /// Errors since it was reachable, or since its beginning.
     pub(super) fn errors_since_reachable(&self) -> u64 {
-        self.counts.total_errors() - self.errors_before
+        self.trouble.errors(self.counts.total_errors())
     }
 
     /// When the last dial was, or the last end.
