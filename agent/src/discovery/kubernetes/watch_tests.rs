@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use crate::discovery::kubernetes::object::Pod;
+use crate::{discovery::kubernetes::object::Pod, telemetry::logs::capture::Capture};
 
 /// What the mock answers.
 enum Answer {
@@ -227,35 +227,9 @@ async fn a_watch_that_was_cut_goes_on_where_it_was() {
     );
 }
 
-/// What is logged by this thread, from now on.
-fn logged() -> (tracing::subscriber::DefaultGuard, Arc<Mutex<Vec<u8>>>) {
-    #[derive(Clone)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let writer = Lines(Arc::clone(&lines));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("off,statlink=info")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    (tracing::subscriber::set_default(subscriber), lines)
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_one_warning_and_its_end_one_line_though_nothing_changes() {
-    let (_logging, lines) = logged();
+    let logged = Capture::new("off,statlink=info");
     let mut mock = Mock::answering(vec![
         list(2, &["a"]),
         refusal(403, "Forbidden"),
@@ -266,19 +240,15 @@ async fn an_outage_is_one_warning_and_its_end_one_line_though_nothing_changes() 
     mock.lists(&["a"]).await;
     let silence = timeout(Duration::from_secs(300), mock.news.recv()).await;
     assert!(silence.is_err(), "{silence:?}");
-    let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 2, "{text}");
-    assert!(lines[0].contains("WARN"), "{text}");
-    assert!(lines[0].contains("watch pods in knative-serving"), "{text}");
-    assert!(
-        lines[0].contains("Role there with list and watch"),
-        "{text}"
-    );
-    assert!(
-        lines[1].contains("INFO") && lines[1].contains("again"),
-        "{text}"
-    );
+    let [warning, recovery] = &logged.lines()[..] else {
+        panic!("{:#?}", logged.lines());
+    };
+    assert_eq!(warning["level"], "WARN");
+    let told = warning["message"].as_str().unwrap();
+    assert!(told.contains("watch pods in knative-serving"), "{told}");
+    assert!(told.contains("Role there with list and watch"), "{told}");
+    assert_eq!(recovery["level"], "INFO");
+    assert_eq!(recovery["message"], "Kubernetes API tells of pods again.");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,8 @@
 //! Lines on stdout and, on request, OTLP logs: one event per transition, nothing per check, and
 //! a summary of what flaps.
 
+#[cfg(test)]
+pub(crate) mod capture;
 mod report;
 mod story;
 #[cfg(test)]

@@ -2,44 +2,26 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex},
     time::{Duration, UNIX_EPOCH},
 };
 
 use opentelemetry_sdk::logs::InMemoryLogExporter;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    capture::{Capture, on_this_thread},
+    *,
+};
 use crate::{
     link::Cause,
     report::{Attempt, EndedOutage, LinkName, What},
 };
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What is logged as JSON under `filter` while `act` runs.
+/// What is logged under `filter` while `act` runs.
 fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let filter = filter.parse().unwrap();
-    let subscriber = subscriber(Format::Json, filter, move || writer.clone(), None);
-    tracing::subscriber::with_default(subscriber, act);
-    let bytes = lines.0.lock().unwrap().clone();
-    let text = String::from_utf8(bytes).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    let logged = Capture::new(filter);
+    act();
+    logged.lines()
 }
 
 fn log_report(what: What) {
@@ -242,12 +224,12 @@ fn otlp_gets_transitions_of_statlink_and_nothing_of_what_carries_them() {
         .build();
     let filter = "trace,h2=trace".parse().unwrap();
     let subscriber = subscriber(Format::Text, filter, io::sink, Some(&provider));
-    tracing::subscriber::with_default(subscriber, || {
-        tracing::error!(target: "h2::codec", "frame");
-        tracing::error!(target: "opentelemetry_sdk", "own");
-        log_report(What::ConnectFailed(attempt(Cause::Timeout)));
-        log_report(unreachable());
-    });
+    let guard = on_this_thread(subscriber);
+    tracing::error!(target: "h2::codec", "frame");
+    tracing::error!(target: "opentelemetry_sdk", "own");
+    log_report(What::ConnectFailed(attempt(Cause::Timeout)));
+    log_report(unreachable());
+    drop(guard);
     let logs = memory.get_emitted_logs().unwrap();
     let names: Vec<_> = logs.iter().map(|log| log.record.event_name()).collect();
     assert_eq!(names, [Some("statlink.link.unreachable")]);
