@@ -139,17 +139,9 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
         None => Discovery::new(options.selector),
     };
     let agent = Agent::new(kernel, discovery, telemetry.clone(), reports, transition);
-    tokio::spawn(async move {
-        // Once ready, always ready: what happens to the API later takes nothing away.
-        while let Some(snapshot) = snapshots.take().await {
-            if snapshot.agent.synced {
-                // Nobody may be asking for readiness.
-                let _ = ready.send(true);
-                return;
-            }
-            tokio::time::sleep(SYNC_CADENCE).await;
-        }
-    });
+    if options.kubernetes.is_some() {
+        tokio::spawn(tell_readiness(snapshots, ready));
+    }
     let last = agent.run(request_queue, news_queue, stop).await;
     // Its watches end with it.
     drop(news);
@@ -193,6 +185,19 @@ impl Snapshots {
     #[cfg(test)]
     pub(crate) fn none() -> Self {
         Self(mpsc::channel(1).0)
+    }
+}
+
+/// Says so once the Kubernetes API has told everything: what happens to it later takes nothing
+/// away.
+async fn tell_readiness(snapshots: Snapshots, ready: watch::Sender<bool>) {
+    while let Some(snapshot) = snapshots.take().await {
+        if snapshot.agent.synced {
+            // Nobody may be asking for it.
+            let _ = ready.send(true);
+            return;
+        }
+        tokio::time::sleep(SYNC_CADENCE).await;
     }
 }
 
