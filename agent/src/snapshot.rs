@@ -53,6 +53,8 @@ pub struct LinkSnapshot {
 pub struct AgentSnapshot {
     /// Each hook and whether it is attached.
     pub hooks: Vec<(&'static str, bool)>,
+    /// Events that each hook missed, where the kernel tells.
+    pub misses: Vec<(&'static str, u64)>,
     /// Kernel records read, by kind.
     pub records: Vec<(&'static str, u64)>,
     /// Kernel records lost, by reason.

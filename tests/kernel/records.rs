@@ -236,6 +236,17 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
 }
 
 #[test]
+fn what_a_hook_misses_is_told_of_each() {
+    // Since 5.12. That it misses something can not be brought about.
+    let half = Half::load();
+    let told: Vec<_> = half.kernel.misses().iter().map(|(name, _)| *name).collect();
+    let hooks = half.kernel.hooks().iter();
+    let attached = hooks.filter(|state| state.missing.is_none());
+    let attached: Vec<_> = attached.map(|state| state.hook.name).collect();
+    assert_eq!(told, attached);
+}
+
+#[test]
 fn two_processes_of_one_namespace_are_told_apart() {
     // As activators on the host's network are.
     let network = Network::new().unwrap();

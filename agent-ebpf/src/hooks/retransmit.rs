@@ -3,11 +3,11 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use statlink_ebpf::{Phase, RecordKind, STALL_TIMEOUTS};
+use statlink_ebpf::{RecordKind, STALL_TIMEOUTS};
 
 use crate::{
     account::{Detail, find, now, tell},
-    sock::Sock,
+    sock::{Sock, TCP_SYN_SENT},
 };
 
 /// `void tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, ..)`
@@ -28,7 +28,7 @@ pub(crate) fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
 fn try_retransmit(sock: Sock) -> Option<()> {
     let known = find(sock.key())?;
     known.account.count_retransmit();
-    if !known.account.is_told() || known.connection.phase == Phase::Connecting as u8 {
+    if !known.account.is_told() || sock.state() == TCP_SYN_SENT {
         return None;
     }
     let timeouts = sock.tcp()?.timeouts();
@@ -36,7 +36,6 @@ fn try_retransmit(sock: Sock) -> Option<()> {
     if timeouts == STALL_TIMEOUTS {
         let mut detail = Detail::new(RecordKind::RetransmissionTimeout, now());
         detail.timeouts = timeouts;
-        detail.phase = known.connection.phase;
         let wake = known.account.urgency();
         tell(sock.key(), &known.connection, &detail, wake);
     }

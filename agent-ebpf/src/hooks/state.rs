@@ -57,6 +57,8 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
             end(sock.key(), &known, how, errno, 0, NEVER_HEARD);
         }
         (TCP_ESTABLISHED, TCP_CLOSE_WAIT | TCP_FIN_WAIT1 | TCP_CLOSE) => {
+            // That it was made may have been missed; that it leaves this state says so, too.
+            known.connection.phase = Phase::Established as u8;
             let tcp = sock.tcp()?;
             let how = match new {
                 TCP_CLOSE_WAIT => End::PeerClosed,

@@ -70,6 +70,8 @@ struct Tally {
     last: Option<Timestamp>,
     /// Losses at the last look, all reasons.
     lost: u64,
+    /// Events missed at the last look, by all hooks.
+    missed: u64,
     /// The most bytes found waiting in the ring since the last snapshot.
     backlog: u64,
 }
@@ -147,6 +149,7 @@ impl Agent {
                     self.hear(news)?;
                 }
                 _ = rescan.tick() => {
+                    self.mind_misses();
                     let waited = clock::now().saturating_since(started);
                     if self.discovery.knows_pods() || waited >= API_PATIENCE {
                         self.scan()?;
@@ -174,9 +177,7 @@ impl Agent {
         let lost = self.kernel.losses()?.iter().map(|(_, count)| count).sum();
         if lost != self.tally.lost {
             self.tally.lost = lost;
-            for entry in self.entries.values_mut() {
-                entry.resync_at(clock::now());
-            }
+            self.resync_all();
         }
         self.resync()?;
         let now = clock::now();
@@ -492,6 +493,22 @@ impl Agent {
         Ok(())
     }
 
+    /// What a hook missed was some socket's: most likely nobody's who is watched, but that is not
+    /// known.
+    fn mind_misses(&mut self) {
+        let missed = self.kernel.misses().iter().map(|(_, count)| count).sum();
+        if missed != self.tally.missed {
+            self.tally.missed = missed;
+            self.resync_all();
+        }
+    }
+
+    fn resync_all(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.resync_at(clock::now());
+        }
+    }
+
     /// Hands each link that is due for it what the kernel holds.
     fn resync(&mut self) -> Result<(), KernelError> {
         let now = clock::now();
@@ -551,6 +568,7 @@ impl Agent {
                 .iter()
                 .map(|state| (state.hook.name, state.missing.is_none()))
                 .collect(),
+            misses: self.kernel.misses(),
             records: vec![
                 ("attempted", tally.attempted),
                 ("established", tally.established),

@@ -6,6 +6,7 @@ pub mod btf;
 mod error;
 pub mod hooks;
 mod log;
+mod misses;
 mod offsets;
 mod ticks;
 pub mod tracefs;
@@ -187,6 +188,21 @@ impl Kernel {
         self.hooks
             .iter()
             .any(|state| state.hook.name == name && state.missing.is_none())
+    }
+
+    /// Events that each hook in place has missed since it was attached; without those of which the
+    /// kernel does not tell.
+    ///
+    /// The kernel runs no program while the same one runs on the same CPU already, be it for
+    /// another socket: it leaves the event out.
+    pub fn misses(&self) -> Vec<(&'static str, u64)> {
+        let attached = self.hooks.iter().filter(|state| state.missing.is_none());
+        attached
+            .filter_map(|state| {
+                let program = self.ebpf.program(state.hook.name)?;
+                Some((state.hook.name, misses::of(program)?))
+            })
+            .collect()
     }
 
     /// Waits until the kernel asks to be read. Cancel-safe.

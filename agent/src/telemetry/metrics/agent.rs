@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `statlink.links` | gauge, `{link}` | | links known |
 //! | `statlink.hook.attached` | gauge, `{hook}` | `statlink.hook.name` | 1 attached, 0 not |
+//! | `statlink.hook.misses` | counter, `{event}` | `statlink.hook.name` | events that came while the hook's program ran on the same CPU: any socket's, most likely none that is watched |
 //! | `statlink.records.read` | counter, `{record}` | `statlink.record.kind` | kernel records read |
 //! | `statlink.records.lost` | counter, `{record}` | `statlink.loss.reason` | kernel records lost |
 //! | `statlink.record.age` | gauge, `s` | | since the last kernel record |
@@ -19,25 +20,45 @@ use opentelemetry::{KeyValue, metrics::Meter};
 use super::Frozen;
 use crate::{snapshot::AgentSnapshot, telemetry::exporter::Outcomes};
 
+/// A counter with one attribute.
+struct Figures {
+    name: &'static str,
+    unit: &'static str,
+    description: &'static str,
+    attribute: &'static str,
+    of: fn(&AgentSnapshot) -> &[(&'static str, u64)],
+}
+
+const FIGURES: &[Figures] = &[
+    Figures {
+        name: "statlink.hook.misses",
+        unit: "{event}",
+        description: "Events that came while the hook's program ran on the same CPU.",
+        attribute: "statlink.hook.name",
+        of: |agent| &agent.misses,
+    },
+    Figures {
+        name: "statlink.records.read",
+        unit: "{record}",
+        description: "Kernel records read.",
+        attribute: "statlink.record.kind",
+        of: |agent| &agent.records,
+    },
+    Figures {
+        name: "statlink.records.lost",
+        unit: "{record}",
+        description: "Kernel records lost; the kernel's counts make up for them.",
+        attribute: "statlink.loss.reason",
+        of: |agent| &agent.lost,
+    },
+];
+
 pub(super) fn create(meter: &Meter, frozen: &Frozen, outcomes: &Arc<Outcomes>) {
     links(meter, frozen);
     hooks(meter, frozen);
-    records(
-        meter,
-        frozen,
-        "statlink.records.read",
-        "Kernel records read.",
-        "statlink.record.kind",
-        |agent| &agent.records,
-    );
-    records(
-        meter,
-        frozen,
-        "statlink.records.lost",
-        "Kernel records lost; the kernel's counts make up for them.",
-        "statlink.loss.reason",
-        |agent| &agent.lost,
-    );
+    for figures in FIGURES {
+        counter(meter, frozen, figures);
+    }
     record_age(meter, frozen);
     ring(
         meter,
@@ -84,22 +105,15 @@ fn hooks(meter: &Meter, frozen: &Frozen) {
         .build();
 }
 
-fn records(
-    meter: &Meter,
-    frozen: &Frozen,
-    name: &'static str,
-    description: &'static str,
-    attribute: &'static str,
-    figures: fn(&AgentSnapshot) -> &[(&'static str, u64)],
-) {
+fn counter(meter: &Meter, frozen: &Frozen, figures: &'static Figures) {
     let frozen = Arc::clone(frozen);
     meter
-        .u64_observable_counter(name)
-        .with_unit("{record}")
-        .with_description(description)
+        .u64_observable_counter(figures.name)
+        .with_unit(figures.unit)
+        .with_description(figures.description)
         .with_callback(move |observer| {
-            for (value, count) in figures(&frozen.load().snapshot.agent) {
-                observer.observe(*count, &[KeyValue::new(attribute, *value)]);
+            for (value, count) in (figures.of)(&frozen.load().snapshot.agent) {
+                observer.observe(*count, &[KeyValue::new(figures.attribute, *value)]);
             }
         })
         .build();

@@ -42,6 +42,7 @@ impl Bench {
     fn export_raw(&self, links: Vec<LinkSnapshot>) -> ResourceMetrics {
         let agent = AgentSnapshot {
             hooks: vec![("inet_sock_set_state", true), ("tcp_send_reset", false)],
+            misses: vec![("inet_sock_set_state", 3)],
             records: vec![("state", 7)],
             lost: vec![("ring_full", 2)],
             ring: Some((64, 4096)),
@@ -162,6 +163,7 @@ fn names_units_and_scope_are_the_design_s() {
             ("kn.activator.stats.conn.silence", "s"),
             ("statlink.exports", "{export}"),
             ("statlink.hook.attached", "{hook}"),
+            ("statlink.hook.misses", "{event}"),
             ("statlink.links", "{link}"),
             ("statlink.memory.usage", "By"),
             ("statlink.record.age", "s"),
@@ -339,6 +341,10 @@ fn the_agent_tells_of_itself() {
     assert_eq!(
         export["statlink.hook.attached"]["statlink.hook.name=inet_sock_set_state"],
         1.0
+    );
+    assert_eq!(
+        export["statlink.hook.misses"]["statlink.hook.name=inet_sock_set_state"],
+        3.0
     );
     assert_eq!(
         export["statlink.records.read"]["statlink.record.kind=state"],

@@ -1,0 +1,32 @@
+//! How often the kernel left a program out, because it was running on that CPU already.
+
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use aya::programs::Program;
+
+/// `bpf_prog_show_fdinfo()` in `kernel/bpf/syscall.c`, since 5.12; `None` before.
+pub(super) fn of(program: &Program) -> Option<u64> {
+    let number = program.fd().ok()?.as_fd().as_raw_fd();
+    parse(&fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?)
+}
+
+fn parse(fdinfo: &str) -> Option<u64> {
+    let mut lines = fdinfo.lines();
+    let value = lines.find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    value.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn what_the_kernel_does_not_tell_is_not_zero() {
+        let since_5_12 = "pos:\t0\nprog_type:\t26\nrun_cnt:\t9\nrecursion_misses:\t3\n";
+        assert_eq!(parse(since_5_12), Some(3));
+        assert_eq!(parse("pos:\t0\nprog_type:\t26\nrun_cnt:\t9\n"), None);
+    }
+}
