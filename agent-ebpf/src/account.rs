@@ -115,13 +115,13 @@ impl Account {
     #[inline(always)]
     pub(crate) fn count_attempt(&self) {
         // SAFETY: `totals` is a live map value; see `add_u64`.
-        unsafe { add_u64(&raw mut (*self.totals).attempts) }
+        unsafe { add_u64(&raw mut (*self.totals).attempts, 1) }
     }
 
     #[inline(always)]
-    pub(crate) fn count_retransmit(&self) {
+    fn count_retransmits(&self, more: u32) {
         // SAFETY: as above.
-        unsafe { add_u64(&raw mut (*self.totals).retransmits) }
+        unsafe { add_u64(&raw mut (*self.totals).retransmits, u64::from(more)) }
     }
 
     /// Whether a name lookup at `now` is worth telling, which is noted. Two at a time may both be
@@ -200,8 +200,9 @@ pub(crate) fn nothing_of(source: &Source) -> Connection {
         peer: [0; 16],
         peer_port: 0,
         soft_errno: 0,
+        retransmits: 0,
         phase: 0,
-        _pad: [0; 3],
+        _pad: [0; 7],
     }
 }
 
@@ -252,6 +253,19 @@ pub(crate) struct Known {
     pub(crate) account: Account,
 }
 
+impl Known {
+    /// Counts what was sent again since the last time, of `total` by the kernel's own count. The
+    /// caller keeps the connection.
+    #[inline(always)]
+    pub(crate) fn count_retransmits(&mut self, total: u32) {
+        let more = total.wrapping_sub(self.connection.retransmits);
+        if more > 0 {
+            self.account.count_retransmits(more);
+            self.connection.retransmits = total;
+        }
+    }
+}
+
 /// Looks a connection up; one that was a stranger's moves over once its source is asked for.
 #[inline(always)]
 pub(crate) fn find(sock: u64) -> Option<Known> {
@@ -292,6 +306,14 @@ pub(crate) fn keep(sock: u64, connection: &Connection, asked: bool) {
             lose(Loss::ConnectionsFull);
         }
     }
+}
+
+/// Where a connection is kept, to change a part of it.
+#[inline(always)]
+pub(crate) fn kept(sock: u64) -> Option<*mut Connection> {
+    CONNECTIONS
+        .get_ptr_mut(sock)
+        .or_else(|| STRANGERS.get_ptr_mut(sock))
 }
 
 /// Forgets a connection. Before its end is told, so that who misses the record and looks at the

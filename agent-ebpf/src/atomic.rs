@@ -3,25 +3,25 @@
 
 use core::arch::asm;
 
-/// Adds one, atomically: CPUs, and a program and the one that interrupts it, share the value.
+/// Adds `more`, atomically: CPUs, and a program and the one that interrupts it, share the value.
 ///
 /// # Safety
 ///
 /// `value` must point to a live, aligned map value.
 #[inline(always)]
-pub(crate) unsafe fn add_u64(value: *mut u64) {
+pub(crate) unsafe fn add_u64(value: *mut u64, more: u64) {
     // SAFETY: by contract; one instruction, which touches nothing else.
     unsafe {
         asm!(
-            "lock *(u64 *)({value} + 0) += {one}",
+            "lock *(u64 *)({value} + 0) += {more}",
             value = in(reg) value,
-            one = in(reg) 1u64,
+            more = in(reg) more,
             options(nostack),
         );
     }
 }
 
-/// As [`add_u64`].
+/// Adds one; as [`add_u64`].
 ///
 /// # Safety
 ///

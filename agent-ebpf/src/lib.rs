@@ -174,10 +174,12 @@ pub struct Connection {
     /// The errno of an ICMP error that came while connect() was at work; 0 without one. The kernel
     /// leaves it to the dialler whether to go on.
     pub soft_errno: u16,
+    /// Segments sent again, as far as they are in the source's totals.
+    pub retransmits: u32,
     /// A [`Phase`]: [`Phase::Connecting`] or [`Phase::Established`].
     pub phase: u8,
     /// Explicit padding, 0.
-    pub _pad: [u8; 3],
+    pub _pad: [u8; 7],
 }
 
 /// A connect() under way, keyed by the calling thread.
@@ -270,7 +272,7 @@ const _: () = {
     assert!(size_of::<Record>() == 72);
     assert!(size_of::<Source>() == 8);
     assert!(size_of::<Totals>() == 336);
-    assert!(size_of::<Connection>() == 56);
+    assert!(size_of::<Connection>() == 64);
     assert!(size_of::<ConnectCall>() == 32);
     assert!(size_of::<Process>() == 8);
     assert!(size_of::<Sample>() == 48);

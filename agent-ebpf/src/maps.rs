@@ -105,7 +105,7 @@ pub(crate) fn lose(reason: Loss) {
     if let Some(count) = LOSSES.get_ptr_mut(reason as u32) {
         // SAFETY: a valid pointer into this CPU's own slot; programs of one CPU may interrupt
         // each other, so a plain increment could lose one, an atomic one cannot.
-        unsafe { add_u64(count) };
+        unsafe { add_u64(count, 1) };
     }
 }
 

@@ -10,6 +10,7 @@ mod hops;
 mod losing;
 mod names;
 mod policy;
+mod retransmits;
 mod stand_ins;
 mod told;
 mod ways;

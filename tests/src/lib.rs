@@ -10,6 +10,7 @@
 //! - [`control_plane`]: a real Kubernetes API server without a node
 //! - [`container`]: a pod's container, as far as the kernel knows
 //! - [`observe`]: what the kernel accounts to a process
+//! - [`tcp`]: what the kernel counted in a network namespace
 //! - [`agent`]: the `statlink` binary
 //! - [`deploy`]: what is deployed, rendered
 //! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
@@ -36,6 +37,7 @@ pub mod process;
 pub mod scenario;
 mod scratch;
 pub mod service;
+pub mod tcp;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -15,8 +15,8 @@ use aya_log_ebpf::debug;
 use statlink_ebpf::{ConnectCall, End, Loss, NAME_SERVER_PORT, NEVER_HEARD, RecordKind, Source};
 
 use crate::{
-    account::{Account, Detail, Wake, begin, end, find, nothing_of, now, tell},
-    maps::{CALLS, CONNECTIONS, STRANGERS, lose, offset, port},
+    account::{Account, Detail, Wake, begin, end, find, kept, nothing_of, now, tell},
+    maps::{CALLS, lose, offset, port},
     sock::mapped,
 };
 
@@ -148,11 +148,8 @@ fn note_soft_error(call: &ConnectCall) -> Option<()> {
         return None;
     }
     debug!(&(), "connect in progress with a soft error {}", errno);
-    let kept = CONNECTIONS
-        .get_ptr_mut(call.sock)
-        .or_else(|| STRANGERS.get_ptr_mut(call.sock))?;
     // SAFETY: a live map value; no other event of this socket writes this field.
-    unsafe { (*kept).soft_errno = errno as u16 };
+    unsafe { (*kept(call.sock)?).soft_errno = errno as u16 };
     Some(())
 }
 

@@ -72,8 +72,9 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
             peer: sock.peer(),
             peer_port: port(),
             soft_errno: 0,
+            retransmits: sock.tcp()?.total_retransmits(),
             phase: phase as u8,
-            _pad: [0; 3],
+            _pad: [0; 7],
         },
     };
     if !asked {

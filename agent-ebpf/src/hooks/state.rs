@@ -45,11 +45,13 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
         return None;
     }
     let mut known = find(sock.key())?;
+    let tcp = sock.tcp()?;
+    known.count_retransmits(tcp.total_retransmits());
     let errno = sock.error();
     match (old, new) {
         (TCP_SYN_SENT, TCP_ESTABLISHED) => established(sock, &mut known),
         (TCP_SYN_SENT, TCP_CLOSE) => {
-            let (how, errno) = failure(sock, errno, known.connection.soft_errno)?;
+            let (how, errno) = failure(sock, tcp, errno, known.connection.soft_errno)?;
             debug!(
                 &(),
                 "state {} to {}: end {} errno {}", old, new, how as u8, errno
@@ -59,7 +61,6 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
         (TCP_ESTABLISHED, TCP_CLOSE_WAIT | TCP_FIN_WAIT1 | TCP_CLOSE) => {
             // That it was made may have been missed; that it leaves this state says so, too.
             known.connection.phase = Phase::Established as u8;
-            let tcp = sock.tcp()?;
             let how = match new {
                 TCP_CLOSE_WAIT => End::PeerClosed,
                 TCP_CLOSE if errno == ECONNRESET && answers_a_close(tcp, &known) => End::PeerClosed,
@@ -156,7 +157,7 @@ fn exiting() -> bool {
 
 /// How an attempt failed, and its errno; `None` if connect()'s exit will tell.
 #[inline(always)]
-fn failure(sock: Sock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
+fn failure(sock: Sock, tcp: TcpSock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
     if errno != 0 {
         return Some((End::from_errno(errno), errno));
     }
@@ -165,7 +166,6 @@ fn failure(sock: Sock, errno: u16, soft_errno: u16) -> Option<(End, u16)> {
         // retransmissions tell a time-out from a cancellation. Where the neighbour does not answer,
         // the SYN still waits for it when it is due again: a timeout, and no retransmission
         // (`skb_still_in_host_queue()` in `net/ipv4/tcp_output.c`).
-        let tcp = sock.tcp()?;
         return Some(if exiting() {
             (End::Exiting, 0)
         } else if soft_errno != 0 {

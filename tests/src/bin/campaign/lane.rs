@@ -12,9 +12,10 @@ use statlink_tests::{
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
     process::{Process, Signal},
     scenario::Bed,
+    tcp::Counters,
 };
 
-use crate::{catalogue::Kind, kernel::Kernel, truth::History};
+use crate::{catalogue::Kind, truth::History};
 
 /// An activator, its autoscaler, and what the former saw.
 #[derive(Debug)]
@@ -94,9 +95,9 @@ impl Lane {
     }
 
     /// What the kernel counted in the activator's network namespace, where it is alone.
-    pub(crate) fn kernel(&self) -> Result<Kernel> {
+    pub(crate) fn kernel(&self) -> Result<Counters> {
         let activator = self.activator.as_ref().context("no activator")?;
-        Kernel::of(activator.process.pid())
+        Counters::of(activator.process.pid())
     }
 
     /// How many websockets the autoscalers of this lane upgraded.

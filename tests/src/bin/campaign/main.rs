@@ -5,7 +5,6 @@
 //! - [`schedule`]: what happens when, from a seed
 //! - [`lane`]: one activator and its autoscaler; how a fault is injected and healed there
 //! - [`truth`]: what the activator itself saw
-//! - [`kernel`]: what the kernel counted
 //! - [`told`], [`figures`]: what the agent told
 //! - [`judge`]: whether that is the truth
 //! - [`shrink`]: a failure and no more than what concerns it
@@ -19,7 +18,6 @@ mod figures;
 mod flap;
 mod former;
 mod judge;
-mod kernel;
 mod lane;
 mod options;
 mod report;

@@ -157,7 +157,8 @@ impl Tally {
             text,
             "\nattempts: agent {}, activators {}, kernel {kernel_attempts}; connects: agent {}, \
              activators {}, autoscalers {server_upgrades}; losses: agent {}, activators {} (stalls \
-             that healed included); retransmits: agent {agent_retransmits}, kernel {kernel_retransmits}",
+             that healed included); retransmits: agent {agent_retransmits}, kernel \
+             {kernel_retransmits} (of connections given up in silence included)",
             agent.attempts,
             activator.attempts,
             agent.connects,

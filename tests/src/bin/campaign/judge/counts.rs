@@ -152,6 +152,13 @@ impl Window {
         counted.kernel_retransmits = retransmits.saturating_sub(before);
         let (after, before) = (evidence.after.retransmits, self.before.figures.retransmits);
         counted.agent_retransmits = after.saturating_sub(before);
+        // What the activator gives up while packets vanish, the kernel still sends, for no link.
+        let orphans = self.faults.iter().any(|fault| fault.kind.drops());
+        let (told, kernel) = (counted.agent_retransmits, counted.kernel_retransmits);
+        if told > kernel || (told < kernel && !orphans) {
+            let text = format!("{told} segments sent again; the kernel counted {kernel}");
+            verdict.add(Wrong::Count, text);
+        }
         // An answer that vanished is no connection to the activator.
         if upgrades < sums.established {
             let text = format!(

@@ -21,10 +21,11 @@ mod restarted;
 
 use std::time::{Duration, SystemTime};
 
+use statlink_tests::tcp::Counters;
+
 use crate::{
     catalogue::Kind,
     figures::Figures,
-    kernel::Kernel,
     told::{Event, Told},
     truth::{Seen, Sums},
 };
@@ -53,7 +54,7 @@ pub(crate) struct Window {
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     pub(crate) figures: Figures,
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: Counters,
     pub(crate) upgrades: u64,
     pub(crate) history: usize,
     pub(crate) events: usize,
@@ -66,7 +67,7 @@ pub(crate) struct Evidence<'a> {
     pub(crate) seen: &'a [Seen],
     pub(crate) told: &'a Told,
     pub(crate) after: Figures,
-    pub(crate) kernel: Kernel,
+    pub(crate) kernel: Counters,
     /// Websockets that autoscalers upgraded.
     pub(crate) upgrades: u64,
 }

@@ -1,4 +1,4 @@
-//! What the kernel itself counted in a network namespace.
+//! What the kernel's TCP counted in a network namespace.
 
 use std::fs;
 
@@ -6,16 +6,16 @@ use anyhow::{Context as _, Result};
 
 /// Two of TCP's counters (RFC 4022, `net/ipv4/proc.c`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kernel {
+pub struct Counters {
     /// `tcpActiveOpens`: SYNs of connect(), each counted once.
-    pub(crate) opens: u64,
+    pub opens: u64,
     /// `tcpRetransSegs`.
-    pub(crate) retransmits: u64,
+    pub retransmits: u64,
 }
 
-impl Kernel {
+impl Counters {
     /// In the network namespace of a process.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
+    pub fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/net/snmp");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         parse(&text).with_context(|| format!("no TCP counters in {path}"))
@@ -23,14 +23,14 @@ impl Kernel {
 }
 
 /// A line of names, then one of values.
-fn parse(text: &str) -> Option<Kernel> {
+fn parse(text: &str) -> Option<Counters> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = (lines.next()?, lines.next()?);
     let of = |wanted| {
         let mut pairs = names.split(' ').zip(values.split(' '));
         pairs.find(|(name, _)| *name == wanted)?.1.parse().ok()
     };
-    Some(Kernel {
+    Some(Counters {
         opens: of("ActiveOpens")?,
         retransmits: of("RetransSegs")?,
     })
