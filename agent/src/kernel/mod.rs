@@ -5,6 +5,7 @@
 pub mod btf;
 mod error;
 pub mod hooks;
+mod load;
 mod log;
 mod misses;
 mod offsets;
@@ -13,27 +14,24 @@ pub mod tracefs;
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    path::Path,
     time::Duration,
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{Iter, RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
 pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, Record, RecordKind, Source};
-use statlink_ebpf::{
-    ENDS, Loss, NEVER_HEARD, Offsets, PHASES, Process, Sample as RawSample, Totals,
-};
+use statlink_ebpf::{ENDS, Loss, NEVER_HEARD, PHASES, Process, Sample as RawSample, Totals};
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::error::{KernelError, Missing};
 use self::{
     hooks::{HOOKS, Hook, HookError},
+    load::{Attached, Types, attach},
     ticks::Ticks,
 };
 use crate::{
@@ -406,75 +404,6 @@ impl Kernel {
     }
 }
 
-/// What the kernel says about its own types.
-struct Types {
-    btf: Btf,
-    offsets: Offsets,
-}
-
-impl Types {
-    fn read() -> Result<Self, KernelError> {
-        let path = Path::new(BTF_PATH);
-        let data = fs::read(path).map_err(|source| no_btf(path, source))?;
-        let offsets = btf::Btf::parse(&data)
-            .and_then(|btf| offsets::resolve(&btf))
-            .map_err(|source| KernelError::Layout {
-                path: path.to_owned(),
-                source,
-                release: rustix::system::uname()
-                    .release()
-                    .to_string_lossy()
-                    .into_owned(),
-            })?;
-        drop(data);
-        let btf = Btf::from_sys_fs().map_err(|error| no_btf(path, io::Error::other(error)))?;
-        Ok(Self { btf, offsets })
-    }
-}
-
-/// The kernel half with every hook tried.
-struct Attached {
-    ebpf: Ebpf,
-    log: Option<log::Reader>,
-    hooks: Vec<(&'static Hook, Result<(), HookError>)>,
-}
-
-fn attach(watch: &Watch, types: &Types, connect_hooked: bool) -> Result<Attached, KernelError> {
-    // Kernels before 5.11 charge maps to this limit; later ones ignore it.
-    let unlimited = Rlimit {
-        current: None,
-        maximum: None,
-    };
-    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
-    }
-    let comms = comms(&watch.process_names);
-    let connect_hooked_raw = u8::from(connect_hooked);
-    let mut ebpf = EbpfLoader::new()
-        .btf(None)
-        .override_global("OFFSETS", &types.offsets, true)
-        .override_global("PORT", &watch.port, true)
-        .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
-        .override_global("COMM", &comms, true)
-        .override_global(log::LEVEL, &log::level(), true)
-        .map_max_entries(log::MAP, log::bytes())
-        .load(OBJECT)
-        .map_err(|error| KernelError::load(&error))?;
-    let log = log::Reader::start(&mut ebpf);
-    let hooks = HOOKS
-        .iter()
-        .map(|hook| {
-            let result = if hook.needs_tracefs() && !connect_hooked {
-                Err(HookError::NoTracefs)
-            } else {
-                hook.attach(&mut ebpf, &types.btf)
-            };
-            (hook, result)
-        })
-        .collect();
-    Ok(Attached { ebpf, log, hooks })
-}
-
 /// The peer of a connection, IPv4-mapped addresses as IPv4.
 pub fn peer(address: [u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)).to_canonical(), port)
@@ -503,16 +432,6 @@ fn process(bytes: &[u8; size_of::<Process>()]) -> Process {
         tgid: u32::from_ne_bytes([a, b, c, d]),
         netns: u32::from_ne_bytes([e, f, g, h]),
     }
-}
-
-fn comms(names: &[String]) -> [[u8; COMM_LEN]; COMMS] {
-    let mut comms = [[0; COMM_LEN]; COMMS];
-    for (comm, name) in comms.iter_mut().zip(names) {
-        for (to, from) in comm.iter_mut().zip(name.bytes().take(COMM_LEN - 1)) {
-            *to = from;
-        }
-    }
-    comms
 }
 
 fn add(sum: &mut Ends, one: &Ends) {
@@ -545,16 +464,6 @@ fn not_found(error: &MapError) -> bool {
     matches!(error, MapError::KeyNotFound | MapError::ElementNotFound)
 }
 
-fn no_btf(path: &Path, source: io::Error) -> KernelError {
-    KernelError::NoBtf {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink"));
-
-const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// `include/uapi/linux/bpf.h`.
 const BPF_NOEXIST: u64 = 1;
 /// `include/net/tcp_states.h`.

@@ -1,0 +1,109 @@
+//! Loading the kernel half for the kernel at hand, and attaching it.
+
+use std::{fs, io, path::Path};
+
+use aya::{Btf, Ebpf, EbpfLoader};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
+
+use super::{
+    Watch, btf,
+    error::KernelError,
+    hooks::{HOOKS, Hook, HookError},
+    log, offsets,
+};
+
+/// What the kernel says about its own types.
+pub(super) struct Types {
+    btf: Btf,
+    offsets: Offsets,
+}
+
+impl Types {
+    pub(super) fn read() -> Result<Self, KernelError> {
+        let path = Path::new(BTF_PATH);
+        let data = fs::read(path).map_err(|source| no_btf(path, source))?;
+        let offsets = btf::Btf::parse(&data)
+            .and_then(|btf| offsets::resolve(&btf))
+            .map_err(|source| KernelError::Layout {
+                path: path.to_owned(),
+                source,
+                release: rustix::system::uname()
+                    .release()
+                    .to_string_lossy()
+                    .into_owned(),
+            })?;
+        drop(data);
+        let btf = Btf::from_sys_fs().map_err(|error| no_btf(path, io::Error::other(error)))?;
+        Ok(Self { btf, offsets })
+    }
+}
+
+/// The kernel half with every hook tried.
+pub(super) struct Attached {
+    pub(super) ebpf: Ebpf,
+    pub(super) log: Option<log::Reader>,
+    pub(super) hooks: Vec<(&'static Hook, Result<(), HookError>)>,
+}
+
+/// Loads everything, and tries every hook.
+pub(super) fn attach(
+    watch: &Watch,
+    types: &Types,
+    connect_hooked: bool,
+) -> Result<Attached, KernelError> {
+    // Kernels before 5.11 charge maps to this limit; later ones ignore it.
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
+    }
+    let comms = comms(&watch.process_names);
+    let connect_hooked_raw = u8::from(connect_hooked);
+    let mut ebpf = EbpfLoader::new()
+        .btf(None)
+        .override_global("OFFSETS", &types.offsets, true)
+        .override_global("PORT", &watch.port, true)
+        .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
+        .override_global("COMM", &comms, true)
+        .override_global(log::LEVEL, &log::level(), true)
+        .map_max_entries(log::MAP, log::bytes())
+        .load(OBJECT)
+        .map_err(|error| KernelError::load(&error))?;
+    let log = log::Reader::start(&mut ebpf);
+    let hooks = HOOKS
+        .iter()
+        .map(|hook| {
+            let result = if hook.needs_tracefs() && !connect_hooked {
+                Err(HookError::NoTracefs)
+            } else {
+                hook.attach(&mut ebpf, &types.btf)
+            };
+            (hook, result)
+        })
+        .collect();
+    Ok(Attached { ebpf, log, hooks })
+}
+
+fn comms(names: &[String]) -> [[u8; COMM_LEN]; COMMS] {
+    let mut comms = [[0; COMM_LEN]; COMMS];
+    for (comm, name) in comms.iter_mut().zip(names) {
+        for (to, from) in comm.iter_mut().zip(name.bytes().take(COMM_LEN - 1)) {
+            *to = from;
+        }
+    }
+    comms
+}
+
+fn no_btf(path: &Path, source: io::Error) -> KernelError {
+    KernelError::NoBtf {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink"));
+
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
