@@ -295,10 +295,11 @@ pub(crate) fn find(sock: u64) -> Option<Known> {
 #[inline(always)]
 pub(crate) fn keep(sock: u64, connection: &Connection, asked: bool) {
     if asked {
-        if CONNECTIONS.insert(sock, connection, 0).is_err() {
+        if CONNECTIONS.insert(sock, connection, 0).is_ok() {
+            let _ = STRANGERS.remove(sock);
+        } else {
             lose(Loss::ConnectionsFull);
         }
-        let _ = STRANGERS.remove(sock);
     } else {
         // A former life of the same address must not shadow this one.
         let _ = CONNECTIONS.remove(sock);

@@ -52,25 +52,16 @@ static OFFSETS: Offsets = ZERO_OFFSETS;
 #[unsafe(no_mangle)]
 static PORT: u16 = 0;
 
-/// 1 when the connect-syscall hooks are attached and will tell the errno of an in-line failure.
-#[unsafe(no_mangle)]
-static CONNECT_HOOKED: u8 = 0;
-
 /// The `comm`s of the processes whose execution is reported; zeroes are nobody's.
 #[unsafe(no_mangle)]
 static COMM: [[u8; COMM_LEN]; COMMS] = [[0; COMM_LEN]; COMMS];
 
-// SAFETY (all four): the statics are valid for reads; volatile, because their value at run time
-// is not the one the compiler sees.
+// SAFETY (of all reads below): the statics are valid for reads; volatile, because their value at run
+// time is not the one the compiler sees.
 
 #[inline(always)]
 pub(crate) fn port() -> u16 {
     unsafe { core::ptr::read_volatile(&PORT) }
-}
-
-#[inline(always)]
-pub(crate) fn connect_hooked() -> bool {
-    unsafe { core::ptr::read_volatile(&CONNECT_HOOKED) == 1 }
 }
 
 /// Whether processes of this name are watched.
@@ -109,7 +100,7 @@ pub(crate) fn lose(reason: Loss) {
     }
 }
 
-/// A record with nothing told yet.
+/// Before userspace sets them.
 pub(crate) const ZERO_OFFSETS: Offsets = Offsets {
     sock_dport: 0,
     sock_family: 0,

@@ -147,6 +147,28 @@ fn a_capability_that_is_missing_is_named() {
 }
 
 #[test]
+fn process_ids_that_are_not_the_kernel_s_are_told() {
+    // As in a pod without hostPID, or in any of a node that is a container.
+    let within = |arguments: &str| {
+        let binary = agent::command(None).unwrap();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(binary.get_program())
+            .args(arguments.split(' '))
+            .env("OTEL_METRICS_EXPORTER", "none");
+        command
+    };
+    let output = within("run").output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let told = stderr(&output);
+    assert!(told.contains("set hostPID in Kubernetes"), "{told}");
+    let (findings, code) = check(&mut within("check --json"));
+    assert_eq!(code, Some(3));
+    assert_eq!(verdict(&findings, "pid namespace"), "unsupported");
+}
+
+#[test]
 fn an_activator_that_cannot_be_looked_at_is_told_once() {
     let network = Network::new().unwrap();
     let pod = network.pod("activator").unwrap();

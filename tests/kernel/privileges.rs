@@ -225,8 +225,7 @@ fn another_user_s_environment_takes_two_capabilities_to_read() {
     let network = Network::new().unwrap();
     let pod = network.pod("activator").unwrap();
     // As Knative's own, which runs as nobody.
-    let activator = Activator::stand_in_as(&pod, 65_532, ["idle"]).unwrap();
-    let of_it = format!("/proc/{}/environ", activator.process.pid());
+    let _activator = Activator::stand_in_as(&pod, 65_532, ["idle"]).unwrap();
     let findings = |capabilities| {
         let output = statlink_with(capabilities, &["check", "--json"])
             .output()
@@ -235,8 +234,9 @@ fn another_user_s_environment_takes_two_capabilities_to_read() {
         document.pointer("/findings").unwrap().to_string()
     };
     let refused = findings("+bpf,+perfmon,+sys_ptrace");
-    assert!(refused.contains(&of_it), "{refused}");
+    // Of several it tells one: it may be another test's.
+    assert!(refused.contains("/environ: Permission denied"), "{refused}");
+    assert!(!refused.contains(&network.system_namespace()), "{refused}");
     let read = findings("+bpf,+perfmon,+sys_ptrace,+dac_read_search");
-    assert!(!read.contains(&of_it), "{read}");
     assert!(read.contains(&network.system_namespace()), "{read}");
 }

@@ -13,7 +13,7 @@ use statlink_ebpf::{End, NEVER_HEARD, Phase, RecordKind, Source};
 use crate::{
     account::{Detail, Known, Wake, begin, end, find, keep, now, phase, tell},
     hooks::connect::read_kernel,
-    maps::{CALLS, connect_hooked, offset},
+    maps::{CALLS, offset},
     sock::{
         Sock, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_SYN_SENT, TcpSock,
     },
@@ -181,6 +181,11 @@ fn failure(sock: Sock, tcp: TcpSock, errno: u16, soft_errno: u16) -> Option<(End
     if soft_errno != 0 {
         return Some((End::from_errno(soft_errno), soft_errno));
     }
-    // Refused inside connect() itself (an ICMP error, no local port): its exit has the errno.
-    (!connect_hooked()).then_some((End::Other, 0))
+    // Refused inside connect() itself (an ICMP error, no local port): its exit has the errno, if
+    // its entry was seen.
+    let will_be_told = CALLS
+        .get_ptr(bpf_get_current_pid_tgid())
+        // SAFETY: a live map value that only this thread's own connect() touches.
+        .is_some_and(|call| unsafe { (*call).sock } == sock.key());
+    (!will_be_told).then_some((End::Other, 0))
 }

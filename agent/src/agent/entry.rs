@@ -121,9 +121,8 @@ impl Entry {
         let cells = missed.iter_mut().flatten();
         let known = self.reconciled.iter_mut().flatten();
         for ((missed, known), total) in cells.zip(known).zip(inventory.missed.iter().flatten()) {
-            // A stranger's totals may have been evicted: what was handed on stays handed on.
             *missed = total.saturating_sub(*known);
-            *known = (*known).max(*total);
+            *known = *total;
         }
         let open = inventory
             .open

@@ -72,6 +72,10 @@ struct Tally {
     lost: u64,
     /// Events missed at the last look, by all hooks.
     missed: u64,
+    /// The newest reconciliation of all links.
+    resynced: Timestamp,
+    /// Whether there was a dialler, or a pod's hops, too many.
+    full: bool,
     /// The most bytes found waiting in the ring since the last snapshot.
     backlog: u64,
 }
@@ -128,6 +132,7 @@ impl Agent {
             let far = Instant::now() + Duration::from_secs(3600);
             tokio::select! {
                 () = &mut shutdown => {
+                    self.turn()?;
                     let last = self.snapshot()?;
                     for entry in self.entries.values_mut() {
                         entry.log_rest(clock::now());
@@ -446,12 +451,14 @@ impl Agent {
         if self.by_source.contains_key(&source) {
             return Ok(());
         }
-        self.kernel.ask(source)?;
+        if !self.ask(source)? {
+            return Ok(());
+        }
         if dialler.host_network {
             self.node_netns.insert(netns);
         }
         if self.is_a_pods(source.netns) {
-            self.kernel.ask(Source::everyone(source.netns))?;
+            self.ask(Source::everyone(source.netns))?;
         }
         let now = clock::now();
         let id = self.next_id;
@@ -480,6 +487,19 @@ impl Agent {
         self.tell_addresses(id)
     }
 
+    /// Whether the kernel half has room for it.
+    fn ask(&mut self, source: Source) -> Result<bool, KernelError> {
+        let asked = self.kernel.ask(source)?;
+        if !asked && !self.tally.full {
+            self.tally.full = true;
+            tracing::warn!(
+                pid = source.tgid,
+                "More activators run here than can be watched: some have no link, or no proxy that explains."
+            );
+        }
+        Ok(asked)
+    }
+
     /// The process of a link has ended, or its pod is terminating.
     fn end(&mut self, id: u64) -> Result<(), KernelError> {
         self.tell(id, clock::now(), Fact::ProcessEnded)?;
@@ -503,9 +523,12 @@ impl Agent {
         }
     }
 
+    /// At once; after another one, not before [`RESYNC_PACE`]: it looks at every open file.
     fn resync_all(&mut self) {
+        let at = clock::now().max(self.tally.resynced + RESYNC_PACE);
+        self.tally.resynced = at;
         for entry in self.entries.values_mut() {
-            entry.resync_at(clock::now());
+            entry.resync_at(at);
         }
     }
 
@@ -598,5 +621,8 @@ const RESCAN_HOOKED: Duration = Duration::from_secs(30);
 const API_PATIENCE: Duration = Duration::from_secs(3);
 /// When a coherent look was not to be had.
 const RESYNC_AGAIN: Duration = Duration::from_millis(100);
+/// Between two reconciliations of all links. Far less than the second after which a link takes a
+/// connection that is gone for ended: its end would be counted once more when it turns up.
+const RESYNC_PACE: Duration = Duration::from_millis(100);
 /// `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.
 const RING_HEADER: usize = 8;

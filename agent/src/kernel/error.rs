@@ -36,6 +36,11 @@ pub enum KernelError {
         /// `uname -r`.
         release: String,
     },
+    /// The kernel's process ids are not those seen here.
+    #[error(
+        "tell processes by the kernel's ids: this is not the host's pid namespace; set hostPID in Kubernetes, on nodes that are no containers themselves (kind's are)"
+    )]
+    PidNamespace,
     /// Maps could not be created or the object could not be read.
     #[error("create the maps of the kernel half: {reason}; {cure}")]
     Load {

@@ -156,4 +156,5 @@ pub const HOOKS: &[Hook] = &[
 ];
 
 const WITHOUT_CONNECT: &str = "attempts that fail before a SYN (no route, a policy, no local port) \
-     are not seen, and those refused by ICMP have the cause _OTHER";
+     and name lookups are not seen, and a refusal by ICMP, as of a Service without endpoints, may \
+     be told as cancelled or _OTHER";

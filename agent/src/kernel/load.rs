@@ -1,6 +1,6 @@
 //! Loading the kernel half for the kernel at hand, and attaching it.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use aya::{Btf, Ebpf, EbpfLoader};
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -20,7 +20,13 @@ pub(super) struct Types {
 }
 
 impl Types {
+    /// Also makes sure that the ids of processes are the kernel's own.
     pub(super) fn read() -> Result<Self, KernelError> {
+        // Where `/proc` withholds it, it is taken for right.
+        if fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != INITIAL_PIDS)
+        {
+            return Err(KernelError::PidNamespace);
+        }
         let path = Path::new(BTF_PATH);
         let data = fs::read(path).map_err(|source| no_btf(path, source))?;
         let offsets = btf::Btf::parse(&data)
@@ -61,12 +67,10 @@ pub(super) fn attach(
         tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
     }
     let comms = comms(&watch.process_names);
-    let connect_hooked_raw = u8::from(connect_hooked);
     let mut ebpf = EbpfLoader::new()
         .btf(None)
         .override_global("OFFSETS", &types.offsets, true)
         .override_global("PORT", &watch.port, true)
-        .override_global("CONNECT_HOOKED", &connect_hooked_raw, true)
         .override_global("COMM", &comms, true)
         .override_global(log::LEVEL, &log::level(), true)
         .map_max_entries(log::MAP, log::bytes())
@@ -107,3 +111,5 @@ fn no_btf(path: &Path, source: io::Error) -> KernelError {
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink"));
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+/// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h`.
+const INITIAL_PIDS: u64 = 0xEFFF_FFFC;

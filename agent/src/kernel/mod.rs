@@ -55,6 +55,9 @@ pub struct Kernel {
     ring: AsyncFd<RingBuf<MapData>>,
     totals: HashMap<MapData, Source, Totals>,
     stranger_totals: HashMap<MapData, Source, Totals>,
+    /// What was counted about each source before it was asked for: nobody adds to it any more, so
+    /// the kernel may evict it.
+    before_asked: BTreeMap<Source, SourceTotals>,
     connections: HashMap<MapData, u64, Connection>,
     losses: PerCpuArray<MapData, u64>,
     sample: Array<MapData, RawSample>,
@@ -99,14 +102,29 @@ pub struct SourceTotals {
     pub missed: Ends,
 }
 
+impl SourceTotals {
+    fn merge(&mut self, other: &Self, long: fn(u64, u64) -> u64, short: fn(u32, u32) -> u32) {
+        self.attempts = long(self.attempts, other.attempts);
+        self.retransmits = long(self.retransmits, other.retransmits);
+        for (mine, others) in [
+            (&mut self.ended, &other.ended),
+            (&mut self.missed, &other.missed),
+        ] {
+            for (mine, other) in mine.iter_mut().flatten().zip(others.iter().flatten()) {
+                *mine = short(*mine, *other);
+            }
+        }
+    }
+}
+
 impl Kernel {
     /// Loads and attaches the kernel half.
     ///
     /// Must be called within a tokio runtime. An optional hook that does not load is left out and
     /// told by [`Self::hooks`]; a required one is an error.
     pub fn load(watch: &Watch) -> Result<Self, KernelError> {
-        // The programs must know before they are loaded whether connect() will be hooked: try it,
-        // and start over without if it is refused.
+        // Both hooks of connect() or none: without its exit, its entry would promise what nobody
+        // keeps. If one is refused, start over without them.
         let types = Types::read()?;
         let kernel = Self::load_with(watch, &types, tracefs::visible())?;
         if kernel.connect_hooks_missing() && tracefs::visible() {
@@ -157,6 +175,7 @@ impl Kernel {
             ring,
             totals: take(&mut ebpf, "TOTALS")?,
             stranger_totals: take(&mut ebpf, "STRANGER_TOTALS")?,
+            before_asked: BTreeMap::new(),
             connections: take(&mut ebpf, "CONNECTIONS")?,
             losses: take(&mut ebpf, "LOSSES")?,
             sample: take(&mut ebpf, "SAMPLE")?,
@@ -220,18 +239,20 @@ impl Kernel {
         }
     }
 
-    /// Asks for a source: from now on its ends are told by records.
-    pub fn ask(&mut self, source: Source) -> Result<(), KernelError> {
-        let zero = Totals::default();
-        match self.totals.insert(source, zero, BPF_NOEXIST) {
-            Ok(()) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == io::ErrorKind::AlreadyExists =>
-            {
-                Ok(())
+    /// Asks for a source: from now on its ends are told by records. Returns whether there was room
+    /// for it.
+    pub fn ask(&mut self, source: Source) -> Result<bool, KernelError> {
+        match self.totals.insert(source, Totals::default(), BPF_NOEXIST) {
+            Ok(()) => {}
+            Err(error) if errno(&error) == Some(io::ErrorKind::AlreadyExists) => {}
+            // E2BIG: `htab_map_update_elem()` in `kernel/bpf/hashtab.c`.
+            Err(error) if errno(&error) == Some(io::ErrorKind::ArgumentListTooLong) => {
+                return Ok(false);
             }
-            Err(source) => Err(map("TOTALS")(source)),
+            Err(error) => return Err(map("TOTALS")(error)),
         }
+        self.before_asked.entry(source).or_default();
+        Ok(true)
     }
 
     /// Finds the open connections of all sources asked for, older than the agent or not.
@@ -273,8 +294,15 @@ impl Kernel {
         let link = program.attach().map_err(|error| run(&error))?;
         let link = program.take_link(link).map_err(|error| run(&error))?;
         let mut pass = link.into_file().map_err(|error| run(&error))?;
-        io::copy(&mut pass, out).map_err(|error| run(&error))?;
-        Ok(())
+        loop {
+            match io::copy(&mut pass, out) {
+                Ok(_) => return Ok(()),
+                // After a million objects of which nothing was told: `MAX_ITER_OBJECTS` of
+                // `kernel/bpf/bpf_iter.c`. It goes on where it was.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(run(&error)),
+            }
+        }
     }
 
     /// Stops asking for a source whose process is gone, and forgets it.
@@ -289,13 +317,14 @@ impl Kernel {
                 Err(error) => return Err(map(name)(error)),
             }
         }
+        self.before_asked.remove(&source);
         Ok(())
     }
 
     /// What the kernel holds about `source`; `None` while it changes too fast for one coherent
     /// look, in which case the caller drains the ring and asks again later.
     pub fn inventory(
-        &self,
+        &mut self,
         source: Source,
         now: Timestamp,
     ) -> Result<Option<Inventory>, KernelError> {
@@ -328,22 +357,14 @@ impl Kernel {
     }
 
     /// What the kernel counted about `source`, before and since it was asked for.
-    pub fn source_totals(&self, source: Source) -> Result<SourceTotals, KernelError> {
-        let mut sum = SourceTotals::default();
-        for (name, totals) in [
-            ("TOTALS", &self.totals),
-            ("STRANGER_TOTALS", &self.stranger_totals),
-        ] {
-            let one = match totals.get(&source, 0) {
-                Ok(totals) => totals,
-                Err(error) if not_found(&error) => continue,
-                Err(error) => return Err(map(name)(error)),
-            };
-            sum.attempts += one.attempts;
-            sum.retransmits += one.retransmits;
-            add(&mut sum.ended, &one.ended);
-            add(&mut sum.missed, &one.missed);
+    pub fn source_totals(&mut self, source: Source) -> Result<SourceTotals, KernelError> {
+        let mut sum = read_totals("STRANGER_TOTALS", &self.stranger_totals, source)?;
+        if let Some(before) = self.before_asked.get_mut(&source) {
+            before.merge(&sum, u64::max, u32::max);
+            sum = *before;
         }
+        let since = read_totals("TOTALS", &self.totals, source)?;
+        sum.merge(&since, u64::saturating_add, u32::saturating_add);
         Ok(sum)
     }
 
@@ -434,9 +455,21 @@ fn process(bytes: &[u8; size_of::<Process>()]) -> Process {
     }
 }
 
-fn add(sum: &mut Ends, one: &Ends) {
-    for (sum, one) in sum.iter_mut().flatten().zip(one.iter().flatten()) {
-        *sum = sum.saturating_add(*one);
+/// Nothing, if the map has no such source.
+fn read_totals(
+    name: &'static str,
+    totals: &HashMap<MapData, Source, Totals>,
+    source: Source,
+) -> Result<SourceTotals, KernelError> {
+    match totals.get(&source, 0) {
+        Ok(totals) => Ok(SourceTotals {
+            attempts: totals.attempts,
+            retransmits: totals.retransmits,
+            ended: totals.ended,
+            missed: totals.missed,
+        }),
+        Err(error) if not_found(&error) => Ok(SourceTotals::default()),
+        Err(error) => Err(map(name)(error)),
     }
 }
 
@@ -458,10 +491,15 @@ fn map(map: &'static str) -> impl Fn(MapError) -> KernelError {
 }
 
 fn not_found(error: &MapError) -> bool {
+    errno(error) == Some(io::ErrorKind::NotFound)
+        || matches!(error, MapError::KeyNotFound | MapError::ElementNotFound)
+}
+
+fn errno(error: &MapError) -> Option<io::ErrorKind> {
     if let MapError::SyscallError(error) = error {
-        return error.io_error.kind() == io::ErrorKind::NotFound;
+        return Some(error.io_error.kind());
     }
-    matches!(error, MapError::KeyNotFound | MapError::ElementNotFound)
+    None
 }
 
 /// `include/uapi/linux/bpf.h`.

@@ -60,6 +60,7 @@ fn hook(state: &HookState) -> Finding {
 fn failure(error: &KernelError) -> Finding {
     let subject = match error {
         KernelError::NoBtf { .. } | KernelError::Layout { .. } => "kernel types",
+        KernelError::PidNamespace => "pid namespace",
         KernelError::Load { .. }
         | KernelError::Hook { .. }
         | KernelError::Map { .. }
