@@ -5,6 +5,7 @@
 //! - [`process`]: a program in a namespace, its JSON lines, its signals
 //! - [`fault`]: what can be done to the link, and undone
 //! - [`peer`]: both ends of the link, and their stand-ins
+//! - [`names`]: the autoscaler's name, and who is asked for it
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
 //! - [`collector`]: a real Collector, and what it was sent
 //! - [`control_plane`]: a real Kubernetes API server without a node
@@ -29,6 +30,7 @@ pub mod control_plane;
 pub mod deploy;
 pub mod fault;
 pub mod figures;
+pub mod names;
 pub mod netns;
 pub mod observe;
 pub mod peer;

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// The server's kernel resets the connection, once. So it does at the begin of all that only
-    /// concern dials, down to `OutOfPorts`: they would not be noticed.
+    /// concern dials, down to `SlowLookups`: they would not be noticed.
     Reset,
     /// Dials are answered by RST: nobody listens.
     Refused,
@@ -34,6 +34,16 @@ pub(crate) enum Kind {
     ProhibitRoute,
     /// No local port left.
     OutOfPorts,
+    /// Nobody listens where names are looked up.
+    NameServerKilled,
+    /// Lookups vanish.
+    LookupsDropped,
+    /// The name server says that there is no such name.
+    NxDomain,
+    /// The name server says that it cannot tell.
+    ServFail,
+    /// The name server is late, and in time.
+    SlowLookups,
     /// The activator's own kernel aborts the connection (SOCK_DESTROY, as a CNI does), once.
     Aborted,
     /// Whatever is sent is answered by RST.
@@ -78,6 +88,15 @@ pub(crate) struct Nature {
     pub(crate) resource: Resource,
 }
 
+/// How an activator comes to its autoscaler, which decides what can go wrong there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By an address.
+    Direct,
+    /// By a name that it looks up before each dial.
+    Name,
+}
+
 /// What two faults at once must not both change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
@@ -87,10 +106,11 @@ pub(crate) enum Resource {
     Ports,
     Wire,
     Server,
+    Names,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 32] = [
         Self::Reset,
         Self::Refused,
         Self::RefusedByIcmp,
@@ -104,6 +124,11 @@ impl Kind {
         Self::UnreachableRoute,
         Self::ProhibitRoute,
         Self::OutOfPorts,
+        Self::NameServerKilled,
+        Self::LookupsDropped,
+        Self::NxDomain,
+        Self::ServFail,
+        Self::SlowLookups,
         Self::Aborted,
         Self::RejectAll,
         Self::Unroutable,
@@ -136,6 +161,11 @@ impl Kind {
             Self::UnreachableRoute => resets("unreachable route").of(Resource::Route),
             Self::ProhibitRoute => resets("prohibit route").of(Resource::Route),
             Self::OutOfPorts => resets("out of ports").of(Resource::Ports),
+            Self::NameServerKilled => resets("name server SIGKILL").of(Resource::Names),
+            Self::LookupsDropped => resets("lookups dropped").of(Resource::Names),
+            Self::NxDomain => resets("NXDOMAIN").of(Resource::Names),
+            Self::ServFail => resets("SERVFAIL").of(Resource::Names),
+            Self::SlowLookups => resets("slow lookups").of(Resource::Names),
             // ECONNABORTED: neither side's FIN nor a RST, and none of the closed list's rules.
             Self::Aborted => loses("aborted (SOCK_DESTROY)", &["_OTHER"]),
             Self::RejectAll => loses("rejected (RST)", RESET),
@@ -164,7 +194,7 @@ impl Kind {
 
     /// Whether the connection is reset as well: what only concerns dials would not be noticed.
     pub(crate) fn resets(self) -> bool {
-        self <= Self::OutOfPorts
+        self <= Self::SlowLookups
     }
 
     /// Whether an established connection stalls while it is in force.
@@ -200,6 +230,41 @@ impl Kind {
     /// answer is asked again only after 1 s (`retrans_time_ms`).
     pub(crate) fn lingers(self) -> Duration {
         Duration::from_millis(if self == Self::Unplugged { 1_600 } else { 600 })
+    }
+}
+
+impl Way {
+    /// Most are direct; so that each way is with stats and without, in ten lanes.
+    pub(crate) const fn of_lane(number: usize) -> Self {
+        match number % 5 {
+            3 => Self::Name,
+            _ => Self::Direct,
+        }
+    }
+
+    /// What can go wrong.
+    pub(crate) fn kinds(self) -> Vec<Kind> {
+        match self {
+            Self::Direct => {
+                let mut kinds = Kind::ALL.to_vec();
+                kinds.retain(|kind| kind.resource() != Resource::Names);
+                kinds
+            }
+            // The dial is as any other: beside the lookups, no more than what may meet them.
+            Self::Name => vec![
+                Kind::NameServerKilled,
+                Kind::LookupsDropped,
+                Kind::NxDomain,
+                Kind::ServFail,
+                Kind::SlowLookups,
+                Kind::Reset,
+                Kind::Refused,
+                Kind::SynDropped,
+                Kind::Blackhole,
+                Kind::Terminated,
+                Kind::Killed,
+            ],
+        }
     }
 }
 

@@ -8,13 +8,18 @@ use std::{
 use anyhow::{Context as _, Result};
 use statlink_tests::{
     fault::{Fault, Faults, Reject, Route},
+    names::{Answer, URL, ask, drop_lookups, name_server},
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
     process::{Process, Signal},
     scenario::Bed,
 };
 
-use crate::{catalogue::Kind, kernel::Kernel, truth::History};
+use crate::{
+    catalogue::{Kind, Way},
+    kernel::Kernel,
+    truth::History,
+};
 
 /// An activator, its autoscaler, and what the former saw.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub(crate) struct Lane {
     pub(crate) history: History,
     server: Option<Server>,
     server_pod: Pod,
+    /// Where the activator asks for its autoscaler's name, in the autoscaler's pod.
+    names: Option<Process>,
     /// Websockets upgraded by servers that are gone.
     upgraded: u64,
 }
@@ -45,6 +52,7 @@ pub(crate) enum Undo {
     Fault(Fault),
     Server,
     Thaw,
+    Names,
 }
 
 impl Lane {
@@ -59,8 +67,12 @@ impl Lane {
             history: History::default(),
             server: Some(Server::Knative(server)),
             server_pod,
+            names: None,
             upgraded: 0,
         };
+        if lane.way() == Way::Name {
+            lane.start_names()?;
+        }
         lane.arrive()?;
         Ok(lane)
     }
@@ -70,10 +82,19 @@ impl Lane {
         self.number.is_multiple_of(2)
     }
 
+    /// How it comes to its autoscaler.
+    pub(crate) const fn way(&self) -> Way {
+        Way::of_lane(self.number)
+    }
+
     /// What it is, for people.
     pub(crate) fn describe(&self) -> String {
         let traffic = if self.sends_stats() { "stats" } else { "idle" };
-        format!("{} to {}, {traffic}", self.pod.name, self.target())
+        let to = match self.way() {
+            Way::Direct => self.target().to_string(),
+            Way::Name => format!("{} by its name", self.server_pod.v4),
+        };
+        format!("{} to {to}, {traffic}", self.pod.name)
     }
 
     /// The name of the activator's pod.
@@ -132,8 +153,15 @@ impl Lane {
             Traffic::Idle
         };
         // As the real one: when it is asked to end its stats stop first, and its pings go on.
-        let (url, drain) = (format!("ws://{}", self.target()), ["--drain", "4s"]);
-        let activator = Activator::start_with(&self.pod, &url, traffic, drain)?;
+        let mut args = vec!["--drain".to_owned(), "4s".to_owned()];
+        let url = match self.way() {
+            Way::Direct => format!("ws://{}", self.target()),
+            Way::Name => {
+                args.extend(ask(&self.server_pod));
+                URL.to_owned()
+            }
+        };
+        let activator = Activator::start_with(&self.pod, &url, traffic, args)?;
         self.activator = Some(activator);
         Ok(())
     }
@@ -174,6 +202,14 @@ impl Lane {
             Kind::UnreachableRoute => Undo::Fault(faults.route(Route::Unreachable)?),
             Kind::ProhibitRoute => Undo::Fault(faults.route(Route::Prohibit)?),
             Kind::OutOfPorts => Undo::Fault(faults.out_of_ports()?),
+            Kind::NameServerKilled => {
+                self.names = None;
+                Undo::Names
+            }
+            Kind::LookupsDropped => Undo::Fault(drop_lookups(&server_pod)?),
+            Kind::NxDomain => self.replace_names(Answer::NxDomain)?,
+            Kind::ServFail => self.replace_names(Answer::ServFail)?,
+            Kind::SlowLookups => self.replace_names(Answer::Address(server_pod.v4, SLOW))?,
             Kind::RejectAll => Undo::Fault(faults.reject_all(Reject::TcpReset)?),
             Kind::Unroutable => Undo::Fault(faults.reject_all(Reject::HostUnreachable)?),
             Kind::Unplugged => Undo::Fault(faults.unplug_server()?),
@@ -208,6 +244,7 @@ impl Lane {
         match undo {
             Undo::Nothing => Ok(()),
             Undo::Fault(fault) => fault.heal(),
+            Undo::Names => self.start_names(),
             Undo::Thaw => self.knative()?.process.thaw(),
             Undo::Server => {
                 // Its port must be free; what still ends gracefully is out of time.
@@ -228,6 +265,19 @@ impl Lane {
         Ok(Undo::Server)
     }
 
+    fn replace_names(&mut self, answer: Answer) -> Result<Undo> {
+        // Its port must be free.
+        self.names = None;
+        self.names = Some(name_server(&self.server_pod, answer)?);
+        Ok(Undo::Names)
+    }
+
+    /// The name server does what it should.
+    fn start_names(&mut self) -> Result<()> {
+        let address = Answer::Address(self.server_pod.v4, Duration::ZERO);
+        self.replace_names(address).map(drop)
+    }
+
     fn knative(&mut self) -> Result<&mut Autoscaler> {
         match &mut self.server {
             Some(Server::Knative(server)) => Some(server),
@@ -241,3 +291,7 @@ impl Lane {
         self.server = None;
     }
 }
+
+/// A dial has 3 s in all: what is left is long enough for a SYN that another fault drops to be sent
+/// again, after 1 s, without which it would be `cancelled` and no `timeout`.
+const SLOW: Duration = Duration::from_millis(1_500);

@@ -156,7 +156,7 @@ fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>
     let of_activator = seen.iter().filter_map(|seen| match seen.what {
         Saw::Established => Some((seen.at, Turn::Established)),
         Saw::Lost(causes) => Some((seen.at, Turn::Lost(causes))),
-        Saw::DialFailed(_) | Saw::NativeLost => None,
+        Saw::DialFailed(_) | Saw::LookupFailed | Saw::NativeLost => None,
     });
     let mut turns: Vec<_> = of_agent.chain(of_activator).collect();
     // Stable: at the same moment, the agent's before the activator's.

@@ -9,6 +9,7 @@
 //! - [`counts`]: every attempt and every loss, exactly
 //! - [`gauge`]: reachable, at the Collector, at each moment
 //! - [`liveness`]: the check of every 5 s
+//! - [`lookups`]: `dns`, where no dial follows the activator's lookups
 //! - [`restarted`]: the same of an agent that came in the middle
 //! - [`latency`]: how soon
 
@@ -17,6 +18,7 @@ mod counts;
 mod gauge;
 mod latency;
 mod liveness;
+mod lookups;
 mod restarted;
 
 use std::time::{Duration, SystemTime};
@@ -150,6 +152,7 @@ impl Window {
             self.judge_counts(&mut verdict, evidence, &sums, stalls);
             self.judge_told(&mut verdict, evidence.seen, events, &evidence.after);
             self.judge_liveness(&mut verdict, events, &evidence.after);
+            self.judge_lookups(&mut verdict, evidence.seen, events, &evidence.after);
             self.judge_kernel(&mut verdict, evidence, &sums);
             self.judge_gauge(&mut verdict, evidence.seen, exports);
             self.measure(&mut verdict.latencies, evidence.seen, events, exports);
