@@ -10,6 +10,7 @@
 //! - [`collector`]: a real Collector, and what it was sent
 //! - [`control_plane`]: a real Kubernetes API server without a node
 //! - [`container`]: a pod's container, as far as the kernel knows
+//! - [`policy`]: a policy that refuses connect() itself
 //! - [`observe`]: what the kernel accounts to a process
 //! - [`agent`]: the `statlink` binary
 //! - [`deploy`]: what is deployed, rendered
@@ -34,6 +35,7 @@ pub mod names;
 pub mod netns;
 pub mod observe;
 pub mod peer;
+pub mod policy;
 pub mod process;
 pub mod scenario;
 mod scratch;

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     UnreachableRoute,
     /// A prohibited route: EACCES inside connect().
     ProhibitRoute,
+    /// EPERM inside connect(), by a program on the activator's control group.
+    Policy,
     /// No local port left.
     OutOfPorts,
     /// Nobody listens where names are looked up.
@@ -66,6 +68,8 @@ pub(crate) enum Kind {
     Frozen,
     /// The autoscaler killed, and a server in its place that answers 403.
     Forbidden,
+    /// The autoscaler killed, and a server in its place that answers 503.
+    Unavailable,
     /// The autoscaler killed, and a server in its place that closes at once.
     ClosedAtOnce,
     /// The autoscaler killed, and a server in its place that resets at once.
@@ -103,6 +107,7 @@ pub(crate) enum Resource {
     /// As many packet filters as one likes.
     Filter,
     Route,
+    Policy,
     Ports,
     Wire,
     Server,
@@ -110,7 +115,7 @@ pub(crate) enum Resource {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 32] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Reset,
         Self::Refused,
         Self::RefusedByIcmp,
@@ -123,6 +128,7 @@ impl Kind {
         Self::NoRoute,
         Self::UnreachableRoute,
         Self::ProhibitRoute,
+        Self::Policy,
         Self::OutOfPorts,
         Self::NameServerKilled,
         Self::LookupsDropped,
@@ -140,6 +146,7 @@ impl Kind {
         Self::Killed,
         Self::Frozen,
         Self::Forbidden,
+        Self::Unavailable,
         Self::ClosedAtOnce,
         Self::ResetAtOnce,
         Self::Mute,
@@ -160,6 +167,7 @@ impl Kind {
             Self::NoRoute => resets("no route").of(Resource::Route),
             Self::UnreachableRoute => resets("unreachable route").of(Resource::Route),
             Self::ProhibitRoute => resets("prohibit route").of(Resource::Route),
+            Self::Policy => resets("refused by a policy").of(Resource::Policy),
             Self::OutOfPorts => resets("out of ports").of(Resource::Ports),
             Self::NameServerKilled => resets("name server SIGKILL").of(Resource::Names),
             Self::LookupsDropped => resets("lookups dropped").of(Resource::Names),
@@ -178,6 +186,7 @@ impl Kind {
             Self::Terminated => ends("autoscaler SIGTERM"),
             Self::Killed => ends("autoscaler SIGKILL"),
             Self::Forbidden => ends("403"),
+            Self::Unavailable => ends("503"),
             Self::ClosedAtOnce => ends("closed at once"),
             Self::ResetAtOnce => ends("reset at once"),
             Self::Mute => ends("never answers"),
@@ -207,9 +216,9 @@ impl Kind {
         self.stalls() && self != Self::Frozen
     }
 
-    /// Whether it takes away the route: such dials send no SYN.
-    pub(crate) fn unroutes(self) -> bool {
-        self.resource() == Resource::Route
+    /// Whether connect() fails before it sends a SYN, for want of a route or by a policy.
+    pub(crate) fn withholds_syns(self) -> bool {
+        matches!(self.resource(), Resource::Route | Resource::Policy)
     }
 
     /// How soon after its begin the link may count as stalled.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use statlink_tests::peer::Activator;
+use statlink_tests::{container::Container, peer::Activator};
 
 use crate::{
     catalogue::{Kind, Resource},
@@ -15,6 +15,7 @@ use crate::{
 /// An activator that was told to end.
 pub(crate) struct Former {
     activator: Activator,
+    _container: Container,
     /// What was known of it: nothing may be added, for this end is expected.
     before: Figures,
     ended: Option<SystemTime>,
@@ -24,9 +25,14 @@ pub(crate) struct Former {
 }
 
 impl Former {
-    pub(crate) const fn new(activator: Activator, before: Figures, lane: usize) -> Self {
+    pub(crate) fn new(
+        (activator, container): (Activator, Container),
+        before: Figures,
+        lane: usize,
+    ) -> Self {
         Self {
             activator,
+            _container: container,
             before,
             ended: None,
             lane,

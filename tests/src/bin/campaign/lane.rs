@@ -7,10 +7,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use statlink_tests::{
+    container::Container,
     fault::{Fault, Faults, Reject, Route},
     names::{Answer, URL, ask, drop_lookups, name_server},
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
+    policy::Policy,
     process::{Process, Signal},
     scenario::Bed,
 };
@@ -30,9 +32,13 @@ pub(crate) struct Lane {
     pub(crate) pod: Pod,
     /// There is none between two lives.
     activator: Option<Activator>,
+    /// Its own: the next life has another.
+    container: Container,
     pub(crate) history: History,
     server: Option<Server>,
     server_pod: Pod,
+    /// How many of Knative's there have been.
+    autoscalers: u64,
     /// Where the activator asks for its autoscaler's name, in the autoscaler's pod.
     names: Option<Process>,
     /// Websockets upgraded by servers that are gone.
@@ -50,6 +56,7 @@ enum Server {
 pub(crate) enum Undo {
     Nothing,
     Fault(Fault),
+    Policy(Policy),
     Server,
     Thaw,
     Names,
@@ -59,14 +66,17 @@ impl Lane {
     pub(crate) fn new(bed: &Bed, number: usize) -> Result<Self> {
         let server_pod = bed.network.pod(&format!("autoscaler-{number}"))?;
         let server = Autoscaler::start(&server_pod)?;
+        let pod = bed.network.pod(&format!("lane{number}-0"))?;
         let mut lane = Self {
             number,
             lives: 0,
-            pod: bed.network.pod(&format!("lane{number}-0"))?,
+            container: Container::new(&pod.name)?,
+            pod,
             activator: None,
             history: History::default(),
             server: Some(Server::Knative(server)),
             server_pod,
+            autoscalers: 1,
             names: None,
             upgraded: 0,
         };
@@ -129,8 +139,13 @@ impl Lane {
         self.upgraded + now
     }
 
-    /// Ends the activator, and makes a pod for the next one; gives the former.
-    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<Activator> {
+    /// How many autoscalers it has had.
+    pub(crate) const fn autoscalers(&self) -> u64 {
+        self.autoscalers
+    }
+
+    /// Ends the activator, and makes a pod for the next one; gives the former and where it is.
+    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<(Activator, Container)> {
         let mut former = self.activator.take().context("no activator to end")?;
         if kill {
             former.process.kill()?;
@@ -141,8 +156,9 @@ impl Lane {
         self.lives += 1;
         let name = format!("lane{}-{}", self.number, self.lives);
         self.pod = bed.network.pod(&name)?;
+        let container = std::mem::replace(&mut self.container, Container::new(&self.pod.name)?);
         self.history = History::default();
-        Ok(former)
+        Ok((former, container))
     }
 
     /// Starts the pod's activator.
@@ -161,7 +177,7 @@ impl Lane {
                 URL.to_owned()
             }
         };
-        let activator = Activator::start_with(&self.pod, &url, traffic, args)?;
+        let activator = Activator::start_in_with(&self.container, &self.pod, &url, traffic, args)?;
         self.activator = Some(activator);
         Ok(())
     }
@@ -201,6 +217,7 @@ impl Lane {
             Kind::NoRoute => Undo::Fault(faults.route(Route::None)?),
             Kind::UnreachableRoute => Undo::Fault(faults.route(Route::Unreachable)?),
             Kind::ProhibitRoute => Undo::Fault(faults.route(Route::Prohibit)?),
+            Kind::Policy => Undo::Policy(Policy::refuse(&self.container)?),
             Kind::OutOfPorts => Undo::Fault(faults.out_of_ports()?),
             Kind::NameServerKilled => {
                 self.names = None;
@@ -229,6 +246,7 @@ impl Lane {
                 Undo::Thaw
             }
             Kind::Forbidden => self.replace_server("forbid")?,
+            Kind::Unavailable => self.replace_server("unavailable")?,
             Kind::ClosedAtOnce => self.replace_server("close")?,
             Kind::ResetAtOnce => self.replace_server("reset")?,
             Kind::Mute => self.replace_server("mute")?,
@@ -244,6 +262,10 @@ impl Lane {
         match undo {
             Undo::Nothing => Ok(()),
             Undo::Fault(fault) => fault.heal(),
+            Undo::Policy(policy) => {
+                drop(policy);
+                Ok(())
+            }
             Undo::Names => self.start_names(),
             Undo::Thaw => self.knative()?.process.thaw(),
             Undo::Server => {
@@ -251,6 +273,7 @@ impl Lane {
                 self.end_server();
                 let server = Autoscaler::start(&self.server_pod)?;
                 self.server = Some(Server::Knative(server));
+                self.autoscalers += 1;
                 Ok(())
             }
         }

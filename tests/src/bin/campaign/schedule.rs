@@ -145,6 +145,7 @@ mod tests {
                 };
                 for resource in [
                     Resource::Route,
+                    Resource::Policy,
                     Resource::Ports,
                     Resource::Wire,
                     Resource::Server,

@@ -128,19 +128,19 @@ impl Window {
             .kernel
             .opens
             .saturating_sub(self.before.kernel.opens);
-        // Without a port, and without a route, connect() fails before it sends.
+        // Without a port, without a route, and by a policy, connect() fails before it sends.
         let portless = failed("address_unavailable");
-        let unrouted = if self.faults.iter().any(|fault| fault.kind.unroutes()) {
+        let withheld = if self.faults.iter().any(|fault| fault.kind.withholds_syns()) {
             failed("network_unreachable") + failed("host_unreachable") + failed("permission_denied")
         } else {
             0
         };
         let told = self.counted(&evidence.after).attempts;
         let without = told.saturating_sub(opens);
-        if told < opens || !(portless..=portless + unrouted).contains(&without) {
+        if told < opens || !(portless..=portless + withheld).contains(&without) {
             let text = format!(
                 "{told} attempts; the kernel opened {opens}, and {portless} had no port, up to \
-                 {unrouted} no route"
+                 {withheld} no route or no leave"
             );
             verdict.add(Wrong::Count, text);
         }
