@@ -92,6 +92,18 @@ fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
         .until(3_300);
     story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
 
+    // One that is answered, or fails, between the activator's close and its verdict: too late.
+    let (phase, how) = (Phase::Connecting, End::HostUnreachable);
+    for late in [HopEvent::Established, HopEvent::Ended { phase, how }] {
+        let mut story = dialled();
+        story.hop(2, 1, HopEvent::Attempted);
+        story
+            .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
+            .hop(2_901, 1, late)
+            .until(3_300);
+        story.has(Connect, 1, &[(Cause::Timeout, 1)]);
+    }
+
     // Nor does one that was answered.
     let mut story = dialled();
     story.hop(2, 1, HopEvent::Attempted);
