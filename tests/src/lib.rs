@@ -7,6 +7,7 @@
 //! - [`peer`]: both ends of the link, and their stand-ins
 //! - [`names`]: the autoscaler's name, and who is asked for it
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
+//! - [`sidecar`]: a proxy in the activator's pod
 //! - [`collector`]: a real Collector, and what it was sent
 //! - [`control_plane`]: a real Kubernetes API server without a node
 //! - [`container`]: a pod's container, as far as the kernel knows
@@ -40,6 +41,7 @@ pub mod process;
 pub mod scenario;
 mod scratch;
 pub mod service;
+pub mod sidecar;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

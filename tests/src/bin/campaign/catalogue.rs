@@ -76,6 +76,12 @@ pub(crate) enum Kind {
     ResetAtOnce,
     /// The autoscaler killed, and a server in its place that never answers.
     Mute,
+    /// The sidecar killed, and then a new one.
+    SidecarKilled,
+    /// The sidecar killed, and one in its place that answers 403 by itself.
+    SidecarForbids,
+    /// The sidecar killed, and one in its place that answers 503 by itself.
+    SidecarUnavailable,
 }
 
 /// What there is to know of a kind.
@@ -89,6 +95,8 @@ pub(crate) struct Nature {
     /// told of: an IPv6 connect() waits for a second one. To the agent the SYN was answered ("ICMP
     /// included"), the dialler knows only that its own time was up.
     pub(crate) answers: &'static [&'static str],
+    /// What a sidecar's dials may fail for meanwhile, and the activator's by them.
+    pub(crate) hop: &'static [&'static str],
     pub(crate) resource: Resource,
 }
 
@@ -99,6 +107,8 @@ pub(crate) enum Way {
     Direct,
     /// By a name that it looks up before each dial.
     Name,
+    /// By a sidecar, which takes its connection and makes one of its own.
+    Sidecar,
 }
 
 /// What two faults at once must not both change.
@@ -112,10 +122,11 @@ pub(crate) enum Resource {
     Wire,
     Server,
     Names,
+    Sidecar,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 34] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::Reset,
         Self::Refused,
         Self::RefusedByIcmp,
@@ -150,20 +161,25 @@ impl Kind {
         Self::ClosedAtOnce,
         Self::ResetAtOnce,
         Self::Mute,
+        Self::SidecarKilled,
+        Self::SidecarForbids,
+        Self::SidecarUnavailable,
     ];
 
     /// The table of kinds.
     pub(crate) const fn nature(self) -> Nature {
         match self {
             Self::Reset => resets("reset"),
-            Self::Refused => resets("refused (RST)"),
+            Self::Refused => resets("refused (RST)").hop(REFUSED),
             Self::RefusedByIcmp => resets("refused (ICMP)").answers(REFUSED),
-            Self::HostUnreachable => resets("host unreachable").answers(HOST),
-            Self::NetworkUnreachable => resets("network unreachable").answers(NETWORK),
+            Self::HostUnreachable => resets("host unreachable").answers(HOST).hop(HOST_OF_HOP),
+            Self::NetworkUnreachable => resets("network unreachable")
+                .answers(NETWORK)
+                .hop(NETWORK_OF_HOP),
             Self::AdminProhibited => resets("admin prohibited").answers(PROHIBITED),
             Self::RefusedOnNode => resets("refused in connect()").answers(REFUSED),
             Self::ProhibitedOnNode => resets("prohibited in connect()").answers(PROHIBITED),
-            Self::SynDropped => resets("SYN dropped"),
+            Self::SynDropped => resets("SYN dropped").hop(TIMEOUT),
             Self::NoRoute => resets("no route").of(Resource::Route),
             Self::UnreachableRoute => resets("unreachable route").of(Resource::Route),
             Self::ProhibitRoute => resets("prohibit route").of(Resource::Route),
@@ -180,16 +196,19 @@ impl Kind {
             Self::Unroutable => loses("unreachable (ICMP)", STALL).answers(HOST),
             Self::Unplugged => loses("wire cut", STALL).answers(HOST).of(Resource::Wire),
             Self::Blackhole => loses("blackhole", STALL),
-            Self::LostToServer => loses("lost to autoscaler", STALL),
+            Self::LostToServer => loses("lost to autoscaler", STALL).hop(TIMEOUT),
             Self::LostToClient => loses("lost to activator", STALL),
             Self::Frozen => loses("autoscaler SIGSTOP", STALL).of(Resource::Server),
             Self::Terminated => ends("autoscaler SIGTERM"),
             Self::Killed => ends("autoscaler SIGKILL"),
             Self::Forbidden => ends("403"),
             Self::Unavailable => ends("503"),
-            Self::ClosedAtOnce => ends("closed at once"),
+            Self::ClosedAtOnce => ends("closed at once").hop(CLOSED),
             Self::ResetAtOnce => ends("reset at once"),
             Self::Mute => ends("never answers"),
+            Self::SidecarKilled => loses("sidecar SIGKILL", END).of(Resource::Sidecar),
+            Self::SidecarForbids => loses("403 by sidecar", END).of(Resource::Sidecar),
+            Self::SidecarUnavailable => loses("503 by sidecar", END).of(Resource::Sidecar),
         }
     }
 
@@ -225,13 +244,19 @@ impl Kind {
     ///
     /// Where nothing is acknowledged: two retransmission timeouts of what was sent at its begin, of
     /// which the first is no shorter than 200 ms (`TCP_RTO_MIN`) and the second twice that. Where
-    /// the kernel acknowledges: 5 s after the last pong, which may be one ping's interval old.
-    pub(crate) fn stalls_after(self) -> Duration {
-        Duration::from_millis(if self.drops() {
+    /// the server's kernel acknowledges, or a sidecar: 5 s after the last pong, which may be one
+    /// ping's interval old.
+    pub(crate) fn stalls_after(self, way: Way) -> Duration {
+        Duration::from_millis(if self.drops() && way != Way::Sidecar {
             600 - 50
         } else {
             5_000 - 3_334 - 50
         })
+    }
+
+    /// Whether a sidecar's dials succeed, and the answer is the failure.
+    pub(crate) const fn answers_a_hop(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Unavailable | Self::Frozen)
     }
 
     /// How long after it was healed a stall may still begin by it: a timeout that was set before,
@@ -247,6 +272,7 @@ impl Way {
     pub(crate) const fn of_lane(number: usize) -> Self {
         match number % 5 {
             3 => Self::Name,
+            4 => Self::Sidecar,
             _ => Self::Direct,
         }
     }
@@ -256,7 +282,8 @@ impl Way {
         match self {
             Self::Direct => {
                 let mut kinds = Kind::ALL.to_vec();
-                kinds.retain(|kind| kind.resource() != Resource::Names);
+                kinds
+                    .retain(|kind| !matches!(kind.resource(), Resource::Names | Resource::Sidecar));
                 kinds
             }
             // The dial is as any other: beside the lookups, no more than what may meet them.
@@ -273,6 +300,26 @@ impl Way {
                 Kind::Terminated,
                 Kind::Killed,
             ],
+            // What is done to the sidecar's connection, at its other end: in the pod, what the
+            // sidecar sends to the activator would be met, too.
+            Self::Sidecar => vec![
+                Kind::Reset,
+                Kind::Refused,
+                Kind::HostUnreachable,
+                Kind::NetworkUnreachable,
+                Kind::SynDropped,
+                Kind::LostToServer,
+                Kind::Terminated,
+                Kind::Killed,
+                Kind::Frozen,
+                Kind::Forbidden,
+                Kind::Unavailable,
+                Kind::ClosedAtOnce,
+                Kind::ResetAtOnce,
+                Kind::SidecarKilled,
+                Kind::SidecarForbids,
+                Kind::SidecarUnavailable,
+            ],
         }
     }
 }
@@ -280,6 +327,10 @@ impl Way {
 impl Nature {
     const fn answers(self, answers: &'static [&'static str]) -> Self {
         Self { answers, ..self }
+    }
+
+    const fn hop(self, hop: &'static [&'static str]) -> Self {
+        Self { hop, ..self }
     }
 
     const fn of(self, resource: Resource) -> Self {
@@ -292,6 +343,7 @@ const fn loses(name: &'static str, losses: &'static [&'static str]) -> Nature {
         name,
         losses,
         answers: &[],
+        hop: &[],
         resource: Resource::Filter,
     }
 }
@@ -300,15 +352,26 @@ const fn resets(name: &'static str) -> Nature {
     loses(name, RESET)
 }
 
-/// The autoscaler's process ends: by a RST where something was left unread, be it the client's
-/// close frame at a graceful end.
+/// The autoscaler's process ends, and nobody listens until there is a new one.
 const fn ends(name: &'static str) -> Nature {
-    loses(name, &["peer_closed", "connection_reset"]).of(Resource::Server)
+    loses(name, END).of(Resource::Server).hop(GONE)
 }
 
 const RESET: &[&str] = &["connection_reset"];
+/// A process ends that had the connection: by a RST where something was left unread, be it the
+/// client's close frame at a graceful end.
+const END: &[&str] = &["peer_closed", "connection_reset"];
 const STALL: &[&str] = &["stalled"];
 const REFUSED: &[&str] = &["connection_refused"];
+/// Its SYN has gone unanswered for 1 s; so it has where the kernel heeded no ICMP error by then.
+const TIMEOUT: &[&str] = &["timeout"];
+const HOST_OF_HOP: &[&str] = &["host_unreachable", "timeout"];
+const NETWORK_OF_HOP: &[&str] = &["network_unreachable", "timeout"];
+/// Nobody listens. Of a process that is killed, the listener may go later than its connections:
+/// what it has not accepted by then is reset.
+const GONE: &[&str] = &["connection_refused", "connection_reset"];
+/// The same before there is a server that closes.
+const CLOSED: &[&str] = &["connection_refused", "connection_reset", "handshake_failed"];
 const HOST: &[&str] = &["host_unreachable"];
 const NETWORK: &[&str] = &["network_unreachable"];
 /// By IPv4 and by IPv6.

@@ -3,19 +3,20 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use statlink_tests::{container::Container, peer::Activator};
+use statlink_tests::peer::Activator;
 
 use crate::{
     catalogue::{Kind, Resource},
     figures::Figures,
     judge::Wrong,
+    lane::Home,
     run::Run,
 };
 
 /// An activator that was told to end.
 pub(crate) struct Former {
     activator: Activator,
-    _container: Container,
+    _home: Home,
     /// What was known of it: nothing may be added, for this end is expected.
     before: Figures,
     ended: Option<SystemTime>,
@@ -25,14 +26,10 @@ pub(crate) struct Former {
 }
 
 impl Former {
-    pub(crate) fn new(
-        (activator, container): (Activator, Container),
-        before: Figures,
-        lane: usize,
-    ) -> Self {
+    pub(crate) fn new((activator, home): (Activator, Home), before: Figures, lane: usize) -> Self {
         Self {
             activator,
-            _container: container,
+            _home: home,
             before,
             ended: None,
             lane,

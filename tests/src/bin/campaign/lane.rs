@@ -1,7 +1,7 @@
 //! One activator with an autoscaler of its own, so that faults of one lane are no other's.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use statlink_tests::{
     policy::Policy,
     process::{Process, Signal},
     scenario::Bed,
+    sidecar::{Rule, Sidecar},
 };
 
 use crate::{
@@ -32,8 +33,7 @@ pub(crate) struct Lane {
     pub(crate) pod: Pod,
     /// There is none between two lives.
     activator: Option<Activator>,
-    /// Its own: the next life has another.
-    container: Container,
+    home: Home,
     pub(crate) history: History,
     server: Option<Server>,
     server_pod: Pod,
@@ -43,6 +43,13 @@ pub(crate) struct Lane {
     names: Option<Process>,
     /// Websockets upgraded by servers that are gone.
     upgraded: u64,
+}
+
+/// What is there for one activator, and goes after it.
+#[derive(Debug)]
+pub(crate) struct Home {
+    container: Container,
+    sidecar: Option<Sidecar>,
 }
 
 #[derive(Debug)]
@@ -60,6 +67,21 @@ pub(crate) enum Undo {
     Server,
     Thaw,
     Names,
+    Sidecar,
+}
+
+impl Home {
+    fn new(bed: &Bed, pod: &Pod, way: Way, upstream: SocketAddrV4) -> Result<Self> {
+        let sidecar = match way {
+            Way::Direct | Way::Name => None,
+            Way::Sidecar => {
+                let service = bed.service()?.socket();
+                Some(Sidecar::start(pod, service, Rule::Pass(upstream))?)
+            }
+        };
+        let container = Container::new(&pod.name)?;
+        Ok(Self { container, sidecar })
+    }
 }
 
 impl Lane {
@@ -70,7 +92,7 @@ impl Lane {
         let mut lane = Self {
             number,
             lives: 0,
-            container: Container::new(&pod.name)?,
+            home: Home::new(bed, &pod, Way::of_lane(number), upstream(&server_pod))?,
             pod,
             activator: None,
             history: History::default(),
@@ -83,7 +105,7 @@ impl Lane {
         if lane.way() == Way::Name {
             lane.start_names()?;
         }
-        lane.arrive()?;
+        lane.arrive(bed)?;
         Ok(lane)
     }
 
@@ -103,6 +125,7 @@ impl Lane {
         let to = match self.way() {
             Way::Direct => self.target().to_string(),
             Way::Name => format!("{} by its name", self.server_pod.v4),
+            Way::Sidecar => format!("{} by a sidecar", self.server_pod.v4),
         };
         format!("{} to {to}, {traffic}", self.pod.name)
     }
@@ -144,8 +167,8 @@ impl Lane {
         self.autoscalers
     }
 
-    /// Ends the activator, and makes a pod for the next one; gives the former and where it is.
-    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<(Activator, Container)> {
+    /// Ends the activator, and makes a pod for the next one; gives the former and its home.
+    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<(Activator, Home)> {
         let mut former = self.activator.take().context("no activator to end")?;
         if kill {
             former.process.kill()?;
@@ -156,13 +179,14 @@ impl Lane {
         self.lives += 1;
         let name = format!("lane{}-{}", self.number, self.lives);
         self.pod = bed.network.pod(&name)?;
-        let container = std::mem::replace(&mut self.container, Container::new(&self.pod.name)?);
+        let home = Home::new(bed, &self.pod, self.way(), upstream(&self.server_pod))?;
+        let home = std::mem::replace(&mut self.home, home);
         self.history = History::default();
-        Ok((former, container))
+        Ok((former, home))
     }
 
     /// Starts the pod's activator.
-    pub(crate) fn arrive(&mut self) -> Result<()> {
+    pub(crate) fn arrive(&mut self, bed: &Bed) -> Result<()> {
         let traffic = if self.sends_stats() {
             Traffic::Every(Duration::from_secs(1))
         } else {
@@ -176,8 +200,10 @@ impl Lane {
                 args.extend(ask(&self.server_pod));
                 URL.to_owned()
             }
+            Way::Sidecar => format!("ws://{}", bed.service()?.socket()),
         };
-        let activator = Activator::start_in_with(&self.container, &self.pod, &url, traffic, args)?;
+        let activator =
+            Activator::start_in_with(&self.home.container, &self.pod, &url, traffic, args)?;
         self.activator = Some(activator);
         Ok(())
     }
@@ -217,7 +243,7 @@ impl Lane {
             Kind::NoRoute => Undo::Fault(faults.route(Route::None)?),
             Kind::UnreachableRoute => Undo::Fault(faults.route(Route::Unreachable)?),
             Kind::ProhibitRoute => Undo::Fault(faults.route(Route::Prohibit)?),
-            Kind::Policy => Undo::Policy(Policy::refuse(&self.container)?),
+            Kind::Policy => Undo::Policy(Policy::refuse(&self.home.container)?),
             Kind::OutOfPorts => Undo::Fault(faults.out_of_ports()?),
             Kind::NameServerKilled => {
                 self.names = None;
@@ -250,6 +276,12 @@ impl Lane {
             Kind::ClosedAtOnce => self.replace_server("close")?,
             Kind::ResetAtOnce => self.replace_server("reset")?,
             Kind::Mute => self.replace_server("mute")?,
+            Kind::SidecarKilled => {
+                self.sidecar()?.kill();
+                Undo::Sidecar
+            }
+            Kind::SidecarForbids => self.replace_sidecar(403)?,
+            Kind::SidecarUnavailable => self.replace_sidecar(503)?,
         };
         if kind.resets() {
             // Another fault may have ended the connection already.
@@ -267,6 +299,10 @@ impl Lane {
                 Ok(())
             }
             Undo::Names => self.start_names(),
+            Undo::Sidecar => {
+                let upstream = upstream(&self.server_pod);
+                self.sidecar()?.replace(Rule::Pass(upstream))
+            }
             Undo::Thaw => self.knative()?.process.thaw(),
             Undo::Server => {
                 // Its port must be free; what still ends gracefully is out of time.
@@ -301,6 +337,18 @@ impl Lane {
         self.replace_names(address).map(drop)
     }
 
+    fn replace_sidecar(&mut self, status: u16) -> Result<Undo> {
+        self.sidecar()?.replace(Rule::Answer(status))?;
+        Ok(Undo::Sidecar)
+    }
+
+    fn sidecar(&mut self) -> Result<&mut Sidecar> {
+        self.home
+            .sidecar
+            .as_mut()
+            .context("the lane has no sidecar")
+    }
+
     fn knative(&mut self) -> Result<&mut Autoscaler> {
         match &mut self.server {
             Some(Server::Knative(server)) => Some(server),
@@ -313,6 +361,11 @@ impl Lane {
         self.upgraded = self.upgrades();
         self.server = None;
     }
+}
+
+/// Where a sidecar passes on what it is sent.
+const fn upstream(server: &Pod) -> SocketAddrV4 {
+    SocketAddrV4::new(server.v4, PORT)
 }
 
 /// A dial has 3 s in all: what is left is long enough for a SYN that another fault drops to be sent

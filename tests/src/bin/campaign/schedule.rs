@@ -150,6 +150,7 @@ mod tests {
                     Resource::Wire,
                     Resource::Server,
                     Resource::Names,
+                    Resource::Sidecar,
                 ] {
                     let of = faults.iter().filter(|f| f.kind.resource() == resource);
                     assert!(of.count() <= 1, "{faults:?}");

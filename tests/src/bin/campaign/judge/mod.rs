@@ -8,6 +8,7 @@
 //! - [`causes`]: why each connection was lost, and that each stall was one
 //! - [`counts`]: every attempt and every loss, exactly
 //! - [`gauge`]: reachable, at the Collector, at each moment
+//! - [`hops`]: what a sidecar's connections explain
 //! - [`liveness`]: the check of every 5 s
 //! - [`lookups`]: `dns`, where no dial follows the activator's lookups
 //! - [`restarted`]: the same of an agent that came in the middle
@@ -16,6 +17,7 @@
 mod causes;
 mod counts;
 mod gauge;
+mod hops;
 mod latency;
 mod liveness;
 mod lookups;
@@ -24,7 +26,7 @@ mod restarted;
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    catalogue::Kind,
+    catalogue::{Kind, Way},
     figures::Figures,
     kernel::Kernel,
     told::{Event, Told},
@@ -45,6 +47,7 @@ pub(crate) struct Window {
     /// The Collector was away for a part of it: nothing is said of when it was told.
     pub(crate) blind: bool,
     pub(crate) stats: bool,
+    pub(crate) way: Way,
     /// It begins with the activator's own begin.
     pub(crate) birth: bool,
     /// When the agent was started anew, from its start to its readiness: what it tells begins anew.
@@ -149,7 +152,8 @@ impl Window {
             self.judge_restarted(&mut verdict, evidence, (started, ready));
         } else {
             let stalls = self.judge_losses(&mut verdict, evidence.seen, events);
-            self.judge_counts(&mut verdict, evidence, &sums, stalls);
+            self.judge_counts(&mut verdict, evidence, &sums, stalls, events);
+            self.judge_hops(&mut verdict, events, &sums);
             self.judge_told(&mut verdict, evidence.seen, events, &evidence.after);
             self.judge_liveness(&mut verdict, events, &evidence.after);
             self.judge_lookups(&mut verdict, evidence.seen, events, &evidence.after);
