@@ -4,18 +4,18 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 use statlink_tests::{
+    container::Container,
     fault::{Fault, Faults},
     figures::Figures,
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, bad_server},
+    policy::Policy,
     process::Process,
     scenario::Bed,
 };
 
 use crate::{
-    PATIENCE,
-    policy::Policy,
-    start_agent,
+    PATIENCE, start_agent,
     told::{assert_outage_logged, assert_recovery_logged, log},
     ways::{CASES, Case, Form, OUT_OF_PORTS, Told, Trouble},
 };
@@ -47,6 +47,8 @@ struct Scene<'a> {
     to: IpAddr,
     activator: Activator,
     policy: Option<Policy>,
+    /// Where the policy is.
+    _container: Option<Container>,
     fault: Option<Fault>,
     autoscaler: Option<Autoscaler>,
     bad: Option<Process>,
@@ -80,7 +82,8 @@ fn play(form: Form) {
 fn set<'a>(bed: &Bed, case: &'a Case, told: Told, form: Form) -> Scene<'a> {
     let server_pod = bed.network.pod(&format!("{}-s", case.name)).unwrap();
     let pod = bed.network.pod(case.name).unwrap();
-    let (mut autoscaler, mut bad, mut fault, mut policy) = (None, None, None, None);
+    let (mut autoscaler, mut bad, mut fault) = (None, None, None);
+    let (mut container, mut policy) = (None, None);
     match case.trouble {
         Trouble::Nobody => {}
         Trouble::Frozen => {
@@ -93,7 +96,8 @@ fn set<'a>(bed: &Bed, case: &'a Case, told: Told, form: Form) -> Scene<'a> {
         }
         Trouble::Policy => {
             autoscaler = Some(Autoscaler::start(&server_pod).unwrap());
-            policy = Some(Policy::refuse(&pod.name).unwrap());
+            let container = container.insert(Container::new(&pod.name).unwrap());
+            policy = Some(Policy::refuse(container).unwrap());
         }
         Trouble::Fault(inject) => {
             autoscaler = Some(Autoscaler::start(&server_pod).unwrap());
@@ -101,13 +105,16 @@ fn set<'a>(bed: &Bed, case: &'a Case, told: Told, form: Form) -> Scene<'a> {
         }
     }
     let to = form.address(&server_pod);
-    let activator = form.dial(&pod, (to, PORT).into(), policy.as_ref()).unwrap();
+    let activator = form
+        .dial(&pod, (to, PORT).into(), container.as_ref())
+        .unwrap();
     Scene {
         case,
         told,
         to,
         activator,
         policy,
+        _container: container,
         fault,
         autoscaler,
         bad,
@@ -159,9 +166,7 @@ fn heal(scene: &mut Scene<'_>) {
     if let Some(bad) = &mut scene.bad {
         bad.kill().unwrap();
     }
-    if let Some(policy) = &mut scene.policy {
-        policy.lift();
-    }
+    scene.policy = None;
     match (scene.case.trouble, &mut scene.autoscaler) {
         (Trouble::Frozen, Some(frozen)) => frozen.process.thaw().unwrap(),
         (_, Some(_)) => {}

@@ -1,7 +1,7 @@
-//! A proxy in the activator's pod, as a mesh's sidecar: haproxy behind a redirection, which takes
-//! the activator's connection whatever the autoscaler does. It explains, and never proves.
+//! A proxy in the activator's pod, as a mesh's sidecar, which takes the activator's connection
+//! whatever the autoscaler does. It explains, and never proves.
 
-use std::{fs, net::SocketAddrV4, time::Duration};
+use std::{net::SocketAddrV4, time::Duration};
 
 use anyhow::Result;
 use statlink_tests::{
@@ -10,63 +10,19 @@ use statlink_tests::{
     figures::Figures,
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
-    process::Process,
     scenario::{Bed, link, metric},
     service::Service,
+    sidecar::{Rule, Sidecar},
 };
-use tempfile::TempDir;
 
 use crate::{
     PATIENCE, start_agent,
     told::{assert_outage_logged, assert_recovery_logged, log},
 };
 
-/// What dials `service` in `pod` meets the sidecar; both last as long as this.
-struct Sidecar {
-    _haproxy: Process,
-    _redirection: Fault,
-    _directory: TempDir,
-}
-
-impl Sidecar {
-    /// One that passes everything on to `upstream`.
-    fn passing(pod: &Pod, service: SocketAddrV4, upstream: SocketAddrV4) -> Self {
-        let rules = format!("mode tcp\n  retries 0\n  server upstream {upstream}\n");
-        Self::start(pod, service, &rules)
-    }
-
-    /// One that answers by itself.
-    fn answering(pod: &Pod, service: SocketAddrV4, status: u16) -> Self {
-        let rules = format!("mode http\n  http-request deny deny_status {status}\n");
-        Self::start(pod, service, &rules)
-    }
-
-    fn start(pod: &Pod, service: SocketAddrV4, rules: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("haproxy.cfg");
-        let configuration = format!(
-            "defaults\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n\
-             listen sidecar\n  bind 127.0.0.1:{SIDECAR}\n  {rules}"
-        );
-        fs::write(&file, configuration).unwrap();
-        let mut command = pod.namespace.command("haproxy");
-        command.arg("-db").arg("-f").arg(&file);
-        let mut haproxy = Process::spawn("haproxy", command).unwrap();
-        let redirection = Fault::redirect(&pod.namespace, service, SIDECAR).unwrap();
-        let listens = || {
-            pod.namespace
-                .run(|| std::net::TcpStream::connect(("127.0.0.1", SIDECAR)).is_ok())
-        };
-        while !listens().unwrap() {
-            assert!(haproxy.is_running(), "{}", haproxy.describe());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self {
-            _haproxy: haproxy,
-            _redirection: redirection,
-            _directory: directory,
-        }
-    }
+/// One that passes everything on to `upstream`.
+fn passing(pod: &Pod, service: SocketAddrV4, upstream: SocketAddrV4) -> Sidecar {
+    Sidecar::start(pod, service, Rule::Pass(upstream)).unwrap()
 }
 
 /// A node without an autoscaler yet, an agent, a pod, and the Service that its activator dials.
@@ -135,7 +91,7 @@ fn hop_of(bed: &Bed, activator: &Activator) -> Option<String> {
 #[test]
 fn an_upstream_that_refuses_the_sidecar_is_the_cause() {
     let (mut bed, pod, service, upstream) = world();
-    let _sidecar = Sidecar::passing(&pod, service, upstream);
+    let _sidecar = passing(&pod, service, upstream);
     let activator = Activator::start(&pod, service.into(), Traffic::Idle).unwrap();
     bed.wait_error(&activator, "connect", "connection_refused", PATIENCE)
         .unwrap();
@@ -151,7 +107,7 @@ fn an_upstream_that_refuses_the_sidecar_is_the_cause() {
 fn a_sidecar_that_refuses_the_upgrade_by_itself_fails_the_handshake() {
     for status in [403, 503] {
         let (bed, pod, service, _) = world();
-        let _sidecar = Sidecar::answering(&pod, service, status);
+        let _sidecar = Sidecar::start(&pod, service, Rule::Answer(status)).unwrap();
         let activator = Activator::start(&pod, service.into(), Traffic::Idle).unwrap();
         bed.wait_error(&activator, "connect", "handshake_failed", PATIENCE)
             .unwrap();
@@ -165,7 +121,7 @@ fn a_sidecar_that_refuses_the_upgrade_by_itself_fails_the_handshake() {
 fn a_sidecar_that_acknowledges_for_a_lost_upstream_does_not_hide_it() {
     let (mut bed, pod, service, upstream) = world();
     bed.start_autoscaler().unwrap();
-    let _sidecar = Sidecar::passing(&pod, service, upstream);
+    let _sidecar = passing(&pod, service, upstream);
     let flowing = Traffic::Every(Duration::from_secs(1));
     let activator = Activator::start(&pod, service.into(), flowing).unwrap();
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
@@ -198,7 +154,7 @@ fn an_upstream_that_fails_the_sidecar_s_dial_is_the_cause() {
         let fault = case
             .fault
             .map(|inject| inject(Faults::new(&pod, &server)).unwrap());
-        let sidecar = Sidecar::passing(&pod, service, upstream);
+        let sidecar = passing(&pod, service, upstream);
         let activator = Activator::start(&pod, service.into(), Traffic::Idle).unwrap();
         (case, server, upstream, bad, fault, sidecar, activator)
     });
@@ -245,7 +201,7 @@ fn an_upstream_that_ends_the_sidecar_s_connection_is_the_cause() {
     ];
     let (mut bed, pod, service, upstream) = world();
     bed.start_autoscaler().unwrap();
-    let _sidecar = Sidecar::passing(&pod, service, upstream);
+    let _sidecar = passing(&pod, service, upstream);
     let activator = Activator::start(&pod, service.into(), Traffic::Idle).unwrap();
     for (before, (cause, end)) in ends.into_iter().enumerate() {
         let up = |point: &Point| point.value.number() > before as f64;
@@ -267,6 +223,3 @@ fn an_upstream_that_ends_the_sidecar_s_connection_is_the_cause() {
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
     bed.check_invariants().unwrap();
 }
-
-/// Where the sidecar listens.
-const SIDECAR: u16 = 15_001;

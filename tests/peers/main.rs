@@ -9,7 +9,6 @@ mod forwarding;
 mod hops;
 mod losing;
 mod names;
-mod policy;
 mod retransmits;
 mod stand_ins;
 mod told;

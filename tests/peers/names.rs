@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use statlink_tests::{
-    fault::Fault,
     figures::Figures,
+    names::{self, Answer, URL, ask, drop_lookups},
     netns::Pod,
-    peer::{Activator, Autoscaler, Traffic, bad_server},
+    peer::{Activator, Autoscaler, Traffic},
     process::Process,
     scenario::Bed,
 };
@@ -16,17 +16,23 @@ use crate::{
     told::{assert_outage_logged, log},
 };
 
-const URL: &str = "ws://autoscaler.knative-serving.svc.cluster.local:8080";
-const NAME_SERVER: &str = "0.0.0.0:53";
-
 /// Knative's client in `pod`, which asks the name server in `server`.
 fn dial_by_name(pod: &Pod, server: &Pod) -> Activator {
-    let resolver = format!("{}:53", server.v4);
-    Activator::start_with(pod, URL, Traffic::Idle, ["--resolver", &resolver]).unwrap()
+    Activator::start_with(pod, URL, Traffic::Idle, ask(server)).unwrap()
 }
 
-fn name_server(pod: &Pod, answer: &str) -> Process {
-    bad_server(pod, ["dns", NAME_SERVER, answer]).unwrap()
+fn name_server(pod: &Pod, answer: Answer) -> Process {
+    names::name_server(pod, answer).unwrap()
+}
+
+/// Gives the address of `of`.
+fn gives(of: &Pod) -> Answer {
+    Answer::Address(of.v4, Duration::ZERO)
+}
+
+/// Gives its own address, so many milliseconds late.
+fn slow_name_server(pod: &Pod, late: u64) -> Process {
+    name_server(pod, Answer::Address(pod.v4, Duration::from_millis(late)))
 }
 
 #[test]
@@ -38,15 +44,13 @@ fn lookups_that_fail_are_dns_and_nothing_is_counted_as_a_dial() {
         let server = bed.network.pod(&format!("{how}-s")).unwrap();
         let pod = bed.network.pod(how).unwrap();
         let answers = match how {
-            "nxdomain" | "servfail" => Some(name_server(&server, how)),
+            "nxdomain" => Some(name_server(&server, Answer::NxDomain)),
+            "servfail" => Some(name_server(&server, Answer::ServFail)),
             // The dial has 3 s for it.
             "late" => Some(slow_name_server(&server, 4000)),
             _ => None,
         };
-        let fault = (how == "dropped").then(|| {
-            let rule = "udp dport 53 drop";
-            Fault::nft("lookups dropped", &server.namespace, "input", rule).unwrap()
-        });
+        let fault = (how == "dropped").then(|| drop_lookups(&server).unwrap());
         let activator = dial_by_name(&pod, &server);
         scenes.push((how, server, answers, fault, activator));
     }
@@ -70,7 +74,7 @@ fn lookups_that_fail_are_dns_and_nothing_is_counted_as_a_dial() {
             fault.heal().unwrap();
         }
         let _autoscaler = Autoscaler::start(server).unwrap();
-        let _answers = name_server(server, &server.v4.to_string());
+        let _answers = name_server(server, gives(server));
         bed.wait_reachable(activator, 1, PATIENCE).unwrap();
         let figures = Figures::of(&bed, activator);
         assert_eq!(figures.connects, 1.0);
@@ -78,12 +82,6 @@ fn lookups_that_fail_are_dns_and_nothing_is_counted_as_a_dial() {
         activator.process.kill().unwrap();
     }
     bed.check_invariants().unwrap();
-}
-
-/// Gives its own address, so many milliseconds late.
-fn slow_name_server(pod: &Pod, late: u32) -> Process {
-    let (address, late) = (pod.v4.to_string(), late.to_string());
-    bad_server(pod, ["dns", NAME_SERVER, &address, &late]).unwrap()
 }
 
 /// The causes of all errors of one kind that the Collector has ever had.
@@ -97,7 +95,7 @@ fn causes(bed: &Bed, activator: &Activator, kind: &str) -> Vec<String> {
 fn slow_lookups_are_not_failed_ones() {
     let mut bed = Bed::without_autoscaler().unwrap();
     start_agent(&mut bed);
-    let slow = |name: &str, late: u32| {
+    let slow = |name: &str, late: u64| {
         let server = bed.network.pod(&format!("{name}-s")).unwrap();
         let answers = slow_name_server(&server, late);
         (bed.network.pod(name).unwrap(), server, answers)
@@ -134,7 +132,7 @@ fn an_answer_that_leads_elsewhere_is_no_dns_failure() {
     start_agent(&mut bed);
     let server = bed.network.pod("server").unwrap();
     let elsewhere = bed.network.pod("elsewhere").unwrap();
-    let _answers = name_server(&server, &elsewhere.v4.to_string());
+    let _answers = name_server(&server, gives(&elsewhere));
     let pod = bed.network.pod("activator").unwrap();
     let activator = dial_by_name(&pod, &server);
     bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
@@ -193,7 +191,7 @@ fn lookups_that_succeed_leave_the_cause_to_the_dial() {
     start_agent(&mut bed);
     let server = bed.network.pod("server").unwrap();
     let pod = bed.network.pod("activator").unwrap();
-    let _answers = name_server(&server, &server.v4.to_string());
+    let _answers = name_server(&server, gives(&server));
     let activator = dial_by_name(&pod, &server);
     bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
     bed.wait_error(&activator, "liveness", "connection_refused", PATIENCE)

@@ -35,12 +35,11 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Result;
 use rustix::io::Errno;
 use statlink_tests::{
+    container::Container,
     fault::{Fault, Faults, Reject, Route},
     netns::Pod,
     peer::{Activator, Traffic},
 };
-
-use crate::policy::Policy;
 
 /// One way a dial fails.
 pub(crate) struct Case {
@@ -219,6 +218,12 @@ pub(crate) const CASES: &[Case] = &[
         None,
         Trouble::Server("forbid"),
     ),
+    both(
+        "unavailable",
+        "handshake_failed",
+        None,
+        Trouble::Server("unavailable"),
+    ),
     both("closed", "handshake_failed", None, Trouble::Server("close")),
     both("mute", "handshake_failed", None, Trouble::Server("mute")),
     both("frozen", "handshake_failed", None, Trouble::Frozen),
@@ -271,12 +276,12 @@ impl Form {
         self,
         pod: &Pod,
         to: SocketAddr,
-        policy: Option<&Policy>,
+        container: Option<&Container>,
     ) -> Result<Activator> {
         let at = to.to_string();
-        match (self, policy) {
+        match (self, container) {
             (Self::V4 | Self::V6, None) => Activator::start(pod, to, Traffic::Idle),
-            (Self::V4 | Self::V6, Some(policy)) => Activator::start_in(&policy.container, pod, to),
+            (Self::V4 | Self::V6, Some(container)) => Activator::start_in(container, pod, to),
             (Self::Mapped, _) => Activator::stand_in(pod, ["cancel", &at, "1600", "1500"]),
             (Self::Blocking, _) => Activator::stand_in(pod, ["flap", &at, "1", "1000"]),
         }

@@ -5,10 +5,13 @@
 //! - [`process`]: a program in a namespace, its JSON lines, its signals
 //! - [`fault`]: what can be done to the link, and undone
 //! - [`peer`]: both ends of the link, and their stand-ins
+//! - [`names`]: the autoscaler's name, and who is asked for it
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
+//! - [`sidecar`]: a proxy in the activator's pod
 //! - [`collector`]: a real Collector, and what it was sent
 //! - [`control_plane`]: a real Kubernetes API server without a node
 //! - [`container`]: a pod's container, as far as the kernel knows
+//! - [`policy`]: a policy that refuses connect() itself
 //! - [`observe`]: what the kernel accounts to a process
 //! - [`tcp`]: what the kernel counted in a network namespace
 //! - [`agent`]: the `statlink` binary
@@ -30,13 +33,16 @@ pub mod control_plane;
 pub mod deploy;
 pub mod fault;
 pub mod figures;
+pub mod names;
 pub mod netns;
 pub mod observe;
 pub mod peer;
+pub mod policy;
 pub mod process;
 pub mod scenario;
 mod scratch;
 pub mod service;
+pub mod sidecar;
 pub mod tcp;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -70,26 +70,42 @@ impl Activator {
         traffic: Traffic,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        let mut command = Self::client(pod, url)?;
-        command.args(args);
+        Self::spawn(pod, Self::client(pod, url, traffic, args)?)
+    }
+
+    /// Knative's client inside a container of a pod that a Kubernetes API knows.
+    pub fn start_in(container: &Container, pod: &Pod, target: SocketAddr) -> Result<Self> {
+        let url = format!("ws://{target}");
+        Self::start_in_with(container, pod, &url, Traffic::Idle, [] as [&str; 0])
+    }
+
+    /// [`start_with`](Self::start_with) inside a container.
+    pub fn start_in_with(
+        container: &Container,
+        pod: &Pod,
+        url: &str,
+        traffic: Traffic,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Self> {
+        let mut command = Self::client(pod, url, traffic, args)?;
+        container.hold(&mut command)?;
+        Self::spawn(pod, command)
+    }
+
+    fn client(
+        pod: &Pod,
+        url: &str,
+        traffic: Traffic,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Command> {
+        let mut command = pod.namespace.command(build::parts()?.activator);
+        command.args(["--autoscaler", url]).args(args);
         if let Traffic::Every(interval) = traffic {
             command
                 .arg("--stats")
                 .arg(format!("{}ms", interval.as_millis()));
         }
-        Self::spawn(pod, command)
-    }
-
-    /// Knative's client inside a container of a pod that a Kubernetes API knows.
-    pub fn start_in(container: &Container, pod: &Pod, target: SocketAddr) -> Result<Self> {
-        let mut command = Self::client(pod, &format!("ws://{target}"))?;
-        container.hold(&mut command)?;
-        Self::spawn(pod, command)
-    }
-
-    fn client(pod: &Pod, url: &str) -> Result<Command> {
-        let mut command = pod.namespace.command(build::parts()?.activator);
-        command.args(["--autoscaler", url]).envs(environment(pod));
+        command.envs(environment(pod));
         Ok(command)
     }
 

@@ -16,16 +16,27 @@ use crate::time::Timestamp;
 const BEFORE: Duration = Duration::from_secs(1);
 /// How long a hop's SYN goes unanswered before that is a failure.
 const UNANSWERED: Duration = Duration::from_secs(1);
+/// How long an attempt that was decided is remembered: no end is judged later than that.
+const DECIDED: Duration = Duration::from_secs(1);
 /// How many attempts under way, and how many failures, are remembered.
 const REMEMBERED: usize = 64;
 
 /// The connections of all hops of one link.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hops {
-    /// Attempts whose SYN is not answered, and since when.
-    connecting: BTreeMap<ConnectionId, (Timestamp, SocketAddr)>,
+    /// Attempts whose SYN is not answered, or was a moment ago.
+    connecting: BTreeMap<ConnectionId, Attempt>,
     /// In the order in which they were told.
     failures: VecDeque<Failure>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    since: Timestamp,
+    /// When it was decided. An end of the activator's connection that came before is judged later:
+    /// a close settles first.
+    until: Option<Timestamp>,
+    peer: SocketAddr,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,21 +57,32 @@ impl Hops {
     ) {
         match event {
             HopEvent::Attempted => {
+                self.connecting
+                    .retain(|_, attempt| attempt.until.is_none_or(|until| until + DECIDED > at));
                 if self.connecting.len() >= REMEMBERED {
                     self.connecting.pop_first();
                 }
-                self.connecting.insert(connection, (at, peer));
+                let attempt = Attempt {
+                    since: at,
+                    until: None,
+                    peer,
+                };
+                self.connecting.insert(connection, attempt);
             }
-            HopEvent::Established => {
-                self.connecting.remove(&connection);
-            }
+            HopEvent::Established => self.decided(at, connection),
             HopEvent::Stalled => self.failed(at, peer, Cause::Stalled),
             HopEvent::Ended { phase, how } => {
-                self.connecting.remove(&connection);
+                self.decided(at, connection);
                 if let Some(cause) = cause(phase, how) {
                     self.failed(at, peer, cause);
                 }
             }
+        }
+    }
+
+    fn decided(&mut self, at: Timestamp, connection: ConnectionId) {
+        if let Some(attempt) = self.connecting.get_mut(&connection) {
+            attempt.until.get_or_insert(at);
         }
     }
 
@@ -72,8 +94,8 @@ impl Hops {
     }
 
     /// Which hop's failure, if any, is behind the failure at `at` of a connection that `began`
-    /// then, for this cause of its own: one that came before belongs to an earlier connection. Of a
-    /// handshake, all since; of a stall, all since the peer was last `heard`.
+    /// then, for this cause of its own: one that came before belongs to an earlier connection, and so
+    /// does a dial, whose end may never have been told. Of a handshake, all since; of a stall, all since the peer was last `heard`.
     pub(super) fn explain(
         &self,
         at: Timestamp,
@@ -109,8 +131,12 @@ impl Hops {
         failed.or_else(|| {
             self.connecting
                 .values()
-                .find(|(since, _)| *since + UNANSWERED <= at)
-                .map(|(_, peer)| (*peer, Cause::Timeout))
+                .find(|attempt| {
+                    attempt.since >= began
+                        && attempt.since + UNANSWERED <= at
+                        && attempt.until.is_none_or(|until| until > at)
+                })
+                .map(|attempt| (attempt.peer, Cause::Timeout))
         })
     }
 }

@@ -97,8 +97,8 @@ use trouble::Trouble;
 /// connection stalls or is ended by its other side, and a hop's connection failed within the
 /// second before (of a handshake: since it began; of a stall: since the peer was last heard), but
 /// not before that connection began, that failure's cause is the cause; and [`Cause::Timeout`] is
-/// where a hop's SYN has gone unanswered for 1 s. A hop that closes its own connection explains
-/// nothing.
+/// where the SYN of a hop that dialled since that connection began has gone unanswered for 1 s. A
+/// hop that closes its own connection explains nothing.
 ///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
 /// if its end had been lost ([`Cause::Other`]).

@@ -1,6 +1,7 @@
 //! Servers that do not do what they should, by the first argument:
 //!
 //! - `forbid ADDRESS`: reads the request and answers 403
+//! - `unavailable ADDRESS`: the same with 503
 //! - `close ADDRESS`: accepts and closes at once, by FIN whatever has come by then
 //! - `reset ADDRESS`: accepts and resets at once
 //! - `sink ADDRESS`: the same as `close` in silence, as fast as can be
@@ -31,7 +32,10 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match *args {
-        ["forbid", address] => serve(address, forbid),
+        ["forbid", address] => serve(address, |stream| refuse(stream, "403 Forbidden")),
+        ["unavailable", address] => {
+            serve(address, |stream| refuse(stream, "503 Service Unavailable"))
+        }
         ["close", address] => serve(address, close),
         ["reset", address] => serve(address, reset),
         ["sink", address] => sink(address),
@@ -43,7 +47,7 @@ fn main() -> Result<()> {
             dns(address, answer, Duration::from_millis(after))
         }
         _ => bail!(
-            "usage: bad_server forbid|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER] [AFTER_MS]"
+            "usage: bad_server forbid|unavailable|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER] [AFTER_MS]"
         ),
     }
 }
@@ -67,10 +71,10 @@ fn close(mut stream: TcpStream) {
     let _ = io::copy(&mut stream, &mut io::sink());
 }
 
-fn forbid(mut stream: TcpStream) {
+fn refuse(mut stream: TcpStream, status: &str) {
     let mut request = [0; 4096];
     let _ = stream.read(&mut request); // whatever it asks
-    let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+    let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
     // The client closes first, as it does with a server that keeps connections alive.
     let _ = stream.read(&mut request);
 }

@@ -92,7 +92,28 @@ fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
         .until(3_300);
     story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
 
-    // Nor does one that was answered.
+    // One that is answered, or fails, between the activator's close and its verdict: too late.
+    let (phase, how) = (Phase::Connecting, End::HostUnreachable);
+    for late in [HopEvent::Established, HopEvent::Ended { phase, how }] {
+        let mut story = dialled();
+        story.hop(2, 1, HopEvent::Attempted);
+        story
+            .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
+            .hop(2_901, 1, late)
+            .until(3_300);
+        story.has(Connect, 1, &[(Cause::Timeout, 1)]);
+    }
+
+    // Nor does one of an earlier connection's, whose end was not told.
+    let mut story = Story::begins();
+    story.hop(0, 1, HopEvent::Attempted);
+    story.attempt(2_000, 1).established(2_001, 1);
+    story
+        .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
+        .until(3_300);
+    story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
+
+    // Nor one that was answered.
     let mut story = dialled();
     story.hop(2, 1, HopEvent::Attempted);
     story.hop(3, 1, HopEvent::Established).until(3_001);

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// The server's kernel resets the connection, once. So it does at the begin of all that only
-    /// concern dials, down to `OutOfPorts`: they would not be noticed.
+    /// concern dials, down to `SlowLookups`: they would not be noticed.
     Reset,
     /// Dials are answered by RST: nobody listens.
     Refused,
@@ -32,8 +32,20 @@ pub(crate) enum Kind {
     UnreachableRoute,
     /// A prohibited route: EACCES inside connect().
     ProhibitRoute,
+    /// EPERM inside connect(), by a program on the activator's control group.
+    Policy,
     /// No local port left.
     OutOfPorts,
+    /// Nobody listens where names are looked up.
+    NameServerKilled,
+    /// Lookups vanish.
+    LookupsDropped,
+    /// The name server says that there is no such name.
+    NxDomain,
+    /// The name server says that it cannot tell.
+    ServFail,
+    /// The name server is late, and in time.
+    SlowLookups,
     /// The activator's own kernel aborts the connection (SOCK_DESTROY, as a CNI does), once.
     Aborted,
     /// Whatever is sent is answered by RST.
@@ -56,12 +68,20 @@ pub(crate) enum Kind {
     Frozen,
     /// The autoscaler killed, and a server in its place that answers 403.
     Forbidden,
+    /// The autoscaler killed, and a server in its place that answers 503.
+    Unavailable,
     /// The autoscaler killed, and a server in its place that closes at once.
     ClosedAtOnce,
     /// The autoscaler killed, and a server in its place that resets at once.
     ResetAtOnce,
     /// The autoscaler killed, and a server in its place that never answers.
     Mute,
+    /// The sidecar killed, and then a new one.
+    SidecarKilled,
+    /// The sidecar killed, and one in its place that answers 403 by itself.
+    SidecarForbids,
+    /// The sidecar killed, and one in its place that answers 503 by itself.
+    SidecarUnavailable,
 }
 
 /// What there is to know of a kind.
@@ -75,7 +95,20 @@ pub(crate) struct Nature {
     /// told of: an IPv6 connect() waits for a second one. To the agent the SYN was answered ("ICMP
     /// included"), the dialler knows only that its own time was up.
     pub(crate) answers: &'static [&'static str],
+    /// What a sidecar's dials may fail for meanwhile, and the activator's by them.
+    pub(crate) hop: &'static [&'static str],
     pub(crate) resource: Resource,
+}
+
+/// How an activator comes to its autoscaler, which decides what can go wrong there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By an address.
+    Direct,
+    /// By a name that it looks up before each dial.
+    Name,
+    /// By a sidecar, which takes its connection and makes one of its own.
+    Sidecar,
 }
 
 /// What two faults at once must not both change.
@@ -84,13 +117,16 @@ pub(crate) enum Resource {
     /// As many packet filters as one likes.
     Filter,
     Route,
+    Policy,
     Ports,
     Wire,
     Server,
+    Names,
+    Sidecar,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::Reset,
         Self::Refused,
         Self::RefusedByIcmp,
@@ -103,7 +139,13 @@ impl Kind {
         Self::NoRoute,
         Self::UnreachableRoute,
         Self::ProhibitRoute,
+        Self::Policy,
         Self::OutOfPorts,
+        Self::NameServerKilled,
+        Self::LookupsDropped,
+        Self::NxDomain,
+        Self::ServFail,
+        Self::SlowLookups,
         Self::Aborted,
         Self::RejectAll,
         Self::Unroutable,
@@ -115,42 +157,58 @@ impl Kind {
         Self::Killed,
         Self::Frozen,
         Self::Forbidden,
+        Self::Unavailable,
         Self::ClosedAtOnce,
         Self::ResetAtOnce,
         Self::Mute,
+        Self::SidecarKilled,
+        Self::SidecarForbids,
+        Self::SidecarUnavailable,
     ];
 
     /// The table of kinds.
     pub(crate) const fn nature(self) -> Nature {
         match self {
             Self::Reset => resets("reset"),
-            Self::Refused => resets("refused (RST)"),
+            Self::Refused => resets("refused (RST)").hop(REFUSED),
             Self::RefusedByIcmp => resets("refused (ICMP)").answers(REFUSED),
-            Self::HostUnreachable => resets("host unreachable").answers(HOST),
-            Self::NetworkUnreachable => resets("network unreachable").answers(NETWORK),
+            Self::HostUnreachable => resets("host unreachable").answers(HOST).hop(HOST_OF_HOP),
+            Self::NetworkUnreachable => resets("network unreachable")
+                .answers(NETWORK)
+                .hop(NETWORK_OF_HOP),
             Self::AdminProhibited => resets("admin prohibited").answers(PROHIBITED),
             Self::RefusedOnNode => resets("refused in connect()").answers(REFUSED),
             Self::ProhibitedOnNode => resets("prohibited in connect()").answers(PROHIBITED),
-            Self::SynDropped => resets("SYN dropped"),
+            Self::SynDropped => resets("SYN dropped").hop(TIMEOUT),
             Self::NoRoute => resets("no route").of(Resource::Route),
             Self::UnreachableRoute => resets("unreachable route").of(Resource::Route),
             Self::ProhibitRoute => resets("prohibit route").of(Resource::Route),
+            Self::Policy => resets("refused by a policy").of(Resource::Policy),
             Self::OutOfPorts => resets("out of ports").of(Resource::Ports),
+            Self::NameServerKilled => resets("name server SIGKILL").of(Resource::Names),
+            Self::LookupsDropped => resets("lookups dropped").of(Resource::Names),
+            Self::NxDomain => resets("NXDOMAIN").of(Resource::Names),
+            Self::ServFail => resets("SERVFAIL").of(Resource::Names),
+            Self::SlowLookups => resets("slow lookups").of(Resource::Names),
             // ECONNABORTED: neither side's FIN nor a RST, and none of the closed list's rules.
             Self::Aborted => loses("aborted (SOCK_DESTROY)", &["_OTHER"]),
             Self::RejectAll => loses("rejected (RST)", RESET),
             Self::Unroutable => loses("unreachable (ICMP)", STALL).answers(HOST),
             Self::Unplugged => loses("wire cut", STALL).answers(HOST).of(Resource::Wire),
             Self::Blackhole => loses("blackhole", STALL),
-            Self::LostToServer => loses("lost to autoscaler", STALL),
+            Self::LostToServer => loses("lost to autoscaler", STALL).hop(TIMEOUT),
             Self::LostToClient => loses("lost to activator", STALL),
             Self::Frozen => loses("autoscaler SIGSTOP", STALL).of(Resource::Server),
             Self::Terminated => ends("autoscaler SIGTERM"),
             Self::Killed => ends("autoscaler SIGKILL"),
             Self::Forbidden => ends("403"),
-            Self::ClosedAtOnce => ends("closed at once"),
+            Self::Unavailable => ends("503"),
+            Self::ClosedAtOnce => ends("closed at once").hop(CLOSED),
             Self::ResetAtOnce => ends("reset at once"),
             Self::Mute => ends("never answers"),
+            Self::SidecarKilled => loses("sidecar SIGKILL", END).of(Resource::Sidecar),
+            Self::SidecarForbids => loses("403 by sidecar", END).of(Resource::Sidecar),
+            Self::SidecarUnavailable => loses("503 by sidecar", END).of(Resource::Sidecar),
         }
     }
 
@@ -164,7 +222,7 @@ impl Kind {
 
     /// Whether the connection is reset as well: what only concerns dials would not be noticed.
     pub(crate) fn resets(self) -> bool {
-        self <= Self::OutOfPorts
+        self <= Self::SlowLookups
     }
 
     /// Whether an established connection stalls while it is in force.
@@ -177,22 +235,28 @@ impl Kind {
         self.stalls() && self != Self::Frozen
     }
 
-    /// Whether it takes away the route: such dials send no SYN.
-    pub(crate) fn unroutes(self) -> bool {
-        self.resource() == Resource::Route
+    /// Whether connect() fails before it sends a SYN, for want of a route or by a policy.
+    pub(crate) fn withholds_syns(self) -> bool {
+        matches!(self.resource(), Resource::Route | Resource::Policy)
     }
 
     /// How soon after its begin the link may count as stalled.
     ///
     /// Where nothing is acknowledged: two retransmission timeouts of what was sent at its begin, of
     /// which the first is no shorter than 200 ms (`TCP_RTO_MIN`) and the second twice that. Where
-    /// the kernel acknowledges: 5 s after the last pong, which may be one ping's interval old.
-    pub(crate) fn stalls_after(self) -> Duration {
-        Duration::from_millis(if self.drops() {
+    /// the server's kernel acknowledges, or a sidecar: 5 s after the last pong, which may be one
+    /// ping's interval old.
+    pub(crate) fn stalls_after(self, way: Way) -> Duration {
+        Duration::from_millis(if self.drops() && way != Way::Sidecar {
             600 - 50
         } else {
             5_000 - 3_334 - 50
         })
+    }
+
+    /// Whether a sidecar's dials succeed, and the answer is the failure.
+    pub(crate) const fn answers_a_hop(self) -> bool {
+        matches!(self, Self::Forbidden | Self::Unavailable | Self::Frozen)
     }
 
     /// How long after it was healed a stall may still begin by it: a timeout that was set before,
@@ -203,9 +267,70 @@ impl Kind {
     }
 }
 
+impl Way {
+    /// Most are direct; so that each way is with stats and without, in ten lanes.
+    pub(crate) const fn of_lane(number: usize) -> Self {
+        match number % 5 {
+            3 => Self::Name,
+            4 => Self::Sidecar,
+            _ => Self::Direct,
+        }
+    }
+
+    /// What can go wrong.
+    pub(crate) fn kinds(self) -> Vec<Kind> {
+        match self {
+            Self::Direct => {
+                let mut kinds = Kind::ALL.to_vec();
+                kinds
+                    .retain(|kind| !matches!(kind.resource(), Resource::Names | Resource::Sidecar));
+                kinds
+            }
+            // The dial is as any other: beside the lookups, no more than what may meet them.
+            Self::Name => vec![
+                Kind::NameServerKilled,
+                Kind::LookupsDropped,
+                Kind::NxDomain,
+                Kind::ServFail,
+                Kind::SlowLookups,
+                Kind::Reset,
+                Kind::Refused,
+                Kind::SynDropped,
+                Kind::Blackhole,
+                Kind::Terminated,
+                Kind::Killed,
+            ],
+            // What is done to the sidecar's connection, at its other end: in the pod, what the
+            // sidecar sends to the activator would be met, too.
+            Self::Sidecar => vec![
+                Kind::Reset,
+                Kind::Refused,
+                Kind::HostUnreachable,
+                Kind::NetworkUnreachable,
+                Kind::SynDropped,
+                Kind::LostToServer,
+                Kind::Terminated,
+                Kind::Killed,
+                Kind::Frozen,
+                Kind::Forbidden,
+                Kind::Unavailable,
+                Kind::ClosedAtOnce,
+                Kind::ResetAtOnce,
+                Kind::SidecarKilled,
+                Kind::SidecarForbids,
+                Kind::SidecarUnavailable,
+            ],
+        }
+    }
+}
+
 impl Nature {
     const fn answers(self, answers: &'static [&'static str]) -> Self {
         Self { answers, ..self }
+    }
+
+    const fn hop(self, hop: &'static [&'static str]) -> Self {
+        Self { hop, ..self }
     }
 
     const fn of(self, resource: Resource) -> Self {
@@ -218,6 +343,7 @@ const fn loses(name: &'static str, losses: &'static [&'static str]) -> Nature {
         name,
         losses,
         answers: &[],
+        hop: &[],
         resource: Resource::Filter,
     }
 }
@@ -226,15 +352,26 @@ const fn resets(name: &'static str) -> Nature {
     loses(name, RESET)
 }
 
-/// The autoscaler's process ends: by a RST where something was left unread, be it the client's
-/// close frame at a graceful end.
+/// The autoscaler's process ends, and nobody listens until there is a new one.
 const fn ends(name: &'static str) -> Nature {
-    loses(name, &["peer_closed", "connection_reset"]).of(Resource::Server)
+    loses(name, END).of(Resource::Server).hop(GONE)
 }
 
 const RESET: &[&str] = &["connection_reset"];
+/// A process ends that had the connection: by a RST where something was left unread, be it the
+/// client's close frame at a graceful end.
+const END: &[&str] = &["peer_closed", "connection_reset"];
 const STALL: &[&str] = &["stalled"];
 const REFUSED: &[&str] = &["connection_refused"];
+/// Its SYN has gone unanswered for 1 s; so it has where the kernel heeded no ICMP error by then.
+const TIMEOUT: &[&str] = &["timeout"];
+const HOST_OF_HOP: &[&str] = &["host_unreachable", "timeout"];
+const NETWORK_OF_HOP: &[&str] = &["network_unreachable", "timeout"];
+/// Nobody listens. Of a process that is killed, the listener may go later than its connections:
+/// what it has not accepted by then is reset.
+const GONE: &[&str] = &["connection_refused", "connection_reset"];
+/// The same before there is a server that closes.
+const CLOSED: &[&str] = &["connection_refused", "connection_reset", "handshake_failed"];
 const HOST: &[&str] = &["host_unreachable"];
 const NETWORK: &[&str] = &["network_unreachable"];
 /// By IPv4 and by IPv6.

@@ -9,12 +9,14 @@ use crate::{
     catalogue::{Kind, Resource},
     figures::Figures,
     judge::Wrong,
+    lane::Home,
     run::Run,
 };
 
 /// An activator that was told to end.
 pub(crate) struct Former {
     activator: Activator,
+    _home: Home,
     /// What was known of it: nothing may be added, for this end is expected.
     before: Figures,
     ended: Option<SystemTime>,
@@ -24,9 +26,10 @@ pub(crate) struct Former {
 }
 
 impl Former {
-    pub(crate) const fn new(activator: Activator, before: Figures, lane: usize) -> Self {
+    pub(crate) fn new((activator, home): (Activator, Home), before: Figures, lane: usize) -> Self {
         Self {
             activator,
+            _home: home,
             before,
             ended: None,
             lane,

@@ -1,21 +1,28 @@
 //! One activator with an autoscaler of its own, so that faults of one lane are no other's.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use statlink_tests::{
+    container::Container,
     fault::{Fault, Faults, Reject, Route},
+    names::{Answer, URL, ask, drop_lookups, name_server},
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
+    policy::Policy,
     process::{Process, Signal},
     scenario::Bed,
+    sidecar::{Rule, Sidecar},
     tcp::Counters,
 };
 
-use crate::{catalogue::Kind, truth::History};
+use crate::{
+    catalogue::{Kind, Way},
+    truth::History,
+};
 
 /// An activator, its autoscaler, and what the former saw.
 #[derive(Debug)]
@@ -26,11 +33,23 @@ pub(crate) struct Lane {
     pub(crate) pod: Pod,
     /// There is none between two lives.
     activator: Option<Activator>,
+    home: Home,
     pub(crate) history: History,
     server: Option<Server>,
     server_pod: Pod,
+    /// How many of Knative's there have been.
+    autoscalers: u64,
+    /// Where the activator asks for its autoscaler's name, in the autoscaler's pod.
+    names: Option<Process>,
     /// Websockets upgraded by servers that are gone.
     upgraded: u64,
+}
+
+/// What is there for one activator, and goes after it.
+#[derive(Debug)]
+pub(crate) struct Home {
+    container: Container,
+    sidecar: Option<Sidecar>,
 }
 
 #[derive(Debug)]
@@ -44,25 +63,49 @@ enum Server {
 pub(crate) enum Undo {
     Nothing,
     Fault(Fault),
+    Policy(Policy),
     Server,
     Thaw,
+    Names,
+    Sidecar,
+}
+
+impl Home {
+    fn new(bed: &Bed, pod: &Pod, way: Way, upstream: SocketAddrV4) -> Result<Self> {
+        let sidecar = match way {
+            Way::Direct | Way::Name => None,
+            Way::Sidecar => {
+                let service = bed.service()?.socket();
+                Some(Sidecar::start(pod, service, Rule::Pass(upstream))?)
+            }
+        };
+        let container = Container::new(&pod.name)?;
+        Ok(Self { container, sidecar })
+    }
 }
 
 impl Lane {
     pub(crate) fn new(bed: &Bed, number: usize) -> Result<Self> {
         let server_pod = bed.network.pod(&format!("autoscaler-{number}"))?;
         let server = Autoscaler::start(&server_pod)?;
+        let pod = bed.network.pod(&format!("lane{number}-0"))?;
         let mut lane = Self {
             number,
             lives: 0,
-            pod: bed.network.pod(&format!("lane{number}-0"))?,
+            home: Home::new(bed, &pod, Way::of_lane(number), upstream(&server_pod))?,
+            pod,
             activator: None,
             history: History::default(),
             server: Some(Server::Knative(server)),
             server_pod,
+            autoscalers: 1,
+            names: None,
             upgraded: 0,
         };
-        lane.arrive()?;
+        if lane.way() == Way::Name {
+            lane.start_names()?;
+        }
+        lane.arrive(bed)?;
         Ok(lane)
     }
 
@@ -71,10 +114,20 @@ impl Lane {
         self.number.is_multiple_of(2)
     }
 
+    /// How it comes to its autoscaler.
+    pub(crate) const fn way(&self) -> Way {
+        Way::of_lane(self.number)
+    }
+
     /// What it is, for people.
     pub(crate) fn describe(&self) -> String {
         let traffic = if self.sends_stats() { "stats" } else { "idle" };
-        format!("{} to {}, {traffic}", self.pod.name, self.target())
+        let to = match self.way() {
+            Way::Direct => self.target().to_string(),
+            Way::Name => format!("{} by its name", self.server_pod.v4),
+            Way::Sidecar => format!("{} by a sidecar", self.server_pod.v4),
+        };
+        format!("{} to {to}, {traffic}", self.pod.name)
     }
 
     /// The name of the activator's pod.
@@ -109,8 +162,13 @@ impl Lane {
         self.upgraded + now
     }
 
-    /// Ends the activator, and makes a pod for the next one; gives the former.
-    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<Activator> {
+    /// How many autoscalers it has had.
+    pub(crate) const fn autoscalers(&self) -> u64 {
+        self.autoscalers
+    }
+
+    /// Ends the activator, and makes a pod for the next one; gives the former and its home.
+    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<(Activator, Home)> {
         let mut former = self.activator.take().context("no activator to end")?;
         if kill {
             former.process.kill()?;
@@ -121,20 +179,31 @@ impl Lane {
         self.lives += 1;
         let name = format!("lane{}-{}", self.number, self.lives);
         self.pod = bed.network.pod(&name)?;
+        let home = Home::new(bed, &self.pod, self.way(), upstream(&self.server_pod))?;
+        let home = std::mem::replace(&mut self.home, home);
         self.history = History::default();
-        Ok(former)
+        Ok((former, home))
     }
 
     /// Starts the pod's activator.
-    pub(crate) fn arrive(&mut self) -> Result<()> {
+    pub(crate) fn arrive(&mut self, bed: &Bed) -> Result<()> {
         let traffic = if self.sends_stats() {
             Traffic::Every(Duration::from_secs(1))
         } else {
             Traffic::Idle
         };
         // As the real one: when it is asked to end its stats stop first, and its pings go on.
-        let (url, drain) = (format!("ws://{}", self.target()), ["--drain", "4s"]);
-        let activator = Activator::start_with(&self.pod, &url, traffic, drain)?;
+        let mut args = vec!["--drain".to_owned(), "4s".to_owned()];
+        let url = match self.way() {
+            Way::Direct => format!("ws://{}", self.target()),
+            Way::Name => {
+                args.extend(ask(&self.server_pod));
+                URL.to_owned()
+            }
+            Way::Sidecar => format!("ws://{}", bed.service()?.socket()),
+        };
+        let activator =
+            Activator::start_in_with(&self.home.container, &self.pod, &url, traffic, args)?;
         self.activator = Some(activator);
         Ok(())
     }
@@ -174,7 +243,16 @@ impl Lane {
             Kind::NoRoute => Undo::Fault(faults.route(Route::None)?),
             Kind::UnreachableRoute => Undo::Fault(faults.route(Route::Unreachable)?),
             Kind::ProhibitRoute => Undo::Fault(faults.route(Route::Prohibit)?),
+            Kind::Policy => Undo::Policy(Policy::refuse(&self.home.container)?),
             Kind::OutOfPorts => Undo::Fault(faults.out_of_ports()?),
+            Kind::NameServerKilled => {
+                self.names = None;
+                Undo::Names
+            }
+            Kind::LookupsDropped => Undo::Fault(drop_lookups(&server_pod)?),
+            Kind::NxDomain => self.replace_names(Answer::NxDomain)?,
+            Kind::ServFail => self.replace_names(Answer::ServFail)?,
+            Kind::SlowLookups => self.replace_names(Answer::Address(server_pod.v4, SLOW))?,
             Kind::RejectAll => Undo::Fault(faults.reject_all(Reject::TcpReset)?),
             Kind::Unroutable => Undo::Fault(faults.reject_all(Reject::HostUnreachable)?),
             Kind::Unplugged => Undo::Fault(faults.unplug_server()?),
@@ -194,9 +272,16 @@ impl Lane {
                 Undo::Thaw
             }
             Kind::Forbidden => self.replace_server("forbid")?,
+            Kind::Unavailable => self.replace_server("unavailable")?,
             Kind::ClosedAtOnce => self.replace_server("close")?,
             Kind::ResetAtOnce => self.replace_server("reset")?,
             Kind::Mute => self.replace_server("mute")?,
+            Kind::SidecarKilled => {
+                self.sidecar()?.kill();
+                Undo::Sidecar
+            }
+            Kind::SidecarForbids => self.replace_sidecar(403)?,
+            Kind::SidecarUnavailable => self.replace_sidecar(503)?,
         };
         if kind.resets() {
             // Another fault may have ended the connection already.
@@ -209,12 +294,22 @@ impl Lane {
         match undo {
             Undo::Nothing => Ok(()),
             Undo::Fault(fault) => fault.heal(),
+            Undo::Policy(policy) => {
+                drop(policy);
+                Ok(())
+            }
+            Undo::Names => self.start_names(),
+            Undo::Sidecar => {
+                let upstream = upstream(&self.server_pod);
+                self.sidecar()?.replace(Rule::Pass(upstream))
+            }
             Undo::Thaw => self.knative()?.process.thaw(),
             Undo::Server => {
                 // Its port must be free; what still ends gracefully is out of time.
                 self.end_server();
                 let server = Autoscaler::start(&self.server_pod)?;
                 self.server = Some(Server::Knative(server));
+                self.autoscalers += 1;
                 Ok(())
             }
         }
@@ -227,6 +322,31 @@ impl Lane {
         let stand_in = bad_server(&self.server_pod, [behaviour, &address])?;
         self.server = Some(Server::StandIn(stand_in));
         Ok(Undo::Server)
+    }
+
+    fn replace_names(&mut self, answer: Answer) -> Result<Undo> {
+        // Its port must be free.
+        self.names = None;
+        self.names = Some(name_server(&self.server_pod, answer)?);
+        Ok(Undo::Names)
+    }
+
+    /// The name server does what it should.
+    fn start_names(&mut self) -> Result<()> {
+        let address = Answer::Address(self.server_pod.v4, Duration::ZERO);
+        self.replace_names(address).map(drop)
+    }
+
+    fn replace_sidecar(&mut self, status: u16) -> Result<Undo> {
+        self.sidecar()?.replace(Rule::Answer(status))?;
+        Ok(Undo::Sidecar)
+    }
+
+    fn sidecar(&mut self) -> Result<&mut Sidecar> {
+        self.home
+            .sidecar
+            .as_mut()
+            .context("the lane has no sidecar")
     }
 
     fn knative(&mut self) -> Result<&mut Autoscaler> {
@@ -242,3 +362,12 @@ impl Lane {
         self.server = None;
     }
 }
+
+/// Where a sidecar passes on what it is sent.
+const fn upstream(server: &Pod) -> SocketAddrV4 {
+    SocketAddrV4::new(server.v4, PORT)
+}
+
+/// A dial has 3 s in all: what is left is long enough for a SYN that another fault drops to be sent
+/// again, after 1 s, without which it would be `cancelled` and no `timeout`.
+const SLOW: Duration = Duration::from_millis(1_500);

@@ -8,11 +8,12 @@ use clap::Parser;
 /// exports against what is known to be true.
 ///
 /// Each lane is an activator with an autoscaler of its own, every other one with stats, and by
-/// turns over IPv4, IPv6 and IPv4-mapped IPv6. Faults of the whole catalogue come one by one and
-/// overlapping, and so do new pods, new agents and outages of the Collector. The truth is what was
-/// injected and healed when, the activators' own logs, and the kernel's counters. Judged are
-/// outages missed and false, causes, counts (attempts, connects, losses), the exports' promises;
-/// measured is how soon it was told, beside Knative's own metric.
+/// turns over IPv4, IPv6 and IPv4-mapped IPv6; one in five dials a name, and one in five by a
+/// sidecar. Faults of the whole catalogue come one by one and overlapping, and so do new pods, new
+/// agents and outages of the Collector. The truth is what was injected and healed when, the
+/// activators' own logs, and the kernel's counters. Judged are outages missed and false, causes,
+/// counts (attempts, connects, losses), the exports' promises; measured is how soon it was told,
+/// beside Knative's own metric.
 ///
 /// Whatever is wrong is printed, and shrunk to a file with no more than its window: the faults, the
 /// activator's log, the agent's events and what the Collector had. The exit code is 1 then.

@@ -39,14 +39,17 @@ impl Run<'_> {
     }
 
     /// Two lines for each outage; once a minute and link what is summed up. Of each link that an
-    /// agent hears of, that it is there, reachable and ended; of each agent its start and end; of
-    /// each outage of the Collector its start and end.
+    /// agent hears of, that it is there, reachable and ended; of each autoscaler, which might
+    /// forward to others, that it is there and ended; of each agent its start and end; of each
+    /// outage of the Collector its start and end.
     fn judge_log(&mut self) {
         let (lanes, agents) = (self.plan.lanes as u64, self.restarts + 1);
         let minutes = self.start.elapsed().as_secs() / 60 + 1;
+        let autoscalers = self.streams.iter().map(|of| of.lane.autoscalers());
         let most = 2 * self.ledger.onsets
             + minutes * lanes
             + 3 * (agents * lanes + self.tally.births())
+            + 2 * (agents * lanes + autoscalers.sum::<u64>())
             + LINES_OF_AN_AGENT * agents
             + 2 * self.collector_outages;
         if self.log_lines > most {

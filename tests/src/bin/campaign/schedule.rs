@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::catalogue::{Kind, Resource};
+use crate::catalogue::{Kind, Resource, Way};
 
 /// One lane's next step.
 #[derive(Clone, Debug)]
@@ -36,17 +36,19 @@ pub(crate) struct Planned {
 #[derive(Debug)]
 pub(crate) struct Schedule {
     rng: Rng,
+    way: Way,
     kinds: Vec<Kind>,
     /// The longest fault, seconds.
     longest: f64,
 }
 
 impl Schedule {
-    pub(crate) fn new(seed: u64, lane: u64, longest: Duration) -> Self {
+    pub(crate) fn new(seed: u64, lane: usize, longest: Duration) -> Self {
         // An odd multiplier: lanes of one seed and seeds of one lane all differ.
-        let rng = Rng::with_seed(seed ^ (lane + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let rng = Rng::with_seed(seed ^ (lane as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         Self {
             rng,
+            way: Way::of_lane(lane),
             kinds: Vec::new(),
             longest: longest.as_secs_f64(),
         }
@@ -91,7 +93,7 @@ impl Schedule {
     fn planned(&mut self, after: Duration) -> Planned {
         // Each kind as often as the next: a pack of cards, shuffled anew when it is used up.
         if self.kinds.is_empty() {
-            self.kinds = Kind::ALL.to_vec();
+            self.kinds = self.way.kinds();
             self.rng.shuffle(&mut self.kinds);
         }
         let kind = self.kinds.pop().unwrap_or(Kind::Reset);
@@ -134,22 +136,27 @@ mod tests {
 
     #[test]
     fn every_kind_comes_and_none_clashes() {
-        let mut schedule = Schedule::new(1, 1, LONGEST);
         let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..500 {
-            let What::Faults(faults) = schedule.next_step().what else {
-                continue;
-            };
-            for resource in [
-                Resource::Route,
-                Resource::Ports,
-                Resource::Wire,
-                Resource::Server,
-            ] {
-                let of = faults.iter().filter(|f| f.kind.resource() == resource);
-                assert!(of.count() <= 1, "{faults:?}");
+        for lane in 0..5 {
+            let mut schedule = Schedule::new(1, lane, LONGEST);
+            for _ in 0..500 {
+                let What::Faults(faults) = schedule.next_step().what else {
+                    continue;
+                };
+                for resource in [
+                    Resource::Route,
+                    Resource::Policy,
+                    Resource::Ports,
+                    Resource::Wire,
+                    Resource::Server,
+                    Resource::Names,
+                    Resource::Sidecar,
+                ] {
+                    let of = faults.iter().filter(|f| f.kind.resource() == resource);
+                    assert!(of.count() <= 1, "{faults:?}");
+                }
+                seen.extend(faults.iter().map(|fault| fault.kind));
             }
-            seen.extend(faults.iter().map(|fault| fault.kind));
         }
         assert_eq!(seen.len(), Kind::ALL.len());
     }

@@ -45,7 +45,7 @@ pub(crate) fn soak(length: Duration) -> Result<bool> {
         // Not with the turn of the lanes, so that each goes both ways. It has until the next turn.
         let kill = (turn / LANES).is_multiple_of(2);
         drop(former.replace(lane.depart(bed, kill)?));
-        lane.arrive()?;
+        lane.arrive(bed)?;
     }
     grown(&sizes, &mut wrong);
     wrong.extend(stage.ledger.broken.iter().cloned());

@@ -49,7 +49,7 @@ impl Stream {
     pub(crate) fn new(lane: Lane, plan: &Plan, number: usize) -> Self {
         Self {
             lane,
-            schedule: Schedule::new(plan.seed, number as u64, plan.longest),
+            schedule: Schedule::new(plan.seed, number, plan.longest),
             state: State::Waiting {
                 since: SystemTime::now(),
             },

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use statlink_tests::observe::quantile;
 
 use crate::{
-    catalogue::Kind,
+    catalogue::{Kind, Resource, Way},
     judge::{Sides, Verdict, Violation, Window, Wrong},
 };
 
@@ -280,12 +280,16 @@ impl Spread {
 
 /// A stall is noticed sooner where stats flow, and a new link has no connection to lose.
 fn name(kind: Kind, window: &Window) -> String {
-    let name = kind.name();
+    let name = match window.way {
+        Way::Direct | Way::Name => kind.name().to_owned(),
+        Way::Sidecar if kind.resource() == Resource::Sidecar => kind.name().to_owned(),
+        Way::Sidecar => format!("{}, sidecar", kind.name()),
+    };
     if window.birth {
         format!("{name}, new pod")
     } else if kind.drops() || kind == Kind::RejectAll {
         format!("{name}, {}", if window.stats { "stats" } else { "idle" })
     } else {
-        name.to_owned()
+        name
     }
 }

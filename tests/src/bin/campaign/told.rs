@@ -29,6 +29,8 @@ pub(crate) struct Event {
     pub(crate) known_at: SystemTime,
     pub(crate) what: String,
     pub(crate) cause: Option<String>,
+    /// The cause is the failure of a connection of a proxy's in the pod.
+    pub(crate) hop: bool,
     pub(crate) text: String,
 }
 
@@ -55,6 +57,8 @@ impl Ledger {
         self.of.clear();
         self.events_read = 0;
         self.arrived = None;
+        // So many a second are each agent's own.
+        self.recent.clear();
     }
 
     pub(crate) fn of(&self, pod: &str) -> &Told {
@@ -153,6 +157,7 @@ fn event(line: &Line) -> Option<Event> {
         known_at: moment("known_at")?,
         what: line.event()?.to_owned(),
         cause: line.get("cause").as_str().map(str::to_owned),
+        hop: line.get("hop_address").is_string(),
         text: line.text.clone(),
     })
 }

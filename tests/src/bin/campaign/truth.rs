@@ -26,6 +26,8 @@ pub(crate) struct Seen {
 pub(crate) enum Saw {
     /// A dial failed, for this cause by the text of its error.
     DialFailed(&'static str),
+    /// A lookup failed, and so nothing was dialled.
+    LookupFailed,
     Established,
     /// The connection was lost; the causes that its error's text leaves possible.
     Lost(&'static [&'static str]),
@@ -117,7 +119,7 @@ impl Sums {
                         sums.short_causes.push(cause);
                     }
                 }
-                Saw::NativeLost => {}
+                Saw::LookupFailed | Saw::NativeLost => {}
             }
         }
         sums
@@ -154,6 +156,7 @@ pub(crate) type Outage = (SystemTime, Option<SystemTime>);
 fn seen(line: &Line) -> Option<Seen> {
     let error = line.get("error").as_str().unwrap_or_default();
     let what = match line.event()? {
+        "dial_failed" if error.contains("lookup ") => Saw::LookupFailed,
         "dial_failed" => Saw::DialFailed(dial_cause(error)),
         "established" => Saw::Established,
         "lost" => Saw::Lost(loss_causes(error)),

@@ -24,6 +24,7 @@ impl Run<'_> {
             before: Before::default(),
             blind: self.collector_back.is_some(),
             stats: self.stream(number)?.lane.sends_stats(),
+            way: self.stream(number)?.lane.way(),
             birth: false,
             restarted: None,
         };
@@ -60,7 +61,9 @@ impl Run<'_> {
                 window.start = SystemTime::now();
                 window.before.upgrades = lane.upgrades();
                 let state = self.inject(number, window, Instant::now(), faults, Vec::new())?;
-                self.stream(number)?.lane.arrive()?;
+                let Self { streams, bed, .. } = self;
+                let lane = &mut streams.get_mut(number).context("no such lane")?.lane;
+                lane.arrive(bed)?;
                 Ok(state)
             }
         }

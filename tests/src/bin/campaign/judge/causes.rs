@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Verdict, Window, Wrong};
+use super::{Injected, Verdict, Window, Wrong, hops::may_be_a_hop_s};
 use crate::{
-    catalogue::Kind,
+    catalogue::{Kind, Way},
     told::{CONNECTED, DISCONNECTED, Event, REACHABLE, STALLED},
     truth::{GAVE_UP, Saw, Seen},
 };
@@ -38,6 +38,7 @@ impl Window {
         let mut stalls = Stalls::default();
         // What the connection at hand was lost for, by the agent; taken by the activator's loss.
         let mut told: Option<&str> = None;
+        let mut of_hop = false;
         let mut healed = false;
         let mut established = (!self.birth).then_some(self.start);
         for (at, turn) in turns(seen, events) {
@@ -50,6 +51,7 @@ impl Window {
                         verdict.add(Wrong::Cause, format!("lost for {cause}: {why}"));
                     }
                     told = Some(cause);
+                    of_hop = event.hop;
                 }
                 Turn::Reachable(event) => {
                     let fresh = events.iter().any(|other| {
@@ -89,6 +91,7 @@ impl Window {
                     // tell these apart.
                     if let Some(cause) = told.filter(|cause| *cause != STALLED)
                         && !causes.contains(&cause)
+                        && !(of_hop && causes.iter().any(|own| may_be_a_hop_s(own)))
                     {
                         verdict.wrong_causes += 1;
                         let text =
@@ -110,9 +113,9 @@ impl Window {
     fn may_be_lost(&self, at: SystemTime, cause: &str, seen: &[Seen]) -> Result<(), String> {
         let justified = if cause == STALLED {
             self.faults.iter().any(|fault| {
-                let from = fault.at + fault.kind.stalls_after();
+                let from = fault.at + fault.kind.stalls_after(self.way);
                 // What fell due before it was healed is noticed by the next timeout.
-                let until = fault.healed.map(|healed| healed + fault.kind.lingers());
+                let until = fault.healed.map(|healed| healed + self.lingers(fault));
                 fault.kind.stalls() && at >= from && until.is_none_or(|until| at <= until)
             })
         } else if cause == "local_closed" {
@@ -133,6 +136,15 @@ impl Window {
         }
         let faults: Vec<_> = self.faults.iter().map(|fault| fault.kind.name()).collect();
         Err(format!("not by {faults:?} at that time"))
+    }
+
+    /// How long after a fault was healed a stall may still begin by it: also by the silence of who
+    /// is behind a sidecar, whose TCP waits as long again as it has waited.
+    fn lingers(&self, fault: &Injected) -> Duration {
+        match self.way {
+            Way::Direct | Way::Name => fault.kind.lingers(),
+            Way::Sidecar => fault.kind.lingers() + fault.aftermath(),
+        }
     }
 
     /// The fault that lets nothing of an established connection pass at `at`.
@@ -156,7 +168,7 @@ fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>
     let of_activator = seen.iter().filter_map(|seen| match seen.what {
         Saw::Established => Some((seen.at, Turn::Established)),
         Saw::Lost(causes) => Some((seen.at, Turn::Lost(causes))),
-        Saw::DialFailed(_) | Saw::NativeLost => None,
+        Saw::DialFailed(_) | Saw::LookupFailed | Saw::NativeLost => None,
     });
     let mut turns: Vec<_> = of_agent.chain(of_activator).collect();
     // Stable: at the same moment, the agent's before the activator's.

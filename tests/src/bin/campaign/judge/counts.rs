@@ -3,8 +3,9 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Evidence, Verdict, Window, Wrong, causes::Stalls};
+use super::{Evidence, Verdict, Window, Wrong, causes::Stalls, hops::may_be_a_hop_s};
 use crate::{
+    catalogue::Way,
     figures::{ByCause, Figures},
     told::{CONNECT_FAILED, DISCONNECTED, Event},
     truth::{Seen, Sums, outages},
@@ -45,6 +46,7 @@ impl Window {
         evidence: &Evidence<'_>,
         sums: &Sums,
         stalls: Stalls,
+        events: &[Event],
     ) {
         let told = self.counted(&evidence.after);
         verdict.causes += told.failed.values().sum::<u64>();
@@ -64,6 +66,13 @@ impl Window {
             .flat_map(|f| f.kind.nature().answers)
             .collect();
         if expected.iter().any(|of| of.is_told_by(&told, &answers)) {
+            return;
+        }
+        let by_hops = Self::failed_by_hops(events);
+        if expected
+            .iter()
+            .any(|of| of.is_told_by_hops(&told, &by_hops))
+        {
             return;
         }
         let same_sums = expected.iter().any(|of| of.totals() == told.totals());
@@ -103,9 +112,11 @@ impl Window {
             .into_iter()
             .filter_map(|(from, to)| to?.duration_since(from).ok())
             .max();
-        // The promise is 2 s with stats and 5.5 s without; a frozen peer acknowledges stats.
+        // The promise is 2 s with stats and 5.5 s without; a frozen peer acknowledges stats, and so
+        // does a sidecar.
         let stalled = self.single().filter(|_| !self.birth).and_then(|fault| {
-            let certain = if self.stats && fault.kind.drops() {
+            let unacknowledged = fault.kind.drops() && self.way != Way::Sidecar;
+            let certain = if self.stats && unacknowledged {
                 STALLED_WITH_STATS
             } else {
                 STALLED_IDLE
@@ -128,19 +139,24 @@ impl Window {
             .kernel
             .opens
             .saturating_sub(self.before.kernel.opens);
-        // Without a port, and without a route, connect() fails before it sends.
+        // Without a port, without a route, and by a policy, connect() fails before it sends.
         let portless = failed("address_unavailable");
-        let unrouted = if self.faults.iter().any(|fault| fault.kind.unroutes()) {
+        let withheld = if self.faults.iter().any(|fault| fault.kind.withholds_syns()) {
             failed("network_unreachable") + failed("host_unreachable") + failed("permission_denied")
         } else {
             0
         };
         let told = self.counted(&evidence.after).attempts;
+        // A sidecar dials at most once for each of the activator's dials, in the same pod.
+        let opens = match self.way {
+            Way::Direct | Way::Name => opens,
+            Way::Sidecar => told.clamp(opens.div_ceil(2), opens),
+        };
         let without = told.saturating_sub(opens);
-        if told < opens || !(portless..=portless + unrouted).contains(&without) {
+        if told < opens || !(portless..=portless + withheld).contains(&without) {
             let text = format!(
                 "{told} attempts; the kernel opened {opens}, and {portless} had no port, up to \
-                 {unrouted} no route"
+                 {withheld} no route or no leave"
             );
             verdict.add(Wrong::Count, text);
         }
@@ -152,10 +168,11 @@ impl Window {
         counted.kernel_retransmits = retransmits.saturating_sub(before);
         let (after, before) = (evidence.after.retransmits, self.before.figures.retransmits);
         counted.agent_retransmits = after.saturating_sub(before);
-        // What the activator gives up while packets vanish, the kernel still sends, for no link.
-        let orphans = self.faults.iter().any(|fault| fault.kind.drops());
+        // What the activator gives up while packets vanish, the kernel still sends, for no link; and a
+        // sidecar's connections are in the same pod.
+        let others = self.way == Way::Sidecar || self.faults.iter().any(|fault| fault.kind.drops());
         let (told, kernel) = (counted.agent_retransmits, counted.kernel_retransmits);
-        if told > kernel || (told < kernel && !orphans) {
+        if told > kernel || (told < kernel && !others) {
             let text = format!("{told} segments sent again; the kernel counted {kernel}");
             verdict.add(Wrong::Count, text);
         }
@@ -216,6 +233,24 @@ impl Counted {
             && over == under
             && under == timeouts(self).saturating_sub(timeouts(told))
             && answered
+    }
+
+    /// Whether the agent's counts are these, where it knows of some attempts that it was a hop's
+    /// failure that failed them: the activator's own is then one that a hop may be behind.
+    fn is_told_by_hops(&self, told: &Self, by_hops: &ByCause) -> bool {
+        let mut own = told.failed.clone();
+        for (cause, n) in by_hops {
+            if let Some(of) = own.get_mut(cause) {
+                *of = of.saturating_sub(*n);
+            }
+        }
+        let mut hidden = self.failed.clone();
+        hidden.retain(|cause, _| may_be_a_hop_s(cause));
+        let hidden = surplus(&hidden, &own);
+        self.totals() == told.totals()
+            && surplus(&own, &self.failed) == 0
+            && surplus(&self.failed, &own) == hidden
+            && hidden == by_hops.values().sum::<u64>()
     }
 
     const fn totals(&self) -> Totals {

@@ -67,7 +67,7 @@ impl Window {
             .find_map(|seen| match seen.what {
                 Saw::Established => Some(seen.at + CONFIRMED + TOLD <= at),
                 Saw::Lost(_) => Some(false),
-                Saw::DialFailed(_) | Saw::NativeLost => None,
+                Saw::DialFailed(_) | Saw::LookupFailed | Saw::NativeLost => None,
             });
         let disturbed = self.faults.iter().any(|fault| {
             let until = fault.healed.map(|healed| healed + fault.aftermath() + TOLD);

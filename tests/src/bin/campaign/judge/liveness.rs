@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Verdict, Window, Wrong};
+use super::{Verdict, Window, Wrong, lookups::DNS};
 use crate::{
     figures::Figures,
     told::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
@@ -33,7 +33,9 @@ impl Window {
             .collect();
         // Until something has ended, a new link is in its start-up grace for no known cause.
         let first = |cause: &str| self.birth && cause == "_OTHER";
-        for cause in errors.keys().filter(|cause| !first(cause)) {
+        // Failed lookups end nothing; they have their own rule.
+        let lookups = |cause: &str| cause == DNS;
+        for cause in errors.keys().filter(|c| !first(c) && !lookups(c)) {
             if !ended.contains(&cause.as_str()) {
                 let text = format!("a liveness error for {cause}, which nothing ended with");
                 verdict.add(Wrong::Cause, text);
@@ -79,6 +81,6 @@ fn liveness_errors(events: &[Event], birth: bool) -> (u64, u64) {
     bounds
 }
 
-const LIVENESS: Duration = Duration::from_secs(5);
+pub(super) const LIVENESS: Duration = Duration::from_secs(5);
 /// For the scheduler.
-const MOMENT: Duration = Duration::from_millis(500);
+pub(super) const MOMENT: Duration = Duration::from_millis(500);

@@ -8,15 +8,19 @@
 //! - [`causes`]: why each connection was lost, and that each stall was one
 //! - [`counts`]: every attempt and every loss, exactly
 //! - [`gauge`]: reachable, at the Collector, at each moment
+//! - [`hops`]: what a sidecar's connections explain
 //! - [`liveness`]: the check of every 5 s
+//! - [`lookups`]: `dns`, where no dial follows the activator's lookups
 //! - [`restarted`]: the same of an agent that came in the middle
 //! - [`latency`]: how soon
 
 mod causes;
 mod counts;
 mod gauge;
+mod hops;
 mod latency;
 mod liveness;
+mod lookups;
 mod restarted;
 
 use std::time::{Duration, SystemTime};
@@ -24,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use statlink_tests::tcp::Counters;
 
 use crate::{
-    catalogue::Kind,
+    catalogue::{Kind, Way},
     figures::Figures,
     told::{Event, Told},
     truth::{Seen, Sums},
@@ -44,6 +48,7 @@ pub(crate) struct Window {
     /// The Collector was away for a part of it: nothing is said of when it was told.
     pub(crate) blind: bool,
     pub(crate) stats: bool,
+    pub(crate) way: Way,
     /// It begins with the activator's own begin.
     pub(crate) birth: bool,
     /// When the agent was started anew, from its start to its readiness: what it tells begins anew.
@@ -148,9 +153,11 @@ impl Window {
             self.judge_restarted(&mut verdict, evidence, (started, ready));
         } else {
             let stalls = self.judge_losses(&mut verdict, evidence.seen, events);
-            self.judge_counts(&mut verdict, evidence, &sums, stalls);
+            self.judge_counts(&mut verdict, evidence, &sums, stalls, events);
+            self.judge_hops(&mut verdict, events, &sums);
             self.judge_told(&mut verdict, evidence.seen, events, &evidence.after);
             self.judge_liveness(&mut verdict, events, &evidence.after);
+            self.judge_lookups(&mut verdict, evidence.seen, events, &evidence.after);
             self.judge_kernel(&mut verdict, evidence, &sums);
             self.judge_gauge(&mut verdict, evidence.seen, exports);
             self.measure(&mut verdict.latencies, evidence.seen, events, exports);

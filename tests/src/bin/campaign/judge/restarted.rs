@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{Evidence, Verdict, Window, Wrong};
+use super::{Evidence, Verdict, Window, Wrong, hops::may_be_a_hop_s};
 use crate::{told::REACHABLE, truth::Sums};
 
 impl Window {
@@ -43,7 +43,11 @@ impl Window {
             } else {
                 0
             };
-            let seen = most.failed.get(cause.as_str()).copied().unwrap_or_default();
+            let mut seen = most.failed.get(cause.as_str()).copied().unwrap_or_default();
+            if self.may_fail_a_hop(cause, &most) {
+                let hidden = most.failed.iter().filter(|(own, _)| may_be_a_hop_s(own));
+                seen += hidden.map(|(_, n)| n).sum::<u64>() + most.short.1;
+            }
             verdict.causes += n;
             if *n > seen + short {
                 verdict.wrong_causes += n - seen;

@@ -12,18 +12,16 @@ use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
     write::{Object, Symbol, SymbolSection},
 };
-use statlink_tests::container::Container;
+
+use crate::container::Container;
 
 /// Whoever is in the container cannot connect, in either family, as long as this lasts.
 #[derive(Debug)]
-pub(crate) struct Policy {
-    programs: Option<Ebpf>,
-    pub(crate) container: Container,
-}
+pub struct Policy(#[expect(dead_code, reason = "attached until it is dropped")] Ebpf);
 
 impl Policy {
-    pub(crate) fn refuse(pod: &str) -> Result<Self> {
-        let container = Container::new(pod)?;
+    /// From now on.
+    pub fn refuse(container: &Container) -> Result<Self> {
         let mut programs = Ebpf::load(&programs()?).context("load the policy")?;
         for name in HOOKS {
             let program = programs.program_mut(name).context("no such program")?;
@@ -32,14 +30,7 @@ impl Policy {
             let group = File::open(container.group())?;
             program.attach(group, CgroupAttachMode::Single)?;
         }
-        Ok(Self {
-            programs: Some(programs),
-            container,
-        })
-    }
-
-    pub(crate) fn lift(&mut self) {
-        self.programs = None;
+        Ok(Self(programs))
     }
 }
 

@@ -1,0 +1,43 @@
+//! The autoscaler's name, and servers that are asked for it.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::Result;
+
+use crate::{fault::Fault, netns::Pod, peer::bad_server, process::Process};
+
+/// What a name server answers, whatever the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The name's address, so late.
+    Address(Ipv4Addr, Duration),
+    /// There is no such name.
+    NxDomain,
+    /// It cannot tell.
+    ServFail,
+}
+
+/// Starts a name server in `pod`, on its usual port.
+pub fn name_server(pod: &Pod, answer: Answer) -> Result<Process> {
+    let (answer, late) = match answer {
+        Answer::Address(address, late) => (address.to_string(), late),
+        Answer::NxDomain => ("nxdomain".to_owned(), Duration::ZERO),
+        Answer::ServFail => ("servfail".to_owned(), Duration::ZERO),
+    };
+    let late = late.as_millis().to_string();
+    bad_server(pod, ["dns", "0.0.0.0:53", &answer, &late])
+}
+
+/// What `server` is asked vanishes.
+pub fn drop_lookups(server: &Pod) -> Result<Fault> {
+    let rule = "udp dport 53 drop";
+    Fault::nft("lookups dropped", &server.namespace, "input", rule)
+}
+
+/// The flags by which Knative's client asks the name server in `server`.
+pub fn ask(server: &Pod) -> [String; 2] {
+    ["--resolver".to_owned(), format!("{}:53", server.v4)]
+}
+
+/// Where the autoscaler is, by its name.
+pub const URL: &str = "ws://autoscaler.knative-serving.svc.cluster.local:8080";
