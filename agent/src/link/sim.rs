@@ -623,9 +623,9 @@ impl World {
                     .heard
                     .is_some_and(|heard| now.saturating_since(heard) <= CLOSING_HANDSHAKE);
             let settle = if answers {
-                super::SETTLE_ANSWER
+                super::tracking::SETTLE_ANSWER
             } else {
-                super::SETTLE
+                super::tracking::SETTLE
             };
             self.unsettled.push((now + settle, !upgraded));
         }
