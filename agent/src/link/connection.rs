@@ -257,12 +257,16 @@ impl Connection {
         }
     }
 
-    /// A look found it `gone`, or not established any more. Its end is probably on its way; where
-    /// it was not established before, that is nothing new.
-    pub(super) fn missing(&mut self, at: Timestamp, gone: bool) {
-        if matches!(self.state, State::Connecting { .. }) && !gone {
-            return;
+    /// A look at it, at `at`, found it, but not established: nothing new where it was not before,
+    /// and else as good as gone.
+    pub(super) fn not_established(&mut self, at: Timestamp) {
+        if !matches!(self.state, State::Connecting { .. }) {
+            self.missing(at);
         }
+    }
+
+    /// A look at it, at `at`, did not find it: its end is probably on its way.
+    pub(super) fn missing(&mut self, at: Timestamp) {
         let cadence = self.cadence();
         if let Some(next_sample) = self.next_sample_mut() {
             *next_sample = at + cadence;

@@ -133,8 +133,9 @@ impl Link {
         let Some(mut connection) = self.connections.remove(&id) else {
             return;
         };
-        match sample.filter(|sample| sample.established) {
-            None => connection.missing(at, sample.is_none()),
+        match sample {
+            None => connection.missing(at),
+            Some(sample) if !sample.established => connection.not_established(at),
             Some(sample) => {
                 // At most: the handshake took too long, it was upgraded after all, and stalls.
                 for _ in 0..3 {
