@@ -1,15 +1,12 @@
 //! One connection of a link: how far it has come, and what a look at it or its end tells.
 //!
-//! What that means for the link (counts, outages, causes) is decided in the module above.
+//! What that means for the link (counts, outages, causes) is decided in `tracking`.
 
 use std::{net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, HOLD_NS, Phase, STALL_TIMEOUTS};
 
-use super::{
-    Cause, ConnectionId, HANDSHAKE, SILENCE, Sample, VANISHED, end, next_on_grid,
-    standing::Standing,
-};
+use super::{Cause, ConnectionId, Sample, end, standing::Standing, timers::next_on_grid};
 use crate::time::Timestamp;
 
 /// One connection that is tracked.
@@ -260,12 +257,16 @@ impl Connection {
         }
     }
 
-    /// A look found it `gone`, or not established any more. Its end is probably on its way; where
-    /// it was not established before, that is nothing new.
-    pub(super) fn missing(&mut self, at: Timestamp, gone: bool) {
-        if matches!(self.state, State::Connecting { .. }) && !gone {
-            return;
+    /// A look at it, at `at`, found it, but not established: nothing new where it was not before,
+    /// and else as good as gone.
+    pub(super) fn not_established(&mut self, at: Timestamp) {
+        if !matches!(self.state, State::Connecting { .. }) {
+            self.missing(at);
         }
+    }
+
+    /// A look at it, at `at`, did not find it: its end is probably on its way.
+    pub(super) fn missing(&mut self, at: Timestamp) {
         let cadence = self.cadence();
         if let Some(next_sample) = self.next_sample_mut() {
             *next_sample = at + cadence;
@@ -754,6 +755,9 @@ impl Pulse {
 
 /// How long after its answer a connection must be held to count as upgraded.
 pub(super) const HOLD: Duration = Duration::from_nanos(HOLD_NS);
+/// How long the peer may take for its first data: the client's own handshake timeout. Decided by
+/// the first look after it, for only a look tells that nothing came.
+const HANDSHAKE: Duration = Duration::from_secs(3);
 /// When to look for the first time: a sample tells only the last answer, and what the peer says
 /// next (a pong, whenever the activator pings) must not be taken for the first.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(20);
@@ -771,6 +775,8 @@ const PONG_DUE: Duration = Duration::from_millis(3_500);
 const LIVE_CADENCE: Duration = Duration::from_millis(500);
 /// How often to look whether a stall has healed.
 const STALLED_CADENCE: Duration = Duration::from_millis(200);
+/// Without a word from the peer for this long, though spoken to, a connection is stalled.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the peer may take to answer before silence is a stall.
 const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
 /// What is sent so soon after the peer was heard is no ping: those go every 3.33 s, and each is
@@ -778,5 +784,7 @@ const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
 /// (`websocket/connection.go` of knative.dev/pkg) sends nothing more for the 10 s that its reader
 /// takes to give up: silence that is none of the peer's.
 pub(super) const BEFORE_A_PING: Duration = Duration::from_millis(3_200);
+/// How long the record of an end may be late, once looks find the connection gone.
+const VANISHED: Duration = Duration::from_secs(1);
 /// A close by this side so soon after the peer was heard answers it.
 pub(super) const CLOSING_HANDSHAKE: Duration = Duration::from_millis(30);

@@ -14,7 +14,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::{Cause, Connection, Link, Outcome, connection::Ending, end};
+use super::{Cause, Connection, Link, Outcome, connection::Ending, end, tracking::SETTLE};
 use crate::time::Timestamp;
 
 /// What is known about where a connection goes.
@@ -108,7 +108,7 @@ impl Link {
             .values()
             .filter_map(|connection| Some((connection.id, connection.held()?)))
             // Such an end is the process's own.
-            .filter(|(_, ending)| !(end::is_local(ending.how) && at <= ending.at + super::SETTLE))
+            .filter(|(_, ending)| !(end::is_local(ending.how) && at <= ending.at + SETTLE))
             .collect();
         for (id, ending) in held {
             if let Some(mut connection) = self.connections.remove(&id) {

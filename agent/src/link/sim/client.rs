@@ -1,0 +1,700 @@
+//! One of Knative's websocket clients: its dials, its connection, and what the peer and the path to
+//! it do.
+
+use std::{net::SocketAddr, time::Duration};
+
+use statlink_ebpf::{End, Phase};
+
+use super::world::{Event, World};
+use crate::{
+    link::{
+        ConnectionId, Fact, OpenConnection, Sample,
+        connection::{BEFORE_A_PING, CLOSING_HANDSHAKE, HOLD},
+        end,
+        tracking::{SETTLE, SETTLE_ANSWER},
+    },
+    time::Timestamp,
+};
+
+/// What the path to the peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Up,
+    /// Nobody listens; what is established goes on.
+    Refusing,
+    /// Every packet is dropped.
+    Blackhole,
+    /// The peer is stopped; its kernel goes on.
+    Frozen,
+}
+
+/// What happens next to a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Dial,
+    /// The SYN, or its repetition, arrives where the mode sends it.
+    Syn(u64),
+    /// The peer answers the upgrade, if it can.
+    Answer(u64),
+    /// The dialler's own timeout.
+    GiveUp(u64),
+    Ping(u64),
+    /// What was sent is sent again.
+    Retransmit(u64),
+    /// The reader's deadline, 10 s after the last pong.
+    ReadDeadline(u64),
+    /// Silence has lasted for as long as the rules allow.
+    Silence(u64),
+    Mode,
+    /// The connection is broken in one of the ways it can be.
+    Break,
+    /// The client is not needed any more.
+    Shutdown,
+}
+
+#[derive(Clone, Debug)]
+struct Socket {
+    id: ConnectionId,
+    /// `None`: older than the agent.
+    attempted: Option<Timestamp>,
+    established: Option<Timestamp>,
+    answered: Option<Timestamp>,
+    heard: Option<Timestamp>,
+    sent: Option<Timestamp>,
+    /// When the oldest unacknowledged data was sent.
+    unacknowledged: Option<Timestamp>,
+    /// When the first ping was sent since it was heard.
+    first_unanswered: Option<Timestamp>,
+    timeouts: u8,
+    syns: u32,
+    stalled: bool,
+}
+
+/// What is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Truth {
+    pub(super) failed: u64,
+    pub(super) upgraded: u64,
+    /// Live connections that were lost otherwise than by a stall.
+    pub(super) closed: u64,
+    pub(super) stalls: u64,
+    pub(super) ended_while_stalled: u64,
+    /// Live connections that were closed as they should.
+    pub(super) withdrawn: u64,
+    /// Live connections that this side closed, where the record of that or of the next dial was
+    /// lost: a loss cannot be told from a withdrawal.
+    pub(super) dubious: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) name: u64,
+    pub(super) peer: SocketAddr,
+    /// It looks up a name before it dials.
+    by_name: bool,
+    mode: Mode,
+    /// Lookups fail.
+    nameless: bool,
+    pub(super) was_nameless: bool,
+    socket: Option<Socket>,
+    back_off: i32,
+    /// It is not needed, or its process is gone: it dials no more.
+    shut: bool,
+    /// When the machine heard of it, or since when it says so.
+    pub(super) begun: Option<Timestamp>,
+    /// Since when there is nothing left of it, and whether it was withdrawn while live.
+    pub(super) over: Option<(Timestamp, bool)>,
+    /// It was upgraded.
+    pub(super) was_live: bool,
+    /// It has closed a live connection, and not dialled since.
+    closed: bool,
+    pub(super) truth: Truth,
+    /// Closes by this side, and whether they are failures: undone if the process ends next.
+    unsettled: Vec<(Timestamp, bool)>,
+    /// Since when it should be known that it is (`true`) or is not live.
+    certain: Option<(bool, Timestamp)>,
+}
+
+impl Client {
+    pub(super) fn new(name: u64, peer: SocketAddr, by_name: bool) -> Self {
+        Self {
+            name,
+            peer,
+            by_name,
+            mode: Mode::Up,
+            nameless: false,
+            was_nameless: false,
+            socket: None,
+            back_off: 0,
+            shut: false,
+            begun: None,
+            over: None,
+            was_live: false,
+            closed: false,
+            truth: Truth::default(),
+            unsettled: Vec::new(),
+            certain: None,
+        }
+    }
+
+    /// It has been connected since before the agent. Connections are enumerated, not recorded:
+    /// that cannot be lost.
+    pub(super) fn found(&mut self, world: &mut World) -> Fact {
+        let id = world.identify();
+        let heard = world.now - world.between(300, 3_000);
+        self.socket = Some(Socket {
+            attempted: None,
+            established: Some(heard),
+            answered: Some(heard),
+            heard: Some(heard),
+            ..Socket::new(id, heard)
+        });
+        self.begun = Some(world.now);
+        self.plan(world, Duration::from_millis(400), Step::Ping(id.sock));
+        self.plan(
+            world,
+            Duration::from_millis(9_000),
+            Step::ReadDeadline(id.sock),
+        );
+        Fact::Found {
+            connection: id,
+            peer: self.peer,
+            attempted: None,
+            phase: Phase::Established,
+        }
+    }
+
+    pub(super) fn plan(&self, world: &mut World, delay: Duration, step: Step) {
+        world.plan(delay, Event::Client(self.name, step));
+    }
+
+    pub(super) fn happen(&mut self, step: Step, world: &mut World) {
+        match step {
+            Step::Dial => self.dial(world),
+            Step::Syn(sock) => self.syn(sock, world),
+            Step::Answer(sock) => self.answer(sock, world),
+            Step::GiveUp(sock) => {
+                if self.is_open(sock, |socket| socket.answered.is_none()) {
+                    self.give_up(world);
+                }
+            }
+            Step::Ping(sock) => self.ping(sock, world),
+            Step::Retransmit(sock) => self.retransmit(sock, world),
+            Step::ReadDeadline(sock) => {
+                if self.is_open(sock, |_| true)
+                    && let Some(heard) = self.socket.as_ref().and_then(|socket| socket.heard)
+                {
+                    if world.now >= heard + READ_DEADLINE {
+                        self.end(End::LocalClosed, 0, world);
+                    } else {
+                        let left = (heard + READ_DEADLINE).saturating_since(world.now);
+                        self.plan(world, left, step);
+                    }
+                }
+            }
+            Step::Silence(sock) => {
+                if self.is_open(sock, |socket| {
+                    !socket.stalled && socket.silent_at().is_some_and(|at| at <= world.now)
+                }) {
+                    self.stall();
+                }
+            }
+            Step::Mode => self.change_mode(world),
+            Step::Break => self.break_connection(world),
+            Step::Shutdown => self.shut_down(world),
+        }
+    }
+
+    fn dial(&mut self, world: &mut World) {
+        if self.shut || self.socket.is_some() {
+            return;
+        }
+        if self.by_name {
+            world.record(Fact::LookedUp);
+        }
+        if self.nameless {
+            let pause = self.pause(world);
+            self.plan(world, HANDSHAKE + pause, Step::Dial);
+            return;
+        }
+        let connection = world.identify();
+        self.socket = Some(Socket::new(connection, world.now));
+        let fact = Fact::Attempted {
+            connection,
+            peer: self.peer,
+        };
+        let told = self.record(fact, world);
+        self.truth.dubious += u64::from(self.closed && !told);
+        self.closed = false;
+        self.plan(world, HANDSHAKE, Step::GiveUp(connection.sock));
+        let latency = world.between(1, 3);
+        self.plan(world, latency, Step::Syn(connection.sock));
+    }
+
+    fn syn(&mut self, sock: u64, world: &mut World) {
+        let Some(socket) = self
+            .open(sock)
+            .filter(|socket| socket.established.is_none())
+        else {
+            return;
+        };
+        socket.syns += 1;
+        match self.mode {
+            Mode::Blackhole => self.plan(world, Duration::from_secs(1), Step::Syn(sock)),
+            Mode::Refusing => self.end(End::Refused, 111, world),
+            Mode::Up | Mode::Frozen => {
+                if let Some(socket) = &mut self.socket {
+                    socket.established = Some(world.now);
+                    let (connection, attempted) = (socket.id, socket.attempted);
+                    let fact = Fact::Established {
+                        connection,
+                        peer: self.peer,
+                        attempted,
+                    };
+                    self.record(fact, world);
+                }
+                let latency = world.between(1, 20);
+                self.plan(world, latency, Step::Answer(sock));
+            }
+        }
+    }
+
+    fn answer(&mut self, sock: u64, world: &mut World) {
+        let mode = self.mode;
+        let Some(socket) = self.open(sock).filter(|socket| socket.answered.is_none()) else {
+            return;
+        };
+        match mode {
+            // The answer waits for the peer, or for the network.
+            Mode::Frozen | Mode::Blackhole => {
+                self.plan(world, Duration::from_millis(50), Step::Answer(sock));
+            }
+            Mode::Up | Mode::Refusing => {
+                socket.answered = Some(world.now);
+                socket.heard = Some(world.now);
+                // The upgrade may be refused: closed at once.
+                if world.chance(3) {
+                    self.end(End::LocalClosed, 0, world);
+                    return;
+                }
+                self.back_off = 0;
+                self.plan(world, PING, Step::Ping(sock));
+                self.plan(world, READ_DEADLINE, Step::ReadDeadline(sock));
+            }
+        }
+    }
+
+    fn give_up(&mut self, world: &mut World) {
+        let how = match &self.socket {
+            Some(Socket {
+                established: Some(_),
+                ..
+            }) => End::LocalClosed,
+            Some(Socket { syns: 0 | 1, .. }) => End::Abandoned,
+            Some(_) | None => End::Unanswered,
+        };
+        self.end(how, 0, world);
+    }
+
+    fn ping(&mut self, sock: u64, world: &mut World) {
+        // `Shutdown()` keeps everybody from writing.
+        if self.shut {
+            return;
+        }
+        let mode = self.mode;
+        let Some(socket) = self.open(sock) else {
+            return;
+        };
+        let now = world.now;
+        socket.sent = Some(now);
+        if socket
+            .heard
+            .is_some_and(|heard| now > heard + BEFORE_A_PING)
+        {
+            socket.first_unanswered.get_or_insert(now);
+        }
+        let idle = socket.unacknowledged.is_none();
+        match mode {
+            Mode::Up | Mode::Refusing if idle => socket.hear(now + Duration::from_nanos(1)),
+            Mode::Up | Mode::Refusing | Mode::Frozen => {}
+            Mode::Blackhole if idle => {
+                socket.unacknowledged = Some(now);
+                socket.timeouts = 0;
+                self.plan(world, RETRANSMIT, Step::Retransmit(sock));
+            }
+            Mode::Blackhole => {}
+        }
+        self.plan(world, PING, Step::Ping(sock));
+        // When what is unanswered now becomes a stall.
+        if let Some(at) = self.socket.as_ref().and_then(Socket::silent_at) {
+            self.plan(world, at.saturating_since(now), Step::Silence(sock));
+        }
+    }
+
+    fn retransmit(&mut self, sock: u64, world: &mut World) {
+        let (now, mode) = (world.now, self.mode);
+        let Some(socket) = self.open(sock) else {
+            return;
+        };
+        if socket.unacknowledged.is_none() {
+            return;
+        }
+        match mode {
+            Mode::Blackhole => {
+                socket.timeouts += 1;
+                let (connection, timeouts) = (socket.id, socket.timeouts);
+                let stalls = timeouts >= 2 && !socket.stalled && socket.is_upgraded(now);
+                let next = RETRANSMIT * 2u32.pow(u32::from(timeouts));
+                self.plan(world, next, Step::Retransmit(sock));
+                world.record(Fact::RetransmissionTimeout {
+                    connection,
+                    timeouts,
+                });
+                if stalls {
+                    self.stall();
+                }
+            }
+            Mode::Frozen => {
+                socket.unacknowledged = None;
+                socket.timeouts = 0;
+            }
+            Mode::Up | Mode::Refusing => {
+                socket.unacknowledged = None;
+                socket.timeouts = 0;
+                socket.hear(now);
+            }
+        }
+    }
+
+    fn stall(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.stalled = true;
+            self.truth.stalls += 1;
+        }
+    }
+
+    fn change_mode(&mut self, world: &mut World) {
+        if self.over.is_some() {
+            return;
+        }
+        let before = self.mode;
+        self.mode = match (before, world.between(0, 3).as_millis()) {
+            (Mode::Up, 0) => Mode::Refusing,
+            (Mode::Up, 1) => Mode::Blackhole,
+            (Mode::Up, _) => Mode::Frozen,
+            (Mode::Refusing | Mode::Blackhole | Mode::Frozen, _) => Mode::Up,
+        };
+        if before == Mode::Frozen
+            && let Some(socket) = &mut self.socket
+            && socket.sent > socket.heard
+            && socket.unacknowledged.is_none()
+        {
+            socket.hear(world.now);
+        }
+        self.nameless = self.by_name && self.mode != Mode::Up && world.chance(20);
+        self.was_nameless |= self.nameless;
+        let next = match self.mode {
+            Mode::Up => world.between(2_000, 120_000),
+            Mode::Refusing | Mode::Blackhole | Mode::Frozen => world.between(1_000, 30_000),
+        };
+        self.plan(world, next, Step::Mode);
+    }
+
+    fn break_connection(&mut self, world: &mut World) {
+        if self.over.is_some() {
+            return;
+        }
+        let next = world.between(50, 120_000);
+        self.plan(world, next, Step::Break);
+        let now = world.now;
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        let Some(established) = socket.established else {
+            return;
+        };
+        match world.between(0, 4).as_millis() {
+            0 if self.mode != Mode::Blackhole => self.end(End::Reset, 104, world),
+            1 if matches!(self.mode, Mode::Up | Mode::Refusing) => {
+                // The peer's good-bye. On a young connection it cannot be told from a refusal.
+                if established + HANDSHAKE < now {
+                    socket.hear(now);
+                }
+                self.end(End::PeerClosed, 0, world);
+            }
+            2 => self.end(End::HostUnreachable, 113, world),
+            // A client that shuts down waits for its reader.
+            _ if !self.shut => self.end(End::LocalClosed, 0, world),
+            _ => {}
+        }
+    }
+
+    /// `Shutdown()` of a live connection waits for the reader, which gives up 10 s after the last
+    /// pong; a dial is given up at once.
+    fn shut_down(&mut self, world: &mut World) {
+        if self.shut {
+            return;
+        }
+        self.shut = true;
+        let now = world.now;
+        match &self.socket {
+            // It cannot be told from one that closed its connection for that.
+            None if self.closed => {
+                self.unsettled.pop();
+                self.truth.closed -= 1;
+                self.truth.withdrawn += 1;
+                self.over = Some((now, true));
+            }
+            None => self.over = Some((now, false)),
+            Some(socket) if socket.is_upgraded(now) => {}
+            Some(_) => self.give_up(world),
+        }
+    }
+
+    fn end(&mut self, how: End, errno: u16, world: &mut World) {
+        let now = world.now;
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        let phase = socket.phase(now);
+        let lost = world.is_lost();
+        // Where nobody sees the end, the kernel half's own word is the truth.
+        let upgraded = if lost {
+            phase == Phase::Held
+        } else {
+            socket.is_upgraded(now)
+        };
+        let local = end::is_local(how);
+        let withdrawn = self.shut && local && upgraded && !socket.stalled;
+        if upgraded {
+            self.certain = None;
+            self.was_live = true;
+            self.truth.upgraded += u64::from(socket.attempted.is_some());
+            let count = if socket.stalled {
+                &mut self.truth.ended_while_stalled
+            } else if withdrawn {
+                &mut self.truth.withdrawn
+            } else {
+                &mut self.truth.closed
+            };
+            *count += 1;
+        } else {
+            self.truth.failed += 1;
+        }
+        if local && !withdrawn && !(upgraded && socket.stalled) {
+            let answers = how == End::LocalClosed
+                && socket
+                    .heard
+                    .is_some_and(|heard| now.saturating_since(heard) <= CLOSING_HANDSHAKE);
+            let settle = if answers { SETTLE_ANSWER } else { SETTLE };
+            self.unsettled.push((now + settle, !upgraded));
+            self.closed = upgraded && !answers && !lost;
+        }
+        if lost {
+            self.truth.dubious += u64::from(local && upgraded);
+            world.miss(phase, how);
+        } else {
+            self.told(socket.attempted);
+            world.deliver(socket.ended(self.peer, phase, how, errno));
+        }
+        if self.shut {
+            self.over = Some((now, withdrawn && !lost));
+            return;
+        }
+        let pause = self.pause(world);
+        self.plan(world, pause, Step::Dial);
+    }
+
+    /// The client's next pause.
+    fn pause(&mut self, world: &mut World) -> Duration {
+        let step = Duration::from_millis(100).mul_f64(1.3f64.powi(self.back_off));
+        self.back_off = (self.back_off + 1) % 20;
+        step + world.between(0, 500).mul_f64(step.as_secs_f64())
+    }
+
+    /// Its process is killed.
+    pub(super) fn kill(&mut self, world: &mut World) {
+        self.shut = true;
+        let now = world.now;
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        if socket.is_upgraded(now) {
+            self.truth.upgraded += u64::from(socket.attempted.is_some());
+            self.truth.ended_while_stalled += u64::from(socket.stalled);
+        }
+        world.deliver(socket.ended(self.peer, socket.phase(now), End::Exiting, 0));
+    }
+
+    /// Its process is seen to have ended.
+    pub(super) fn reap(&mut self, ended: Timestamp) {
+        for (at, failure) in std::mem::take(&mut self.unsettled) {
+            if at > ended {
+                let count = if failure {
+                    &mut self.truth.failed
+                } else {
+                    &mut self.truth.closed
+                };
+                *count -= 1;
+            }
+        }
+    }
+
+    /// Its connection does something that is recorded; whether the record arrives.
+    fn record(&mut self, fact: Fact, world: &mut World) -> bool {
+        let attempted = self.socket.as_ref().and_then(|socket| socket.attempted);
+        let arrives = world.record(fact);
+        if arrives {
+            self.told(attempted);
+        }
+        arrives
+    }
+
+    /// The machine hears of a connection that was attempted then.
+    fn told(&mut self, attempted: Option<Timestamp>) {
+        self.begun = self.begun.or(attempted);
+    }
+
+    /// A look at `connection`; `None` if it is not this client's.
+    pub(super) fn sample(&mut self, connection: ConnectionId, now: Timestamp) -> Option<Sample> {
+        let socket = self.socket.as_mut()?;
+        if socket.id != connection {
+            return None;
+        }
+        // A stall is over when a look finds all well.
+        socket.stalled &= !socket.is_well(now);
+        Some(socket.sample())
+    }
+
+    /// Its entry in a listing of all that are open.
+    pub(super) fn list(&mut self, now: Timestamp) -> Option<OpenConnection> {
+        let socket = self.socket.as_ref()?;
+        let listed = OpenConnection {
+            connection: socket.id,
+            peer: self.peer,
+            attempted: socket.attempted,
+            phase: socket.phase(now).min(Phase::Established),
+        };
+        self.told(listed.attempted);
+        Some(listed)
+    }
+
+    /// Whether it is live, where that has been clear for longer than this, and since when.
+    pub(super) fn certainly(
+        &mut self,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Option<(bool, Timestamp)> {
+        let truth = match &self.socket {
+            None => Some(false),
+            Some(socket) if !socket.is_upgraded(now) => Some(false),
+            // Healed: both model and machine see it within a look.
+            Some(socket) if socket.stalled => (!socket.is_well(now)).then_some(false),
+            Some(socket) => socket.is_well(now).then_some(true),
+        };
+        self.was_live |= truth != Some(false);
+        match (truth, self.certain) {
+            (None, _) => self.certain = None,
+            (Some(truth), Some((before, _))) if truth == before => {}
+            (Some(truth), _) => self.certain = Some((truth, now)),
+        }
+        self.certain.filter(|(_, since)| *since + patience < now)
+    }
+
+    fn is_open(&self, sock: u64, and: impl Fn(&Socket) -> bool) -> bool {
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| socket.id.sock == sock && and(socket))
+    }
+
+    fn open(&mut self, sock: u64) -> Option<&mut Socket> {
+        self.socket.as_mut().filter(|socket| socket.id.sock == sock)
+    }
+}
+
+impl Truth {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.failed += other.failed;
+        self.upgraded += other.upgraded;
+        self.closed += other.closed;
+        self.stalls += other.stalls;
+        self.ended_while_stalled += other.ended_while_stalled;
+        self.withdrawn += other.withdrawn;
+        self.dubious += other.dubious;
+    }
+}
+
+impl Socket {
+    fn new(id: ConnectionId, attempted: Timestamp) -> Self {
+        Self {
+            id,
+            attempted: Some(attempted),
+            established: None,
+            answered: None,
+            heard: None,
+            sent: None,
+            unacknowledged: None,
+            first_unanswered: None,
+            timeouts: 0,
+            syns: 0,
+            stalled: false,
+        }
+    }
+
+    fn hear(&mut self, at: Timestamp) {
+        self.heard = Some(at);
+        self.first_unanswered = None;
+    }
+
+    fn ended(&self, peer: SocketAddr, phase: Phase, how: End, errno: u16) -> Fact {
+        Fact::Ended {
+            connection: self.id,
+            peer,
+            attempted: self.attempted,
+            phase,
+            how,
+            errno,
+            heard: self.heard,
+        }
+    }
+
+    fn sample(&self) -> Sample {
+        Sample {
+            established: self.established.is_some(),
+            heard: self.heard,
+            sent: self.sent,
+            unacknowledged: self.unacknowledged.is_some(),
+            timeouts: self.timeouts,
+            rtt: Some(Duration::from_millis(1)),
+        }
+    }
+
+    fn phase(&self, now: Timestamp) -> Phase {
+        match (self.established, self.heard) {
+            (None, _) => Phase::Connecting,
+            (Some(established), Some(_)) if established + HOLD <= now => Phase::Held,
+            (Some(_), _) => Phase::Established,
+        }
+    }
+
+    fn is_upgraded(&self, now: Timestamp) -> bool {
+        self.answered.is_some_and(|answered| answered + HOLD <= now)
+    }
+
+    /// When silence becomes a stall; `None` while nothing waits for an answer.
+    fn silent_at(&self) -> Option<Timestamp> {
+        let (heard, sent) = (self.heard?, self.first_unanswered?);
+        Some((heard + Duration::from_secs(5)).max(sent + Duration::from_millis(1_500)))
+    }
+
+    fn is_well(&self, now: Timestamp) -> bool {
+        self.timeouts == 0 && self.silent_at().is_none_or(|silent| now < silent)
+    }
+}
+
+/// The client's timers.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(3);
+const PING: Duration = Duration::from_millis(3_333);
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// The first retransmission timeout.
+const RETRANSMIT: Duration = Duration::from_millis(208);

@@ -1,0 +1,311 @@
+//! A forwarder and its fan-out: it has a client to the owner of each bucket, and owners change.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    client::{Client, Step, Truth},
+    life::{Kind, Life, live},
+    world::{Event, Loss},
+};
+use crate::{
+    link::{CheckKind, Fanout, Machine as _, Status},
+    time::Timestamp,
+};
+
+#[test]
+fn the_fanout_tells_the_truth_about_many_lives() {
+    let hours = live::<Forwarder>(20_000..20_100, Loss::None);
+    assert!(hours > 20, "{hours} simulated hours");
+}
+
+#[test]
+fn its_counts_stay_true_when_records_are_lost() {
+    live::<Forwarder>(30_000..30_100, Loss::Some);
+}
+
+#[derive(Default)]
+struct Forwarder {
+    /// How many clients there have been.
+    serial: u64,
+    /// What is true of those that are forgotten.
+    past: Truth,
+    liveness: Liveness,
+    /// Liveness checks when it became idle.
+    idle: Option<u64>,
+    /// Until when targets may be left of clients that another has taken the place of.
+    left_until: Timestamp,
+    /// Closes that were dubious, and until when that may have consequences.
+    dubious: u64,
+    confused_until: Timestamp,
+}
+
+/// How many liveness checks there are, at least and at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Liveness {
+    least: u64,
+    most: u64,
+}
+
+impl Kind for Forwarder {
+    type Machine = Fanout;
+
+    fn machine(_: Timestamp) -> Fanout {
+        Fanout::default()
+    }
+
+    fn begin(life: &mut Life<Self>) {
+        let span = life.world.between(60_000, 1_800_000);
+        life.world.plan(span, Event::Quiet);
+        for n in 1..=ADDRESSES {
+            if life.world.chance(30) {
+                let older = life.world.chance(30);
+                life.assign(address(n), older);
+            }
+        }
+        let first = life.world.between(0, 60_000);
+        life.world.plan(first, Event::Process);
+    }
+
+    /// Owners change.
+    fn act(life: &mut Life<Self>) {
+        let next = if life.world.chance(10) {
+            // None of the buckets has an owner for a while.
+            for client in life.clients.values() {
+                client.plan(&mut life.world, Duration::ZERO, Step::Shutdown);
+            }
+            life.world.between(1_000, 90_000)
+        } else {
+            let owner = (1..ADDRESSES).find(|_| life.world.chance(20));
+            let owner = address(owner.unwrap_or(ADDRESSES));
+            let known = life
+                .clients
+                .values()
+                .find(|client| client.peer == owner && client.over.is_none());
+            match known {
+                Some(client) => client.plan(&mut life.world, Duration::ZERO, Step::Shutdown),
+                None => life.assign(owner, false),
+            }
+            life.world.between(100, 40_000)
+        };
+        life.world.plan(next, Event::Process);
+    }
+
+    fn judge(life: &mut Life<Self>) {
+        life.forget();
+        if !life.alive {
+            return;
+        }
+        let (now, patience) = (life.world.now, life.world.patience());
+        let dubious = life.truth().dubious + life.kind.past.dubious;
+        if dubious > life.kind.dubious {
+            life.kind.dubious = dubious;
+            life.kind.confused_until = now + CONFUSED;
+        }
+        let left = now < life.kind.left_until;
+        let mut is = Expected {
+            empty: !left,
+            unclear: left,
+            ..Expected::default()
+        };
+        for client in life.clients.values_mut() {
+            let certain = client.certainly(now, patience).map(|(live, _)| live);
+            let Some(begun) = client.begun else {
+                continue;
+            };
+            is.empty = false;
+            if client.over.is_some() {
+                is.unclear = true;
+                continue;
+            }
+            is.present
+                .extend((begun + patience < now).then_some(client.peer));
+            match certain {
+                Some(true) => is.live += 1,
+                Some(false) if begun + GRACE + patience < now => is.failing = true,
+                // In its grace it changes nothing.
+                Some(false) if !client.was_live && now + patience < begun + GRACE => {}
+                Some(false) | None => is.unclear = true,
+            }
+        }
+        if life.kind.confused_until < now {
+            life.compare(&is);
+        }
+    }
+
+    fn balance(life: &Life<Self>) {
+        let (seed, counts) = (life.world.seed, life.machine.counts());
+        let (mut truth, mut liveness) = (life.truth(), life.kind.liveness);
+        truth.add(&life.kind.past);
+        let connect = (counts.checks(CheckKind::Connect), counts.connects());
+        assert_eq!(
+            connect,
+            (truth.failed + truth.upgraded, truth.upgraded),
+            "seed {seed}: connect checks, connects; {truth:?}"
+        );
+        let disconnects = counts.checks(CheckKind::Disconnect);
+        match life.world.loss {
+            Loss::None => {
+                let lost = truth.closed + truth.stalls;
+                assert_eq!(disconnects, lost, "seed {seed}: losses; {truth:?}");
+                for client in life.clients.values() {
+                    liveness.add(client, life.world.now);
+                }
+                let checks = counts.checks(CheckKind::Liveness);
+                assert!(
+                    (liveness.least..=liveness.most).contains(&checks),
+                    "seed {seed}: {checks} liveness checks, {liveness:?}"
+                );
+            }
+            // A stall that heals may go unnoticed, and an end may hide one.
+            Loss::Some => {
+                let least = truth.closed + truth.ended_while_stalled;
+                let most = truth.closed + truth.stalls + truth.dubious;
+                assert!(
+                    (least.saturating_sub(truth.dubious)..=most).contains(&disconnects),
+                    "seed {seed}: {disconnects} losses; {truth:?}"
+                );
+            }
+        }
+    }
+}
+
+/// What the status should be.
+#[derive(Debug, Default)]
+struct Expected {
+    empty: bool,
+    unclear: bool,
+    failing: bool,
+    live: usize,
+    present: Vec<SocketAddr>,
+}
+
+impl Life<Forwarder> {
+    /// A bucket has a new owner, unless what was there before has yet to settle.
+    fn assign(&mut self, owner: SocketAddr, older: bool) {
+        if !self.alive {
+            return;
+        }
+        let now = self.world.now;
+        let mut clients = self.clients.values();
+        let before = clients.find(|client| client.peer == owner);
+        let before = before.map(|before| (before.name, before.over));
+        let goes_on = match before {
+            None => None,
+            Some((name, Some((over, false)))) if over + SETTLED < now => Some(name),
+            Some(_) => return,
+        };
+        let name = self.kind.serial;
+        self.kind.serial += 1;
+        let mut client = Client::new(name, owner, false);
+        if let Some(before) = goes_on.and_then(|name| self.clients.remove(&name)) {
+            self.kind.forget(&before, now);
+            self.kind.left_until = now + GIVEN_UP;
+            client.was_live = true;
+        }
+        let found = older.then(|| client.found(&mut self.world));
+        if found.is_none() {
+            let wait = self.world.between(0, 3_000);
+            client.plan(&mut self.world, wait, Step::Dial);
+        }
+        let first = self.world.between(0, 60_000);
+        client.plan(&mut self.world, first, Step::Mode);
+        let first = self.world.between(1_000, 60_000);
+        client.plan(&mut self.world, first, Step::Break);
+        self.clients.insert(name, client);
+        if let Some(found) = found {
+            self.tell(now, found);
+        }
+    }
+
+    /// Nothing is left of clients that are over for long enough.
+    fn forget(&mut self) {
+        let (now, patience) = (self.world.now, self.world.patience());
+        for (_, client) in self.clients.extract_if(.., |_, client| {
+            client.over.is_some_and(|(over, withdrawn)| {
+                let left = if withdrawn { Duration::ZERO } else { GIVEN_UP };
+                over + left + patience < now
+            })
+        }) {
+            self.kind.forget(&client, now);
+        }
+    }
+
+    fn compare(&mut self, is: &Expected) {
+        let seed = self.world.seed;
+        let (now, status) = (self.world.now, self.machine.status());
+        let wrong = || format!("seed {seed}: at {now:?} it is {status:?}, but {is:?}");
+        let targets: Vec<_> = self.machine.targets().collect();
+        let forgotten = is.present.iter().find(|peer| !targets.contains(peer));
+        assert_eq!(forgotten, None, "{}", wrong());
+        for target in targets {
+            let mut clients = self.clients.values();
+            assert!(
+                clients.any(|client| client.peer == target),
+                "{}, and {target} is left",
+                wrong()
+            );
+        }
+        if is.failing {
+            assert!(matches!(status, Status::Unreachable { .. }), "{}", wrong());
+        } else if !is.unclear && is.live > 0 {
+            assert!(matches!(status, Status::Reachable { .. }), "{}", wrong());
+        } else if !is.unclear && !is.empty {
+            assert!(
+                matches!(status, Status::Starting | Status::Idle),
+                "{}",
+                wrong()
+            );
+        }
+        if !is.unclear {
+            assert!(self.machine.live().len() >= is.live, "{}", wrong());
+        }
+        if is.empty {
+            assert_eq!(status, Status::Idle, "{}", wrong());
+            assert_eq!(self.machine.next_deadline(), None, "{}", wrong());
+            let checks = self.machine.counts().checks(CheckKind::Liveness);
+            let before = *self.kind.idle.get_or_insert(checks);
+            assert_eq!(checks, before, "{}", wrong());
+        } else {
+            self.kind.idle = None;
+        }
+    }
+}
+
+impl Forwarder {
+    fn forget(&mut self, client: &Client, now: Timestamp) {
+        self.past.add(&client.truth);
+        self.liveness.add(client, now);
+    }
+}
+
+impl Liveness {
+    fn add(&mut self, client: &Client, now: Timestamp) {
+        let Some(begun) = client.begun else {
+            return;
+        };
+        let (least, most) = match client.over {
+            None => (now, now),
+            Some((over, true)) => (over, over + SETTLED),
+            Some((over, false)) => (over, over + GIVEN_UP),
+        };
+        let checks = |end: Timestamp| end.saturating_since(begun).as_secs() / 5;
+        self.least += checks(least);
+        // What is left of a client may go over into the next one's, and then is off its grid.
+        self.most += checks(most) + 1;
+    }
+}
+
+fn address(n: u8) -> SocketAddr {
+    SocketAddr::from(([10, 1, 0, n], 8080))
+}
+
+/// How many addresses owners have.
+const ADDRESSES: u8 = 5;
+/// How long a target may be without a live connection at first.
+const GRACE: Duration = Duration::from_secs(5);
+/// Longer than any close settles.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Longer than any client pauses, and then some.
+const GIVEN_UP: Duration = Duration::from_secs(24);
+/// How long a withdrawal that is taken for a loss, or the reverse, may have consequences.
+const CONFUSED: Duration = Duration::from_secs(40);

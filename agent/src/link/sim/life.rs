@@ -1,0 +1,220 @@
+//! The life of one machine, from its discovery to the end of its process.
+
+use std::{collections::BTreeMap, ops::Range, time::Duration};
+
+use super::{
+    client::{Client, Truth},
+    world::{Event, Loss, World},
+};
+use crate::{
+    link::{Fact, Machine, Outcome, Status},
+    time::Timestamp,
+};
+
+/// What is peculiar to one kind of machine.
+pub(super) trait Kind: Default {
+    type Machine: Machine;
+
+    fn machine(discovered: Timestamp) -> Self::Machine;
+
+    /// Plans what happens first.
+    fn begin(life: &mut Life<Self>);
+
+    /// The process does what only this kind does.
+    fn act(life: &mut Life<Self>);
+
+    /// Holds the status to the truth, where that has been clear for long enough.
+    fn judge(life: &mut Life<Self>);
+
+    /// Compares what was counted in a whole life.
+    fn balance(life: &Life<Self>);
+}
+
+pub(super) struct Life<K: Kind> {
+    pub(super) world: World,
+    pub(super) clients: BTreeMap<u64, Client>,
+    pub(super) machine: K::Machine,
+    pub(super) kind: K,
+    pub(super) alive: bool,
+    pub(super) outages: Outages,
+}
+
+/// The outages that were told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Outages {
+    pub(super) begun: u64,
+    /// Of those, the one that began when the first grace ended.
+    pub(super) of_the_grace: u64,
+    under_way: bool,
+    was_reachable: bool,
+}
+
+/// Runs one life for each seed; returns how many hours were simulated.
+pub(super) fn live<K: Kind>(seeds: Range<u64>, loss: Loss) -> u64 {
+    let only: Option<u64> = std::env::var("STATLINK_SIM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let mut simulated = Duration::ZERO;
+    for seed in seeds {
+        if only.is_none_or(|only| only == seed) {
+            simulated += Life::<K>::new(seed, loss).live();
+        }
+    }
+    if only.is_some() {
+        return u64::MAX;
+    }
+    simulated.as_secs() / 3_600
+}
+
+impl<K: Kind> Life<K> {
+    fn new(seed: u64, loss: Loss) -> Self {
+        let world = World::new(seed, loss);
+        let mut life = Self {
+            machine: K::machine(world.now),
+            world,
+            clients: BTreeMap::new(),
+            kind: K::default(),
+            alive: true,
+            outages: Outages::default(),
+        };
+        K::begin(&mut life);
+        life
+    }
+
+    fn live(mut self) -> Duration {
+        let began = self.world.now;
+        while let Some((at, event)) = self.world.next() {
+            self.wake_until(at);
+            self.world.now = at;
+            self.happen(event);
+            K::judge(&mut self);
+        }
+        let seed = self.world.seed;
+        assert_eq!(self.machine.status(), Status::Ended, "seed {seed}");
+        K::balance(&self);
+        self.world.now.saturating_since(began)
+    }
+
+    /// The driver wakes for each deadline before `at`.
+    fn wake_until(&mut self, at: Timestamp) {
+        while let Some(due) = self.machine.next_deadline()
+            && due <= at
+        {
+            let now = self.world.now.max(due);
+            self.world.now = now;
+            let mut outcomes = Vec::new();
+            self.machine.on_deadline(now, &mut outcomes);
+            let next = self.machine.next_deadline();
+            assert!(
+                next.is_none_or(|next| next > now),
+                "seed {}: deadline in the past",
+                self.world.seed
+            );
+            self.perform(outcomes);
+            K::judge(self);
+        }
+    }
+
+    pub(super) fn tell(&mut self, at: Timestamp, fact: Fact) {
+        let mut outcomes = Vec::new();
+        self.machine.handle(at, fact, &mut outcomes);
+        self.perform(outcomes);
+    }
+
+    fn perform(&mut self, outcomes: Vec<Outcome>) {
+        let seed = self.world.seed;
+        let mut samples = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Sample(id) => samples.push(id),
+                Outcome::Unreachable { .. } if !self.outages.under_way => {
+                    self.outages.begun += 1;
+                    self.outages.of_the_grace += u64::from(!self.outages.was_reachable);
+                    self.outages.under_way = true;
+                    // Each onset has an error of its own.
+                    let errors = self.machine.counts().total_errors();
+                    assert!(errors >= self.outages.begun, "seed {seed}");
+                }
+                Outcome::Reachable { outage, .. } => {
+                    let under_way = self.outages.under_way;
+                    assert_eq!(outage.is_some(), under_way, "seed {seed}: an outage's end");
+                    assert!(outage.is_none_or(|outage| outage.errors > 0), "seed {seed}");
+                    self.outages.under_way = false;
+                    self.outages.was_reachable = true;
+                }
+                Outcome::Idle { .. } => self.outages.under_way = false,
+                Outcome::Connected { .. }
+                | Outcome::ConnectFailed(_)
+                | Outcome::Disconnected { .. }
+                | Outcome::Unreachable { .. }
+                | Outcome::Ended { .. } => {}
+            }
+        }
+        let counts = self.machine.counts();
+        assert!(
+            counts.total_errors() <= counts.total_checks(),
+            "seed {seed}"
+        );
+        let now = self.world.now;
+        for connection in samples {
+            let mut clients = self.clients.values_mut();
+            let sample = clients.find_map(|client| client.sample(connection, now));
+            self.tell(now, Fact::Sampled { connection, sample });
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Client(name, step) => {
+                if let Some(client) = self.clients.get_mut(&name) {
+                    client.happen(step, &mut self.world);
+                }
+            }
+            Event::Process => K::act(self),
+            Event::Drain => self.drain(),
+            Event::Resynchronise => {
+                self.drain();
+                let (now, missed) = (self.world.now, self.world.missed());
+                let clients = self.clients.values_mut();
+                let open = clients.filter_map(|client| client.list(now)).collect();
+                self.tell(now, Fact::Resynchronised { open, missed });
+            }
+            Event::Quiet => {
+                self.world.quieten();
+                self.world.plan(Duration::from_millis(1_500), Event::Kill);
+            }
+            Event::Kill => {
+                self.alive = false;
+                for client in self.clients.values_mut() {
+                    client.kill(&mut self.world);
+                }
+                let reaped = self.world.between(21, 60);
+                self.world.plan(reaped, Event::Reap);
+            }
+            Event::Reap => {
+                self.drain();
+                let ended = self.world.now;
+                for client in self.clients.values_mut() {
+                    client.reap(ended);
+                }
+                self.tell(ended, Fact::ProcessEnded);
+                self.world.end();
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        for (at, fact) in self.world.drain() {
+            self.tell(at, fact);
+        }
+    }
+
+    /// What is true of all clients that there are.
+    pub(super) fn truth(&self) -> Truth {
+        let mut truth = Truth::default();
+        for client in self.clients.values() {
+            truth.add(&client.truth);
+        }
+        truth
+    }
+}

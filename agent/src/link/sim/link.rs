@@ -1,0 +1,130 @@
+//! An activator and its link.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    client::{Client, Step},
+    life::{Kind, Life, live},
+    world::{Event, Loss},
+};
+use crate::{
+    link::{Cause, CheckKind, Fact, Link, Status},
+    time::Timestamp,
+};
+
+#[test]
+fn the_link_tells_the_truth_about_many_lives() {
+    let hours = live::<Activator>(0..400, Loss::None);
+    assert!(hours > 200, "{hours} simulated hours");
+}
+
+#[test]
+fn counts_stay_true_when_records_are_lost() {
+    live::<Activator>(10_000..10_300, Loss::Some);
+}
+
+#[derive(Default)]
+struct Activator;
+
+impl Kind for Activator {
+    type Machine = Link;
+
+    fn machine(discovered: Timestamp) -> Link {
+        Link::discovered(discovered)
+    }
+
+    fn begin(life: &mut Life<Self>) {
+        let world = &mut life.world;
+        let mut client = Client::new(0, peer(), true);
+        let found = world.chance(20).then(|| client.found(world));
+        if found.is_none() {
+            let wait = world.between(0, 8_000);
+            client.plan(world, wait, Step::Dial);
+        }
+        let span = world.between(60_000, 3_600_000 * 2);
+        world.plan(span, Event::Quiet);
+        let first = world.between(0, 60_000);
+        client.plan(world, first, Step::Mode);
+        // An activator that looks up something else before its first dial is taken for one whose
+        // lookups fail: the rule's known limit.
+        world.plan(first + Duration::from_secs(8), Event::Process);
+        let first = world.between(1_000, 60_000);
+        client.plan(world, first, Step::Break);
+        life.clients.insert(0, client);
+        if let Some(found) = found {
+            life.tell(life.world.now, found);
+        }
+    }
+
+    /// It looks up something else, and news of the peer's addresses come.
+    fn act(life: &mut Life<Self>) {
+        life.world.record(Fact::LookedUp);
+        if life.world.chance(20) {
+            let known = life.world.chance(80).then(|| [peer().ip()].into());
+            life.tell(life.world.now, Fact::PeerAddresses(known));
+        }
+        let next = life.world.between(50, 15_000);
+        life.world.plan(next, Event::Process);
+    }
+
+    fn judge(life: &mut Life<Self>) {
+        let (now, patience) = (life.world.now, life.world.patience());
+        for client in life.clients.values_mut() {
+            let Some((truth, since)) = client.certainly(now, patience) else {
+                continue;
+            };
+            let status = life.machine.status();
+            let (link, told) = match status {
+                Status::Reachable { .. } => (true, true),
+                Status::Unreachable { .. } => (false, true),
+                Status::Idle | Status::Starting => (false, !truth),
+                Status::Ended => return,
+            };
+            assert!(
+                !life.alive || link == truth && told,
+                "seed {}: at {now:?} the link is {status:?}, but since {since:?} the truth is {truth}: {client:?}",
+                life.world.seed,
+            );
+        }
+    }
+
+    fn balance(life: &Life<Self>) {
+        let (seed, truth, counts) = (life.world.seed, life.truth(), life.machine.counts());
+        let connect = (counts.checks(CheckKind::Connect), counts.connects());
+        assert_eq!(
+            connect,
+            (truth.failed + truth.upgraded, truth.upgraded),
+            "seed {seed}: connect checks, connects; {truth:?}"
+        );
+        let nameless = life.clients.values().any(|client| client.was_nameless);
+        for kind in CheckKind::ALL {
+            assert_eq!(counts.errors(kind, Cause::WrongPeer), 0, "seed {seed}");
+            let dns = counts.errors(kind, Cause::Dns);
+            assert!(dns == 0 || nameless, "seed {seed}: {dns} dns");
+        }
+        let disconnects = counts.checks(CheckKind::Disconnect);
+        // One connection at a time: each loss is an outage. What is known only from a listing
+        // afterwards may have been none.
+        let outages = life.outages.begun - life.outages.of_the_grace;
+        match life.world.loss {
+            Loss::None => {
+                let lost = truth.closed + truth.stalls;
+                assert_eq!(disconnects, lost, "seed {seed}: losses; {truth:?}");
+                assert_eq!(outages, disconnects, "seed {seed}: outages");
+            }
+            // A stall that heals may go unnoticed, and an end may hide one.
+            Loss::Some => {
+                let lost = truth.closed + truth.ended_while_stalled..=truth.closed + truth.stalls;
+                assert!(
+                    lost.contains(&disconnects),
+                    "seed {seed}: {disconnects} losses; {truth:?}"
+                );
+                assert!(outages <= disconnects, "seed {seed}: {outages} outages");
+            }
+        }
+    }
+}
+
+fn peer() -> SocketAddr {
+    SocketAddr::from(([10, 96, 0, 1], 8080))
+}

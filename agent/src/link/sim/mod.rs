@@ -1,0 +1,14 @@
+//! A model of a process, its peers, the network and the kernel half on a virtual clock, with faults
+//! drawn from a seed. It knows the truth, and holds a machine to it.
+//!
+//! A failure names its seed; `STATLINK_SIM_SEED=<seed>` runs that life alone.
+//!
+//! The clock, chance and the ring of records, which come late, twice or never, are in `world`; one
+//! client, its connection and its path in `client`; the driver of a machine in `life`. What only a
+//! link or a fan-out does and is held to is in `link` and `fanout`.
+
+mod client;
+mod fanout;
+mod life;
+mod link;
+mod world;

@@ -1,0 +1,193 @@
+//! The clock, chance, and the kernel half, whose records come late, twice or never.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use statlink_ebpf::{End, Phase};
+
+use super::client::Step;
+use crate::{
+    link::{ConnectionId, Fact, Missed},
+    time::Timestamp,
+};
+
+/// Whether records are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    None,
+    Some,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    /// To one client.
+    Client(u64, Step),
+    /// What only this kind of process does.
+    Process,
+    /// The driver reads the ring.
+    Drain,
+    Resynchronise,
+    /// No more losses: the end is near.
+    Quiet,
+    Kill,
+    Reap,
+}
+
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) loss: Loss,
+    pub(super) now: Timestamp,
+    random: u64,
+    serial: u64,
+    agenda: BTreeMap<(Timestamp, u64), Event>,
+    losing: bool,
+    ring: Vec<(Timestamp, Fact)>,
+    draining: bool,
+    missed: Missed,
+    resynchronising: bool,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, loss: Loss) -> Self {
+        Self {
+            seed,
+            loss,
+            now: Timestamp::from_nanos(1_000_000_000_000),
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5DEE_CE66,
+            serial: 0,
+            agenda: BTreeMap::new(),
+            losing: loss == Loss::Some,
+            ring: Vec::new(),
+            draining: false,
+            missed: Missed::default(),
+            resynchronising: false,
+        }
+    }
+
+    /// How long a machine may take to see what is true: an end is told within the ring's delay
+    /// and settles; a lost one waits for the listing.
+    pub(super) fn patience(&self) -> Duration {
+        match self.loss {
+            Loss::None => Duration::from_millis(700),
+            Loss::Some => Duration::from_millis(2_500),
+        }
+    }
+
+    pub(super) fn identify(&mut self) -> ConnectionId {
+        self.serial += 1;
+        ConnectionId {
+            sock: self.serial,
+            born: self.now,
+        }
+    }
+}
+
+/// The agenda, and chance.
+impl World {
+    pub(super) fn next(&mut self) -> Option<(Timestamp, Event)> {
+        let ((at, _), event) = self.agenda.pop_first()?;
+        Some((at, event))
+    }
+
+    pub(super) fn plan(&mut self, delay: Duration, event: Event) {
+        self.random = step(self.random);
+        self.agenda.insert((self.now + delay, self.random), event);
+    }
+
+    /// Nothing happens any more.
+    pub(super) fn end(&mut self) {
+        self.agenda.clear();
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.random = step(self.random);
+        (self.random >> 33) % 100 < percent
+    }
+
+    /// Milliseconds in the range, and a random fraction of one beyond the first.
+    pub(super) fn between(&mut self, from: u64, to: u64) -> Duration {
+        self.random = step(self.random);
+        let span = (to - from).max(1) * 1_000_000;
+        Duration::from_millis(from) + Duration::from_nanos((self.random >> 11) % span)
+    }
+}
+
+/// The kernel half.
+impl World {
+    /// Something happens that it records; whether the record arrives.
+    pub(super) fn record(&mut self, fact: Fact) -> bool {
+        let lost = self.is_lost();
+        if lost {
+            self.lose();
+        } else {
+            self.deliver(fact);
+        }
+        !lost
+    }
+
+    /// Whether the next record is lost.
+    pub(super) fn is_lost(&mut self) -> bool {
+        self.losing && self.chance(15)
+    }
+
+    /// The record of an end is lost.
+    pub(super) fn miss(&mut self, phase: Phase, how: End) {
+        self.missed.add(phase, how, 1);
+        self.lose();
+    }
+
+    fn lose(&mut self) {
+        if !self.resynchronising {
+            self.resynchronising = true;
+            let delay = self.between(300, 900);
+            self.plan(delay, Event::Resynchronise);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, fact: Fact) {
+        self.ring.push((self.now, fact));
+        if !self.draining {
+            self.draining = true;
+            let delay = self.between(0, 20);
+            self.plan(delay, Event::Drain);
+        }
+    }
+
+    /// What is in the ring. Some of it will be there again.
+    pub(super) fn drain(&mut self) -> Vec<(Timestamp, Fact)> {
+        self.draining = false;
+        let records = std::mem::take(&mut self.ring);
+        for record in &records {
+            if let (at, Fact::Attempted { .. } | Fact::Established { .. } | Fact::Ended { .. }) =
+                record
+                && *at + TWICE > self.now
+                && self.chance(5)
+            {
+                self.ring.push(record.clone());
+            }
+        }
+        records
+    }
+
+    /// The ends that were missed since the last time.
+    pub(super) fn missed(&mut self) -> Missed {
+        self.resynchronising = false;
+        std::mem::take(&mut self.missed)
+    }
+
+    /// No record is lost any more.
+    pub(super) fn quieten(&mut self) {
+        self.losing = false;
+    }
+}
+
+/// One step of `SplitMix64`.
+fn step(state: u64) -> u64 {
+    let state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// For how long a record may come again.
+const TWICE: Duration = Duration::from_secs(60);
