@@ -152,7 +152,14 @@ impl Window {
         let mut faults = self.faults.iter().filter(|fault| fault.kind.stalls());
         let blocking = faults.find(|fault| {
             let until = fault.healed.unwrap_or(at);
-            at > fault.at + SETTING && at + SETTING < until
+            // The kernel of a frozen peer acknowledges: what another fault stalled has healed, until
+            // the peer has been silent for 5 s.
+            let setting = if fault.kind == Kind::Frozen {
+                SILENCE
+            } else {
+                SETTING
+            };
+            at > fault.at + setting && at + SETTING < until
         });
         blocking.map(|fault| fault.kind)
     }
@@ -189,3 +196,5 @@ const TOLD_TOGETHER: Duration = Duration::from_millis(10);
 const PRINTED: Duration = Duration::from_millis(1_000);
 /// How long nft, ip or a signal take.
 const SETTING: Duration = Duration::from_millis(100);
+/// As the link's rule has it.
+const SILENCE: Duration = Duration::from_secs(5);
