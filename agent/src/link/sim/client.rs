@@ -81,8 +81,8 @@ pub(super) struct Truth {
     pub(super) ended_while_stalled: u64,
     /// Live connections that were closed as they should.
     pub(super) withdrawn: u64,
-    /// Live connections that this side closed, where the record of that or of the next dial was
-    /// lost: a loss cannot be told from a withdrawal.
+    /// Ends of live connections by this side, stalls and dials, the loss of whose record may make
+    /// a withdrawal of a loss, or the reverse.
     pub(super) dubious: u64,
 }
 
@@ -346,11 +346,12 @@ impl Client {
                 let stalls = timeouts >= 2 && !socket.stalled && socket.is_upgraded(now);
                 let next = RETRANSMIT * 2u32.pow(u32::from(timeouts));
                 self.plan(world, next, Step::Retransmit(sock));
-                world.record(Fact::RetransmissionTimeout {
+                let told = world.record(Fact::RetransmissionTimeout {
                     connection,
                     timeouts,
                 });
                 if stalls {
+                    self.truth.dubious += u64::from(!told);
                     self.stall();
                 }
             }
