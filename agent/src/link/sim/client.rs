@@ -104,8 +104,10 @@ pub(super) struct Client {
     pub(super) begun: Option<Timestamp>,
     /// Since when there is nothing left of it, and whether it was withdrawn while live.
     pub(super) over: Option<(Timestamp, bool)>,
-    /// It was upgraded.
-    pub(super) was_live: bool,
+    /// The newest answer on a connection that was upgraded.
+    pub(super) upgraded: Option<Timestamp>,
+    /// Failed attempts since.
+    pub(super) failures: u32,
     /// It has closed a live connection, and not dialled since.
     closed: bool,
     pub(super) truth: Truth,
@@ -129,7 +131,8 @@ impl Client {
             shut: false,
             begun: None,
             over: None,
-            was_live: false,
+            upgraded: None,
+            failures: 0,
             closed: false,
             truth: Truth::default(),
             unsettled: Vec::new(),
@@ -469,7 +472,8 @@ impl Client {
         let withdrawn = self.shut && local && upgraded && !socket.stalled;
         if upgraded {
             self.certain = None;
-            self.was_live = true;
+            self.upgraded = socket.answered.or(self.upgraded);
+            self.failures = 0;
             self.truth.upgraded += u64::from(socket.attempted.is_some());
             let count = if socket.stalled {
                 &mut self.truth.ended_while_stalled
@@ -481,6 +485,7 @@ impl Client {
             *count += 1;
         } else {
             self.truth.failed += 1;
+            self.failures += 1;
         }
         if local && !withdrawn && !(upgraded && socket.stalled) {
             let answers = how == End::LocalClosed
@@ -593,7 +598,11 @@ impl Client {
             Some(socket) if socket.stalled => (!socket.is_well(now)).then_some(false),
             Some(socket) => socket.is_well(now).then_some(true),
         };
-        self.was_live |= truth != Some(false);
+        if let Some(socket) = &self.socket
+            && socket.is_upgraded(now)
+        {
+            self.upgraded = socket.answered;
+        }
         match (truth, self.certain) {
             (None, _) => self.certain = None,
             (Some(truth), Some((before, _))) if truth == before => {}
