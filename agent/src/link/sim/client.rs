@@ -140,9 +140,23 @@ impl Client {
         }
     }
 
+    /// It is connected already, which is told, or dials within `wait` milliseconds.
+    pub(super) fn begin(&mut self, older: bool, wait: u64, world: &mut World) -> Option<Fact> {
+        let found = older.then(|| self.found(world));
+        if found.is_none() {
+            let wait = world.between(0, wait);
+            self.plan(world, wait, Step::Dial);
+        }
+        let first = world.between(0, 60_000);
+        self.plan(world, first, Step::Mode);
+        let first = world.between(1_000, 60_000);
+        self.plan(world, first, Step::Break);
+        found
+    }
+
     /// It has been connected since before the agent. Connections are enumerated, not recorded:
     /// that cannot be lost.
-    pub(super) fn found(&mut self, world: &mut World) -> Fact {
+    fn found(&mut self, world: &mut World) -> Fact {
         let id = world.identify();
         let heard = world.now - world.between(300, 3_000);
         self.socket = Some(Socket {

@@ -202,15 +202,7 @@ impl Life<Forwarder> {
             self.kind.left_until = now + GIVEN_UP;
             client.failures = before.failures;
         }
-        let found = older.then(|| client.found(&mut self.world));
-        if found.is_none() {
-            let wait = self.world.between(0, 3_000);
-            client.plan(&mut self.world, wait, Step::Dial);
-        }
-        let first = self.world.between(0, 60_000);
-        client.plan(&mut self.world, first, Step::Mode);
-        let first = self.world.between(1_000, 60_000);
-        client.plan(&mut self.world, first, Step::Break);
+        let found = client.begin(older, 3_000, &mut self.world);
         self.clients.insert(name, client);
         if let Some(found) = found {
             self.tell(now, found);
