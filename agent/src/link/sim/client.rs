@@ -81,8 +81,8 @@ pub(super) struct Truth {
     pub(super) ended_while_stalled: u64,
     /// Live connections that were closed as they should.
     pub(super) withdrawn: u64,
-    /// Live connections that this side closed, where the record of that or of the next dial was
-    /// lost: a loss cannot be told from a withdrawal.
+    /// Ends of live connections by this side, stalls and dials, the loss of whose record may make
+    /// a withdrawal of a loss, or the reverse.
     pub(super) dubious: u64,
 }
 
@@ -104,8 +104,10 @@ pub(super) struct Client {
     pub(super) begun: Option<Timestamp>,
     /// Since when there is nothing left of it, and whether it was withdrawn while live.
     pub(super) over: Option<(Timestamp, bool)>,
-    /// It was upgraded.
-    pub(super) was_live: bool,
+    /// The newest answer on a connection that was upgraded.
+    pub(super) upgraded: Option<Timestamp>,
+    /// Failed attempts since.
+    pub(super) failures: u32,
     /// It has closed a live connection, and not dialled since.
     closed: bool,
     pub(super) truth: Truth,
@@ -129,7 +131,8 @@ impl Client {
             shut: false,
             begun: None,
             over: None,
-            was_live: false,
+            upgraded: None,
+            failures: 0,
             closed: false,
             truth: Truth::default(),
             unsettled: Vec::new(),
@@ -137,9 +140,23 @@ impl Client {
         }
     }
 
+    /// It is connected already, which is told, or dials within `wait` milliseconds.
+    pub(super) fn begin(&mut self, older: bool, wait: u64, world: &mut World) -> Option<Fact> {
+        let found = older.then(|| self.found(world));
+        if found.is_none() {
+            let wait = world.between(0, wait);
+            self.plan(world, wait, Step::Dial);
+        }
+        let first = world.between(0, 60_000);
+        self.plan(world, first, Step::Mode);
+        let first = world.between(1_000, 60_000);
+        self.plan(world, first, Step::Break);
+        found
+    }
+
     /// It has been connected since before the agent. Connections are enumerated, not recorded:
     /// that cannot be lost.
-    pub(super) fn found(&mut self, world: &mut World) -> Fact {
+    fn found(&mut self, world: &mut World) -> Fact {
         let id = world.identify();
         let heard = world.now - world.between(300, 3_000);
         self.socket = Some(Socket {
@@ -346,11 +363,12 @@ impl Client {
                 let stalls = timeouts >= 2 && !socket.stalled && socket.is_upgraded(now);
                 let next = RETRANSMIT * 2u32.pow(u32::from(timeouts));
                 self.plan(world, next, Step::Retransmit(sock));
-                world.record(Fact::RetransmissionTimeout {
+                let told = world.record(Fact::RetransmissionTimeout {
                     connection,
                     timeouts,
                 });
                 if stalls {
+                    self.truth.dubious += u64::from(!told);
                     self.stall();
                 }
             }
@@ -468,7 +486,8 @@ impl Client {
         let withdrawn = self.shut && local && upgraded && !socket.stalled;
         if upgraded {
             self.certain = None;
-            self.was_live = true;
+            self.upgraded = socket.answered.or(self.upgraded);
+            self.failures = 0;
             self.truth.upgraded += u64::from(socket.attempted.is_some());
             let count = if socket.stalled {
                 &mut self.truth.ended_while_stalled
@@ -480,6 +499,7 @@ impl Client {
             *count += 1;
         } else {
             self.truth.failed += 1;
+            self.failures += 1;
         }
         if local && !withdrawn && !(upgraded && socket.stalled) {
             let answers = how == End::LocalClosed
@@ -592,7 +612,11 @@ impl Client {
             Some(socket) if socket.stalled => (!socket.is_well(now)).then_some(false),
             Some(socket) => socket.is_well(now).then_some(true),
         };
-        self.was_live |= truth != Some(false);
+        if let Some(socket) = &self.socket
+            && socket.is_upgraded(now)
+        {
+            self.upgraded = socket.answered;
+        }
         match (truth, self.certain) {
             (None, _) => self.certain = None,
             (Some(truth), Some((before, _))) if truth == before => {}

@@ -1,9 +1,9 @@
 //! An activator and its link.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use super::{
-    client::{Client, Step},
+    client::Client,
     life::{Kind, Life, live},
     world::{Event, Loss},
 };
@@ -36,20 +36,14 @@ impl Kind for Activator {
     fn begin(life: &mut Life<Self>) {
         let world = &mut life.world;
         let mut client = Client::new(0, peer(), true);
-        let found = world.chance(20).then(|| client.found(world));
-        if found.is_none() {
-            let wait = world.between(0, 8_000);
-            client.plan(world, wait, Step::Dial);
-        }
+        let older = world.chance(20);
+        let found = client.begin(older, 8_000, world);
         let span = world.between(60_000, 3_600_000 * 2);
         world.plan(span, Event::Quiet);
-        let first = world.between(0, 60_000);
-        client.plan(world, first, Step::Mode);
         // An activator that looks up something else before its first dial is taken for one whose
         // lookups fail: the rule's known limit.
-        world.plan(first + Duration::from_secs(8), Event::Process);
-        let first = world.between(1_000, 60_000);
-        client.plan(world, first, Step::Break);
+        let first = world.between(8_000, 68_000);
+        world.plan(first, Event::Process);
         life.clients.insert(0, client);
         if let Some(found) = found {
             life.tell(life.world.now, found);
