@@ -56,8 +56,8 @@ static PORT: u16 = 0;
 #[unsafe(no_mangle)]
 static COMM: [[u8; COMM_LEN]; COMMS] = [[0; COMM_LEN]; COMMS];
 
-// SAFETY (of all reads below): the statics are valid for reads; volatile, because their value at run
-// time is not the one the compiler sees.
+// SAFETY (of all reads below): the statics are valid for reads; volatile, because their value at
+// run time is not the one the compiler sees.
 
 #[inline(always)]
 pub(crate) fn port() -> u16 {

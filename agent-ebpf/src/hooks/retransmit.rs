@@ -13,9 +13,9 @@ use crate::{
 /// `void tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, ..)`
 ///
 /// `include/trace/events/tcp.h`, since 4.15; from `__tcp_retransmit_skb()`, tail-loss probes
-/// included. One event may be of several segments; of none, where 6.18 also tells of what could not be
-/// sent; and before, what could not be sent is not told at all. So the segments are counted by the
-/// socket's own count.
+/// included. One event may be of several segments; of none, where 6.18 also tells of what could not
+/// be sent; and before, what could not be sent is not told at all. So the segments are counted by
+/// the socket's own count.
 ///
 /// `icsk_retransmits` counts the timeouts in a row, this one included, and stays 0 at a probe or a
 /// fast retransmission. The current task is whoever was running.

@@ -42,8 +42,9 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run the agent, until SIGTERM
     ///
-    /// Watches every activator of this node, and every autoscaler that forwards stats to others. Log lines go to standard output, metrics to an
-    /// OpenTelemetry Collector. OpenTelemetry's own variables are honoured:
+    /// Watches every activator of this node, and every autoscaler that forwards stats to others.
+    /// Log lines go to standard output, metrics to an OpenTelemetry Collector. OpenTelemetry's own
+    /// variables are honoured:
     /// OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS, _CERTIFICATE, _CLIENT_CERTIFICATE,
     /// _CLIENT_KEY, _COMPRESSION, _TIMEOUT (each also as _METRICS_ and _LOGS_),
     /// OTEL_METRIC_EXPORT_INTERVAL, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME,

@@ -148,6 +148,11 @@ impl Discovery {
         self.directory.as_ref().is_none_or(Directory::is_synced)
     }
 
+    /// Whether the Kubernetes API says who is who.
+    pub fn asks_api(&self) -> bool {
+        self.directory.is_some()
+    }
+
     /// Whether the API has told this node's pods, or is not asked.
     pub fn knows_pods(&self) -> bool {
         self.directory.as_ref().is_none_or(Directory::knows_pods)

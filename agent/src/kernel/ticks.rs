@@ -9,6 +9,8 @@ pub(super) struct Ticks {
     /// `(nanoseconds, jiffies)` at the first look.
     first: (u64, u64),
     hz: Option<u64>,
+    /// It has been measured for so long that it does not change any more.
+    certain: bool,
 }
 
 impl Ticks {
@@ -17,15 +19,17 @@ impl Ticks {
         Self {
             first: (time_ns, jiffies),
             hz: None,
+            certain: false,
         }
     }
 
     /// Takes another look.
     pub(super) fn observe(&mut self, time_ns: u64, jiffies: u64) {
         let elapsed = time_ns.saturating_sub(self.first.0);
-        if self.hz.is_some() || Duration::from_nanos(elapsed) < ENOUGH {
+        if self.certain || Duration::from_nanos(elapsed) < ENOUGH {
             return;
         }
+        self.certain = Duration::from_nanos(elapsed) >= PLENTY;
         let ticks = jiffies.saturating_sub(self.first.1);
         let measured = ticks.saturating_mul(1_000_000_000) / elapsed;
         self.hz = RATES
@@ -44,6 +48,8 @@ impl Ticks {
 /// The rates of `kernel/Kconfig.hz`: a tick more or less in [`ENOUGH`] tells them apart.
 const RATES: [u64; 4] = [100, 250, 300, 1000];
 const ENOUGH: Duration = Duration::from_millis(100);
+/// A CPU without work may count its ticks late: what was measured is corrected until then.
+const PLENTY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -63,6 +69,17 @@ mod tests {
                 assert_eq!(measured.hz, Some(hz), "{ticks} ticks in 100 ms");
             }
         }
+    }
+
+    #[test]
+    fn what_was_measured_on_late_ticks_is_corrected() {
+        let mut ticks = Ticks::new(0, 1_000);
+        ticks.observe(100_000_000, 1_029);
+        assert_eq!(ticks.hz, Some(300));
+        ticks.observe(2_000_000_000, 1_503);
+        assert_eq!(ticks.hz, Some(250));
+        ticks.observe(2_100_000_000, 1_900);
+        assert_eq!(ticks.hz, Some(250));
     }
 
     #[test]

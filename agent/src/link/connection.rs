@@ -77,7 +77,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Pulse {
     heard: Timestamp,
-    /// The earliest known time of sending what may be a ping since; a sample tells only the last one.
+    /// The earliest known time of sending what may be a ping since; a sample tells only the last.
     unanswered: Option<Timestamp>,
     next_sample: Timestamp,
 }

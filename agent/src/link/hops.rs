@@ -94,8 +94,9 @@ impl Hops {
     }
 
     /// Which hop's failure, if any, is behind the failure at `at` of a connection that `began`
-    /// then, for this cause of its own: one that came before belongs to an earlier connection, and so
-    /// does a dial, whose end may never have been told. Of a handshake, all since; of a stall, all since the peer was last `heard`.
+    /// then, for this cause of its own: one that came before belongs to an earlier connection, and
+    /// so does a dial, whose end may never have been told. Of a handshake, all since; of a stall,
+    /// all since the peer was last `heard`.
     pub(super) fn explain(
         &self,
         at: Timestamp,

@@ -52,7 +52,8 @@ impl Lookups {
     /// What they tell has been told: it takes new ones to tell more.
     pub(super) fn judged(&mut self) {
         self.first = None;
-        // How often the client has failed without a dial, and so how long it may pause, is not known.
+        // How often the client has failed without a dial, and so how long it may pause, is not
+        // known.
         self.failures = STEPS;
     }
 

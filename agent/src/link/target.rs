@@ -8,8 +8,8 @@
 //!   pong, and keeps everybody from writing meanwhile. So the silence that follows is no stall
 //!   unless a ping was sent into it: stats that went out before are never answered.
 //! - A connection that broke is dialled again at once. So a live one that the dialler closes is
-//!   withdrawn, and not lost, if no dial to the same address follows within [`SETTLE`](super::tracking::SETTLE)
-//!   and either nothing else is open to it or another connection to it is live.
+//!   withdrawn, and not lost, if no dial to the same address follows within
+//!   [`SETTLE`](super::tracking::SETTLE) and either nothing else is open to it or another connection to it is live.
 //! - `Shutdown` in the middle of a series of dials ends the series. A connection that was live is
 //!   dialled for ever, so the target was given up once no dial has come for longer than the
 //!   client's longest pause after as many failures, and [`SLACK`].

@@ -52,22 +52,30 @@ pub(super) fn diallers(discovery: &Discovery, selector: &Selector) -> Vec<Findin
         if !of_it.is_empty() {
             return finding(&subject, of_it.join(", "));
         }
-        let detail = format!(
-            "no process named {process:?} with {} and {} in its environment runs here now",
-            selector.pod_name_env, selector.namespace_env
-        );
+        let (detail, cure) = if discovery.asks_api() {
+            let detail =
+                format!("no process named {process:?} of a pod that is asked for runs here now");
+            (detail, COMPARE_WITH_API)
+        } else {
+            let detail = format!(
+                "no process named {process:?} with {} and {} in its environment runs here now",
+                selector.pod_name_env, selector.namespace_env
+            );
+            (detail, COMPARE)
+        };
         let none = finding(&subject, detail);
         match peering.shape {
-            Shape::One => none.but(
-                Verdict::Warning,
-                "fine where none is scheduled; otherwise compare --process-name, --pod-name-env, \
-                 --namespace-env and --namespace, and set hostPID in Kubernetes",
-            ),
+            Shape::One => none.but(Verdict::Warning, cure),
             Shape::PerDestination => none,
         }
     });
     told.collect()
 }
+
+const COMPARE: &str = "fine where none is scheduled; otherwise compare --process-name, \
+     --pod-name-env, --namespace-env and --namespace";
+const COMPARE_WITH_API: &str = "fine where none is scheduled; otherwise compare --pod-selector, \
+     --container, --process-name and --namespace";
 
 pub(super) async fn collector(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -1,4 +1,5 @@
-//! Which causes a check of a kind can end with: those that are exported from the start, at 0.
+//! Which causes a check of a kind can end with, by itself or for a hop's failure: those that are
+//! exported from the start, at 0.
 //!
 //! Anything else that is counted all the same is exported from when it is counted.
 
@@ -24,11 +25,11 @@ const fn connect(cause: Cause) -> bool {
         | Cause::AddressUnavailable
         | Cause::ConnectionReset
         | Cause::HandshakeFailed
+        | Cause::PeerClosed
+        | Cause::Stalled
         | Cause::WrongPeer
         | Cause::Other => true,
-        Cause::PeerClosed | Cause::LocalClosed | Cause::Stalled | Cause::Dns | Cause::NoAttempt => {
-            false
-        }
+        Cause::LocalClosed | Cause::Dns | Cause::NoAttempt => false,
     }
 }
 
@@ -38,17 +39,15 @@ const fn disconnect(cause: Cause) -> bool {
         | Cause::LocalClosed
         | Cause::ConnectionReset
         | Cause::Stalled
+        | Cause::ConnectionRefused
+        | Cause::Timeout
         | Cause::HostUnreachable
         | Cause::NetworkUnreachable
-        | Cause::Other => true,
-        Cause::ConnectionRefused
-        | Cause::Timeout
-        | Cause::Cancelled
         | Cause::PermissionDenied
         | Cause::AddressUnavailable
         | Cause::HandshakeFailed
         | Cause::WrongPeer
-        | Cause::Dns
-        | Cause::NoAttempt => false,
+        | Cause::Other => true,
+        Cause::Cancelled | Cause::Dns | Cause::NoAttempt => false,
     }
 }

@@ -189,7 +189,7 @@ fn counters_begin_at_zero_and_then_tell_all() {
         assert_eq!(total(&first, metric), 0.0, "{metric}");
     }
     assert_eq!(first[CHECKS].len(), 3);
-    assert_eq!(first[links::ERRORS].len(), 11 + 16 + 7);
+    assert_eq!(first[links::ERRORS].len(), 13 + 16 + 13);
     assert_eq!(first[REACHABLE][A], 1.0);
 
     let second = bench.export(vec![link(1, "a")]);
@@ -221,7 +221,7 @@ fn what_was_counted_against_expectation_is_shown_all_the_same() {
     odd.counts = Counts::of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
     bench.export(vec![odd.clone()]);
     let errors = &bench.export(vec![odd])[links::ERRORS];
-    assert_eq!(errors.len(), 11 + 16 + 7 + 1);
+    assert_eq!(errors.len(), 13 + 16 + 13 + 1);
 }
 
 #[test]
