@@ -77,9 +77,14 @@ impl Upstream {
     /// What the outage began with.
     fn onset(&self, bed: &Bed, activator: &Activator) -> &'static str {
         let lines = log(bed, activator, "ERROR");
-        let unheeded = |line: &Line| line.get("error.type") == UNHEEDED;
-        if self.may_go_unheeded() && lines.last().is_some_and(unheeded) {
+        let told = |cause: &str| {
+            let of = |line: &Line| line.get("error.type") == cause;
+            lines.last().is_some_and(of)
+        };
+        if self.may_go_unheeded() && told(UNHEEDED) {
             UNHEEDED
+        } else if told(UNHEARD) {
+            UNHEARD
         } else {
             self.cause
         }
@@ -87,6 +92,7 @@ impl Upstream {
 }
 
 const UNHEEDED: &str = "timeout";
+const UNHEARD: &str = "handshake_failed";
 
 const UPSTREAMS: &[Upstream] = &[
     behaves("reset", "reset", "connection_reset"),
@@ -188,13 +194,14 @@ fn an_upstream_that_fails_the_sidecar_s_dial_is_the_cause() {
         let figures = Figures::of(&bed, activator);
         let mut attempts = figures.checks("connect");
         let mut told = figures.errors("connect");
-        if case.may_go_unheeded() {
-            told.retain(|(cause, count)| {
-                let unheeded = *cause == UNHEEDED;
-                attempts -= if unheeded { *count } else { 0.0 };
-                !unheeded
-            });
-        }
+        told.retain(|(cause, count)| {
+            let unheeded = case.may_go_unheeded() && *cause == UNHEEDED;
+            // What the proxy did before the agent had heard of its pod, it does not know.
+            let unheard = *cause == UNHEARD && case.cause != UNHEARD && *count == 1.0;
+            let counts = !unheeded && !unheard;
+            attempts -= if counts { 0.0 } else { *count };
+            counts
+        });
         assert_eq!(told, [(case.cause, attempts)], "{}", case.what);
         assert_eq!(figures.connects, 0.0, "{}", case.what);
         let onset = case.onset(&bed, activator);
