@@ -70,8 +70,8 @@ struct Tally {
     last: Option<Timestamp>,
     /// Losses at the last look, all reasons.
     lost: u64,
-    /// Events missed at the last look, by all hooks.
-    missed: u64,
+    /// Events that each hook had missed at the last look.
+    misses: Vec<(&'static str, u64)>,
     /// The newest reconciliation of all links.
     resynced: Timestamp,
     /// Whether there was a dialler, or a pod's hops, too many.
@@ -516,11 +516,12 @@ impl Agent {
     /// What a hook missed was some socket's: most likely nobody's who is watched, but that is not
     /// known.
     fn mind_misses(&mut self) {
-        let missed = self.kernel.misses().iter().map(|(_, count)| count).sum();
-        if missed != self.tally.missed {
-            self.tally.missed = missed;
+        let misses = self.kernel.misses();
+        let total = |misses: &[(_, u64)]| misses.iter().map(|(_, count)| count).sum::<u64>();
+        if total(&misses) != total(&self.tally.misses) {
             self.resync_all();
         }
+        self.tally.misses = misses;
     }
 
     /// At once; after another one, not before [`RESYNC_PACE`]: it looks at every open file.
@@ -591,7 +592,7 @@ impl Agent {
                 .iter()
                 .map(|state| (state.hook.name, state.missing.is_none()))
                 .collect(),
-            misses: self.kernel.misses(),
+            misses: tally.misses.clone(),
             records: vec![
                 ("attempted", tally.attempted),
                 ("established", tally.established),

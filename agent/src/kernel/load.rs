@@ -13,6 +13,15 @@ use super::{
     log, offsets,
 };
 
+/// Makes sure that the ids of processes are the kernel's own. Where `/proc` withholds it, it is
+/// taken for right.
+pub(super) fn require_initial_pids() -> Result<(), KernelError> {
+    match fs::metadata("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.ino() != INITIAL_PIDS => Err(KernelError::PidNamespace),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// What the kernel says about its own types.
 pub(super) struct Types {
     btf: Btf,
@@ -20,13 +29,7 @@ pub(super) struct Types {
 }
 
 impl Types {
-    /// Also makes sure that the ids of processes are the kernel's own.
     pub(super) fn read() -> Result<Self, KernelError> {
-        // Where `/proc` withholds it, it is taken for right.
-        if fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != INITIAL_PIDS)
-        {
-            return Err(KernelError::PidNamespace);
-        }
         let path = Path::new(BTF_PATH);
         let data = fs::read(path).map_err(|source| no_btf(path, source))?;
         let offsets = btf::Btf::parse(&data)

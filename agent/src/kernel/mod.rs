@@ -31,7 +31,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub use self::error::{KernelError, Missing};
 use self::{
     hooks::{HOOKS, Hook, HookError},
-    load::{Attached, Types, attach},
+    load::{Attached, Types, attach, require_initial_pids},
     ticks::Ticks,
 };
 use crate::{
@@ -123,6 +123,7 @@ impl Kernel {
     /// Must be called within a tokio runtime. An optional hook that does not load is left out and
     /// told by [`Self::hooks`]; a required one is an error.
     pub fn load(watch: &Watch) -> Result<Self, KernelError> {
+        require_initial_pids()?;
         // Both hooks of connect() or none: without its exit, its entry would promise what nobody
         // keeps. If one is refused, start over without them.
         let types = Types::read()?;
@@ -139,6 +140,7 @@ impl Kernel {
     ///
     /// Must be called within a tokio runtime.
     pub fn probe(watch: &Watch) -> Result<Vec<HookState>, KernelError> {
+        require_initial_pids()?;
         let attempts = attach(watch, &Types::read()?, tracefs::visible())?.hooks;
         let states = attempts.into_iter().map(|(hook, result)| HookState {
             hook,

@@ -26,10 +26,11 @@ impl Ticks {
     /// Takes another look.
     pub(super) fn observe(&mut self, time_ns: u64, jiffies: u64) {
         let elapsed = time_ns.saturating_sub(self.first.0);
-        if self.certain || Duration::from_nanos(elapsed) < ENOUGH {
+        let measured_for = Duration::from_nanos(elapsed);
+        if self.certain || measured_for < ENOUGH {
             return;
         }
-        self.certain = Duration::from_nanos(elapsed) >= PLENTY;
+        self.certain = measured_for >= PLENTY;
         let ticks = jiffies.saturating_sub(self.first.1);
         let measured = ticks.saturating_mul(1_000_000_000) / elapsed;
         self.hz = RATES
