@@ -225,7 +225,8 @@ fn another_user_s_environment_takes_two_capabilities_to_read() {
     let network = Network::new().unwrap();
     let pod = network.pod("activator").unwrap();
     // As Knative's own, which runs as nobody.
-    let _activator = Activator::stand_in_as(&pod, 65_532, ["idle"]).unwrap();
+    let activator = Activator::stand_in_as(&pod, 65_532, ["idle"]).unwrap();
+    let of_it = format!("/proc/{}/environ", activator.process.pid());
     let findings = |capabilities| {
         let output = statlink_with(capabilities, &["check", "--json"])
             .output()
@@ -238,5 +239,6 @@ fn another_user_s_environment_takes_two_capabilities_to_read() {
     assert!(refused.contains("/environ: Permission denied"), "{refused}");
     assert!(!refused.contains(&network.system_namespace()), "{refused}");
     let read = findings("+bpf,+perfmon,+sys_ptrace,+dac_read_search");
+    assert!(!read.contains(&of_it), "{read}");
     assert!(read.contains(&network.system_namespace()), "{read}");
 }

@@ -10,7 +10,6 @@ use statlink_tests::{
     figures::Figures,
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
-    process::Line,
     scenario::{Bed, link, metric},
     service::Service,
     sidecar::{Rule, Sidecar},
@@ -68,26 +67,26 @@ const fn meets(
 }
 
 impl Upstream {
-    /// An ICMP error that comes while the proxy is at its socket does not end the dial, whose SYN
-    /// may then go unanswered to the end of the activator's.
-    fn may_go_unheeded(&self) -> bool {
-        self.what.starts_with("no-")
+    /// Whether a dial may be told for this instead.
+    fn may_stray_to(&self, cause: &str) -> bool {
+        match cause {
+            // An ICMP error that comes while the proxy is at its socket does not end the dial, whose
+            // SYN may then go unanswered to the end of the activator's.
+            UNHEEDED => self.what.starts_with("no-"),
+            // What the proxy did before the agent had heard of its pod, it does not know.
+            UNHEARD => self.cause != UNHEARD,
+            _ => false,
+        }
     }
 
     /// What the outage began with.
-    fn onset(&self, bed: &Bed, activator: &Activator) -> &'static str {
+    fn onset(&self, bed: &Bed, activator: &Activator) -> String {
         let lines = log(bed, activator, "ERROR");
-        let told = |cause: &str| {
-            let of = |line: &Line| line.get("error.type") == cause;
-            lines.last().is_some_and(of)
-        };
-        if self.may_go_unheeded() && told(UNHEEDED) {
-            UNHEEDED
-        } else if told(UNHEARD) {
-            UNHEARD
-        } else {
-            self.cause
-        }
+        let told = lines
+            .last()
+            .and_then(|line| line.get("error.type").as_str());
+        let stray = told.filter(|cause| self.may_stray_to(cause));
+        stray.unwrap_or(self.cause).to_owned()
     }
 }
 
@@ -195,17 +194,15 @@ fn an_upstream_that_fails_the_sidecar_s_dial_is_the_cause() {
         let mut attempts = figures.checks("connect");
         let mut told = figures.errors("connect");
         told.retain(|(cause, count)| {
-            let unheeded = case.may_go_unheeded() && *cause == UNHEEDED;
-            // What the proxy did before the agent had heard of its pod, it does not know.
-            let unheard = *cause == UNHEARD && case.cause != UNHEARD && *count == 1.0;
-            let counts = !unheeded && !unheard;
-            attempts -= if counts { 0.0 } else { *count };
-            counts
+            // There is one first dial.
+            let stray = case.may_stray_to(cause) && (*cause != UNHEARD || *count == 1.0);
+            attempts -= if stray { *count } else { 0.0 };
+            !stray
         });
         assert_eq!(told, [(case.cause, attempts)], "{}", case.what);
         assert_eq!(figures.connects, 0.0, "{}", case.what);
         let onset = case.onset(&bed, activator);
-        assert_outage_logged(&bed, activator, onset, &service.ip().to_string());
+        assert_outage_logged(&bed, activator, &onset, &service.ip().to_string());
         let hop = hop_of(&bed, activator);
         assert_eq!(hop, Some(upstream.to_string()), "{}", case.what);
     }
@@ -219,7 +216,7 @@ fn an_upstream_that_fails_the_sidecar_s_dial_is_the_cause() {
         let _autoscaler = Autoscaler::start(server).unwrap();
         bed.wait_reachable(activator, 1, PATIENCE).unwrap();
         let onset = case.onset(&bed, activator);
-        assert_recovery_logged(&bed, activator, onset);
+        assert_recovery_logged(&bed, activator, &onset);
         activator.process.kill().unwrap();
     }
     bed.check_invariants().unwrap();
