@@ -13,11 +13,11 @@ pub mod control;
 pub mod discovery;
 pub mod health;
 pub mod kernel;
-pub mod link;
 pub mod peering;
 pub mod preflight;
 mod privileges;
 pub mod report;
 pub mod snapshot;
 pub mod telemetry;
-pub mod time;
+
+pub use statlink_link::{self as link, time};

@@ -118,7 +118,7 @@ fn link(id: u64, pod: &str) -> LinkSnapshot {
         peer_address: None,
         rtt: Some(Duration::from_micros(250)),
         silence: Some(Duration::from_millis(1200)),
-        counts: Counts::of(3, &[(CheckKind::Connect, Cause::ConnectionRefused, 2)], 1),
+        counts: counts_of(3, &[(CheckKind::Connect, Cause::ConnectionRefused, 2)], 1),
         retransmits: 5,
     }
 }
@@ -218,7 +218,7 @@ fn counters_begin_at_zero_and_then_tell_all() {
 fn what_was_counted_against_expectation_is_shown_all_the_same() {
     let bench = Bench::new();
     let mut odd = link(1, "a");
-    odd.counts = Counts::of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
+    odd.counts = counts_of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
     bench.export(vec![odd.clone()]);
     let errors = &bench.export(vec![odd])[links::ERRORS];
     assert_eq!(errors.len(), 13 + 16 + 13 + 1);
@@ -292,7 +292,7 @@ fn every_pair_of_many_links_fits_and_errors_never_exceed_checks() {
         .collect();
     let links: Vec<_> = (0..MOST_LINKS)
         .map(|n| LinkSnapshot {
-            counts: Counts::of(1, &failed, 1),
+            counts: counts_of(1, &failed, 1),
             ..link(n as u64, &format!("pod-{n}"))
         })
         .collect();
@@ -434,4 +434,17 @@ fn a_shutdown_shows_a_young_link_s_zero_and_then_its_counts() {
         exports.iter().map(retransmits).collect::<Vec<_>>(),
         [0.0, 5.0]
     );
+}
+
+/// `passed` checks of each kind, the failed ones beside them, and connects.
+fn counts_of(passed: u64, failed: &[(CheckKind, Cause, u64)], connects: u64) -> Counts {
+    let mut counts = Counts::default();
+    for kind in CheckKind::ALL {
+        counts.pass(kind, passed);
+    }
+    for &(kind, cause, n) in failed {
+        counts.fail(kind, cause, n);
+    }
+    counts.connect(connects);
+    counts
 }

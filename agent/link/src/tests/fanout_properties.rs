@@ -4,7 +4,7 @@ use proptest::{prelude::*, sample::select};
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, id, peer, to, well};
-use crate::link::{
+use crate::{
     CheckKind, Counts, Fact, Fanout, Machine as _, Missed, OpenConnection, Outcome, Status,
 };
 
@@ -127,7 +127,7 @@ impl World {
 }
 
 fn errors(counts: &Counts, kind: CheckKind) -> u64 {
-    let causes = crate::link::Cause::ALL.iter();
+    let causes = crate::Cause::ALL.iter();
     causes.map(|&cause| counts.errors(kind, cause)).sum()
 }
 

@@ -6,10 +6,10 @@ use proptest::{prelude::*, sample::select};
 use statlink_ebpf::{End, Phase};
 
 use super::story::{at, id, ms, peer};
-use crate::link::{
+use crate::time::Timestamp;
+use crate::{
     Cause, CheckKind, Counts, Fact, HopEvent, Link, Missed, OpenConnection, Outcome, Sample, Status,
 };
-use crate::time::Timestamp;
 
 /// A fact and its time, milliseconds after the discovery.
 type Told = (i64, Fact);

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use statlink_ebpf::{End, Phase};
 
 use super::client::Step;
-use crate::{
-    link::{ConnectionId, Fact, Missed},
-    time::Timestamp,
-};
+use crate::{ConnectionId, Fact, Missed, time::Timestamp};
 
 /// Whether records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use statlink_ebpf::{End, Phase};
 
 use crate::{
-    link::{
-        Cause, CheckKind, ConnectionId, Fact, FailedAttempt, Fanout, HopEvent, Link, Machine,
-        Missed, OpenConnection, Outage, Outcome, Sample, Status,
-    },
-    time::Timestamp,
+    Cause, CheckKind, ConnectionId, Fact, FailedAttempt, Fanout, HopEvent, Link, Machine, Missed,
+    OpenConnection, Outage, Outcome, Sample, Status, time::Timestamp,
 };
 
 /// The discovery. Far from zero, for there are connections that are older.

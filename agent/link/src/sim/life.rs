@@ -6,10 +6,7 @@ use super::{
     client::{Client, Truth},
     world::{Event, Loss, World},
 };
-use crate::{
-    link::{Fact, Machine, Outcome, Status},
-    time::Timestamp,
-};
+use crate::{Fact, Machine, Outcome, Status, time::Timestamp};
 
 /// What is peculiar to one kind of machine.
 pub(super) trait Kind: Default {

@@ -7,13 +7,11 @@ use statlink_ebpf::{End, Phase};
 
 use super::world::{Event, World};
 use crate::{
-    link::{
-        ConnectionId, Fact, OpenConnection, Sample,
-        connection::{BEFORE_A_PING, CLOSING_HANDSHAKE, HOLD},
-        end,
-        tracking::{SETTLE, SETTLE_ANSWER},
-    },
+    ConnectionId, Fact, OpenConnection, Sample,
+    connection::{BEFORE_A_PING, CLOSING_HANDSHAKE, HOLD},
+    end,
     time::Timestamp,
+    tracking::{SETTLE, SETTLE_ANSWER},
 };
 
 /// What the path to the peer does.

@@ -8,7 +8,7 @@ use super::{
     world::{Event, Loss},
 };
 use crate::{
-    link::{CheckKind, Fanout, Machine as _, Status, connection::HOLD, lookups::longest_pause},
+    CheckKind, Fanout, Machine as _, Status, connection::HOLD, lookups::longest_pause,
     time::Timestamp,
 };
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, failed, id, peer, well};
-use crate::link::{Cause, CheckKind, Fact, Outcome, Status};
+use crate::{Cause, CheckKind, Fact, Outcome, Status};
 
 /// The peer has the addresses of the `n`th peers.
 fn known(n: &[u64]) -> Fact {

@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, failed, id, ms, peer, unanswered, well};
-use crate::link::{
+use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
     Fact, Outcome, Sample, Status,

@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::Story;
-use crate::link::{Cause, CheckKind};
+use crate::{Cause, CheckKind};
 
 #[test]
 fn each_end_of_an_unanswered_syn_has_its_cause() {

@@ -38,23 +38,6 @@ pub struct Counts {
     connects: u64,
 }
 
-#[cfg(test)]
-impl Counts {
-    /// For tests of what reads counts: errors count as checks too.
-    pub(crate) fn of(passed: u64, failed: &[(CheckKind, Cause, u64)], connects: u64) -> Self {
-        let mut counts = Self {
-            checks: [passed; CheckKind::ALL.len()],
-            connects,
-            ..Self::default()
-        };
-        for &(kind, cause, n) in failed {
-            counts.checks[kind as usize] += n;
-            counts.errors[kind as usize][cause as usize] += n;
-        }
-        counts
-    }
-}
-
 impl Counts {
     /// Checks of `kind`.
     pub fn checks(&self, kind: CheckKind) -> u64 {
@@ -96,14 +79,14 @@ impl Counts {
     }
 
     /// `n` checks of `kind` decided for reachable.
-    pub(super) fn pass(&mut self, kind: CheckKind, n: u64) {
+    pub fn pass(&mut self, kind: CheckKind, n: u64) {
         if let Some(checks) = self.checks.get_mut(kind as usize) {
             *checks = checks.saturating_add(n);
         }
     }
 
     /// `n` checks of `kind` decided against reachable, for `cause`.
-    pub(super) fn fail(&mut self, kind: CheckKind, cause: Cause, n: u64) {
+    pub fn fail(&mut self, kind: CheckKind, cause: Cause, n: u64) {
         self.pass(kind, n);
         if let Some(errors) = self
             .errors
@@ -115,7 +98,7 @@ impl Counts {
     }
 
     /// `n` connections reached *upgraded*.
-    pub(super) fn connect(&mut self, n: u64) {
+    pub fn connect(&mut self, n: u64) {
         self.connects = self.connects.saturating_add(n);
     }
 }

@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, id, unanswered, well};
-use crate::link::{
+use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
     FailedAttempt, Outcome, Status,
@@ -182,7 +182,7 @@ fn a_listing_does_not_end_what_is_younger() {
     young.born = at(700);
     story.fact(
         700,
-        crate::link::Fact::Attempted {
+        crate::Fact::Attempted {
             connection: young,
             peer: super::story::peer(1),
         },

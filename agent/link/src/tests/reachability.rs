@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, back, failed, outage, peer, well};
-use crate::link::{
+use crate::{
     Cause,
     CheckKind::{Connect, Disconnect, Liveness},
     Outcome, Status,

@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, back, id, outage, peer, silent, to, well};
-use crate::link::{Cause, CheckKind, Fact, Fanout, HopEvent, Machine as _, Outcome, Status};
+use crate::{Cause, CheckKind, Fact, Fanout, HopEvent, Machine as _, Outcome, Status};
 
 type Several = Story<Fanout>;
 

@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, failed, peer, silent, unanswered};
-use crate::link::{
+use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
     FailedAttempt, HopEvent, Outcome, Status,

@@ -13,6 +13,8 @@
 //! A process that dials several addresses has a [`Fanout`]: a link to each, which is a `target`.
 //! [`Machine`] is what both have in common.
 
+pub mod time;
+
 mod cause;
 mod check;
 mod connection;

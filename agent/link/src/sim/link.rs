@@ -7,10 +7,7 @@ use super::{
     life::{Kind, Life, live},
     world::{Event, Loss},
 };
-use crate::{
-    link::{Cause, CheckKind, Fact, Link, Status},
-    time::Timestamp,
-};
+use crate::{Cause, CheckKind, Fact, Link, Status, time::Timestamp};
 
 #[test]
 fn the_link_tells_the_truth_about_many_lives() {

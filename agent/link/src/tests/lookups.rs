@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::Story;
-use crate::link::{Cause, CheckKind, Fact};
+use crate::{Cause, CheckKind, Fact};
 
 /// The client's dials find no address, every 3.1 s: a burst of lookups each.
 fn lookups(story: &mut Story, from: i64, until: i64) {

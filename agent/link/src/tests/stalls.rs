@@ -3,7 +3,7 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, back, id, outage, silent, well};
-use crate::link::{
+use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
     Sample,
