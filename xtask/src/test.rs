@@ -83,7 +83,11 @@ impl Tier {
                 test_bed: &[],
                 runs: &[
                     Run {
-                        select: &["--package=statlink", "--package=xtask"],
+                        select: &[
+                            "--package=statlink",
+                            "--package=statlink-link",
+                            "--package=xtask",
+                        ],
                         threads: None,
                     },
                     // Their binaries are built for other targets, or are no tests.
