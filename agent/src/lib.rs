@@ -13,6 +13,7 @@ pub mod control;
 pub mod discovery;
 pub mod health;
 pub mod kernel;
+pub mod options;
 pub mod peering;
 pub mod preflight;
 mod privileges;

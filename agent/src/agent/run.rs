@@ -1,6 +1,6 @@
 //! `statlink run`: everything put together, and taken apart again.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rustix::thread::CapabilitySet;
@@ -14,42 +14,14 @@ use tokio::{
 use super::{Agent, SnapshotRequest};
 use crate::{
     clock, control,
-    discovery::{
-        Discovery, Selector,
-        kubernetes::{self, Settings as Kubernetes},
-    },
+    discovery::{Discovery, kubernetes},
     health,
-    kernel::{Kernel, Watch, tracefs},
+    kernel::{Kernel, tracefs},
+    options::Options,
     privileges,
     snapshot::Snapshot,
-    telemetry::{
-        Telemetry,
-        config::Config as TelemetryConfig,
-        logs::{self, Filter, Format},
-        pace::Pace,
-    },
+    telemetry::{Telemetry, config::Config as TelemetryConfig, logs, pace::Pace},
 };
-
-/// What the agent is to do, resolved from flags and environment.
-#[derive(Debug)]
-pub struct Options {
-    /// What the kernel half watches.
-    pub watch: Watch,
-    /// Which processes dial, and whom.
-    pub selector: Selector,
-    /// What to ask the Kubernetes API for; `None` to do without.
-    pub kubernetes: Option<Kubernetes>,
-    /// The control socket.
-    pub socket: PathBuf,
-    /// Where `/healthz` and `/readyz` are served, if at all.
-    pub health_address: Option<SocketAddr>,
-    /// Where and how to export.
-    pub telemetry: TelemetryConfig,
-    /// What is logged.
-    pub log_filter: Filter,
-    /// How it is logged.
-    pub log_format: Format,
-}
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub fn run(options: Options) -> anyhow::Result<()> {

@@ -7,12 +7,12 @@ use clap_complete::Shell;
 
 use super::usage::{Origin, UsageError};
 use crate::{
-    agent::run::Options,
     discovery::{
         Selector,
         kubernetes::{self, Settings as Kubernetes},
     },
     kernel::{COMM_LEN, Watch},
+    options::Options,
     peering::{Kind, Peering},
     telemetry::{
         config::{Config, DEFAULT_INTERVAL, INTERVALS, Overrides, Var},

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{DONE, FAILED, UNSUPPORTED};
 use crate::{
-    agent::run::Options,
     kernel::tracefs,
+    options::Options,
     preflight::{self, Finding, Verdict},
 };
 

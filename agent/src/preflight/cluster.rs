@@ -6,11 +6,11 @@ use tokio::sync::mpsc;
 
 use super::{Finding, Verdict};
 use crate::{
-    agent::run::Options,
     discovery::{
         Discovery,
         kubernetes::{self, ConfigError, Settings},
     },
+    options::Options,
 };
 
 /// The findings, and a discovery that knows what the API told.

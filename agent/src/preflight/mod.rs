@@ -10,7 +10,7 @@ mod surroundings;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::run::Options;
+use crate::options::Options;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,33 @@
+//! What the agent is asked to do: the flags and variables, resolved and checked.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::{
+    discovery::{Selector, kubernetes::Settings as Kubernetes},
+    kernel::Watch,
+    telemetry::{
+        config::Config as TelemetryConfig,
+        logs::{Filter, Format},
+    },
+};
+
+/// What `statlink run` does and `statlink check` tries.
+#[derive(Debug)]
+pub struct Options {
+    /// What the kernel half watches.
+    pub watch: Watch,
+    /// Which processes are clients, and how they are named.
+    pub selector: Selector,
+    /// What to watch in the Kubernetes API; `None` to do without it.
+    pub kubernetes: Option<Kubernetes>,
+    /// Path of the control socket.
+    pub socket: PathBuf,
+    /// Where to serve `/healthz` and `/readyz`; `None` to serve neither.
+    pub health_address: Option<SocketAddr>,
+    /// Where and how to export.
+    pub telemetry: TelemetryConfig,
+    /// Which events are logged.
+    pub log_filter: Filter,
+    /// How they are printed.
+    pub log_format: Format,
+}
