@@ -110,7 +110,7 @@ pub fn serving() -> Result<Serving> {
 
 /// Collects Knative's manifests: those that the link needs, in the order of their application.
 fn manifests(to: &Path) -> Result<()> {
-    let module = sources().join("serving");
+    let module = go_sources().join("serving");
     let place = |of: &str| {
         let mut list = Command::new("go");
         list.args(["list", "-m", "-f", "{{.Dir}}", of])
@@ -183,7 +183,7 @@ fn module(
 ) -> Result<PathBuf> {
     let directory = directory()?;
     let _lock = lock(&directory)?;
-    let module = sources().join(name);
+    let module = go_sources().join(name);
     let inputs = listed(&module)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     let home = directory.join(format!("{name}-{}", hash(&inputs)?));
@@ -253,14 +253,20 @@ pub fn helper(name: &str) -> Result<PathBuf> {
         })
 }
 
+/// This package's directory.
 fn sources() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where the parts in Go have their sources, a directory each.
+fn go_sources() -> PathBuf {
+    sources().join("go")
 }
 
 fn collector(directory: &Path) -> Result<PathBuf> {
     const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.159.0";
 
-    let manifest = sources().join("collector/builder.yaml");
+    let manifest = go_sources().join("collector/builder.yaml");
     let home = directory.join(format!("collector-{}", hash(&[manifest.as_path()])?));
     let binary = home.join("otelcol");
     if binary.is_file() {
@@ -290,7 +296,7 @@ fn collector(directory: &Path) -> Result<PathBuf> {
 }
 
 fn knative(directory: &Path) -> Result<PathBuf> {
-    let module = sources().join("knative");
+    let module = go_sources().join("knative");
     let inputs = listed(&module)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
     let home = directory.join(format!("knative-{}", hash(&inputs)?));

@@ -62,7 +62,7 @@ pub(crate) fn run(Options {}: &Options, workspace: &Workspace) -> Result<()> {
     );
     check("kernel half".to_owned(), kernel_half(workspace));
     check("cargo-deny".to_owned(), cargo_deny(workspace));
-    for module in go_modules(&workspace.root.join("tests"))? {
+    for module in go_modules(&workspace.root.join("tests/go"))? {
         check(format!("gofmt {}", module.display()), gofmt(&module));
         if !module.ends_with(KUBERNETES) {
             check(format!("go vet {}", module.display()), go_vet(&module));

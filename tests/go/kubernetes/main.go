@@ -1,6 +1,6 @@
-// Command kubernetes is every part of a one-node Kubernetes in one program, chosen by its first
-// argument: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy and
-// kubectl. All are the real ones.
+// Command kubernetes is all real parts of a one-node Kubernetes in one program. Its first argument
+// chooses the part: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet,
+// kube-proxy or kubectl.
 package main
 
 import (
@@ -35,7 +35,7 @@ func main() {
 	if len(os.Args) < 2 {
 		fail("no part named")
 	}
-	// Each part then finds its own name and arguments, as if it were a program of its own.
+	// Each part finds its name and arguments where it would as a program of its own.
 	os.Args = os.Args[1:]
 	name := os.Args[0]
 	if name == "etcd" {

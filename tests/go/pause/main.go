@@ -1,4 +1,4 @@
-// Command pause holds a pod's namespaces, as Kubernetes' own does: it waits to be told to end.
+// Command pause keeps a pod's namespaces alive, as Kubernetes' own does: it waits for a signal to end.
 package main
 
 import (

@@ -29,15 +29,15 @@ import (
 	"knative.dev/serving/pkg/autoscaler/statforwarder"
 )
 
-// source is where leases are told.
+// source supplies the leases.
 type source struct {
 	*leases.FakeControllerSource
 }
 
-// IsWatchListSemanticsUnSupported is asked by client-go: there are no bookmarks.
+// IsWatchListSemanticsUnSupported tells client-go that this source sends no bookmarks.
 func (source) IsWatchListSemanticsUnSupported() bool { return true }
 
-// leaseInformer is an informer of leases that are told, not watched.
+// leaseInformer is an informer whose leases come from a source instead of an API server.
 type leaseInformer struct {
 	cache.SharedIndexInformer
 }
@@ -50,14 +50,14 @@ func (i leaseInformer) Lister() coordinationlisters.LeaseLister {
 	return coordinationlisters.NewLeaseLister(i.GetIndexer())
 }
 
-// forward forwards a stat for each bucket, at every interval, to the owner of the bucket, as
-// cmd/autoscaler does. Who owns a bucket is told as lines of "NUMBER POD_IP".
+// forward sends a stat of each bucket to the bucket's owner at every interval, as cmd/autoscaler
+// does. Lines of "NUMBER POD_IP" on owners say who owns a bucket.
 func forward(ctx context.Context, buckets uint32, every time.Duration, owners io.Reader, logger *zap.SugaredLogger) error {
 	set := bucket.AutoscalerBucketSet(buckets)
-	told := source{leases.NewFakeControllerSource()}
-	informer := leaseInformer{cache.NewSharedIndexInformer(told, &coordinationv1.Lease{}, 0, cache.Indexers{})}
+	supplied := source{leases.NewFakeControllerSource()}
+	informer := leaseInformer{cache.NewSharedIndexInformer(supplied, &coordinationv1.Lease{}, 0, cache.Indexers{})}
 
-	// Of a bucket of its own, an owner makes a Service, and a slice of endpoints if it has none.
+	// The owner of a bucket makes a Service for it, and an EndpointSlice if there is none.
 	client := fake.NewClientset()
 	slices := informers.NewSharedInformerFactory(client, 0).Discovery().V1().EndpointSlices()
 	ctx = logging.WithLogger(ctx, logger)
@@ -71,13 +71,13 @@ func forward(ctx context.Context, buckets uint32, every time.Duration, owners io
 		return err
 	}
 	go informer.Run(ctx.Done())
-	go tell(owners, buckets, told)
+	go readOwners(owners, buckets, supplied)
 	go keepForwarding(ctx, every, forwarder, set)
 	return nil
 }
 
-// tell makes a lease of each line.
-func tell(lines io.Reader, buckets uint32, to source) {
+// readOwners turns each line into a lease.
+func readOwners(lines io.Reader, buckets uint32, to source) {
 	known := map[uint32]bool{}
 	scanner := bufio.NewScanner(lines)
 	for scanner.Scan() {
@@ -105,7 +105,7 @@ func tell(lines io.Reader, buckets uint32, to source) {
 	}
 }
 
-// keepForwarding hands the forwarder a stat of a revision in each bucket.
+// keepForwarding gives the forwarder a stat of one revision in each bucket, at every interval.
 func keepForwarding(ctx context.Context, every time.Duration, to *statforwarder.Forwarder, buckets *hash.BucketSet) {
 	revisions := map[string]types.NamespacedName{}
 	for n := 0; len(revisions) < len(buckets.Buckets()); n++ {

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// fields are what an event carries beside its time and name.
+// fields are the fields of an event, its time and name excepted.
 type fields map[string]any
 
 var stdout sync.Mutex
@@ -24,17 +24,17 @@ func report(name string, f fields) {
 
 	stdout.Lock()
 	defer stdout.Unlock()
-	// Nobody left to tell is no reason to stop: the test's end reads like that.
+	// A write fails when the test has ended and nobody reads any more: nothing to do about it.
 	_ = json.NewEncoder(os.Stdout).Encode(line)
 }
 
-// newLogger gives Knative's libraries a logger whose lines become events: those in names under
-// their name, the others as "log".
+// newLogger returns a logger for Knative's libraries that turns each line into an event: under the
+// name that names has for it, or as "log".
 func newLogger(names map[string]string) *zap.SugaredLogger {
 	return zap.New(&core{names: names}).Sugar()
 }
 
-// core is a zapcore.Core that reports.
+// core is a zapcore.Core that reports each entry as an event.
 type core struct {
 	names map[string]string
 	with  []zapcore.Field

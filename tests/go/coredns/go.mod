@@ -1,4 +1,4 @@
-module github.com/statlink/statlink/tests/coredns
+module github.com/statlink/statlink/tests/go/coredns
 
 go 1.26.0
 

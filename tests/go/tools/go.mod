@@ -1,4 +1,4 @@
-module github.com/statlink/statlink/tests/tools
+module github.com/statlink/statlink/tests/go/tools
 
 go 1.26.0
 

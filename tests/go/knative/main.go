@@ -1,6 +1,6 @@
-// Command knative is either end of the link between Knative's activator and autoscaler, made of
-// Knative's own code and nothing of Kubernetes. Its role is the name it is run under: `activator`
-// or `autoscaler`. It tells what happens as JSON lines on standard output.
+// Command knative is either end of the link between Knative's activator and autoscaler. It uses
+// Knative's own code and needs no Kubernetes. The name it is run under is its role: `activator` or
+// `autoscaler`. It reports events as JSON lines on standard output.
 package main
 
 import (

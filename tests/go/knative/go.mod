@@ -1,4 +1,4 @@
-module github.com/statlink/statlink/tests/knative
+module github.com/statlink/statlink/tests/go/knative
 
 go 1.26
 

@@ -16,7 +16,7 @@ import (
 	"knative.dev/serving/pkg/autoscaler/metrics"
 )
 
-// activatorEvents names the lines of Knative's log that tell how the link does.
+// activatorEvents gives an event name to each line of Knative's log that is about the link.
 var activatorEvents = map[string]string{
 	"Autoscaler connection established":                                "established",
 	"Autoscaler connection lost":                                       "lost",
@@ -29,9 +29,9 @@ func activator(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("activator", flag.ExitOnError)
 	target := set.String("autoscaler", "", "`URL` of the autoscaler, such as ws://10.0.0.2:8080")
 	every := set.Duration("stats", 0, "send one stat message at this interval (none by default)")
-	drain := set.Duration("drain", 0, "hold the connection this long after SIGTERM, as draining does")
-	resolver := set.String("resolver", "", "ask this name server, `host:port`, not /etc/resolv.conf's")
-	other := set.String("look-up", "", "look up this `name` as well, four times a second, as a metrics exporter may")
+	drain := set.Duration("drain", 0, "hold the connection this long after SIGTERM, as a draining activator does")
+	resolver := set.String("resolver", "", "use this name server, `host:port`, instead of /etc/resolv.conf's")
+	other := set.String("look-up", "", "also look up this `name`, four times a second, as a metrics exporter may")
 	_ = set.Parse(args) // ExitOnError
 	if *target == "" {
 		return errors.New("--autoscaler is missing")
@@ -79,7 +79,7 @@ func reportNative(reader *metric.ManualReader) websocket.ConnectionOption {
 	}
 }
 
-// native reads what Knative's own metric says; a point that does not exist is left out.
+// native reads Knative's own metric. A metric without a data point is left out.
 func native(reader *metric.ManualReader) fields {
 	var all metricdata.ResourceMetrics
 	if err := reader.Collect(context.Background(), &all); err != nil {
@@ -99,7 +99,7 @@ func native(reader *metric.ManualReader) fields {
 	return f
 }
 
-// sendStats sends what an activator with one busy revision sends.
+// sendStats sends the stat messages of an activator with one busy revision.
 func sendStats(ctx context.Context, every time.Duration, to chan<- []metrics.StatMessage) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -120,7 +120,7 @@ func sendStats(ctx context.Context, every time.Duration, to chan<- []metrics.Sta
 	}
 }
 
-// lookUp looks up name again and again, whatever comes of it.
+// lookUp looks up name four times a second and ignores the result.
 func lookUp(ctx context.Context, name string) {
 	for ctx.Err() == nil {
 		_, _ = net.DefaultResolver.LookupHost(ctx, name)
@@ -128,7 +128,7 @@ func lookUp(ctx context.Context, name string) {
 	}
 }
 
-// resolverAt is Go's own resolver, which the activator uses, asking another name server.
+// resolverAt is Go's own resolver, as the activator uses, with another name server.
 func resolverAt(address string) *net.Resolver {
 	return &net.Resolver{
 		PreferGo: true,

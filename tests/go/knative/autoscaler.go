@@ -13,7 +13,7 @@ import (
 	"knative.dev/serving/pkg/autoscaler/statserver"
 )
 
-// autoscalerEvents names the lines of Knative's log that tell of connections.
+// autoscalerEvents gives an event name to each line of Knative's log that is about connections.
 var autoscalerEvents = map[string]string{
 	"Connection upgraded to WebSocket. Entering receive loop.": "upgraded",
 	"Sending close message to client":                          "closing",
@@ -28,7 +28,7 @@ const shutdownTimeout = 5 * time.Second
 func autoscaler(ctx context.Context, args []string) error {
 	set := flag.NewFlagSet("autoscaler", flag.ExitOnError)
 	listen := set.String("listen", ":8080", "`address` to listen on")
-	buckets := set.Uint("buckets", 0, "forward stats of so many buckets to their owners, told on standard input")
+	buckets := set.Uint("buckets", 0, "forward stats of this many buckets to their owners, which are read from standard input")
 	every := set.Duration("stats", time.Second, "forward one stat of each bucket at this interval")
 	_ = set.Parse(args) // ExitOnError
 	_, port, err := net.SplitHostPort(*listen)
@@ -69,8 +69,8 @@ func countMessages(received <-chan metrics.StatMessage) {
 	}
 }
 
-// reportListening reports once the port is listened on. The server does not tell, and a
-// connection made to find out would be one that no activator made: so ask the kernel.
+// reportListening reports once the server listens on the port. The server does not say so itself,
+// and a trial connection would be one that no activator made. So it reads the kernel's table.
 func reportListening(ctx context.Context, port string) {
 	var number uint16
 	if _, err := fmt.Sscan(port, &number); err != nil {
@@ -81,7 +81,7 @@ func reportListening(ctx context.Context, port string) {
 	suffix := fmt.Sprintf(":%04X", number)
 	for ctx.Err() == nil {
 		for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
-			content, _ := os.ReadFile(table) // no IPv6, no table
+			content, _ := os.ReadFile(table) // the table is absent without IPv6
 			for row := range strings.Lines(string(content)) {
 				cells := strings.Fields(row)
 				if len(cells) > 3 && strings.HasSuffix(cells[1], suffix) && cells[3] == "0A" {

@@ -1,4 +1,4 @@
-module github.com/statlink/statlink/tests/serving
+module github.com/statlink/statlink/tests/go/serving
 
 go 1.26.0
 

@@ -1,4 +1,4 @@
-module github.com/statlink/statlink/tests/kubernetes
+module github.com/statlink/statlink/tests/go/kubernetes
 
 go 1.26.0
 

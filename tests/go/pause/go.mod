@@ -1,0 +1,3 @@
+module github.com/statlink/statlink/tests/go/pause
+
+go 1.26

@@ -1,3 +1,0 @@
-module github.com/statlink/statlink/tests/pause
-
-go 1.26
