@@ -141,3 +141,221 @@ mod unix_seconds {
         Ok(UNIX_EPOCH + since)
     }
 }
+
+/// The JSON that `statlink events --json` prints is a contract: byte for byte.
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    /// What every line begins with.
+    const HEAD: &str = r#"{"at":1700000000.123457,"known_at":1700000000.25,"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":4711,"event":"#;
+
+    fn time(nanoseconds: u32) -> SystemTime {
+        UNIX_EPOCH + Duration::new(1_700_000_000, nanoseconds)
+    }
+
+    fn v4() -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], 8080))
+    }
+
+    fn v6() -> SocketAddr {
+        "[fd00::7]:8080".parse().unwrap()
+    }
+
+    fn full_attempt() -> Attempt {
+        Attempt {
+            at: time(120_000_000),
+            peer_address: Some(v4()),
+            cause: Cause::ConnectionRefused,
+            hop_address: Some(v6()),
+            errno: Some(111),
+            duration: Some(Duration::from_micros(1_250).as_secs_f64()),
+        }
+    }
+
+    fn bare_attempt() -> Attempt {
+        Attempt {
+            at: time(0),
+            peer_address: None,
+            cause: Cause::Other,
+            hop_address: None,
+            errno: None,
+            duration: None,
+        }
+    }
+
+    const FULL_ATTEMPT: &str = r#"{"at":1700000000.12,"peer_address":"10.0.0.1:8080","cause":"connection_refused","hop_address":"[fd00::7]:8080","errno":111,"duration":0.00125}"#;
+    const BARE_ATTEMPT: &str = r#"{"at":1700000000.0,"cause":"_OTHER"}"#;
+
+    fn line(what: What) -> String {
+        let report = Report {
+            at: time(123_456_789),
+            known_at: time(250_000_000),
+            link: LinkName {
+                peer: "autoscaler".to_owned(),
+                namespace: "knative-serving".to_owned(),
+                pod: "activator-1".to_owned(),
+                pid: 4711,
+            },
+            what,
+        };
+        serde_json::to_string(&report).unwrap()
+    }
+
+    #[track_caller]
+    fn pinned(what: What, rest: &str) {
+        assert_eq!(line(what), format!("{HEAD}{rest}"));
+    }
+
+    #[test]
+    fn discovered_idle_and_ended_are_pinned() {
+        pinned(What::Discovered, r#""discovered"}"#);
+        pinned(What::Idle, r#""idle"}"#);
+        pinned(What::Ended, r#""ended"}"#);
+    }
+
+    #[test]
+    fn connected_is_pinned() {
+        pinned(
+            What::Connected {
+                peer_address: v4(),
+                duration: Some(Duration::from_nanos(12_345_678).as_secs_f64()),
+            },
+            r#""connected","peer_address":"10.0.0.1:8080","duration":0.012345678}"#,
+        );
+        pinned(
+            What::Connected {
+                peer_address: v6(),
+                duration: None,
+            },
+            r#""connected","peer_address":"[fd00::7]:8080"}"#,
+        );
+    }
+
+    #[test]
+    fn connect_failed_is_pinned() {
+        pinned(
+            What::ConnectFailed(full_attempt()),
+            r#""connect_failed","at":1700000000.12,"peer_address":"10.0.0.1:8080","cause":"connection_refused","hop_address":"[fd00::7]:8080","errno":111,"duration":0.00125}"#,
+        );
+        pinned(
+            What::ConnectFailed(bare_attempt()),
+            r#""connect_failed","at":1700000000.0,"cause":"_OTHER"}"#,
+        );
+    }
+
+    #[test]
+    fn disconnected_is_pinned() {
+        pinned(
+            What::Disconnected {
+                peer_address: v4(),
+                cause: Cause::PeerClosed,
+                hop_address: Some(v6()),
+            },
+            r#""disconnected","peer_address":"10.0.0.1:8080","cause":"peer_closed","hop_address":"[fd00::7]:8080"}"#,
+        );
+        pinned(
+            What::Disconnected {
+                peer_address: v4(),
+                cause: Cause::Stalled,
+                hop_address: None,
+            },
+            r#""disconnected","peer_address":"10.0.0.1:8080","cause":"stalled"}"#,
+        );
+    }
+
+    #[test]
+    fn reachable_is_pinned() {
+        let outage = |attempts| EndedOutage {
+            duration: Duration::from_millis(12_500).as_secs_f64(),
+            cause: Cause::NoAttempt,
+            errors: 4,
+            attempts,
+        };
+        pinned(
+            What::Reachable {
+                outage: None,
+                peer_address: v4(),
+            },
+            r#""reachable","peer_address":"10.0.0.1:8080"}"#,
+        );
+        pinned(
+            What::Reachable {
+                outage: Some(outage(Vec::new())),
+                peer_address: v4(),
+            },
+            r#""reachable","outage":{"duration":12.5,"cause":"no_attempt","errors":4,"attempts":[]},"peer_address":"10.0.0.1:8080"}"#,
+        );
+        pinned(
+            What::Reachable {
+                outage: Some(outage(vec![full_attempt(), bare_attempt()])),
+                peer_address: v4(),
+            },
+            &format!(
+                r#""reachable","outage":{{"duration":12.5,"cause":"no_attempt","errors":4,"attempts":[{FULL_ATTEMPT},{BARE_ATTEMPT}]}},"peer_address":"10.0.0.1:8080"}}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn unreachable_is_pinned() {
+        pinned(
+            What::Unreachable {
+                cause: Cause::Other,
+                peer_address: None,
+                hop_address: None,
+                attempts: Vec::new(),
+            },
+            r#""unreachable","cause":"_OTHER","attempts":[]}"#,
+        );
+        pinned(
+            What::Unreachable {
+                cause: Cause::Timeout,
+                peer_address: Some(v4()),
+                hop_address: Some(v6()),
+                attempts: vec![full_attempt(), bare_attempt()],
+            },
+            &format!(
+                r#""unreachable","cause":"timeout","peer_address":"10.0.0.1:8080","hop_address":"[fd00::7]:8080","attempts":[{FULL_ATTEMPT},{BARE_ATTEMPT}]}}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn a_line_that_was_printed_is_read_again() {
+        let outage = EndedOutage {
+            duration: 12.5,
+            cause: Cause::Timeout,
+            errors: 4,
+            attempts: vec![full_attempt(), bare_attempt()],
+        };
+        for what in [
+            What::Discovered,
+            What::Connected {
+                peer_address: v4(),
+                duration: None,
+            },
+            What::Disconnected {
+                peer_address: v4(),
+                cause: Cause::LocalClosed,
+                hop_address: Some(v6()),
+            },
+            What::Reachable {
+                outage: Some(outage),
+                peer_address: v4(),
+            },
+            What::Unreachable {
+                cause: Cause::Timeout,
+                peer_address: None,
+                hop_address: None,
+                attempts: vec![bare_attempt()],
+            },
+        ] {
+            let printed = line(what);
+            let read: Report = serde_json::from_str(&printed).expect(&printed);
+            assert_eq!(serde_json::to_string(&read).unwrap(), printed);
+        }
+    }
+}

@@ -118,3 +118,119 @@ impl From<&LinkSnapshot> for LinkStatus {
         }
     }
 }
+
+/// The JSON that `statlink status --json` prints is a contract: byte for byte.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        link::{CheckKind, Counts},
+        snapshot::AgentSnapshot,
+    };
+
+    fn starting() -> LinkSnapshot {
+        LinkSnapshot {
+            id: 1,
+            peer: "autoscaler".to_owned(),
+            namespace: "knative-serving".to_owned(),
+            pod: "activator-1".to_owned(),
+            pid: 4711,
+            reachable: None,
+            idle: false,
+            since: None,
+            cause: None,
+            peer_address: None,
+            rtt: None,
+            silence: None,
+            counts: Counts::default(),
+            retransmits: 0,
+        }
+    }
+
+    fn full() -> LinkSnapshot {
+        let mut counts = Counts::default();
+        counts.pass(CheckKind::Liveness, 10);
+        counts.fail(CheckKind::Connect, Cause::Timeout, 2);
+        counts.connect(3);
+        LinkSnapshot {
+            peer_address: Some(([10, 0, 0, 1], 8080).into()),
+            rtt: Some(Duration::from_micros(250)),
+            silence: Some(Duration::from_millis(1_500)),
+            counts,
+            retransmits: 7,
+            ..starting()
+        }
+    }
+
+    fn json(links: Vec<LinkSnapshot>, agent: AgentSnapshot) -> String {
+        let mut status = Status::from(&Snapshot { links, agent });
+        status.version = "0.0.0".to_owned();
+        let json = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+        json
+    }
+
+    /// One link, as it is printed between the status's brackets.
+    #[track_caller]
+    fn pinned(link: LinkSnapshot, rest: &str) {
+        let head = r#"{"version":"0.0.0","hooks_missing":[],"records_lost":0,"links":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":4711,"#;
+        assert_eq!(
+            json(vec![link], AgentSnapshot::default()),
+            format!("{head}{rest}}}]}}")
+        );
+    }
+
+    #[test]
+    fn the_agent_itself_is_pinned() {
+        let agent = AgentSnapshot {
+            hooks: vec![("tcp_connect", true), ("udp_sendmsg", false)],
+            lost: vec![("ring_full", 3), ("malformed", 2)],
+            ..AgentSnapshot::default()
+        };
+        assert_eq!(
+            json(Vec::new(), agent),
+            r#"{"version":"0.0.0","hooks_missing":["udp_sendmsg"],"records_lost":5,"links":[]}"#
+        );
+    }
+
+    #[test]
+    fn a_link_in_each_state_is_pinned() {
+        const UNKNOWN: &str = r#""peer_address":null,"rtt_seconds":null,"silence_seconds":null,"checks":0,"errors":0,"connects":0,"retransmits":0"#;
+        const KNOWN: &str = r#""peer_address":"10.0.0.1:8080","rtt_seconds":0.00025,"silence_seconds":1.5,"checks":12,"errors":2,"connects":3,"retransmits":7"#;
+        pinned(
+            starting(),
+            &format!(r#""state":"starting","since_seconds":null,"cause":null,{UNKNOWN}"#),
+        );
+        pinned(
+            LinkSnapshot {
+                idle: true,
+                ..starting()
+            },
+            &format!(r#""state":"idle","since_seconds":null,"cause":null,{UNKNOWN}"#),
+        );
+        pinned(
+            LinkSnapshot {
+                reachable: Some(true),
+                ..full()
+            },
+            &format!(r#""state":"reachable","since_seconds":null,"cause":null,{KNOWN}"#),
+        );
+        pinned(
+            LinkSnapshot {
+                reachable: Some(true),
+                since: Some(Duration::from_nanos(3_723_400_000_001)),
+                ..full()
+            },
+            &format!(r#""state":"reachable","since_seconds":3723.400000001,"cause":null,{KNOWN}"#),
+        );
+        pinned(
+            LinkSnapshot {
+                reachable: Some(false),
+                since: Some(Duration::from_secs(5)),
+                cause: Some(Cause::Stalled),
+                ..full()
+            },
+            &format!(r#""state":"unreachable","since_seconds":5.0,"cause":"stalled",{KNOWN}"#),
+        );
+    }
+}
