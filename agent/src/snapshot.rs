@@ -2,9 +2,37 @@
 //!
 //! It is taken whole, so that figures which belong together (checks and errors) always agree.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
 
 use crate::link::{Cause, Counts};
+
+/// Where a fresh snapshot is to be had: asks the running agent's loop.
+#[derive(Clone, Debug)]
+pub struct Snapshots(mpsc::Sender<SnapshotRequest>);
+
+/// One request for a snapshot: where to send it.
+pub(crate) type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
+
+impl Snapshots {
+    /// The handle, and where the loop receives the requests.
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<SnapshotRequest>) {
+        let (requests, queue) = mpsc::channel(REQUESTS);
+        (Self(requests), queue)
+    }
+
+    /// Everything the agent knows now; `None` if it is stopping.
+    pub async fn take(&self) -> Option<Arc<Snapshot>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(reply).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// As many as ask at a time: each client of the control socket, the export, readiness. Whoever
+/// comes on top waits for room.
+const REQUESTS: usize = 16;
 
 /// Everything at one instant.
 #[derive(Clone, Debug, Default)]

@@ -15,7 +15,7 @@ use std::{
 
 use statlink_ebpf::{Record, RecordKind, Source};
 use tokio::{
-    sync::{Notify, broadcast, mpsc, oneshot},
+    sync::{Notify, broadcast, mpsc},
     time::{Instant, sleep_until},
 };
 
@@ -26,7 +26,7 @@ use crate::{
     kernel::{Kernel, KernelError},
     link::{Fact, Outcome},
     report::{LinkName, Report, What},
-    snapshot::{AgentSnapshot, Snapshot},
+    snapshot::{AgentSnapshot, Snapshot, SnapshotRequest},
     telemetry::Telemetry,
     time::Timestamp,
 };
@@ -46,16 +46,9 @@ pub struct Agent {
     executed: Vec<u32>,
     /// Why processes could not be looked at, as far as it was told.
     unseen: BTreeSet<String>,
-    /// The host's network namespace; `None` if that cannot be told.
-    host_netns: Option<u32>,
-    /// Network namespaces of nodes that are containers themselves, as far as activators share them.
-    node_netns: BTreeSet<u32>,
     tally: Tally,
     outcomes: Vec<Outcome>,
 }
-
-/// Asks the agent for a fresh snapshot.
-pub type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
 
 /// What the agent counts about its own reading.
 #[derive(Debug, Default)]
@@ -101,8 +94,6 @@ impl Agent {
             ended: mpsc::unbounded_channel(),
             executed: Vec::new(),
             unseen: BTreeSet::new(),
-            host_netns: None,
-            node_netns: BTreeSet::new(),
             tally: Tally::default(),
             outcomes: Vec::new(),
         }
@@ -116,7 +107,8 @@ impl Agent {
         shutdown: impl Future<Output = ()>,
     ) -> Result<Snapshot, KernelError> {
         tokio::pin!(shutdown);
-        self.host_netns = self.kernel.network_namespace(statlink_ebpf::KTHREADD)?;
+        let host = self.kernel.network_namespace(statlink_ebpf::KTHREADD)?;
+        self.discovery.node_namespaces_mut().set_host(host);
         let started = clock::now();
         // With the hook, a new activator is heard of at once, and the walk is only a safety net.
         let pace = if self.kernel.hooked("sched_process_exec") {
@@ -273,16 +265,14 @@ impl Agent {
 
     /// The links whose hops are in this network namespace.
     fn overhearing(&self, netns: u32) -> Vec<u64> {
+        if !self.discovery.node_namespaces().is_pods_own(netns) {
+            return Vec::new();
+        }
         let entries = self.entries.iter();
         entries
-            .filter(|(_, entry)| entry.source.netns == netns && self.is_a_pods(netns))
+            .filter(|(_, entry)| entry.source.netns == netns)
             .map(|(id, _)| *id)
             .collect()
-    }
-
-    /// Whether this network namespace is a pod's own: in the host's, everybody would be a hop.
-    fn is_a_pods(&self, netns: u32) -> bool {
-        self.host_netns.is_some_and(|host| host != netns) && !self.node_netns.contains(&netns)
     }
 
     /// Tells one link one fact, and performs what it decides.
@@ -455,9 +445,9 @@ impl Agent {
             return Ok(());
         }
         if dialler.host_network {
-            self.node_netns.insert(netns);
+            self.discovery.node_namespaces_mut().add_shared(netns);
         }
-        if self.is_a_pods(source.netns) {
+        if self.discovery.node_namespaces().is_pods_own(netns) {
             self.ask(Source::everyone(source.netns))?;
         }
         let now = clock::now();

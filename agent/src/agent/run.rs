@@ -7,11 +7,11 @@ use rustix::thread::CapabilitySet;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
-    sync::{Notify, broadcast, mpsc, oneshot, watch},
+    sync::{Notify, broadcast, mpsc, watch},
     time::{Instant, sleep_until},
 };
 
-use super::{Agent, SnapshotRequest};
+use super::Agent;
 use crate::{
     clock, control,
     discovery::{Discovery, kubernetes},
@@ -19,7 +19,7 @@ use crate::{
     kernel::{Kernel, tracefs},
     options::Options,
     privileges,
-    snapshot::Snapshot,
+    snapshot::Snapshots,
     telemetry::{Telemetry, config::Config as TelemetryConfig, logs, pace::Pace},
 };
 
@@ -80,9 +80,8 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
 
     let (reports, _) = broadcast::channel(REPORTS);
     let transition = Arc::new(Notify::new());
-    let (requests, request_queue) = mpsc::channel(REQUESTS);
+    let (snapshots, request_queue) = Snapshots::channel();
     let (news, news_queue) = mpsc::channel(NEWS);
-    let snapshots = Snapshots(requests);
     // Without the API there is nothing to wait for.
     let (ready, readiness) = watch::channel(options.kubernetes.is_none());
 
@@ -139,25 +138,6 @@ async fn start_telemetry(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
         .await
         .context("set up the export")?
         .context("set up the export")
-}
-
-/// Where fresh snapshots are to be had.
-#[derive(Clone, Debug)]
-pub struct Snapshots(mpsc::Sender<SnapshotRequest>);
-
-impl Snapshots {
-    /// Everything the agent knows now; `None` if it is stopping.
-    pub async fn take(&self) -> Option<Arc<Snapshot>> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(reply).await.ok()?;
-        answer.await.ok()
-    }
-
-    /// Of an agent that is stopping.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self(mpsc::channel(1).0)
-    }
 }
 
 /// Says so once the Kubernetes API has told everything: what happens to it later takes nothing
@@ -256,7 +236,6 @@ fn shut_down(runtime: Runtime) {
 
 /// Reports that a slow reader of `statlink events` may lag behind.
 const REPORTS: usize = 1024;
-const REQUESTS: usize = 16;
 /// A listing is taken in as it comes.
 const NEWS: usize = 64;
 /// How often to look whether the API has told everything.

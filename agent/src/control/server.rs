@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{Missed, Request, status::Status};
-use crate::{agent::run::Snapshots, report::Report};
+use crate::{report::Report, snapshot::Snapshots};
 
 /// A socket that is bound and not yet served. Its end removes it.
 #[derive(Debug)]
@@ -320,7 +320,9 @@ mod tests {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         ours.write_all(b"sudo\n").await.unwrap();
         let (reports, _) = broadcast::channel(1);
-        client(theirs, &Snapshots::none(), &reports).await.unwrap();
+        client(theirs, &Snapshots::channel().0, &reports)
+            .await
+            .unwrap();
         let mut answer = String::new();
         ours.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "\"expected `status` or `events`\"\n");
@@ -330,7 +332,7 @@ mod tests {
     async fn who_says_nothing_is_not_waited_for() {
         let (_ours, theirs) = UnixStream::pair().unwrap();
         let (reports, _) = broadcast::channel(1);
-        let error = client(theirs, &Snapshots::none(), &reports)
+        let error = client(theirs, &Snapshots::channel().0, &reports)
             .await
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -6,6 +6,7 @@
 
 mod container;
 pub mod kubernetes;
+mod network_namespace;
 mod proc;
 
 use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd};
@@ -17,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use self::{
     container::Container,
     kubernetes::{Directory, Named, News, Who},
+    network_namespace::NodeNamespaces,
 };
 use crate::peering::Peering;
 
@@ -111,6 +113,7 @@ pub struct Discovery {
     selector: Selector,
     /// `None` without an API.
     directory: Option<Directory>,
+    node_namespaces: NodeNamespaces,
 }
 
 /// What news of the API come to.
@@ -130,6 +133,7 @@ impl Discovery {
         Self {
             selector,
             directory: None,
+            node_namespaces: NodeNamespaces::default(),
         }
     }
 
@@ -140,7 +144,18 @@ impl Discovery {
         Self {
             selector,
             directory,
+            node_namespaces: NodeNamespaces::default(),
         }
+    }
+
+    /// Which network namespaces are nodes', and which a pod's own.
+    pub fn node_namespaces(&self) -> &NodeNamespaces {
+        &self.node_namespaces
+    }
+
+    /// The same, to take in what is found out later.
+    pub fn node_namespaces_mut(&mut self) -> &mut NodeNamespaces {
+        &mut self.node_namespaces
     }
 
     /// Whether the API has told everything once, or is not asked.
