@@ -57,7 +57,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     release_memory();
     let attached = clock::now().saturating_since(started);
     for state in kernel.hooks() {
-        if let (Some(missing), Some(lost)) = (&state.missing, state.hook.without) {
+        if let (Some(missing), Some(lost)) = (&state.missing, state.hook.without()) {
             tracing::warn!(
                 hook = state.hook.name,
                 reason = missing.reason,

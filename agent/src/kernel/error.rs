@@ -1,33 +1,29 @@
-//! Why the kernel half is not in place: each says what failed, on what, why, and the cure.
+//! Why the kernel half is not in place: each error says what failed, why, and what to do.
 
-use std::{error::Error, fmt, io, path::PathBuf};
+use std::{borrow::Cow, error::Error, fmt, io, path::PathBuf};
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError, sys::SyscallError};
-use thiserror::Error;
 
 use super::{
     btf::BtfError,
     hooks::{Hook, HookError},
+    version::KernelVersion,
 };
 use crate::chain::chain;
 
 /// Why the kernel half could not be loaded or read.
-#[derive(Debug, Error)]
+///
+/// It displays as `what: why; cure`.
+#[derive(Debug)]
 pub enum KernelError {
     /// The kernel describes no types.
-    #[error(
-        "read the kernel's types from {path}: {source}; needs Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF=y"
-    )]
     NoBtf {
         /// Where they should be.
         path: PathBuf,
         /// Why they are not.
         source: io::Error,
     },
-    /// The kernel's types are not those the programs know.
-    #[error(
-        "resolve kernel structures in {path}: {source}; this kernel ({release}) is not supported yet, please report it"
-    )]
+    /// The kernel's types are not those that the programs know.
     Layout {
         /// Where the types were read.
         path: PathBuf,
@@ -37,20 +33,10 @@ pub enum KernelError {
         release: String,
     },
     /// The kernel's process ids are not those seen here.
-    #[error(
-        "tell processes by the kernel's ids: this is not the host's pid namespace; set hostPID in Kubernetes, on nodes that are no containers themselves (kind's are)"
-    )]
     PidNamespace,
     /// Maps could not be created or the object could not be read.
-    #[error("create the maps of the kernel half: {reason}; {cure}")]
-    Load {
-        /// The kernel's answer.
-        reason: String,
-        /// What to do.
-        cure: &'static str,
-    },
-    /// A program the agent cannot do without is not in place.
-    #[error("attach {hook}: {missing}")]
+    Load(Missing),
+    /// A program that the agent cannot do without is not in place.
     Hook {
         /// The program.
         hook: &'static str,
@@ -58,7 +44,6 @@ pub enum KernelError {
         missing: Missing,
     },
     /// A map could not be read or written.
-    #[error("map {map}: {source}")]
     Map {
         /// The map's name.
         map: &'static str,
@@ -66,7 +51,6 @@ pub enum KernelError {
         source: MapError,
     },
     /// A program could not be run on demand.
-    #[error("run {program}: {reason}")]
     Run {
         /// The program.
         program: &'static str,
@@ -74,18 +58,75 @@ pub enum KernelError {
         reason: String,
     },
     /// The reader of the ring could not be set up.
-    #[error("wait for kernel records: {0}")]
     Ring(io::Error),
 }
 
 impl KernelError {
     pub(super) fn load(error: &EbpfError) -> Self {
-        Self::Load {
+        Self::Load(Missing {
             reason: chain(error),
-            cure: cure(error_errno(error), "5.10"),
+            cure: cure(error_errno(error), KernelVersion::OLDEST),
+        })
+    }
+
+    /// What failed, and on what.
+    pub fn what(&self) -> String {
+        match self {
+            Self::NoBtf { path, .. } => {
+                format!("read the kernel's types from {}", path.display())
+            }
+            Self::Layout { path, .. } => {
+                format!("resolve kernel structures in {}", path.display())
+            }
+            Self::PidNamespace => "tell processes by the kernel's ids".to_owned(),
+            Self::Load(_) => "create the maps of the kernel half".to_owned(),
+            Self::Hook { hook, .. } => format!("attach {hook}"),
+            Self::Map { map, .. } => format!("map {map}"),
+            Self::Run { program, .. } => format!("run {program}"),
+            Self::Ring(_) => "wait for kernel records".to_owned(),
+        }
+    }
+
+    /// Why: the kernel's answer, where it gave one.
+    pub fn why(&self) -> String {
+        match self {
+            Self::NoBtf { source, .. } | Self::Ring(source) => chain(source),
+            Self::Layout { source, .. } => chain(source),
+            Self::PidNamespace => "this is not the host's pid namespace".to_owned(),
+            Self::Load(missing) | Self::Hook { missing, .. } => missing.reason.clone(),
+            Self::Map { source, .. } => chain(source),
+            Self::Run { reason, .. } => reason.clone(),
+        }
+    }
+
+    /// What to do; `None` where nothing is known to help.
+    pub fn cure(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::NoBtf { .. } => "needs Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF=y".into(),
+            Self::Layout { release, .. } => {
+                format!("this kernel ({release}) is not supported yet, please report it").into()
+            }
+            Self::PidNamespace => "set hostPID in Kubernetes, on nodes that are no containers \
+                 themselves (kind's are)"
+                .into(),
+            Self::Load(missing) | Self::Hook { missing, .. } => missing.cure.as_ref().into(),
+            Self::Map { .. } | Self::Run { .. } | Self::Ring(_) => return None,
+        })
+    }
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what(), self.why())?;
+        match self.cure() {
+            Some(cure) => write!(f, "; {cure}"),
+            None => Ok(()),
         }
     }
 }
+
+// No source: `why` has the whole chain.
+impl Error for KernelError {}
 
 /// Why a hook is not in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +134,7 @@ pub struct Missing {
     /// The kernel's answer.
     pub reason: String,
     /// What to do.
-    pub cure: &'static str,
+    pub cure: Cow<'static, str>,
 }
 
 impl Missing {
@@ -101,18 +142,12 @@ impl Missing {
         Self {
             reason: hook_reason(error),
             cure: match error {
-                HookError::NoTracefs => NO_TRACEFS,
+                HookError::NoTracefs => NO_TRACEFS.into(),
                 HookError::NotInObject | HookError::Kernel(_) => {
                     cure(error_errno(error), hook.since)
                 }
             },
         }
-    }
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.reason, self.cure)
     }
 }
 
@@ -160,18 +195,64 @@ fn error_errno(error: &(dyn Error + 'static)) -> Option<i32> {
     error.source().and_then(error_errno)
 }
 
-fn cure(errno: Option<i32>, since: &'static str) -> &'static str {
+/// What helps against `errno`, of a thing that kernels have since `since`.
+fn cure(errno: Option<i32>, since: KernelVersion) -> Cow<'static, str> {
     let io = errno.map(io::Error::from_raw_os_error);
     match io.as_ref().map(io::Error::kind) {
         Some(io::ErrorKind::PermissionDenied) => {
-            "needs the capabilities CAP_BPF and CAP_PERFMON (or root), and a kernel that is not locked down"
+            "needs the capabilities CAP_BPF and CAP_PERFMON (or root), and a kernel that is not locked down".into()
         }
         Some(io::ErrorKind::OutOfMemory) => {
-            "needs about 1 MB of kernel memory: raise the memory limit or RLIMIT_MEMLOCK"
+            "needs about 1 MB of kernel memory: raise the memory limit or RLIMIT_MEMLOCK".into()
         }
-        _ => match since {
-            "5.11" => "needs Linux 5.11 or later",
-            _ => "needs Linux 5.10 or later with BPF and BTF",
-        },
+        _ if since > KernelVersion::OLDEST => format!("needs Linux {since} or later").into(),
+        _ => format!("needs Linux {} or later with BPF and BTF", KernelVersion::OLDEST).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::hooks::HOOKS;
+
+    fn hook(name: &str) -> &'static Hook {
+        HOOKS.iter().find(|hook| hook.name == name).unwrap()
+    }
+
+    #[test]
+    fn an_error_reads_as_what_why_and_cure() {
+        let error = KernelError::Hook {
+            hook: "enumerate",
+            missing: Missing::of(hook("enumerate"), &HookError::NotInObject),
+        };
+        assert_eq!(
+            error.to_string(),
+            "attach enumerate: the object file has no such program; needs Linux 5.11 or later"
+        );
+        let ring = KernelError::Ring(io::Error::from_raw_os_error(9));
+        assert_eq!(
+            ring.to_string(),
+            "wait for kernel records: Bad file descriptor (os error 9)"
+        );
+        assert_eq!(ring.cure(), None);
+    }
+
+    #[test]
+    fn a_hook_older_than_the_oldest_kernel_asks_for_that_one() {
+        for name in ["namespaces", "sample", "inet_sock_set_state"] {
+            let missing = Missing::of(hook(name), &HookError::NotInObject);
+            assert_eq!(
+                missing.cure, "needs Linux 5.10 or later with BPF and BTF",
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_takes_capabilities() {
+        let refused = cure(Some(1), KernelVersion::new(5, 11));
+        assert!(refused.contains("CAP_BPF and CAP_PERFMON"), "{refused}");
+        let memory = cure(Some(12), KernelVersion::OLDEST);
+        assert!(memory.contains("RLIMIT_MEMLOCK"), "{memory}");
     }
 }

@@ -1,10 +1,14 @@
-//! Every program of the kernel half: where it attaches, since when that works, and whether the
-//! agent can do without.
+//! Every program of the kernel half, in one table: where it attaches, since which kernel, what it is
+//! for, and what is lost without it.
+//!
+//! The C prototype that a program relies on stands above the program, in `agent-ebpf/src/hooks`.
 
 use aya::{
     Btf, Ebpf,
     programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint},
 };
+
+use super::version::KernelVersion;
 
 /// One program.
 #[derive(Debug)]
@@ -13,12 +17,24 @@ pub struct Hook {
     pub name: &'static str,
     /// What it attaches to.
     pub target: Target,
-    /// The first kernel it works on.
-    pub since: &'static str,
+    /// The first kernel that it works on.
+    pub since: KernelVersion,
     /// What it is for.
     pub purpose: &'static str,
-    /// What is lost without it; `None` if the agent cannot run without.
-    pub without: Option<&'static str>,
+    /// Whether the agent can run without it.
+    pub standing: Standing,
+}
+
+/// Whether the agent can run without a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It cannot: the agent stops at start.
+    Required,
+    /// It can: the agent warns at start, and `status` and a metric name the program.
+    Optional {
+        /// What is lost.
+        without: &'static str,
+    },
 }
 
 /// What a program attaches to.
@@ -35,9 +51,12 @@ pub enum Target {
 }
 
 impl Hook {
-    /// Whether the agent cannot run without.
-    pub const fn required(&self) -> bool {
-        self.without.is_none()
+    /// What is lost without it; `None` if the agent cannot run without.
+    pub const fn without(&self) -> Option<&'static str> {
+        match self.standing {
+            Standing::Required => None,
+            Standing::Optional { without } => Some(without),
+        }
     }
 
     /// Whether it needs tracefs.
@@ -91,67 +110,75 @@ pub const HOOKS: &[Hook] = &[
     Hook {
         name: "tcp_destroy_sock",
         target: Target::BtfTracepoint,
-        since: "5.5",
+        since: KernelVersion::new(5, 5),
         purpose: "forget sockets that are gone",
-        without: None,
+        standing: Standing::Required,
     },
     Hook {
         name: "sys_enter_connect",
         target: Target::Tracepoint("syscalls"),
-        since: "4.7",
+        since: KernelVersion::new(4, 7),
         purpose: "date attempts, see name lookups",
-        without: Some(WITHOUT_CONNECT),
+        standing: Standing::Optional {
+            without: WITHOUT_CONNECT,
+        },
     },
     Hook {
         name: "sys_exit_connect",
         target: Target::Tracepoint("syscalls"),
-        since: "4.7",
+        since: KernelVersion::new(4, 7),
         purpose: "see attempts that fail before a SYN",
-        without: Some(WITHOUT_CONNECT),
+        standing: Standing::Optional {
+            without: WITHOUT_CONNECT,
+        },
     },
     Hook {
         name: "tcp_retransmit_skb",
         target: Target::BtfTracepoint,
-        since: "5.5",
+        since: KernelVersion::new(5, 5),
         purpose: "count retransmissions, see blackholes",
-        without: None,
+        standing: Standing::Required,
     },
     Hook {
         name: "inet_sock_set_state",
         target: Target::BtfTracepoint,
-        since: "5.5",
+        since: KernelVersion::new(5, 5),
         purpose: "see attempts, connections and their ends",
-        without: None,
+        standing: Standing::Required,
     },
     Hook {
         name: "sample",
         target: Target::OnDemand,
-        since: "5.10",
+        since: KernelVersion::new(5, 10),
         purpose: "look at a connection: answered, silent, stalled",
-        without: None,
+        standing: Standing::Required,
     },
     Hook {
         name: "enumerate",
         target: Target::Iterator("task_file"),
-        since: "5.11",
+        since: KernelVersion::new(5, 11),
         purpose: "find connections older than the agent",
-        without: Some("a connection older than the agent is not known until it is made anew"),
+        standing: Standing::Optional {
+            without: "a connection older than the agent is not known until it is made anew",
+        },
     },
     Hook {
         name: "namespaces",
         target: Target::Iterator("task"),
-        since: "5.8",
+        since: KernelVersion::new(5, 8),
         purpose: "tell the network namespace of an activator without CAP_SYS_PTRACE",
-        without: Some(
-            "activators are found only with CAP_SYS_PTRACE, and a proxy in their pod explains nothing",
-        ),
+        standing: Standing::Optional {
+            without: "activators are found only with CAP_SYS_PTRACE, and a proxy in their pod explains nothing",
+        },
     },
     Hook {
         name: "sched_process_exec",
         target: Target::BtfTracepoint,
-        since: "5.5",
+        since: KernelVersion::new(5, 5),
         purpose: "hear of a new activator at once",
-        without: Some("new activators are found by looking through /proc once a second"),
+        standing: Standing::Optional {
+            without: "new activators are found by looking through /proc once a second",
+        },
     },
 ];
 

@@ -11,6 +11,7 @@ mod misses;
 mod offsets;
 mod ticks;
 pub mod tracefs;
+mod version;
 
 use std::{
     collections::BTreeMap,
@@ -28,9 +29,12 @@ pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, Record, RecordKind, Source}
 use statlink_ebpf::{ENDS, Loss, NEVER_HEARD, PHASES, Process, Sample as RawSample, Totals};
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use self::error::{KernelError, Missing};
+pub use self::{
+    error::{KernelError, Missing},
+    version::KernelVersion,
+};
 use self::{
-    hooks::{HOOKS, Hook, HookError},
+    hooks::{HOOKS, Hook, HookError, Standing},
     load::{Attached, Types, attach, require_initial_pids},
     ticks::Ticks,
 };
@@ -159,7 +163,7 @@ impl Kernel {
         for (hook, result) in attempts {
             let missing = result.err().map(|error| Missing::of(hook, &error));
             match missing {
-                Some(missing) if hook.required() => {
+                Some(missing) if hook.standing == Standing::Required => {
                     return Err(KernelError::Hook {
                         hook: hook.name,
                         missing,

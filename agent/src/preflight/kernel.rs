@@ -46,13 +46,12 @@ fn tracing() -> Finding {
 fn hook(state: &HookState) -> Finding {
     let hook = state.hook;
     let finding = |detail| Finding::new(format!("hook {}", hook.name), hook.purpose, detail);
-    match (&state.missing, hook.without) {
+    match (&state.missing, hook.without()) {
         (None, _) => finding("attaches".to_owned()),
-        (Some(missing), Some(lost)) => {
-            finding(format!("{}; {lost}", missing.reason)).but(Verdict::Warning, missing.cure)
-        }
+        (Some(missing), Some(lost)) => finding(format!("{}; {lost}", missing.reason))
+            .but(Verdict::Warning, missing.cure.clone()),
         (Some(missing), None) => {
-            finding(missing.reason.clone()).but(Verdict::Unsupported, missing.cure)
+            finding(missing.reason.clone()).but(Verdict::Unsupported, missing.cure.clone())
         }
     }
 }
@@ -61,15 +60,14 @@ fn failure(error: &KernelError) -> Finding {
     let subject = match error {
         KernelError::NoBtf { .. } | KernelError::Layout { .. } => "kernel types",
         KernelError::PidNamespace => "pid namespace",
-        KernelError::Load { .. }
+        KernelError::Load(_)
         | KernelError::Hook { .. }
         | KernelError::Map { .. }
         | KernelError::Run { .. }
         | KernelError::Ring(_) => "kernel half",
     };
-    // Each names its cure after the last semicolon.
-    let text = error.to_string();
-    let (detail, cure) = text.rsplit_once("; ").unwrap_or((&text, "see the message"));
+    let detail = format!("{}: {}", error.what(), error.why());
+    let cure = error.cure().unwrap_or("see the message".into());
     Finding::new(subject, TYPES, detail).but(Verdict::Unsupported, cure)
 }
 

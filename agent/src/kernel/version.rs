@@ -1,0 +1,39 @@
+//! Versions of Linux, to compare.
+
+use std::fmt;
+
+/// A version of Linux: what `since` means for a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelVersion {
+    major: u16,
+    minor: u16,
+}
+
+impl KernelVersion {
+    /// The oldest kernel that statlink runs on: the first with a ring buffer (5.8) that is also a
+    /// long-term one, and the oldest that is tested.
+    pub const OLDEST: Self = Self::new(5, 10);
+
+    /// `major.minor`.
+    pub const fn new(major: u16, minor: u16) -> Self {
+        Self { major, minor }
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KernelVersion;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(KernelVersion::new(5, 9) < KernelVersion::OLDEST);
+        assert!(KernelVersion::new(5, 11) > KernelVersion::OLDEST);
+        assert_eq!(KernelVersion::OLDEST.to_string(), "5.10");
+    }
+}
