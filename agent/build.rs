@@ -1,4 +1,4 @@
-//! Builds the kernel half, which the agent embeds from `OUT_DIR/statlink`.
+//! Builds the kernel half, which the agent embeds from `OUT_DIR/statlink-programs`.
 //!
 //! Runs twice: first to find a compiler and a linker that can, then, as a process with the
 //! environment these need, to build. A second process, because changing the environment of this
@@ -78,6 +78,7 @@ fn build(toolchain: &str) -> Result<()> {
     let kernel_half = Package {
         name: "statlink-ebpf",
         root_dir: "../agent-ebpf",
+        features: &["programs"],
         ..Package::default()
     };
     aya_build::build_ebpf([kernel_half], Toolchain::Custom(toolchain))

@@ -1,6 +1,6 @@
 //! The yardstick of the benchmarks: programs that do nothing, on the hooks of those that do.
-#![no_std]
-#![no_main]
+// On the host this is compiled for clippy alone, as an ordinary program that does nothing.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 use aya_ebpf::{
     macros::{btf_tracepoint, tracepoint},
@@ -28,12 +28,16 @@ fn empty_exit(_ctx: TracePointContext) -> u32 {
 }
 
 /// The verifier never lets this be reached: no program may panic.
-#[cfg(not(test))]
+#[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+// As that of `statlink-programs`.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -146,7 +146,7 @@ struct Empty(#[expect(dead_code, reason = "held for its drop")] Ebpf);
 impl Empty {
     fn attach() -> Result<Self> {
         let btf = Btf::from_sys_fs()?;
-        let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty"));
+        let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink-empty"));
         let mut ebpf = Ebpf::load(object)?;
         for (name, hook) in [
             ("empty_set_state", "inet_sock_set_state"),

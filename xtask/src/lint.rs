@@ -55,7 +55,7 @@ pub(crate) fn run(Options {}: &Options, workspace: &Workspace) -> Result<()> {
             "--locked",
             "--package=statlink-ebpf",
             "--lib",
-            "--all-features",
+            "--features=user",
             "--",
             "--deny=warnings",
         ],
@@ -87,6 +87,7 @@ fn kernel_half(workspace: &Workspace) -> Result<()> {
         "--locked",
         "--package=statlink-ebpf",
         "--bins",
+        "--features=programs",
         "--target",
         bpf::TARGET,
     ];

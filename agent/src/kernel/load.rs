@@ -111,7 +111,7 @@ fn no_btf(path: &Path, source: io::Error) -> KernelError {
     }
 }
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink-programs"));
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h`.
