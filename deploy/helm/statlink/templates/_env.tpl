@@ -1,4 +1,4 @@
-{{/* The variables that the values stand for. */}}
+{{/* The agent's environment, from the values. */}}
 {{- define "statlink.env" -}}
 - name: STATLINK_NODE_NAME
   valueFrom:
