@@ -19,7 +19,7 @@ use crate::{
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which tiers to run; all of them, in this order, when none is named
+    /// Which tiers to run; without one, all but `link`, which `pure` includes
     #[arg(value_enum)]
     tiers: Vec<Tier>,
     /// Passed on to the test programs, after `--`: a filter, `--nocapture` …
@@ -30,7 +30,9 @@ pub(crate) struct Options {
 /// A set of tests with the same needs. Declared in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 enum Tier {
-    /// Logic alone: no root, no kernel, no network
+    /// The state machines of the links alone: seconds, and needs nothing but cargo
+    Link,
+    /// Logic alone: no root, no kernel, no network; includes `link`
     Pure,
     /// What is deployed: chart and Kustomize base (builds Helm the first time)
     Deploy,
@@ -64,6 +66,7 @@ struct Run {
 }
 
 impl Tier {
+    /// What a pull request must pass. [`Tier::Link`] is part of [`Tier::Pure`].
     const ALL: &[Self] = &[
         Self::Pure,
         Self::Deploy,
@@ -75,6 +78,17 @@ impl Tier {
     /// The table of tiers.
     const fn plan(self) -> Plan {
         match self {
+            Self::Link => Plan {
+                name: "link",
+                needs: &[],
+                agent: false,
+                image: false,
+                test_bed: &[],
+                runs: &[Run {
+                    select: &["--package=statlink-link"],
+                    threads: None,
+                }],
+            },
             Self::Pure => Plan {
                 name: "pure",
                 needs: setup::BUILD,
@@ -266,11 +280,14 @@ fn cargo_test(run: &Run, workspace: &Workspace) -> Command {
     cargo
 }
 
-/// The tiers asked for, each once, in their order.
+/// The tiers asked for, each once, in their order; none that another one includes.
 fn selected(tiers: &[Tier]) -> Vec<Tier> {
     let mut tiers = if tiers.is_empty() { Tier::ALL } else { tiers }.to_vec();
     tiers.sort_unstable();
     tiers.dedup();
+    if tiers.contains(&Tier::Pure) {
+        tiers.retain(|tier| *tier != Tier::Link);
+    }
     tiers
 }
 
@@ -332,6 +349,14 @@ mod tests {
             selected(&[Tier::Peers, Tier::Pure, Tier::Peers]),
             [Tier::Pure, Tier::Peers]
         );
+    }
+
+    #[test]
+    fn a_tier_that_another_one_includes_does_not_run_twice() {
+        assert_eq!(selected(&[Tier::Link]), [Tier::Link]);
+        assert_eq!(selected(&[Tier::Pure, Tier::Link]), [Tier::Pure]);
+        let packages = |tier: Tier| tier.plan().runs.iter().flat_map(|run| run.select);
+        assert!(packages(Tier::Link).all(|package| packages(Tier::Pure).any(|of| of == package)));
     }
 
     #[test]
