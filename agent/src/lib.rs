@@ -13,12 +13,13 @@ pub mod control;
 pub mod discovery;
 pub mod health;
 pub mod kernel;
+pub mod link_kind;
 pub mod options;
-pub mod peering;
 pub mod preflight;
 mod privileges;
 pub mod report;
 pub mod snapshot;
 pub mod telemetry;
+mod warn_once;
 
 pub use statlink_link::{self as link, time};

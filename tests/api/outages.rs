@@ -13,7 +13,7 @@ fn while_it_is_away_what_is_known_stays_true_and_one_line_tells_of_each_end() {
     let known = world.connected("known");
 
     world.plane.stop_api().unwrap();
-    world.wait_told("Kubernetes API does not tell", PATIENCE);
+    world.wait_told("Watching pods failed", PATIENCE);
     let bed = &world.bed;
     let newcomer = bed
         .activator("newcomer", statlink_tests::peer::Traffic::Idle)
@@ -26,7 +26,7 @@ fn while_it_is_away_what_is_known_stays_true_and_one_line_tells_of_each_end() {
 
     world.plane.start_api().unwrap();
     for resource in ["pods", "services", "endpointslices"] {
-        let again = format!("Kubernetes API tells of {resource} again");
+        let again = format!("Watching {resource} works again");
         world.wait_told(&again, PATIENCE);
         // A server that comes back refuses until it has read its roles: that is another reason,
         // and so another line.

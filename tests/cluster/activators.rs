@@ -74,7 +74,7 @@ fn rights_withdrawn(world: &mut World) {
             wait(&format!("warning of {resource}"), || {
                 agent.log(&world.cluster).lines().any(|line| {
                     ["list", "watch"].iter().any(|verb| {
-                        line.contains(&format!("does not tell: {verb} {resource} in {KNATIVE}"))
+                        line.contains(&format!("failed: {verb} {resource} in {KNATIVE}"))
                     }) && line.contains("forbidden")
                 })
             });
@@ -93,7 +93,9 @@ fn rights_withdrawn(world: &mut World) {
     for agent in &world.agents {
         agent.upgrade(&world.cluster);
         wait("news of pods", || {
-            agent.log(&world.cluster).contains("tells of pods again")
+            agent
+                .log(&world.cluster)
+                .contains("Watching pods works again")
         });
     }
 }

@@ -22,13 +22,14 @@ use tokio::{
 use self::entry::Entry;
 use crate::{
     clock,
-    discovery::{Dialler, Discovery, kubernetes::News},
+    discovery::{Client, Discovery, kubernetes::WatchEvent},
     kernel::{Kernel, KernelError},
     link::{Fact, Outcome},
     report::{LinkName, Report, What},
     snapshot::{AgentSnapshot, Snapshot, SnapshotRequest},
     telemetry::Telemetry,
     time::Timestamp,
+    warn_once::WarnOnce,
 };
 
 /// The running agent.
@@ -44,8 +45,8 @@ pub struct Agent {
     ended: (mpsc::UnboundedSender<u64>, mpsc::UnboundedReceiver<u64>),
     /// Processes just executed, to be looked at.
     executed: Vec<u32>,
-    /// Why processes could not be looked at, as far as it was told.
-    unseen: BTreeSet<String>,
+    /// Why processes could not be inspected.
+    unseen: WarnOnce,
     tally: Tally,
     outcomes: Vec<Outcome>,
 }
@@ -67,7 +68,7 @@ struct Tally {
     misses: Vec<(&'static str, u64)>,
     /// The newest reconciliation of all links.
     resynced: Timestamp,
-    /// Whether there was a dialler, or a pod's hops, too many.
+    /// Whether there was a client, or a pod's hops, too many.
     full: bool,
     /// The most bytes found waiting in the ring since the last snapshot.
     backlog: u64,
@@ -93,7 +94,7 @@ impl Agent {
             next_id: 1,
             ended: mpsc::unbounded_channel(),
             executed: Vec::new(),
-            unseen: BTreeSet::new(),
+            unseen: WarnOnce::default(),
             tally: Tally::default(),
             outcomes: Vec::new(),
         }
@@ -103,7 +104,7 @@ impl Agent {
     pub(crate) async fn run(
         mut self,
         mut requests: mpsc::Receiver<SnapshotRequest>,
-        mut news: mpsc::Receiver<News>,
+        mut events: mpsc::Receiver<WatchEvent>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<Snapshot, KernelError> {
         tokio::pin!(shutdown);
@@ -141,9 +142,9 @@ impl Agent {
                     // Who asked may have given up waiting.
                     let _ = reply.send(Arc::new(self.snapshot()?));
                 }
-                Some(news) = news.recv() => {
+                Some(event) = events.recv() => {
                     self.drain()?;
-                    self.hear(news)?;
+                    self.hear(event)?;
                 }
                 _ = rescan.tick() => {
                     self.mind_misses();
@@ -360,44 +361,44 @@ impl Agent {
         let _ = self.reports.send(report);
     }
 
-    /// Looks at every process for diallers not known yet.
+    /// Looks at every process for clients not known yet.
     fn scan(&mut self) -> Result<(), KernelError> {
         let found = self.discovery.scan();
         let mut unseen = BTreeSet::new();
-        for dialler in found.unwrap_or_else(|error| vec![Err(error)]) {
-            match dialler {
-                Ok(dialler) => self.add(dialler)?,
+        for client in found.unwrap_or_else(|error| vec![Err(error)]) {
+            match client {
+                Ok(client) => self.add(client)?,
                 Err(error) => {
-                    unseen.insert(error.to_string());
+                    let error = error.to_string();
+                    self.warn_unseen(&error);
+                    unseen.insert(error);
                 }
             }
         }
-        // Once each, not at every scan.
-        for error in unseen.difference(&self.unseen) {
-            tracing::warn!(error, "An activator may go unseen.");
-        }
-        self.unseen = unseen;
+        self.unseen.retain(&unseen);
         Ok(())
     }
 
     fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
         match self.discovery.inspect(pid) {
-            Ok(Some(dialler)) => self.add(dialler),
+            Ok(Some(client)) => self.add(client),
             Ok(None) => Ok(()),
             Err(error) => {
-                let error = error.to_string();
-                if !self.unseen.contains(&error) {
-                    tracing::warn!(error, "An activator may go unseen.");
-                    self.unseen.insert(error);
-                }
+                self.warn_unseen(&error.to_string());
                 Ok(())
             }
         }
     }
 
+    fn warn_unseen(&mut self, error: &str) {
+        if self.unseen.failed(std::time::Instant::now(), error) {
+            tracing::warn!(error, "An activator may go unseen.");
+        }
+    }
+
     /// The Kubernetes API told something.
-    fn hear(&mut self, news: News) -> Result<(), KernelError> {
-        let update = self.discovery.take(news);
+    fn hear(&mut self, event: WatchEvent) -> Result<(), KernelError> {
+        let update = self.discovery.apply(event);
         for uid in &update.ended {
             let of_pod = |entry: &Entry| entry.pod_uid.as_ref() == Some(uid);
             let ids: Vec<u64> = self
@@ -427,14 +428,14 @@ impl Agent {
         self.tell(id, clock::now(), Fact::PeerAddresses(addresses))
     }
 
-    fn add(&mut self, dialler: Dialler) -> Result<(), KernelError> {
-        let tgid = dialler.pid;
-        let netns = match dialler.netns {
+    fn add(&mut self, client: Client) -> Result<(), KernelError> {
+        let tgid = client.pid;
+        let netns = match client.netns {
             Some(netns) => Some(netns),
             None => self.kernel.network_namespace(tgid)?,
         };
         let Some(netns) = netns else {
-            tracing::debug!(tgid, "a dialler is gone before it was looked at");
+            tracing::debug!(tgid, "A client was gone before it was inspected.");
             return Ok(());
         };
         let source = Source { netns, tgid };
@@ -444,7 +445,7 @@ impl Agent {
         if !self.ask(source)? {
             return Ok(());
         }
-        if dialler.host_network {
+        if client.host_network {
             self.discovery.node_namespaces_mut().add_shared(netns);
         }
         if self.discovery.node_namespaces().is_pods_own(netns) {
@@ -454,18 +455,18 @@ impl Agent {
         let id = self.next_id;
         self.next_id += 1;
         let name = LinkName {
-            peer: dialler.peering.peer,
-            namespace: dialler.namespace,
-            pod: dialler.pod,
+            peer: client.kind.peer.into_owned(),
+            namespace: client.namespace,
+            pod: client.pod,
             pid: source.tgid,
         };
-        let machine = dialler.peering.shape.discovered(now);
+        let machine = client.kind.shape.discovered(now);
         self.by_source.insert(source, id);
         self.entries
-            .insert(id, Entry::new(name, source, dialler.pod_uid, machine, now));
+            .insert(id, Entry::new(name, source, client.pod_uid, machine, now));
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
-            if let Err(error) = dialler.life.ended().await {
+            if let Err(error) = client.process.ended().await {
                 tracing::warn!(pid = source.tgid, %error, "A process cannot be waited for; its end is assumed.");
             }
             // The agent may have gone first.

@@ -81,7 +81,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     let (reports, _) = broadcast::channel(REPORTS);
     let transition = Arc::new(Notify::new());
     let (snapshots, request_queue) = Snapshots::channel();
-    let (news, news_queue) = mpsc::channel(NEWS);
+    let (events, event_queue) = mpsc::channel(WATCH_EVENTS);
     // Without the API there is nothing to wait for.
     let (ready, readiness) = watch::channel(options.kubernetes.is_none());
 
@@ -104,7 +104,7 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
 
     let discovery = match &options.kubernetes {
         Some(settings) => {
-            kubernetes::watch(&kubernetes::find().await?, settings, &news)?;
+            kubernetes::watch(&kubernetes::find().await?, settings, &events)?;
             Discovery::with_kubernetes(options.selector)
         }
         None => Discovery::new(options.selector),
@@ -113,9 +113,9 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     if options.kubernetes.is_some() {
         tokio::spawn(tell_readiness(snapshots, ready));
     }
-    let last = agent.run(request_queue, news_queue, stop).await;
+    let last = agent.run(request_queue, event_queue, stop).await;
     // Its watches end with it.
-    drop(news);
+    drop(events);
 
     exports.abort();
     if let Some(health) = health {
@@ -237,7 +237,7 @@ fn shut_down(runtime: Runtime) {
 /// Reports that a slow reader of `statlink events` may lag behind.
 const REPORTS: usize = 1024;
 /// A listing is taken in as it comes.
-const NEWS: usize = 64;
+const WATCH_EVENTS: usize = 64;
 /// How often to look whether the API has told everything.
 const SYNC_CADENCE: Duration = Duration::from_millis(200);
 /// A collection may wait for one that times out.

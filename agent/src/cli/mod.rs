@@ -4,8 +4,11 @@ mod args;
 mod check;
 mod events;
 mod pages;
+mod parse;
+mod settings;
 mod status;
 mod usage;
+mod values;
 
 use std::{
     io::{self, Write as _},
@@ -27,14 +30,14 @@ use crate::{
 
 /// Done.
 const DONE: u8 = 0;
-/// Something failed that is not below; of `check`, that something does not work.
+/// Any failure without a code of its own; for `check`, something does not work.
 const FAILED: u8 = 1;
-/// A flag or variable is not of the accepted form, or names what cannot be had.
+/// A flag or variable has a value that is not accepted or cannot be used.
 const USAGE: u8 = 2;
-/// The kernel lacks what the agent cannot do without, or withholds it.
+/// The kernel lacks or denies what the agent cannot do without.
 const UNSUPPORTED: u8 = 3;
 
-/// Runs the command that the process's arguments name.
+/// Runs the command named by the process's arguments; gives its exit code.
 pub fn main() -> ExitCode {
     match dispatch() {
         Ok(code) => ExitCode::from(code),
@@ -50,13 +53,13 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch() -> anyhow::Result<u8> {
-    let (command, origin) = match usage::parse() {
+    let (command, origin) = match parse::parse() {
         Ok(parsed) => parsed,
-        Err(usage::Stop::Told(text)) => {
+        Err(parse::Stop::Asked(text)) => {
             io::stdout().write_all(text.as_bytes())?;
             return Ok(DONE);
         }
-        Err(usage::Stop::Wrong(error)) => return Err(error.into()),
+        Err(parse::Stop::Wrong(error)) => return Err(error.into()),
     };
     match command {
         Command::Run(settings) => {
@@ -78,7 +81,7 @@ fn dispatch() -> anyhow::Result<u8> {
     }
 }
 
-/// A line an error.
+/// One line for each error.
 fn lines(error: &anyhow::Error) -> Vec<String> {
     match error.downcast_ref::<ConfigErrors>() {
         Some(errors) => errors.iter().map(|error| chain(error)).collect(),
@@ -86,7 +89,7 @@ fn lines(error: &anyhow::Error) -> Vec<String> {
     }
 }
 
-/// What is wrong decides, wherever it was found.
+/// The exit code depends on the error's type, not on the command that met it.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<KernelError>() {
         UNSUPPORTED
@@ -103,7 +106,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Whoever read our output has read enough: `statlink events | head`.
+/// Whether the reader of standard output has gone, as in `statlink events | head`. That is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()

@@ -1,113 +1,53 @@
-//! Who dials on this node: activators, and whoever else there is a [`Peering`] of.
+//! Finds the clients on this node: the processes whose links are watched.
 //!
-//! `/proc` has the processes. What names one is the Kubernetes API, by the pod and container that
-//! its control group names, or else its own environment: either is enough. What is found is
-//! handed on as [`Dialler`]s; that one has ended is told by its pidfd, or by the API.
+//! `/proc` lists the processes; one with a client's process name is a candidate. Its name comes from
+//! the Kubernetes API, by the pod and container in its control group, or from its own environment;
+//! either is enough. Its end is seen by its pidfd, or expected because the API says that its pod is
+//! terminating.
+//!
+//! What is read of a single process is in [`proc`] and [`container`], what the API said so far in
+//! [`kubernetes::Directory`].
 
 mod container;
+mod error;
 pub mod kubernetes;
 mod network_namespace;
 mod proc;
+mod process_handle;
+mod selector;
 
-use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd};
-
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use thiserror::Error;
-use tokio::io::unix::AsyncFd;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use self::{
     container::Container,
-    kubernetes::{Directory, Named, News, Who},
+    kubernetes::{ContainerOwner, Directory, PodIdentity, WatchEvent},
     network_namespace::NodeNamespaces,
 };
-use crate::peering::Peering;
-
-/// How diallers are told from other processes, and how they are named.
-#[derive(Clone, Debug)]
-pub struct Selector {
-    /// The kinds of links that are watched; each tells its diallers by their process's name.
-    pub peerings: Vec<Peering>,
-    /// The environment variable that names its pod.
-    pub pod_name_env: String,
-    /// The environment variable that names its namespace.
-    pub namespace_env: String,
-    /// Only those in this namespace.
-    pub namespace: Option<String>,
-}
+pub use self::{error::DiscoveryError, process_handle::ProcessHandle, selector::Selector};
+use crate::link_kind::LinkKind;
 
 /// A running process whose links are watched.
 #[derive(Debug)]
-pub struct Dialler {
-    /// Which of its links.
-    pub peering: Peering,
+pub struct Client {
+    /// The kind of its links.
+    pub kind: LinkKind,
     /// Its process id.
     pub pid: u32,
-    /// Inode number of its network namespace; `None` where `/proc` withholds it.
+    /// Inode number of its network namespace; `None` where `/proc` denies it.
     pub netns: Option<u32>,
-    /// Its pod's name.
+    /// Name of its pod.
     pub pod: String,
-    /// Its pod's namespace.
+    /// Namespace of its pod.
     pub namespace: String,
-    /// Whether it is known to share its node's network.
+    /// Whether its pod is known to use its node's network.
     pub host_network: bool,
     /// Its pod's uid; `None` outside of Kubernetes.
     pub pod_uid: Option<String>,
-    /// Tells when it has ended.
-    pub life: Life,
+    /// Says when it has ended.
+    pub process: ProcessHandle,
 }
 
-/// Why a process could not be looked at.
-#[derive(Debug, Error)]
-pub enum DiscoveryError {
-    /// `/proc` could not be read.
-    #[error("read {path}: {source}{}", cure(source))]
-    Proc {
-        /// What was read.
-        path: String,
-        /// Why that failed.
-        source: io::Error,
-    },
-    /// A handle on the process could not be had.
-    #[error("open a pidfd of process {pid}: {source}; needs Linux 5.3 or later")]
-    Pidfd {
-        /// The process.
-        pid: u32,
-        /// Why that failed.
-        source: io::Error,
-    },
-}
-
-/// A process's life, held by a pidfd: it stays that process, whoever gets the number next.
-#[derive(Debug)]
-pub struct Life(AsyncFd<OwnedFd>);
-
-impl Life {
-    /// Takes hold of `pid`; `None` if there is no such process (any more).
-    fn of(pid: u32) -> Result<Option<Self>, DiscoveryError> {
-        let failed = |source| DiscoveryError::Pidfd { pid, source };
-        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-            return Ok(None);
-        };
-        let fd = match pidfd_open(raw, PidfdFlags::empty()) {
-            Ok(fd) => fd,
-            Err(rustix::io::Errno::SRCH) => return Ok(None),
-            Err(error) => return Err(failed(error.into())),
-        };
-        // SAFETY: the AsyncFd owns the descriptor and never gives it away.
-        let registered = unsafe { AsyncFd::register(fd) };
-        registered
-            .map(|fd| Some(Self(fd)))
-            .map_err(|error| failed(error.into()))
-    }
-
-    /// Returns once the process has ended.
-    pub async fn ended(&self) -> io::Result<()> {
-        // A pidfd becomes readable when its process ends, and stays so.
-        self.0.readable().await.map(|_guard| ())
-    }
-}
-
-/// Finds diallers, with what the Kubernetes API told so far.
+/// Finds clients, by `/proc` and what the Kubernetes API said so far.
 #[derive(Debug)]
 pub struct Discovery {
     selector: Selector,
@@ -116,19 +56,19 @@ pub struct Discovery {
     node_namespaces: NodeNamespaces,
 }
 
-/// What news of the API come to.
+/// What an event of the Kubernetes API changes for the links.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// Uids of pods whose links' end is expected.
     pub ended: Vec<String>,
-    /// Look at the processes again.
+    /// Whether processes may have got a name: scan again.
     pub rescan: bool,
-    /// The peer's addresses have changed.
+    /// Whether the peer's addresses have changed.
     pub addresses: bool,
 }
 
 impl Discovery {
-    /// By `/proc` alone.
+    /// Uses `/proc` alone.
     pub fn new(selector: Selector) -> Self {
         Self {
             selector,
@@ -137,13 +77,13 @@ impl Discovery {
         }
     }
 
-    /// With the API, whose news [`take`](Self::take) takes in.
+    /// Uses the Kubernetes API as well, whose events are to be passed to [`apply`](Self::apply).
     pub fn with_kubernetes(selector: Selector) -> Self {
-        let containers = selector.peerings.iter().map(|of| of.container.clone());
-        let directory = Some(Directory::new(containers));
+        let kinds = selector.kinds.iter();
+        let directory = Directory::new(kinds.map(|kind| kind.container.clone().into_owned()));
         Self {
             selector,
-            directory,
+            directory: Some(directory),
             node_namespaces: NodeNamespaces::default(),
         }
     }
@@ -158,27 +98,27 @@ impl Discovery {
         &mut self.node_namespaces
     }
 
-    /// Whether the API has told everything once, or is not asked.
+    /// Whether the Kubernetes API is used.
+    pub fn uses_kubernetes(&self) -> bool {
+        self.directory.is_some()
+    }
+
+    /// Whether the API has listed everything once, or is not used.
     pub fn is_synced(&self) -> bool {
         self.directory.as_ref().is_none_or(Directory::is_synced)
     }
 
-    /// Whether the Kubernetes API says who is who.
-    pub fn asks_api(&self) -> bool {
-        self.directory.is_some()
-    }
-
-    /// Whether the API has told this node's pods, or is not asked.
+    /// Whether the API has listed this node's pods, or is not used.
     pub fn knows_pods(&self) -> bool {
         self.directory.as_ref().is_none_or(Directory::knows_pods)
     }
 
-    /// Takes in what the API told.
-    pub(crate) fn take(&mut self, news: News) -> Update {
+    /// Takes in an event of the API.
+    pub(crate) fn apply(&mut self, event: WatchEvent) -> Update {
         let Some(directory) = &mut self.directory else {
             return Update::default();
         };
-        let change = directory.take(news);
+        let change = directory.apply(event);
         Update {
             ended: change.ended,
             rescan: change.names,
@@ -186,16 +126,18 @@ impl Discovery {
         }
     }
 
-    /// Every address of the peer; `None` while that is not known.
+    /// Every address of the peer; `None` while they are not known.
     pub fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         self.directory.as_ref()?.peer_addresses()
     }
 
-    /// Every dialler that runs now.
+    /// Every client that runs now. A process that cannot be inspected is an error in the list and
+    /// does not hide the others.
     ///
-    /// A process that cannot be looked at is an error of its own; the others are found all the
-    /// same.
-    pub fn scan(&self) -> Result<Vec<Result<Dialler, DiscoveryError>>, DiscoveryError> {
+    /// # Errors
+    ///
+    /// If `/proc` itself cannot be listed.
+    pub fn scan(&self) -> Result<Vec<Result<Client, DiscoveryError>>, DiscoveryError> {
         let pids = proc::pids().map_err(|source| DiscoveryError::Proc {
             path: "/proc".to_owned(),
             source,
@@ -206,22 +148,27 @@ impl Discovery {
             .collect())
     }
 
-    /// The dialler that `pid` is, if it is one.
-    pub fn inspect(&self, pid: u32) -> Result<Option<Dialler>, DiscoveryError> {
-        let Some((row, peering)) = proc::comm(pid).and_then(|comm| self.selector.peering(&comm))
+    /// Process `pid` as a client; `None` if it is not one, or is gone.
+    ///
+    /// # Errors
+    ///
+    /// If it has a client's process name and the kernel denies what names it.
+    pub fn inspect(&self, pid: u32) -> Result<Option<Client>, DiscoveryError> {
+        let Some((index, kind)) = proc::comm(pid).and_then(|comm| self.selector.kind_of(&comm))
         else {
             return Ok(None);
         };
-        // First hold the process, then read: what is read is then of the process held, or nothing.
-        let Some(life) = Life::of(pid)? else {
+        // Open the process before reading of it: if the id has gone to another process since, the
+        // reads below find nothing or the handle ends at once.
+        let Some(process) = ProcessHandle::open(pid)? else {
             return Ok(None);
         };
         let container = proc::cgroup(pid).as_deref().and_then(Container::of);
-        let Some(Named {
+        let Some(PodIdentity {
             pod,
             namespace,
             host_network,
-        }) = self.name(pid, row, container.as_ref())?
+        }) = self.identity(pid, index, container.as_ref())?
         else {
             return Ok(None);
         };
@@ -231,94 +178,47 @@ impl Discovery {
         let netns = match proc::network_namespace(pid) {
             Ok(Some(netns)) => Some(netns),
             Ok(None) => return Ok(None),
-            Err(DiscoveryError::Proc { source, .. }) if is_refusal(&source) => None,
+            // The kernel half can tell it without the capability that `/proc` asks for.
+            Err(error) if error.is_refusal() => None,
             Err(error) => return Err(error),
         };
-        Ok(Some(Dialler {
-            peering: peering.clone(),
+        Ok(Some(Client {
+            kind: kind.clone(),
             pid,
             netns,
             pod,
             namespace,
             host_network,
             pod_uid: container.map(|container| container.pod_uid),
-            life,
+            process,
         }))
     }
 
-    /// What a dialler of the peering in this place is called; `None` if it is none, or not known
-    /// to be one yet.
-    fn name(
+    /// The pod of a process with the process name of the kind at `index`; `None` if it is not such
+    /// a client, or not known to be one yet.
+    fn identity(
         &self,
         pid: u32,
-        row: usize,
+        index: usize,
         container: Option<&Container>,
-    ) -> Result<Option<Named>, DiscoveryError> {
+    ) -> Result<Option<PodIdentity>, DiscoveryError> {
         if let (Some(directory), Some(container)) = (&self.directory, container) {
-            match directory.who(container) {
-                Who::Dialler { row: of, named } if of == row => return Ok(Some(named)),
-                Who::Dialler { .. } | Who::Another => return Ok(None),
-                Who::Unknown => {}
+            match directory.owner(container) {
+                ContainerOwner::Client { kind, identity } if kind == index => {
+                    return Ok(Some(identity));
+                }
+                ContainerOwner::Client { .. } | ContainerOwner::Other => return Ok(None),
+                ContainerOwner::Unknown => {}
             }
         }
-        match self.selector.name(pid) {
-            // With the API, what it does not name, and nothing else can, is somebody else's, or
-            // it will be named.
-            Err(DiscoveryError::Proc { source, .. })
-                if self.directory.is_some() && is_refusal(&source) =>
-            {
-                tracing::debug!(pid, "a process of a dialler's name has no name yet");
+        match self.selector.identity_from_environment(pid) {
+            // With the API, a process that neither it nor the environment names belongs to
+            // somebody else, or the API will name it soon.
+            Err(error) if self.directory.is_some() && error.is_refusal() => {
+                tracing::debug!(pid, "A process has a client's name but no known pod yet.");
                 Ok(None)
             }
-            named => named,
+            identity => identity,
         }
-    }
-}
-
-impl Selector {
-    /// Whose diallers' processes have this name, and its place.
-    fn peering(&self, comm: &[u8]) -> Option<(usize, &Peering)> {
-        let mut rows = self.peerings.iter().enumerate();
-        rows.find(|(_, peering)| peering.process_name.as_bytes() == comm)
-    }
-
-    /// What a process's environment names, which says nothing of its network.
-    fn name(&self, pid: u32) -> Result<Option<Named>, DiscoveryError> {
-        let Some(environment) = proc::environment(pid)? else {
-            return Ok(None);
-        };
-        let (Some(pod), Some(namespace)) = (
-            environment.get(&self.pod_name_env),
-            environment.get(&self.namespace_env),
-        ) else {
-            tracing::debug!(
-                pid,
-                "a process of a dialler's name has no {} or no {} in its environment: not a dialler",
-                self.pod_name_env,
-                self.namespace_env,
-            );
-            return Ok(None);
-        };
-        Ok(Some(Named {
-            pod,
-            namespace,
-            host_network: false,
-        }))
-    }
-
-    fn admits(&self, namespace: &str) -> bool {
-        self.namespace.as_ref().is_none_or(|only| only == namespace)
-    }
-}
-
-fn is_refusal(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
-}
-
-fn cure(error: &io::Error) -> &'static str {
-    if is_refusal(error) {
-        "; needs CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH for another user's, and the host's pid namespace"
-    } else {
-        ""
     }
 }

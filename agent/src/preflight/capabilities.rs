@@ -6,16 +6,19 @@ use super::{Finding, Verdict};
 
 struct Need {
     name: &'static str,
-    /// Any one of them.
+    /// Any one of these will do.
     any: CapabilitySet,
     purpose: &'static str,
+    /// The verdict if it is missing and there is no Kubernetes API.
     without: Verdict,
-    /// The same where the Kubernetes API names activators.
+    /// The verdict if it is missing and the Kubernetes API names activators.
     with_api: Verdict,
 }
 
-/// The hooks were tried for real; that they fail without the first two says so there. Here it is
-/// said which capability that is.
+/// The hooks are tried for real, so a missing CAP_BPF shows there too; this names the capability.
+///
+/// CAP_SYS_ADMIN stands in for the first two on every kernel (`bpf_capable()` and
+/// `perfmon_capable()`, `include/linux/capability.h`).
 const NEEDS: [Need; 5] = [
     Need {
         name: "CAP_BPF",
@@ -49,27 +52,37 @@ const NEEDS: [Need; 5] = [
         name: "CAP_SYS_ADMIN",
         any: CapabilitySet::SYS_ADMIN,
         purpose: "mount tracefs, where it is not visible",
-        // Whether it is, and what is lost without, is told of tracefs itself.
+        // The finding about tracefs says whether it is visible, and what is lost if not.
         without: Verdict::Ok,
         with_api: Verdict::Ok,
     },
 ];
 
-/// `api`: whether the Kubernetes API is asked.
-pub(super) fn check(api: bool) -> Vec<Finding> {
+/// `kubernetes`: whether the Kubernetes API is used.
+pub(super) fn check(kubernetes: bool) -> Vec<Finding> {
     let held = match capabilities(None) {
         Ok(sets) => sets.effective,
         Err(error) => {
-            let finding = Finding::new("capabilities", "do anything at all", error.to_string());
-            return vec![finding.but(Verdict::Warning, "none is known: look at the hooks above")];
+            let finding = Finding::new("capabilities", "everything", error.to_string());
+            return vec![finding.with_verdict(
+                Verdict::Warning,
+                "cannot be read: see whether the hooks above attach",
+            )];
         }
     };
-    NEEDS.iter().map(|need| judge(need, held, api)).collect()
+    NEEDS
+        .iter()
+        .map(|need| judge(need, held, kubernetes))
+        .collect()
 }
 
-fn judge(need: &Need, held: CapabilitySet, api: bool) -> Finding {
+fn judge(need: &Need, held: CapabilitySet, kubernetes: bool) -> Finding {
     let finding = |detail| Finding::new(need.name, need.purpose, detail);
-    let verdict = if api { need.with_api } else { need.without };
+    let verdict = if kubernetes {
+        need.with_api
+    } else {
+        need.without
+    };
     if held.intersects(need.any) {
         finding("held")
     } else if verdict == Verdict::Ok {
@@ -79,7 +92,7 @@ fn judge(need: &Need, held: CapabilitySet, api: bool) -> Finding {
             "run as root, or add {} to the container's capabilities",
             need.name
         );
-        finding("not held").but(verdict, cure)
+        finding("not held").with_verdict(verdict, cure)
     }
 }
 
@@ -88,9 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_judged_by_what_is_lost_without() {
+    fn a_missing_capability_is_judged_by_what_fails_without_it() {
         use Verdict::{Failed, Ok, Unsupported, Warning};
-        let verdicts = |held, api| NEEDS.map(|need| judge(&need, held, api).verdict);
+        let verdicts = |held, kubernetes| NEEDS.map(|need| judge(&need, held, kubernetes).verdict);
         assert_eq!(verdicts(CapabilitySet::all(), false), [Ok; 5]);
         let two = CapabilitySet::BPF | CapabilitySet::PERFMON;
         assert_eq!(verdicts(two, false), [Ok, Ok, Failed, Warning, Ok]);
@@ -106,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_one_is_named_with_its_cure() {
+    fn the_cure_names_the_missing_capability() {
         for need in &NEEDS {
             let finding = judge(need, CapabilitySet::empty(), false);
             if finding.verdict != Verdict::Ok {

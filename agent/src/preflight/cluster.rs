@@ -1,4 +1,4 @@
-//! The Kubernetes API: whether it answers, and lets the agent see what it asks for.
+//! The Kubernetes API: whether it answers, and whether the agent may watch what it needs.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::{
     options::Options,
 };
 
-/// The findings, and a discovery that knows what the API told.
+/// The findings, and a discovery that knows what the API listed.
 pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
     let alone = Discovery::new(options.selector.clone());
     let Some(settings) = &options.kubernetes else {
-        let finding = Finding::new("Kubernetes API", PURPOSE, "not asked");
+        let finding = Finding::new("Kubernetes API", PURPOSE, "not used");
         return (vec![finding], alone);
     };
-    let (sender, mut news) = mpsc::channel(64);
+    let (sender, mut events) = mpsc::channel(EVENT_QUEUE);
     let tried = async {
         let server = kubernetes::find().await?;
         let access = kubernetes::probe(&server, settings).await?;
@@ -30,23 +30,23 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
     let access = match tried.await {
         Ok(access) => access,
         Err(error) => {
-            let text = error.to_string();
-            let (detail, cure) = text.rsplit_once("; ").unwrap_or((&text, "see the message"));
+            let detail = format!("configure the client: {}", error.reason());
             let finding = Finding::new("Kubernetes API", PURPOSE, detail);
-            return (vec![finding.but(Verdict::Failed, cure)], alone);
+            let finding = finding.with_verdict(Verdict::Failed, ConfigError::CURE);
+            return (vec![finding], alone);
         }
     };
     let findings = access.map(|access| finding(&access, settings)).to_vec();
     let mut discovery = Discovery::with_kubernetes(options.selector.clone());
     let listen = async {
         while !discovery.is_synced()
-            && let Some(news) = news.recv().await
+            && let Some(event) = events.recv().await
         {
-            discovery.take(news);
+            discovery.apply(event);
         }
     };
-    // What is not told in time is said above.
-    let _ = tokio::time::timeout(PATIENCE, listen).await;
+    // If it does not list everything in time, the findings say why.
+    let _ = tokio::time::timeout(SYNC_TIMEOUT, listen).await;
     (findings, discovery)
 }
 
@@ -55,14 +55,15 @@ fn finding(access: &kubernetes::Access, settings: &Settings) -> Finding {
     let finding = |detail| Finding::new(format!("Kubernetes {resource}"), PURPOSE, detail);
     match &access.refused {
         None => finding(format!("list, watch {resource} in {namespace}: allowed")),
-        Some(reason) => {
-            let (detail, cure) = reason
-                .rsplit_once("; ")
-                .unwrap_or((reason, "check that the API server is reached from here"));
-            finding(format!("{resource} in {namespace}: {detail}")).but(Verdict::Failed, cure)
-        }
+        Some(error) => finding(format!("{resource} in {namespace}: {error}"))
+            .with_verdict(Verdict::Failed, error.cure()),
     }
 }
 
-const PURPOSE: &str = "tell activators, pods that are terminating, and the autoscaler's addresses";
-const PATIENCE: Duration = Duration::from_secs(3);
+const PURPOSE: &str =
+    "name activators, see which pods are terminating, know the autoscaler's addresses";
+/// How long to wait for the first listing, so that activators are found by their pods. It took one
+/// request of each resource to get here, so the server is there and a listing takes no longer.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+/// Events that may wait to be taken in; the watch then waits with the next.
+const EVENT_QUEUE: usize = 64;

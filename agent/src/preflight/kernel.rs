@@ -19,7 +19,7 @@ pub(super) fn check(watch: &Watch) -> Vec<Finding> {
     findings
 }
 
-/// Told, not judged: distributions backport, and the hooks are tried anyway.
+/// Reported and not judged: distributions backport features, and the hooks are tried anyway.
 fn release() -> Finding {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
@@ -36,7 +36,7 @@ fn tracing() -> Finding {
     if tracefs::visible() {
         finding("visible, or mounted by the agent for itself alone")
     } else {
-        finding("not visible").but(
+        finding("not visible").with_verdict(
             Verdict::Warning,
             "mount it at /sys/kernel/tracing, or give CAP_SYS_ADMIN so that the agent mounts one of its own",
         )
@@ -49,9 +49,9 @@ fn hook(state: &HookState) -> Finding {
     match (&state.missing, hook.without()) {
         (None, _) => finding("attaches".to_owned()),
         (Some(missing), Some(lost)) => finding(format!("{}; {lost}", missing.reason))
-            .but(Verdict::Warning, missing.cure.clone()),
+            .with_verdict(Verdict::Warning, missing.cure.clone()),
         (Some(missing), None) => {
-            finding(missing.reason.clone()).but(Verdict::Unsupported, missing.cure.clone())
+            finding(missing.reason.clone()).with_verdict(Verdict::Unsupported, missing.cure.clone())
         }
     }
 }
@@ -68,7 +68,7 @@ fn failure(error: &KernelError) -> Finding {
     };
     let detail = format!("{}: {}", error.what(), error.why());
     let cure = error.cure().unwrap_or("see the message".into());
-    Finding::new(subject, TYPES, detail).but(Verdict::Unsupported, cure)
+    Finding::new(subject, TYPES, detail).with_verdict(Verdict::Unsupported, cure)
 }
 
 const TYPES: &str = "find the fields of sockets in this kernel";

@@ -1,12 +1,12 @@
-//! `statlink check`: whether the agent can do its work here, told before it has to.
+//! `statlink check`: whether the agent can work on this machine, before it has to.
 //!
-//! Everything is tried for real: hooks are attached for a moment, processes looked at, the
-//! Collector sent an empty request. Nothing stays behind.
+//! Everything is tried for real: hooks are attached for a moment, processes are inspected, the
+//! Collector gets an empty request. Nothing stays behind.
 
 mod capabilities;
 mod cluster;
+mod environment;
 mod kernel;
-mod surroundings;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,44 +15,44 @@ use crate::options::Options;
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// What was checked.
     pub subject: String,
-    /// How it is.
+    /// Whether the agent can do with it.
     pub verdict: Verdict,
     /// What the agent needs it for.
     pub purpose: String,
-    /// What was seen.
+    /// What was found.
     pub detail: String,
-    /// What to do about it; absent where nothing is to be done.
+    /// What to do about it; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cure: Option<String>,
 }
 
-/// How a thing is, from best to worst.
+/// Whether the agent can do with what was found, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// As it should be.
+    /// It can.
     Ok,
-    /// The agent runs, with something lost.
+    /// The agent runs and lacks something.
     Warning,
-    /// The agent runs, and what it is for does not work.
+    /// The agent runs, but cannot do what it is for.
     Failed,
-    /// The kernel lacks what the agent cannot do without: it would not start.
+    /// The agent does not start: the kernel lacks or denies what it cannot do without.
     Unsupported,
 }
 
-/// Looks at everything, in the order in which the agent needs it. Must be called within a tokio
-/// runtime, and by a thread that saw tracefs if there is one to be seen.
+/// Checks everything, in the order in which the agent needs it. Must be called within a tokio
+/// runtime, on the thread that called [`tracefs::show`](crate::kernel::tracefs::show).
 pub async fn check(options: &Options) -> Vec<Finding> {
     let mut findings = kernel::check(&options.watch);
     findings.extend(capabilities::check(options.kubernetes.is_some()));
     let (api, discovery) = cluster::check(options).await;
     findings.extend(api);
-    findings.extend(surroundings::diallers(&discovery, &options.selector));
-    findings.extend(surroundings::collector(&options.telemetry).await);
+    findings.extend(environment::clients(&discovery, &options.selector));
+    findings.extend(environment::collector(&options.telemetry).await);
     let (socket, health) = (&options.socket, options.health_address);
-    findings.extend(surroundings::sockets(socket, health));
+    findings.extend(environment::sockets(socket, health));
     findings
 }
 
@@ -67,7 +67,7 @@ impl Finding {
         }
     }
 
-    fn but(mut self, verdict: Verdict, cure: impl Into<String>) -> Self {
+    fn with_verdict(mut self, verdict: Verdict, cure: impl Into<String>) -> Self {
         self.verdict = verdict;
         self.cure = Some(cure.into());
         self

@@ -1,14 +1,16 @@
-//! Who is who, by the Kubernetes API: this node's pods of each peering, the peer's Service and its
+//! What the Kubernetes API knows: this node's pods of each kind of link, the peer's Service and its
 //! EndpointSlices.
 //!
-//! [`watch`] keeps asking, whatever happens; what it hears goes to a [`Directory`].
+//! [`watch`] sends every change as a [`WatchEvent`], for as long as the agent runs; a [`Directory`]
+//! keeps what they add up to.
 
 mod directory;
+mod failure;
+mod listing;
 mod object;
-mod outage;
 mod watch;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use http::Response;
 use kube::{
@@ -21,58 +23,114 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tower::util::MapResponseLayer;
 
-pub(crate) use self::directory::{Directory, Named, News, Who};
+pub(crate) use self::directory::{ContainerOwner, Directory, PodIdentity, WatchEvent};
+pub use self::failure::RequestFailure;
 use self::{
+    failure::WatchLog,
     object::{EndpointSlice, Pod, Service},
-    watch::{Answered, Kind, follow},
+    watch::{Answered, Watchable, follow},
 };
-use crate::{chain::chain, peering::Peering};
+use crate::{chain::chain, link_kind::LinkKind};
 
-/// What to ask the API for.
+/// What to watch.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Namespace of Knative Serving.
     pub namespace: String,
     /// This node's name.
     pub node: String,
-    /// Whose pods to ask for.
-    pub peerings: Vec<Peering>,
+    /// The kinds of link whose pods to watch.
+    pub kinds: Vec<LinkKind>,
     /// Name of the peer's Service.
     pub service: String,
 }
 
-/// Why the API cannot be asked at all.
+/// Why the API cannot be used at all.
 #[derive(Debug, Error)]
-#[error("configure the Kubernetes client: {reason}; needs a ServiceAccount's token, or KUBECONFIG")]
+#[error("configure the Kubernetes client: {reason}; {cure}", cure = Self::CURE)]
 pub struct ConfigError {
     reason: String,
 }
 
-/// Whether one resource can be asked for.
-#[derive(Debug)]
-pub struct Access {
-    /// Its plural, as in a Role.
-    pub resource: &'static str,
-    /// Why not.
-    pub refused: Option<String>,
+impl ConfigError {
+    /// What to do about it.
+    pub const CURE: &str = "needs a ServiceAccount's token, or KUBECONFIG";
+
+    fn new(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self {
+            reason: chain(error),
+        }
+    }
+
+    /// What is wrong, without the cure.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
 }
 
-/// Whether this process runs in a pod that has been given access to the API.
+/// Whether the agent may list and watch one resource.
+#[derive(Debug)]
+pub struct Access {
+    /// Plural of the resource, as in a Role.
+    pub resource: &'static str,
+    /// Why it may not.
+    pub refused: Option<AccessError>,
+}
+
+/// Why one resource cannot be listed and watched.
+#[derive(Debug, Error)]
+pub enum AccessError {
+    /// The request failed.
+    #[error("{}: {}", .0.verb, .0.reason)]
+    Failed(RequestFailure),
+    /// The API server did not answer in time.
+    #[error("no answer within {} s", PROBE_TIMEOUT.as_secs())]
+    NoAnswer,
+}
+
+impl AccessError {
+    /// What to do about it.
+    pub fn cure(&self) -> &'static str {
+        const REACH: &str = "check that the API server is reached from here";
+        match self {
+            Self::Failed(failure) => failure.cure.unwrap_or(REACH),
+            Self::NoAnswer => REACH,
+        }
+    }
+}
+
+/// How long `statlink check` waits for the answers about one resource. An API server answers a list
+/// of a few objects in milliseconds; one that takes seconds is of no use to the agent either.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Where the kubelet mounts a ServiceAccount's token.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// Whether this process runs in a pod that may use the API.
 pub fn in_cluster() -> bool {
     // Every pod has the variable; one without access lacks the token.
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists()
 }
 
-/// Finds the API: the pod's own ServiceAccount, or KUBECONFIG.
+/// Finds the API server: by the pod's own ServiceAccount, or KUBECONFIG.
+///
+/// # Errors
+///
+/// If there is neither, or it cannot be read.
 pub async fn find() -> Result<kube::Config, ConfigError> {
-    kube::Config::infer().await.map_err(|error| failed(&error))
+    let found = kube::Config::infer().await;
+    found.map_err(|error| ConfigError::new(&error))
 }
 
-/// Watches for as long as `news` is received. Must be called within a tokio runtime.
+/// Starts the watches. They run until the receiver of `events` is dropped. Must be called within a
+/// tokio runtime.
+///
+/// # Errors
+///
+/// If no client can be made of `server`, such as for a certificate that is not valid.
 pub(crate) fn watch(
     server: &kube::Config,
     settings: &Settings,
-    news: &mpsc::Sender<News>,
+    events: &mpsc::Sender<WatchEvent>,
 ) -> Result<(), ConfigError> {
     let Selections {
         pods,
@@ -80,39 +138,57 @@ pub(crate) fn watch(
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
-    for (row, pods) in pods.into_iter().enumerate() {
-        let of = move |event| News::Pods(row, event);
-        // Whoever may see some pods of a namespace may see all: one warning will do.
-        spawn(server, namespace, pods, news, of, row == 0)?;
+    for (kind, pods) in pods.into_iter().enumerate() {
+        let wrap = move |event| WatchEvent::Pods(kind, event);
+        // A Role grants all pods of a namespace or none, so the first watch logs for all.
+        spawn(server, namespace, pods, events, wrap, kind == 0)?;
     }
-    spawn(server, namespace, services, news, News::Services, true)?;
-    spawn(server, namespace, slices, news, News::EndpointSlices, true)
+    spawn(
+        server,
+        namespace,
+        services,
+        events,
+        WatchEvent::Services,
+        true,
+    )?;
+    spawn(
+        server,
+        namespace,
+        slices,
+        events,
+        WatchEvent::EndpointSlices,
+        true,
+    )
 }
 
-/// Asks for each resource for real, in each way.
+/// Lists and watches each resource once, to see whether the agent may.
+///
+/// # Errors
+///
+/// If no client can be made of `server`. What the API server refuses is part of the result.
 pub(crate) async fn probe(
     server: &kube::Config,
     settings: &Settings,
 ) -> Result<[Access; 3], ConfigError> {
-    let client = Client::try_from(server.clone()).map_err(|error| failed(&error))?;
+    let client = Client::try_from(server.clone()).map_err(|error| ConfigError::new(&error))?;
     let Selections {
         pods,
         services,
         slices,
     } = Selections::of(settings);
     let namespace = &settings.namespace;
-    // As in `watch`.
+    // The first kind's pods stand for all, as in `watch`.
     let pods = pods.first().cloned().unwrap_or_default();
     Ok([
-        try_out::<Pod>("pods", &client, namespace, &pods).await,
-        try_out::<Service>("services", &client, namespace, &services).await,
-        try_out::<EndpointSlice>("endpointslices", &client, namespace, &slices).await,
+        try_access::<Pod>("pods", &client, namespace, &pods).await,
+        try_access::<Service>("services", &client, namespace, &services).await,
+        try_access::<EndpointSlice>("endpointslices", &client, namespace, &slices).await,
     ])
 }
 
-/// What of each resource is asked for.
+/// Which objects of each resource to watch.
 struct Selections {
-    /// Of each peering.
+    /// One for each kind of link.
     pods: Vec<watcher::Config>,
     services: watcher::Config,
     slices: watcher::Config,
@@ -122,62 +198,63 @@ impl Selections {
     fn of(settings: &Settings) -> Self {
         let Settings {
             node,
-            peerings,
+            kinds,
             service,
             ..
         } = settings;
         let all = watcher::Config::default;
-        let pods = |of: &Peering| {
+        let pods = |kind: &LinkKind| {
             all()
-                .labels(&of.pod_selector)
+                .labels(&kind.pod_selector)
                 .fields(&format!("spec.nodeName={node}"))
         };
         Self {
-            pods: peerings.iter().map(pods).collect(),
+            pods: kinds.iter().map(pods).collect(),
             services: all().fields(&format!("metadata.name={service}")),
             slices: all().labels(&format!("kubernetes.io/service-name={service}")),
         }
     }
 }
 
-fn spawn<K>(
+/// Starts one watch. `logs`: whether this one logs its failures.
+fn spawn<K: Watchable>(
     server: &kube::Config,
     namespace: &str,
     selection: watcher::Config,
-    news: &mpsc::Sender<News>,
-    of: impl Fn(Event<K>) -> News + Send + 'static,
-    tells: bool,
-) -> Result<(), ConfigError>
-where
-    K: Kind,
-{
-    // A watch takes up a connection of its own anyway.
+    events: &mpsc::Sender<WatchEvent>,
+    wrap: impl Fn(Event<K>) -> WatchEvent + Send + 'static,
+    logs: bool,
+) -> Result<(), ConfigError> {
+    // One client a watch, so that `answered` is this watch's. It costs nothing: a watch holds a
+    // connection of its own anyway.
     let answered = Answered::default();
-    let client = connect(server, &answered).map_err(|error| failed(&error))?;
+    let client = connect(server, &answered).map_err(|error| ConfigError::new(&error))?;
     let api: Api<K> = Api::namespaced(client, namespace);
-    tokio::spawn(follow(api, selection, answered, of, tells, news.clone()));
+    let log = logs.then(|| WatchLog::new(&K::plural(&()), namespace));
+    tokio::spawn(follow(api, selection, answered, wrap, log, events.clone()));
     Ok(())
 }
 
-/// A client that tells of every answer that is no refusal.
+/// A client that notifies `answered` of every successful response.
 fn connect(server: &kube::Config, answered: &Answered) -> Result<Client, kube::Error> {
     let answered = Arc::clone(answered);
-    let tell = MapResponseLayer::new(move |response: Response<_>| {
+    let notify = MapResponseLayer::new(move |response: Response<_>| {
         if response.status().is_success() {
             answered.notify_one();
         }
         response
     });
     let builder = ClientBuilder::try_from(server.clone())?;
-    Ok(builder.with_layer(&tell).build())
+    Ok(builder.with_layer(&notify).build())
 }
 
-async fn try_out<K: Kind>(
+async fn try_access<K: Watchable>(
     resource: &'static str,
     client: &Client,
     namespace: &str,
     selection: &watcher::Config,
 ) -> Access {
+    // One object and one second are enough to see whether the requests are allowed.
     let list = ListParams {
         label_selector: selection.label_selector.clone(),
         field_selector: selection.field_selector.clone(),
@@ -191,25 +268,17 @@ async fn try_out<K: Kind>(
         ..WatchParams::default()
     };
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let tried = async {
-        api.list(&list).await.map_err(|error| ("list", error))?;
+    let requests = async {
+        let listed = api.list(&list).await;
+        listed.map_err(|error| RequestFailure::new("list", &error))?;
         let watched = api.watch(&watch, "0").await;
-        watched.map(drop).map_err(|error| ("watch", error))
+        let watched = watched.map(drop);
+        watched.map_err(|error| RequestFailure::new("watch", &error))
     };
-    let refused = match tokio::time::timeout(PATIENCE, tried).await {
+    let refused = match tokio::time::timeout(PROBE_TIMEOUT, requests).await {
         Ok(Ok(())) => None,
-        Ok(Err((verb, error))) => Some(format!("{verb}: {}", outage::reason(&error))),
-        Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+        Ok(Err(failure)) => Some(AccessError::Failed(failure)),
+        Err(_) => Some(AccessError::NoAnswer),
     };
     Access { resource, refused }
 }
-
-fn failed(error: &(dyn std::error::Error + 'static)) -> ConfigError {
-    ConfigError {
-        reason: chain(error),
-    }
-}
-
-const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-/// How long `statlink check` waits for an answer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! What is kept of the API's objects: the fields in use, everything else dropped while decoding.
+//! The API's objects, reduced to the fields in use: the rest is dropped while decoding, because it is
+//! most of an object and would be most of the agent's memory.
 
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
@@ -76,7 +77,7 @@ impl Pod {
         self.metadata.deletion_timestamp.is_some()
     }
 
-    /// Whether it has its node's network, not one of its own.
+    /// Whether it uses its node's network rather than one of its own.
     pub(super) fn is_on_host_network(&self) -> bool {
         self.spec.host_network
     }
@@ -97,7 +98,7 @@ impl Pod {
 }
 
 impl Service {
-    /// The addresses it is reached by; none for a headless one.
+    /// The addresses that clients dial; none for a headless Service.
     pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
         addresses(self.spec.cluster_ips.iter().chain(&self.spec.external_ips))
     }
@@ -111,7 +112,7 @@ impl EndpointSlice {
     }
 }
 
-/// `None` as text, and names of FQDN slices, are no addresses.
+/// Skips what is no address: a headless Service's `None`, and the names in a slice of type FQDN.
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> BTreeSet<IpAddr> {
     texts
         .filter_map(|text| text.parse::<IpAddr>().ok())
@@ -156,8 +157,8 @@ resource!(Pod, "", "pods");
 resource!(Service, "", "services");
 resource!(EndpointSlice, "discovery.k8s.io", "endpointslices");
 
-/// Of the metadata, what names an object and what the watch needs: labels, annotations and
-/// managed fields are most of an object.
+/// Keeps what names an object and what the watch needs. Labels, annotations and managed fields are
+/// most of an object.
 fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_pod_the_fields_in_use_are_kept() {
+    fn only_the_fields_in_use_are_kept_of_a_pod() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "kind": "Pod",
             "apiVersion": "v1",
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_both_families_are_kept_and_none_is_no_address() {
+    fn addresses_of_both_families_are_kept_and_a_headless_service_has_none() {
         let service: Service = serde_json::from_value(serde_json::json!({
             "metadata": { "name": "autoscaler" },
             "spec": { "clusterIPs": ["10.96.0.9", "fd00::9"], "externalIPs": ["192.0.2.1"] },

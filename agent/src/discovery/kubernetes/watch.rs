@@ -1,4 +1,4 @@
-//! Following one kind: kube's runtime lists, watches, resumes, lists again and backs off.
+//! Following one resource. kube's runtime lists, watches, resumes, lists again and backs off.
 
 use std::{fmt::Debug, pin::pin, sync::Arc};
 
@@ -10,14 +10,14 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 
-use super::{News, outage::Outage};
+use super::{WatchEvent, failure::WatchLog};
 
-/// Notified when the API server gave what it was asked for. A watch that goes on after an outage is
-/// silent until something changes; its answer is not.
+/// Notified of every successful response. A watch that resumes after an outage yields no event
+/// until an object changes, so only the response itself shows that it works again.
 pub(super) type Answered = Arc<Notify>;
 
-/// What can be followed.
-pub(super) trait Kind:
+/// A resource that can be followed.
+pub(super) trait Watchable:
     Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
     + Clone
     + Debug
@@ -27,7 +27,7 @@ pub(super) trait Kind:
 {
 }
 
-impl<K> Kind for K where
+impl<K> Watchable for K where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
         + Debug
@@ -37,42 +37,41 @@ impl<K> Kind for K where
 {
 }
 
-/// Sends what changes, until nobody listens. Whether it works is logged if it `tells`.
-pub(super) async fn follow<K: Kind>(
+/// Sends every change to `events`, wrapped by `wrap`, until the receiver is dropped. Failures and
+/// recoveries go to `log`.
+pub(super) async fn follow<K: Watchable>(
     api: Api<K>,
     selection: watcher::Config,
     answered: Answered,
-    of: impl Fn(Event<K>) -> News,
-    tells: bool,
-    news: mpsc::Sender<News>,
+    wrap: impl Fn(Event<K>) -> WatchEvent,
+    mut log: Option<WatchLog>,
+    events: mpsc::Sender<WatchEvent>,
 ) {
-    let mut outage =
-        tells.then(|| Outage::new(&K::plural(&()), api.namespace().unwrap_or_default()));
-    let mut events = pin!(watcher(api, selection).default_backoff());
+    let mut changes = pin!(watcher(api, selection).default_backoff());
     loop {
         tokio::select! {
             () = answered.notified() => {
-                if let Some(outage) = &mut outage {
-                    outage.over();
+                if let Some(log) = &mut log {
+                    log.succeeded();
                 }
             }
-            event = events.next() => match event {
+            change = changes.next() => match change {
                 Some(Ok(event)) => {
-                    if news.send(of(event)).await.is_err() {
+                    if events.send(wrap(event)).await.is_err() {
                         // The agent is stopping.
                         return;
                     }
                 }
                 Some(Err(error)) => {
-                    // An answer from before this failure does not end the outage.
+                    // A response from before this failure does not end the outage.
                     let _ = answered.notified().now_or_never();
-                    if let Some(outage) = &mut outage {
-                        outage.seen(&error);
+                    if let Some(log) = &mut log {
+                        log.failed(&error);
                     }
                 }
                 None => return,
             },
-            () = news.closed() => return,
+            () = events.closed() => return,
         }
     }
 }

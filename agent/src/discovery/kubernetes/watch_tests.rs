@@ -25,20 +25,20 @@ enum Answer {
     Ending(Vec<Value>),
     /// These lines of a watch, which then goes on in silence.
     Lasting(Vec<Value>),
-    /// Nobody is there.
+    /// Connection refused.
     Away,
 }
 
 type MockBody = BoxBody<Bytes, Infallible>;
 
-/// The stream of news, and the requests that were made for it, as path and query.
+/// The stream of events, and the requests that were made for it, as path and query.
 struct Mock {
-    news: mpsc::Receiver<News>,
+    events: mpsc::Receiver<WatchEvent>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Mock {
-    /// The last answer is given for ever: to a watch, silence.
+    /// Gives these answers, then a watch that stays silent, for ever.
     fn answering(answers: Vec<Answer>) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
@@ -60,24 +60,26 @@ impl Mock {
             }
         });
         let api: Api<Pod> = Api::namespaced(Client::new(service, "default"), "knative-serving");
-        let (sender, news) = mpsc::channel(16);
+        let (sender, events) = mpsc::channel(16);
         let config = watcher::Config::default().labels("app=activator");
         tokio::spawn(follow(
             api,
             config,
             answered,
-            |event| News::Pods(0, event),
-            true,
+            |event| WatchEvent::Pods(0, event),
+            Some(WatchLog::new("pods", "knative-serving")),
             sender,
         ));
-        Self { news, asked }
+        Self { events, asked }
     }
 
     async fn next(&mut self) -> Event<Pod> {
-        let news = timeout(Duration::from_secs(60), self.news.recv()).await;
-        match news.expect("no news").expect("it gave up") {
-            News::Pods(_, event) => event,
-            news @ (News::Services(_) | News::EndpointSlices(_)) => panic!("{news:?}"),
+        let event = timeout(Duration::from_secs(60), self.events.recv()).await;
+        match event.expect("no event").expect("it gave up") {
+            WatchEvent::Pods(_, event) => event,
+            event @ (WatchEvent::Services(_) | WatchEvent::EndpointSlices(_)) => {
+                panic!("{event:?}")
+            }
         }
     }
 
@@ -112,8 +114,8 @@ impl Mock {
     }
 
     async fn is_silent(&mut self) {
-        let news = timeout(Duration::from_secs(1), self.news.recv()).await;
-        assert!(news.is_err(), "{news:?}");
+        let event = timeout(Duration::from_secs(1), self.events.recv()).await;
+        assert!(event.is_err(), "{event:?}");
     }
 
     fn asked(&self) -> Vec<String> {
@@ -170,7 +172,7 @@ fn refusal(code: u16, reason: &str) -> Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_listed_and_what_changes_is_news() {
+async fn listed_and_changed_objects_are_events() {
     let changes = vec![
         event("ADDED", &pod("b", 3)),
         event("MODIFIED", &pod("b", 4)),
@@ -228,7 +230,7 @@ async fn a_watch_that_was_cut_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_one_warning_and_its_end_one_line_though_nothing_changes() {
+async fn an_outage_is_one_warning_and_one_recovery_even_if_no_object_changes() {
     let logged = Capture::new("off,statlink=info");
     let mut mock = Mock::answering(vec![
         list(2, &["a"]),
@@ -238,21 +240,23 @@ async fn an_outage_is_one_warning_and_its_end_one_line_though_nothing_changes() 
         Answer::Lasting(vec![]),
     ]);
     mock.lists(&["a"]).await;
-    let silence = timeout(Duration::from_secs(300), mock.news.recv()).await;
+    let silence = timeout(Duration::from_secs(300), mock.events.recv()).await;
     assert!(silence.is_err(), "{silence:?}");
     let [warning, recovery] = &logged.lines()[..] else {
         panic!("{:#?}", logged.lines());
     };
     assert_eq!(warning["level"], "WARN");
-    let told = warning["message"].as_str().unwrap();
-    assert!(told.contains("watch pods in knative-serving"), "{told}");
-    assert!(told.contains("Role there with list and watch"), "{told}");
+    assert_eq!(
+        warning["message"],
+        "Watching pods failed: watch pods in knative-serving: no; give the ServiceAccount a Role \
+         there with list and watch. What is known stays in use."
+    );
     assert_eq!(recovery["level"], "INFO");
-    assert_eq!(recovery["message"], "Kubernetes API tells of pods again.");
+    assert_eq!(recovery["message"], "Watching pods works again.");
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_and_absence_are_outlived() {
+async fn the_watch_survives_refusals_and_an_absent_server() {
     let mut mock = Mock::answering(vec![
         refusal(403, "Forbidden"),
         Answer::Away,

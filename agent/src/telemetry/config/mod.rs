@@ -58,8 +58,6 @@ pub struct Overrides {
     pub node_name: Option<String>,
     /// `k8s.cluster.name`.
     pub cluster_name: Option<String>,
-    /// `service.instance.id`; otherwise the resource attribute, the node's name, the host's name.
-    pub instance_id: Option<String>,
     /// `service.version`.
     pub service_version: String,
     /// The host's own name, for when nothing else names this instance.
@@ -197,7 +195,6 @@ fn resource(env: Env<'_>, flags: &Overrides) -> Result<BTreeMap<String, String>,
     set("service.version", &Some(flags.service_version.clone()));
     set("k8s.node.name", &flags.node_name);
     set("k8s.cluster.name", &flags.cluster_name);
-    set("service.instance.id", &flags.instance_id);
     if !resource.contains_key("service.instance.id") {
         let node = resource.get("k8s.node.name").cloned();
         let instance = node.or_else(|| flags.hostname.clone());

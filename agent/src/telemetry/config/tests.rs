@@ -156,23 +156,21 @@ fn flags_go_before_variables() {
 
 #[test]
 fn the_instance_is_named_by_the_first_that_can() {
-    let flags = |instance: Option<&str>, node: Option<&str>| Overrides {
-        instance_id: instance.map(str::to_owned),
+    let flags = |node: Option<&str>| Overrides {
         node_name: node.map(str::to_owned),
         hostname: Some("host".to_owned()),
         ..Overrides::default()
     };
     let attribute = ("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=uid");
     for (variables, flags, expected) in [
-        (&[attribute][..], flags(Some("flag"), Some("node")), "flag"),
-        (&[attribute], flags(None, Some("node")), "uid"),
-        (&[], flags(None, Some("node")), "node"),
+        (&[attribute][..], flags(Some("node")), "uid"),
+        (&[], flags(Some("node")), "node"),
         (
             &[("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=n")],
-            flags(None, None),
+            flags(None),
             "n",
         ),
-        (&[], flags(None, None), "host"),
+        (&[], flags(None), "host"),
     ] {
         let resource = read_with(variables, &flags).unwrap().resource;
         assert_eq!(resource["service.instance.id"], expected);

@@ -7,7 +7,7 @@ use tracing::field::{DisplayValue, display};
 use super::story::{Line, Summary};
 use crate::{
     link::Cause,
-    peering::dialler_of,
+    link_kind::client_of,
     report::{Attempt, EndedOutage, LinkName, What},
 };
 
@@ -68,37 +68,37 @@ macro_rules! event {
 }
 
 fn discovered(link: &LinkName) {
-    let dialler = dialler_of(&link.peer);
+    let client = client_of(&link.peer);
     event!(
         INFO,
         "statlink.link.discovered",
         link,
-        "An {dialler} was discovered."
+        "An {client} was discovered."
     );
 }
 
 fn idle(link: &LinkName) {
-    let dialler = dialler_of(&link.peer);
+    let client = client_of(&link.peer);
     event!(
         INFO,
         "statlink.link.idle",
         link,
-        "The {dialler} has nothing to be connected to any more."
+        "The {client} has nothing to be connected to any more."
     );
 }
 
 fn ended(link: &LinkName) {
-    let dialler = dialler_of(&link.peer);
-    event!(INFO, "statlink.link.ended", link, "The {dialler} ended.");
+    let client = client_of(&link.peer);
+    event!(INFO, "statlink.link.ended", link, "The {client} ended.");
 }
 
 fn reachable(link: &LinkName, outage: Option<&EndedOutage>, to: SocketAddr) {
-    let dialler = dialler_of(&link.peer);
+    let client = client_of(&link.peer);
     event!(
         INFO,
         "statlink.link.reachable",
         link,
-        "Autoscaler is reachable from {dialler}.",
+        "Autoscaler is reachable from {client}.",
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
         "outage.duration" = outage.map(|outage| outage.duration),
@@ -115,12 +115,12 @@ fn unreachable(
     hop: Option<SocketAddr>,
     attempts: &[Attempt],
 ) {
-    let dialler = dialler_of(&link.peer);
+    let client = client_of(&link.peer);
     event!(
         ERROR,
         "statlink.link.unreachable",
         link,
-        "Autoscaler is not reachable from {dialler}.",
+        "Autoscaler is not reachable from {client}.",
         "error.type" = cause.as_str(),
         "network.peer.address" = to.map(|to| display(to.ip())),
         "network.peer.port" = to.map(|to| to.port()),
@@ -139,7 +139,7 @@ fn flaps(link: &LinkName) {
 }
 
 fn summed_up(link: &LinkName, summary: &Summary) {
-    let dialler = dialler_of(&link.peer);
+    let client = client_of(&link.peer);
     let Summary {
         length,
         outages,
@@ -151,7 +151,7 @@ fn summed_up(link: &LinkName, summary: &Summary) {
         ERROR,
         "statlink.link.flapped",
         link,
-        "Autoscaler was not reachable from {dialler}, again and again.",
+        "Autoscaler was not reachable from {client}, again and again.",
         "period" = length.as_secs_f64(),
         "outages" = outages.values().sum::<u64>(),
         "error.types" = display(Numbers(outages)),
@@ -162,12 +162,12 @@ fn summed_up(link: &LinkName, summary: &Summary) {
 }
 
 fn settled(link: &LinkName) {
-    let dialler = dialler_of(&link.peer);
+    let client = client_of(&link.peer);
     event!(
         INFO,
         "statlink.link.settled",
         link,
-        "Autoscaler has been reachable from {dialler} for a minute."
+        "Autoscaler has been reachable from {client} for a minute."
     );
 }
 

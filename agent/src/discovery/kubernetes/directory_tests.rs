@@ -1,0 +1,261 @@
+//! Events of the API in, owners of containers and addresses out.
+
+use serde_json::json;
+
+use super::*;
+
+fn pod(uid: &str, name: &str, terminating: bool) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": name,
+            "namespace": "knative-serving",
+            "uid": uid,
+            "deletionTimestamp": terminating.then_some("2026-01-02T03:04:05Z"),
+        },
+        "status": { "containerStatuses": [
+            { "name": "activator", "containerID": format!("containerd://{uid}-activator") },
+            { "name": "proxy", "containerID": format!("containerd://{uid}-proxy") },
+        ]},
+    }))
+    .unwrap()
+}
+
+fn service(name: &str, address: &str) -> Service {
+    serde_json::from_value(json!({
+        "metadata": { "name": name }, "spec": { "clusterIPs": [address] },
+    }))
+    .unwrap()
+}
+
+fn slice(name: &str, addresses: &[&str]) -> EndpointSlice {
+    serde_json::from_value(json!({
+        "metadata": { "name": name }, "endpoints": [{ "addresses": addresses }],
+    }))
+    .unwrap()
+}
+
+fn container(uid: &str, name: &str) -> Container {
+    Container {
+        pod_uid: uid.to_owned(),
+        id: format!("{uid}-{name}"),
+    }
+}
+
+fn listed(directory: &mut Directory, pods: &[Pod]) -> Change {
+    directory.apply(WatchEvent::Pods(0, Event::Init));
+    for pod in pods {
+        directory.apply(WatchEvent::Pods(0, Event::InitApply(pod.clone())));
+    }
+    directory.apply(WatchEvent::Pods(0, Event::InitDone))
+}
+
+fn directory(pods: &[Pod]) -> Directory {
+    let mut directory = Directory::new(["activator".to_owned(), "autoscaler".to_owned()]);
+    listed(&mut directory, pods);
+    directory.apply(WatchEvent::Pods(1, Event::InitDone));
+    directory
+}
+
+fn activator(pod: &str) -> ContainerOwner {
+    ContainerOwner::Client {
+        kind: 0,
+        identity: PodIdentity {
+            pod: pod.to_owned(),
+            namespace: "knative-serving".to_owned(),
+            host_network: false,
+        },
+    }
+}
+
+#[test]
+fn the_activator_s_container_alone_is_the_activator() {
+    let directory = directory(&[pod("a", "activator-1", false)]);
+    assert_eq!(
+        directory.owner(&container("a", "activator")),
+        activator("activator-1")
+    );
+    assert_eq!(
+        directory.owner(&container("a", "proxy")),
+        ContainerOwner::Other
+    );
+    assert_eq!(
+        directory.owner(&container("b", "activator")),
+        ContainerOwner::Unknown
+    );
+}
+
+#[test]
+fn each_kind_of_link_has_pods_of_its_own() {
+    let mut directory = directory(&[pod("a", "activator-1", false)]);
+    let other = WatchEvent::Pods(1, Event::Apply(pod("b", "autoscaler-1", false)));
+    assert!(directory.apply(other).names);
+    let unreported = container("b", "new");
+    let ContainerOwner::Client { kind, identity } = directory.owner(&unreported) else {
+        panic!("{:?}", directory.owner(&unreported));
+    };
+    assert_eq!((kind, identity.pod.as_str()), (1, "autoscaler-1"));
+    assert_eq!(
+        directory.owner(&container("b", "activator")),
+        ContainerOwner::Other
+    );
+    // A listing of one kind's pods says nothing about the other's.
+    assert_eq!(listed(&mut directory, &[]).ended, ["a"]);
+    assert_ne!(directory.owner(&unreported), ContainerOwner::Other);
+}
+
+#[test]
+fn a_pod_on_its_node_s_network_is_marked() {
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "activator-1", "namespace": "knative-serving", "uid": "a" },
+        "spec": { "hostNetwork": true },
+    }))
+    .unwrap();
+    let owner = directory(&[pod]).owner(&container("a", "activator"));
+    assert!(
+        matches!(&owner, ContainerOwner::Client { identity, .. } if identity.host_network),
+        "{owner:?}"
+    );
+}
+
+#[test]
+fn a_container_the_kubelet_has_not_reported_yet_is_taken_for_it() {
+    let directory = directory(&[pod("a", "activator-1", false)]);
+    assert_eq!(
+        directory.owner(&container("a", "restarted")),
+        activator("activator-1")
+    );
+}
+
+#[test]
+fn a_terminating_pod_has_ended_once_and_for_all() {
+    let mut directory = directory(&[pod("a", "activator-1", false)]);
+    let terminating = WatchEvent::Pods(0, Event::Apply(pod("a", "activator-1", true)));
+    assert_eq!(directory.apply(terminating.clone()).ended, ["a"]);
+    assert!(directory.apply(terminating).ended.is_empty(), "ended twice");
+    // Its process still runs, now and when the object is gone.
+    assert_eq!(
+        directory.owner(&container("a", "activator")),
+        ContainerOwner::Other
+    );
+    let deleted = WatchEvent::Pods(0, Event::Delete(pod("a", "activator-1", true)));
+    assert!(directory.apply(deleted).ended.is_empty());
+    assert_eq!(
+        directory.owner(&container("a", "activator")),
+        ContainerOwner::Other
+    );
+}
+
+#[test]
+fn a_pod_that_is_deleted_at_once_has_ended() {
+    let mut directory = directory(&[pod("a", "activator-1", false)]);
+    let deleted = WatchEvent::Pods(0, Event::Delete(pod("a", "activator-1", false)));
+    assert_eq!(directory.apply(deleted).ended, ["a"]);
+    assert_eq!(
+        directory.owner(&container("a", "activator")),
+        ContainerOwner::Other
+    );
+}
+
+#[test]
+fn a_pod_that_is_gone_from_a_new_listing_has_ended() {
+    let mut directory = directory(&[pod("a", "one", false), pod("b", "two", false)]);
+    // A listing that breaks off changes nothing.
+    directory.apply(WatchEvent::Pods(0, Event::Init));
+    directory.apply(WatchEvent::Pods(
+        0,
+        Event::InitApply(pod("b", "two", false)),
+    ));
+    assert_eq!(
+        directory.owner(&container("a", "activator")),
+        activator("one")
+    );
+    let change = listed(&mut directory, &[pod("b", "two", false)]);
+    assert_eq!(change.ended, ["a"]);
+    assert_eq!(
+        directory.owner(&container("b", "activator")),
+        activator("two")
+    );
+}
+
+#[test]
+fn a_pod_of_the_same_name_is_told_apart_by_its_uid() {
+    let mut directory = directory(&[pod("a", "activator-0", false)]);
+    directory.apply(WatchEvent::Pods(
+        0,
+        Event::Apply(pod("a", "activator-0", true)),
+    ));
+    directory.apply(WatchEvent::Pods(
+        0,
+        Event::Delete(pod("a", "activator-0", true)),
+    ));
+    let change = directory.apply(WatchEvent::Pods(
+        0,
+        Event::Apply(pod("b", "activator-0", false)),
+    ));
+    assert!(change.names && change.ended.is_empty());
+    assert_eq!(
+        directory.owner(&container("a", "activator")),
+        ContainerOwner::Other
+    );
+    assert_eq!(
+        directory.owner(&container("b", "activator")),
+        activator("activator-0")
+    );
+}
+
+#[test]
+fn the_ended_are_remembered_within_bounds() {
+    let mut directory = directory(&[]);
+    for n in 0..2 * MOST_ENDED {
+        let uid = n.to_string();
+        directory.apply(WatchEvent::Pods(0, Event::Apply(pod(&uid, "x", true))));
+        directory.apply(WatchEvent::Pods(0, Event::Delete(pod(&uid, "x", true))));
+    }
+    assert_eq!(directory.ended.len(), MOST_ENDED);
+    assert!(directory.pods[0].1.known().is_empty());
+}
+
+#[test]
+fn the_peer_s_addresses_are_known_once_both_are_listed() {
+    let mut directory = directory(&[]);
+    assert_eq!(directory.peer_addresses(), None);
+    let service = service("autoscaler", "10.96.0.9");
+    directory.apply(WatchEvent::Services(Event::InitApply(service.clone())));
+    assert!(
+        !directory
+            .apply(WatchEvent::Services(Event::InitDone))
+            .addresses
+    );
+    assert!(directory.knows_pods() && !directory.is_synced());
+    assert!(
+        directory
+            .apply(WatchEvent::EndpointSlices(Event::InitDone))
+            .addresses
+    );
+    assert!(directory.is_synced());
+    let known = |addresses: &[&str]| Some(addresses.iter().map(|a| a.parse().unwrap()).collect());
+    assert_eq!(directory.peer_addresses(), known(&["10.96.0.9"]));
+
+    let change = directory.apply(WatchEvent::EndpointSlices(Event::Apply(slice(
+        "s",
+        &["10.1.0.7"],
+    ))));
+    assert!(change.addresses && !change.names);
+    assert_eq!(
+        directory.peer_addresses(),
+        known(&["10.1.0.7", "10.96.0.9"])
+    );
+    // An update with the same addresses changes nothing.
+    let change = directory.apply(WatchEvent::EndpointSlices(Event::Apply(slice(
+        "s",
+        &["10.1.0.7"],
+    ))));
+    assert!(!change.addresses);
+    // Without a Service there is no way to know the right addresses.
+    assert!(
+        directory
+            .apply(WatchEvent::Services(Event::Delete(service)))
+            .addresses
+    );
+    assert_eq!(directory.peer_addresses(), None);
+}

@@ -1,0 +1,192 @@
+//! Failed requests to the API: what deserves a log line, why it failed, what to do.
+
+use std::{fmt, time::Instant};
+
+use kube::runtime::watcher;
+
+use crate::{chain::chain, warn_once::WarnOnce};
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFailure {
+    /// The verb of the request, as in a Role.
+    pub verb: &'static str,
+    /// The answer of the API server, or why there is none.
+    pub reason: String,
+    /// What to do, where that is known.
+    pub cure: Option<&'static str>,
+}
+
+impl RequestFailure {
+    pub(super) fn new(verb: &'static str, error: &kube::Error) -> Self {
+        let kube::Error::Api(status) = error else {
+            return Self {
+                verb,
+                reason: chain(error),
+                cure: None,
+            };
+        };
+        Self {
+            verb,
+            reason: status.message.clone(),
+            cure: match status.code {
+                FORBIDDEN => Some("give the ServiceAccount a Role there with list and watch"),
+                UNAUTHORIZED => Some("the ServiceAccount's token is not valid"),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl fmt::Display for RequestFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        self.cure.map_or(Ok(()), |cure| write!(f, "; {cure}"))
+    }
+}
+
+/// Logs how the watch of one resource goes: a warning when it fails, a line when it works again.
+#[derive(Debug)]
+pub(super) struct WatchLog {
+    resource: String,
+    namespace: String,
+    warnings: WarnOnce,
+}
+
+impl WatchLog {
+    pub(super) fn new(resource: &str, namespace: &str) -> Self {
+        Self {
+            resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
+            warnings: WarnOnce::default(),
+        }
+    }
+
+    /// The watch failed. kube's runtime tries again.
+    pub(super) fn failed(&mut self, error: &watcher::Error) {
+        let Some(failure) = failure(error) else {
+            tracing::debug!(%error, "The watch of {} starts over.", self.resource);
+            return;
+        };
+        if !self.deserves_warning(error, &failure) {
+            return;
+        }
+        let (verb, resource, namespace) = (failure.verb, &self.resource, &self.namespace);
+        tracing::warn!(
+            verb,
+            resource,
+            namespace,
+            "Watching {resource} failed: {verb} {resource} in {namespace}: {failure}. What is \
+             known stays in use."
+        );
+    }
+
+    /// The API server answered a request of this watch.
+    pub(super) fn succeeded(&mut self) {
+        if self.warnings.succeeded(Instant::now()).is_some() {
+            let (resource, namespace) = (&self.resource, &self.namespace);
+            tracing::info!(resource, namespace, "Watching {resource} works again.");
+        }
+    }
+
+    /// Every answer of the API server deserves one: a server that comes back may refuse. Why it
+    /// cannot be reached changes from one attempt to the next and deserves one only at the start.
+    fn deserves_warning(&mut self, error: &watcher::Error, failure: &RequestFailure) -> bool {
+        let was_failing = self.warnings.is_failing();
+        let is_new = self.warnings.failed(Instant::now(), &failure.reason);
+        is_new && (is_answer(error) || !was_failing)
+    }
+}
+
+/// Whether the API server itself refused.
+const fn is_answer(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::Api(_))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(_))
+            | watcher::Error::WatchError(_)
+    )
+}
+
+/// Why the watch failed; `None` for what happens to every watch in its life.
+fn failure(error: &watcher::Error) -> Option<RequestFailure> {
+    let watch = |reason| RequestFailure {
+        verb: "watch",
+        reason,
+        cure: None,
+    };
+    Some(match error {
+        watcher::Error::InitialListFailed(error) => RequestFailure::new("list", error),
+        // The connection was cut, or had expired. If starting again fails, that is an error of its
+        // own.
+        watcher::Error::WatchFailed(_) => return None,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == GONE => {
+            return None;
+        }
+        watcher::Error::WatchStartFailed(error) => RequestFailure::new("watch", error),
+        // The server no longer has the changes since then; the runtime lists everything again.
+        watcher::Error::WatchError(status) if status.code == GONE => return None,
+        watcher::Error::WatchError(status) => watch(status.message.clone()),
+        watcher::Error::NoResourceVersion => watch(error.to_string()),
+    })
+}
+
+const UNAUTHORIZED: u16 = 401;
+const FORBIDDEN: u16 = 403;
+const GONE: u16 = 410;
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refusal(code: u16, message: &str) -> Box<Status> {
+        Box::new(Status {
+            code,
+            message: message.to_owned(),
+            ..Status::default()
+        })
+    }
+
+    #[test]
+    fn a_refusal_names_the_verb_and_the_cure() {
+        let error = kube::Error::Api(refusal(403, "no"));
+        let denied = failure(&watcher::Error::WatchStartFailed(error)).unwrap();
+        assert_eq!(denied.verb, "watch");
+        assert_eq!(
+            denied.to_string(),
+            "no; give the ServiceAccount a Role there with list and watch"
+        );
+        let error = kube::Error::Api(refusal(500, "broken"));
+        let broken = failure(&watcher::Error::InitialListFailed(error)).unwrap();
+        assert_eq!(broken.verb, "list");
+        assert_eq!(broken.to_string(), "broken");
+    }
+
+    #[test]
+    fn an_expired_watch_is_no_failure() {
+        let expired = watcher::Error::WatchError(refusal(410, "too old"));
+        assert_eq!(failure(&expired), None);
+        let error = kube::Error::Api(refusal(410, "too old"));
+        assert_eq!(failure(&watcher::Error::WatchStartFailed(error)), None);
+    }
+
+    #[test]
+    fn each_answer_of_an_outage_deserves_one_warning() {
+        let mut log = WatchLog::new("pods", "knative-serving");
+        let mut warns = |error: &watcher::Error| {
+            let failure = failure(error).unwrap();
+            log.deserves_warning(error, &failure)
+        };
+        let answer =
+            |message| watcher::Error::InitialListFailed(kube::Error::Api(refusal(500, message)));
+        assert!(warns(&answer("one")));
+        assert!(!warns(&answer("one")));
+        assert!(warns(&answer("another")));
+        // A server that cannot be reached in the same outage is not.
+        let unreachable = kube::Error::LinesCodecMaxLineLengthExceeded;
+        assert!(!warns(&watcher::Error::WatchStartFailed(unreachable)));
+        assert!(!warns(&answer("one")));
+    }
+}

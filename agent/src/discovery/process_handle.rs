@@ -1,0 +1,42 @@
+//! A process held by a pidfd.
+
+use std::{io, os::fd::OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+
+use super::DiscoveryError;
+
+/// Holds one process. It stays that process even if the kernel gives its id to another.
+#[derive(Debug)]
+pub struct ProcessHandle(AsyncFd<OwnedFd>);
+
+impl ProcessHandle {
+    /// Opens process `pid`; `None` if there is none.
+    pub(super) fn open(pid: u32) -> Result<Option<Self>, DiscoveryError> {
+        let failed = |source| DiscoveryError::Pidfd { pid, source };
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let fd = match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(failed(error.into())),
+        };
+        // SAFETY: the AsyncFd owns the descriptor and never gives it away.
+        let registered = unsafe { AsyncFd::register(fd) };
+        registered
+            .map(|fd| Some(Self(fd)))
+            .map_err(|error| failed(error.into()))
+    }
+
+    /// Returns once the process has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptor cannot be polled, which happens only when the runtime is shutting down.
+    pub async fn ended(&self) -> io::Result<()> {
+        // A pidfd becomes readable when its process ends, and stays so (pidfd_open(2)).
+        self.0.readable().await.map(|_guard| ())
+    }
+}

@@ -1,0 +1,57 @@
+//! Which processes are clients, and how the environment names one.
+
+use super::{DiscoveryError, kubernetes::PodIdentity, proc};
+use crate::link_kind::LinkKind;
+
+/// How to recognise clients among all processes.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    /// The kinds of link to watch; a client's process name tells which kind it is of.
+    pub kinds: Vec<LinkKind>,
+    /// The environment variable that holds the name of the client's pod.
+    pub pod_name_env: String,
+    /// The environment variable that holds the pod's namespace.
+    pub namespace_env: String,
+    /// Accept only clients of this namespace.
+    pub namespace: Option<String>,
+}
+
+impl Selector {
+    /// The kind whose clients have this process name, and its index in `kinds`.
+    pub(super) fn kind_of(&self, comm: &[u8]) -> Option<(usize, &LinkKind)> {
+        let mut kinds = self.kinds.iter().enumerate();
+        kinds.find(|(_, kind)| kind.process_name.as_bytes() == comm)
+    }
+
+    /// The pod that the environment of process `pid` names. It says nothing of the pod's network.
+    pub(super) fn identity_from_environment(
+        &self,
+        pid: u32,
+    ) -> Result<Option<PodIdentity>, DiscoveryError> {
+        let Some(environment) = proc::environment(pid)? else {
+            return Ok(None);
+        };
+        let (Some(pod), Some(namespace)) = (
+            environment.get(&self.pod_name_env),
+            environment.get(&self.namespace_env),
+        ) else {
+            tracing::debug!(
+                pid,
+                "A process has a client's name but no {} or no {} in its environment: not a client.",
+                self.pod_name_env,
+                self.namespace_env,
+            );
+            return Ok(None);
+        };
+        Ok(Some(PodIdentity {
+            pod,
+            namespace,
+            host_network: false,
+        }))
+    }
+
+    /// Whether clients of this namespace are watched.
+    pub(super) fn admits(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|only| only == namespace)
+    }
+}

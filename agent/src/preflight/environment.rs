@@ -1,0 +1,132 @@
+//! What is around the agent: processes, the Collector, its own sockets.
+
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+};
+
+use super::{Finding, Verdict};
+use crate::{
+    control::{client, server},
+    discovery::{Client, Discovery, Selector},
+    link::Shape,
+    link_kind::LinkKind,
+    telemetry::{self, config::Config},
+};
+
+/// One finding for each kind of link: the clients that run here now.
+pub(super) fn clients(discovery: &Discovery, selector: &Selector) -> Vec<Finding> {
+    let found = discovery
+        .scan()
+        .and_then(|found| found.into_iter().collect());
+    let found: Vec<Client> = match found {
+        Ok(found) => found,
+        Err(error) => {
+            // A scan fails for all kinds alike.
+            let first = selector.kinds.first().map(plural).unwrap_or_default();
+            let finding = Finding::new(first, CLIENTS_PURPOSE, error.problem());
+            return vec![finding.with_verdict(Verdict::Failed, error.cure())];
+        }
+    };
+    let kinds = selector.kinds.iter();
+    kinds
+        .map(|kind| clients_of(kind, &found, discovery, selector))
+        .collect()
+}
+
+fn clients_of(
+    kind: &LinkKind,
+    found: &[Client],
+    discovery: &Discovery,
+    selector: &Selector,
+) -> Finding {
+    let of_kind = found.iter().filter(|client| client.kind == *kind);
+    let names: BTreeSet<String> = of_kind
+        .map(|client| format!("{}/{}", client.namespace, client.pod))
+        .collect();
+    let finding = |detail| Finding::new(plural(kind), CLIENTS_PURPOSE, detail);
+    if !names.is_empty() {
+        return finding(names.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    let process = &kind.process_name;
+    let (detail, cure) = if discovery.uses_kubernetes() {
+        let detail = format!("no process named {process:?} of a selected pod runs here now");
+        (detail, COMPARE_WITH_API)
+    } else {
+        let detail = format!(
+            "no process named {process:?} with {} and {} in its environment runs here now",
+            selector.pod_name_env, selector.namespace_env
+        );
+        (detail, COMPARE)
+    };
+    match kind.shape {
+        Shape::One => finding(detail).with_verdict(Verdict::Warning, cure),
+        // Most nodes run no autoscaler.
+        Shape::PerDestination => finding(detail),
+    }
+}
+
+fn plural(kind: &LinkKind) -> String {
+    format!("{}s", kind.process_name)
+}
+
+const CLIENTS_PURPOSE: &str = "know whose links to watch";
+const COMPARE: &str = "fine where none is scheduled; otherwise compare --process-name, \
+     --pod-name-env, --namespace-env and --namespace";
+const COMPARE_WITH_API: &str = "fine where none is scheduled; otherwise compare --pod-selector, \
+     --container, --process-name and --namespace";
+
+/// One finding for each signal that is exported: whether the Collector accepts a request.
+pub(super) async fn collector(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (signal, to) in [("metrics", &config.metrics), ("logs", &config.logs)] {
+        let Some(to) = to else { continue };
+        let purpose = format!("deliver {signal}");
+        let finding = |detail| Finding::new(format!("Collector ({signal})"), &purpose, detail);
+        findings.push(match telemetry::probe(to).await {
+            Ok(()) => finding(format!("{} accepts", to.endpoint)),
+            Err(error) => finding(format!("{}: {error}", to.endpoint)).with_verdict(
+                Verdict::Failed,
+                "start it there, or correct --otlp-endpoint and OTEL_EXPORTER_OTLP_PROTOCOL, _CERTIFICATE, _HEADERS",
+            ),
+        });
+    }
+    if findings.is_empty() {
+        let finding = Finding::new("Collector", "deliver metrics", "exports are switched off");
+        findings.push(finding.with_verdict(
+            Verdict::Warning,
+            "unset OTEL_SDK_DISABLED and OTEL_METRICS_EXPORTER=none",
+        ));
+    }
+    findings
+}
+
+/// Whether the control socket and the health address can be bound. An agent that runs already holds
+/// both.
+pub(super) fn sockets(path: &Path, health: Option<SocketAddr>) -> Vec<Finding> {
+    let finding = |detail| Finding::new("control socket", "answer status and events", detail);
+    let place = path.display();
+    if let Ok(status) = client::status(path) {
+        let version = status.version;
+        return vec![finding(format!("{place}: statlink {version} answers"))];
+    }
+    let socket = match server::Server::bind(path) {
+        Ok(_) => finding(format!("{place} can be bound")),
+        Err(error) => {
+            finding(error.to_string()).with_verdict(Verdict::Failed, "name another with --socket")
+        }
+    };
+    [socket].into_iter().chain(health.map(address)).collect()
+}
+
+fn address(address: SocketAddr) -> Finding {
+    let finding = |detail| Finding::new("health address", "answer probes", detail);
+    match TcpListener::bind(address) {
+        Ok(_) => finding(format!("{address} can be bound")),
+        Err(error) => finding(format!("{address}: {error}")).with_verdict(
+            Verdict::Failed,
+            "stop what listens there, or name another with --health-address",
+        ),
+    }
+}
