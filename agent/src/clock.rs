@@ -1,8 +1,9 @@
 //! Reading the clocks. Nothing else in the agent does.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::time::Timestamp;
 
@@ -20,7 +21,26 @@ pub fn now() -> Timestamp {
 }
 
 /// The wall-clock time of a moment that is past.
-pub fn wall(at: Timestamp) -> SystemTime {
+pub fn wall(at: Timestamp) -> WallTime {
     let wall = SystemTime::now();
-    wall.checked_sub(now().saturating_since(at)).unwrap_or(wall)
+    WallTime(wall.checked_sub(now().saturating_since(at)).unwrap_or(wall))
+}
+
+/// A moment as it is shown: in JSON, seconds since the Unix epoch, to the microsecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(pub SystemTime);
+
+impl Serialize for WallTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        serializer.serialize_f64((since.as_secs_f64() * 1e6).round() / 1e6)
+    }
+}
+
+impl<'de> Deserialize<'de> for WallTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        let since = Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)?;
+        Ok(Self(UNIX_EPOCH + since))
+    }
 }

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::link::{Cause, Counts};
+use crate::link::{Counts, State};
 
 /// Where a fresh snapshot is to be had: asks the running agent's loop.
 #[derive(Clone, Debug)]
@@ -56,14 +56,8 @@ pub struct LinkSnapshot {
     pub pod: String,
     /// Process id of the dialler.
     pub pid: u32,
-    /// `None` during the start-up grace, and while idle.
-    pub reachable: Option<bool>,
-    /// There is nothing to be connected to.
-    pub idle: bool,
-    /// How long it has been so; `None` when that began before the agent.
-    pub since: Option<Duration>,
-    /// Why it is not reachable.
-    pub cause: Option<Cause>,
+    /// Whether it is up, for how long, and why not.
+    pub state: State<Duration>,
     /// Where the live connection, or else the last attempt, goes.
     pub peer_address: Option<SocketAddr>,
     /// Smoothed round-trip time of the live connection.

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 pub enum Cause {
     /// RST to the SYN, or ECONNREFUSED however it came (ICMP included).
     ConnectionRefused,
-    /// SYN unanswered: ETIMEDOUT, or given up by the dialler after at least one SYN
+    /// SYN unanswered: ETIMEDOUT, or given up by the client after at least one SYN
     /// retransmission.
     Timeout,
-    /// Given up by the dialler before any retransmission.
+    /// Given up by the client before any retransmission.
     Cancelled,
     /// EHOSTUNREACH.
     HostUnreachable,

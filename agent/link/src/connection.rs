@@ -420,7 +420,7 @@ impl Connection {
                     Some(heard.max(established))
                 }
                 // What it heard just before the end may be the peer's good-bye. It had been
-                // held if it lived for longer than any dialler waits for an answer.
+                // held if it lived for longer than any client waits for an answer.
                 (Some(_), Attempt::Open) if held && established + HANDSHAKE < at => {
                     Some(established)
                 }
@@ -767,7 +767,7 @@ pub(super) const FIRST_LOOK: Duration = Duration::from_millis(20);
 const CONNECTING_CADENCE: Duration = Duration::from_secs(1);
 /// How often to look for the peer's first data.
 const UNANSWERED_CADENCE: Duration = Duration::from_millis(100);
-/// The same, once the handshake has failed: only a curious dialler still waits.
+/// The same, once the handshake has failed: only a curious client still waits.
 const OVERDUE_CADENCE: Duration = Duration::from_millis(500);
 /// A healthy connection hears a pong every 3.33 s: look when it should have come.
 const PONG_DUE: Duration = Duration::from_millis(3_500);

@@ -8,20 +8,20 @@ use std::{
 };
 
 use super::{
-    Cause, ConnectionId, Counts, Fact, Link, Machine, Missed, OpenConnection, Outcome, Status,
-    trouble::Trouble,
+    Cause, ConnectionId, Counts, Event, EventKind, Input, Link, LinkMachine, MissedEnds,
+    OpenConnection, Output, State, trouble::Trouble,
 };
 use crate::time::Timestamp;
 
 /// One process and all the addresses that it dials: its targets.
 ///
-/// A target begins with the first attempt to an address, and is over once the dialler has let go
+/// A target begins with the first attempt to an address, and is over once the client has let go
 /// of it (`target` has the evidence); that is no error. The whole is reachable while no target
 /// that is past its grace lacks a live connection, an outage while one does, and
-/// [idle](Status::Idle) without any. One outage spans those of all targets that overlap. What a
+/// [idle](State::Idle) without any. One outage spans those of all targets that overlap. What a
 /// target has counted stays counted when it is over.
 ///
-/// Facts go to the target of their address, those of hops too: a proxy passes on to the address
+/// Inputs go to the target of their address, those of proxies too: a proxy passes on to the address
 /// it was given. Which addresses are right, and which names were looked up, is not judged.
 ///
 /// The driver's contract is [`Link`]'s. At most [`TARGETS`] are kept. Beyond, the one that was
@@ -63,12 +63,10 @@ impl Fanout {
     }
 
     fn failing(&self) -> impl Iterator<Item = (&Link, Timestamp, Cause)> {
-        self.targets
-            .values()
-            .filter_map(|link| match link.status() {
-                Status::Unreachable { since, cause } => Some((link, since, cause)),
-                Status::Idle | Status::Starting | Status::Reachable { .. } | Status::Ended => None,
-            })
+        self.targets.values().filter_map(|link| match link.state() {
+            State::Unreachable { since, cause } => Some((link, since, cause)),
+            State::Idle | State::Starting | State::Reachable { .. } | State::Ended => None,
+        })
     }
 
     /// The target that has been failing for longest.
@@ -78,47 +76,46 @@ impl Fanout {
     }
 }
 
-impl Machine for Fanout {
-    fn handle(&mut self, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>) {
+impl LinkMachine for Fanout {
+    fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
         if self.reach == Reach::Ended {
             return;
         }
-        if fact == Fact::ProcessEnded {
-            self.process_ended(at, outcomes);
+        if input == Input::ProcessEnded {
+            self.process_ended(at, outputs);
             return;
         }
-        self.on_deadline(at, outcomes);
-        match fact {
-            Fact::Attempted { connection, peer } => {
-                self.record(connection, peer, None, at, fact, outcomes);
-            }
-            Fact::Established {
+        self.on_deadline(at, outputs);
+        match input {
+            Input::Attempted {
                 connection,
-                peer,
+                peer_address: peer,
+            } => {
+                self.record(connection, peer, None, at, input, outputs);
+            }
+            Input::Established {
+                connection,
+                peer_address: peer,
                 attempted,
             }
-            | Fact::Ended {
+            | Input::Ended {
                 connection,
-                peer,
+                peer_address: peer,
                 attempted,
                 ..
-            } => self.record(connection, peer, attempted, at, fact, outcomes),
-            Fact::Found {
-                peer, attempted, ..
-            } => {
-                self.begin(peer, attempted, at, outcomes);
-                self.tell(peer, at, fact, outcomes);
-            }
-            Fact::RetransmissionTimeout { connection, .. } | Fact::Sampled { connection, .. } => {
+            } => self.record(connection, peer, attempted, at, input, outputs),
+            Input::RetransmissionTimeout { connection, .. } | Input::Sampled { connection, .. } => {
                 if let Some(peer) = self.target_of(connection) {
-                    self.tell(peer, at, fact, outcomes);
+                    self.tell(peer, at, input, outputs);
                 }
             }
-            Fact::Hop { peer, .. } => self.tell(peer, at, fact, outcomes),
-            Fact::Resynchronised { open, missed } => {
-                self.resynchronise(at, &open, missed, outcomes);
+            Input::Proxy {
+                peer_address: peer, ..
+            } => self.tell(peer, at, input, outputs),
+            Input::Resynchronised { open, missed } => {
+                self.resynchronise(at, &open, missed, outputs);
             }
-            Fact::LookedUp | Fact::PeerAddresses(_) | Fact::ProcessEnded => {}
+            Input::LookedUp | Input::PeerAddresses(_) | Input::ProcessEnded => {}
         }
     }
 
@@ -126,7 +123,7 @@ impl Machine for Fanout {
         self.targets.values().filter_map(Link::next_deadline).min()
     }
 
-    fn on_deadline(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+    fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         let mut due: Vec<_> = self
             .targets
             .iter()
@@ -135,20 +132,20 @@ impl Machine for Fanout {
             .collect();
         due.sort_unstable();
         for (_, peer) in due {
-            self.drive(peer, outcomes, |link, told| link.on_deadline(now, told));
+            self.drive(peer, outputs, |link, told| link.on_deadline(now, told));
         }
     }
 
-    fn status(&self) -> Status {
+    fn state(&self) -> State {
         match self.reach {
-            Reach::Idle if self.targets.is_empty() => Status::Idle,
-            Reach::Idle => Status::Starting,
-            Reach::Reachable { since } => Status::Reachable { since },
-            Reach::Unreachable { since, onset, .. } => Status::Unreachable {
+            Reach::Idle if self.targets.is_empty() => State::Idle,
+            Reach::Idle => State::Starting,
+            Reach::Reachable { since } => State::Reachable { since },
+            Reach::Unreachable { since, onset, .. } => State::Unreachable {
                 since,
                 cause: self.worst().map_or(onset, |(_, cause)| cause),
             },
-            Reach::Ended => Status::Ended,
+            Reach::Ended => State::Ended,
         }
     }
 
@@ -205,12 +202,12 @@ impl Fanout {
         peer: SocketAddr,
         attempted: Option<Timestamp>,
         at: Timestamp,
-        fact: Fact,
-        outcomes: &mut Vec<Outcome>,
+        input: Input,
+        outputs: &mut Vec<Output>,
     ) {
         if self.target_of(connection).is_some() || !self.is_past(peer, connection) {
-            self.begin(peer, attempted, at, outcomes);
-            self.tell(peer, at, fact, outcomes);
+            self.begin(peer, attempted, at, outputs);
+            self.tell(peer, at, input, outputs);
         }
     }
 
@@ -220,7 +217,7 @@ impl Fanout {
         peer: SocketAddr,
         attempted: Option<Timestamp>,
         at: Timestamp,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let peer = canonical(peer);
         if self.targets.contains_key(&peer) {
@@ -233,28 +230,28 @@ impl Fanout {
                 .min_by_key(|(_, link)| (link.live().is_some(), link.last_activity()))
                 .map(|(peer, _)| *peer);
             if let Some(quiet) = quiet {
-                let gone = Fact::Resynchronised {
+                let gone = Input::Resynchronised {
                     open: Vec::new(),
-                    missed: Missed::default(),
+                    missed: MissedEnds::default(),
                 };
-                self.tell(quiet, at, gone, outcomes);
-                self.remove(quiet, at, outcomes);
+                self.tell(quiet, at, gone, outputs);
+                self.remove(quiet, at, outputs);
             }
         }
         let begun = attempted.map_or(at, |attempted| attempted.min(at));
         self.targets.insert(peer, Link::target(begun));
     }
 
-    fn tell(&mut self, peer: SocketAddr, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>) {
-        self.drive(peer, outcomes, |link, told| link.handle(at, fact, told));
+    fn tell(&mut self, peer: SocketAddr, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
+        self.drive(peer, outputs, |link, told| link.handle(at, input, told));
     }
 
-    /// Lets one target's link do something, and makes of its outcomes those of the whole.
+    /// Lets one target's link do something, and makes of its outputs those of the whole.
     fn drive(
         &mut self,
         peer: SocketAddr,
-        outcomes: &mut Vec<Outcome>,
-        act: impl FnOnce(&mut Link, &mut Vec<Outcome>),
+        outputs: &mut Vec<Output>,
+        act: impl FnOnce(&mut Link, &mut Vec<Output>),
     ) {
         let peer = canonical(peer);
         let Some(link) = self.targets.get_mut(&peer) else {
@@ -262,8 +259,8 @@ impl Fanout {
         };
         let mut told = Vec::new();
         act(link, &mut told);
-        for outcome in told {
-            self.take(peer, outcome, outcomes);
+        for output in told {
+            self.take(peer, output, outputs);
         }
     }
 
@@ -272,17 +269,19 @@ impl Fanout {
         &mut self,
         at: Timestamp,
         open: &[OpenConnection],
-        mut missed: Missed,
-        outcomes: &mut Vec<Outcome>,
+        mut missed: MissedEnds,
+        outputs: &mut Vec<Output>,
     ) {
         for found in open {
-            self.begin(found.peer, found.attempted, at, outcomes);
+            self.begin(found.peer_address, found.attempted, at, outputs);
         }
         let targets: Vec<_> = self.targets().collect();
         for peer in targets {
-            let of_it = open.iter().filter(|found| canonical(found.peer) == peer);
+            let of_it = open
+                .iter()
+                .filter(|found| canonical(found.peer_address) == peer);
             let of_it: Vec<_> = of_it.copied().collect();
-            self.drive(peer, outcomes, |link, told| {
+            self.drive(peer, outputs, |link, told| {
                 link.reconcile(at, &of_it, &mut missed, told);
             });
         }
@@ -291,73 +290,76 @@ impl Fanout {
         }
         let mut nobodys = Link::discovered(at);
         let open = Vec::new();
-        nobodys.handle(at, Fact::Resynchronised { open, missed }, outcomes);
+        nobodys.handle(at, Input::Resynchronised { open, missed }, outputs);
         self.past.add(nobodys.counts());
         for link in self.targets.values_mut() {
             link.lose_track();
         }
     }
 
-    fn process_ended(&mut self, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+    fn process_ended(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         self.reach = Reach::Ended;
         let targets: Vec<_> = self.targets().collect();
         for peer in targets {
-            self.tell(peer, at, Fact::ProcessEnded, outcomes);
+            self.tell(peer, at, Input::ProcessEnded, outputs);
         }
-        outcomes.push(Outcome::Ended { at });
+        outputs.push(Output::event(at, EventKind::Ended));
     }
 }
 
 /// What follows for the whole.
 impl Fanout {
-    fn take(&mut self, peer: SocketAddr, outcome: Outcome, outcomes: &mut Vec<Outcome>) {
-        match outcome {
-            Outcome::Sample(_) | Outcome::Disconnected { .. } => outcomes.push(outcome),
-            Outcome::Connected { at, .. } => {
+    fn take(&mut self, peer: SocketAddr, output: Output, outputs: &mut Vec<Output>) {
+        let Output::Event(Event { at, kind }) = &output else {
+            outputs.push(output);
+            return;
+        };
+        let at = *at;
+        match kind {
+            EventKind::Disconnected { .. } => outputs.push(output),
+            EventKind::Connected { .. } => {
                 let others = self.targets.iter_mut().filter(|(other, _)| **other != peer);
                 for (_, link) in others {
                     link.answered_elsewhere(at);
                 }
-                outcomes.push(outcome);
+                outputs.push(output);
             }
-            Outcome::ConnectFailed(failed) => {
-                self.trouble.remember(failed);
-                outcomes.push(outcome);
+            EventKind::ConnectFailed(failed) => {
+                self.trouble.remember(*failed);
+                outputs.push(output);
             }
-            Outcome::Unreachable { at, cause, .. } => match &mut self.reach {
+            EventKind::Unreachable { cause, .. } => match &mut self.reach {
                 Reach::Idle | Reach::Reachable { .. } => {
                     self.reach = Reach::Unreachable {
                         since: at,
-                        onset: cause,
+                        onset: *cause,
                         by: peer,
                     };
                     let of_it = self.targets.get(&peer).map(Link::errors_since_reachable);
                     let before = self.counts().total_errors() - of_it.unwrap_or_default();
                     self.trouble.begins(before);
-                    outcomes.push(outcome);
+                    outputs.push(output);
                 }
                 Reach::Unreachable { onset, by, .. } if *by == peer && *onset == Cause::Other => {
-                    *onset = cause;
-                    outcomes.push(outcome);
+                    *onset = *cause;
+                    outputs.push(output);
                 }
                 Reach::Unreachable { .. } | Reach::Ended => {}
             },
-            Outcome::Reachable {
-                at, peer: address, ..
-            } => {
+            EventKind::Reachable { peer_address, .. } => {
                 let mut others = self.targets.iter().filter(|(other, _)| **other != peer);
-                if !others.any(|(_, link)| matches!(link.status(), Status::Unreachable { .. })) {
-                    self.begin_reachable(peer, at, address, outcomes);
+                if !others.any(|(_, link)| matches!(link.state(), State::Unreachable { .. })) {
+                    self.begin_reachable(peer, at, *peer_address, outputs);
                 }
             }
-            Outcome::Ended { at } => self.remove(peer, at, outcomes),
-            // A link with one peer never is.
-            Outcome::Idle { .. } => {}
+            EventKind::Ended => self.remove(peer, at, outputs),
+            // A link with one peer never says so.
+            EventKind::Discovered | EventKind::Idle => {}
         }
     }
 
     /// The target at `peer` is over.
-    fn remove(&mut self, peer: SocketAddr, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+    fn remove(&mut self, peer: SocketAddr, at: Timestamp, outputs: &mut Vec<Output>) {
         let Some(link) = self.targets.remove(&peer) else {
             return;
         };
@@ -371,16 +373,16 @@ impl Fanout {
             return;
         }
         let well = self.targets.iter().find_map(|(peer, link)| {
-            let reachable = matches!(link.status(), Status::Reachable { .. });
+            let reachable = matches!(link.state(), State::Reachable { .. });
             Some((*peer, reachable.then(|| link.peer_address())??))
         });
         match (self.reach, well) {
-            (_, Some((peer, address))) => self.begin_reachable(peer, at, address, outcomes),
+            (_, Some((peer, address))) => self.begin_reachable(peer, at, address, outputs),
             (Reach::Idle, None) => {}
             (_, None) => {
                 self.reach = Reach::Idle;
                 self.trouble.clear();
-                outcomes.push(Outcome::Idle { at });
+                outputs.push(Output::event(at, EventKind::Idle));
             }
         }
     }
@@ -391,12 +393,12 @@ impl Fanout {
         target: SocketAddr,
         at: Timestamp,
         peer: SocketAddr,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
-        let status = self.targets.get(&target).map(Link::status);
+        let state = self.targets.get(&target).map(Link::state);
         let (since, at, outage) = match self.reach {
             Reach::Reachable { .. } | Reach::Ended => return,
-            Reach::Idle if status == Some(Status::Reachable { since: None }) => (None, at, None),
+            Reach::Idle if state == Some(State::Reachable { since: None }) => (None, at, None),
             Reach::Idle => (Some(at), at, None),
             Reach::Unreachable {
                 since: began,
@@ -411,7 +413,13 @@ impl Fanout {
         };
         self.reach = Reach::Reachable { since };
         self.trouble.clear();
-        outcomes.push(Outcome::Reachable { at, peer, outage });
+        outputs.push(Output::event(
+            at,
+            EventKind::Reachable {
+                peer_address: peer,
+                outage,
+            },
+        ));
     }
 }
 

@@ -1,17 +1,17 @@
-//! The state machine of one link: facts and time in, outcomes out.
+//! The state machine of one link: inputs and time in, outputs out.
 //!
 //! It reads no clock, does no I/O, logs nothing and draws no random number; its
-//! [driver](Link#who-calls-what) does. The same facts at the same times give the same result.
+//! [driver](Link#who-calls-what) does. The same inputs at the same times give the same result.
 //!
 //! [`Link`] holds the contract. What falls due on it is in `timers`, what befalls its connections
 //! in `tracking`, and when it is reachable, and why not, in `reachability`. What can be said of one
 //! connection by itself is in `connection`, what an end means in `end`, whether it goes to the
-//! right address in `standing`, what a proxy's connections explain in `hops`, what lookups of names
+//! right address in `standing`, what a proxy's connections explain in `proxies`, what lookups of names
 //! tell in `lookups`, what is remembered for an outage's story in `trouble`, and how a link is
 //! brought up to date after records were lost in `resync`.
 //!
 //! A process that dials several addresses has a [`Fanout`]: a link to each, which is a `target`.
-//! [`Machine`] is what both have in common.
+//! [`LinkMachine`] is what both have in common.
 
 pub mod time;
 
@@ -19,15 +19,17 @@ mod cause;
 mod check;
 mod connection;
 mod end;
-mod fact;
+mod event;
 mod fanout;
-mod hops;
+mod input;
 mod lookups;
 mod machine;
-mod outcome;
+mod output;
+mod proxies;
 mod reachability;
 mod resync;
 mod standing;
+mod state;
 mod target;
 mod timers;
 mod tombstones;
@@ -47,16 +49,18 @@ use std::{
 
 pub use cause::Cause;
 pub use check::{CheckKind, Counts};
-pub use fact::{ConnectionId, Fact, HopEvent, Missed, OpenConnection, Sample};
+pub use event::{EndedOutage, Event, EventKind, FailedAttempt};
 pub use fanout::Fanout;
-pub use machine::{Machine, Shape};
-pub use outcome::{FailedAttempt, Outage, Outcome, Status};
-pub use trouble::ATTEMPTS_TOLD;
+pub use input::{ConnectionId, Input, MissedEnds, OpenConnection, ProxyEvent, Sample};
+pub use machine::{LinkMachine, Shape};
+pub use output::Output;
+pub use state::State;
+pub use trouble::ATTEMPTS_REPORTED;
 
 use crate::time::Timestamp;
 use connection::{Connection, Ending};
-use hops::Hops;
 use lookups::Lookups;
+use proxies::Proxies;
 use reachability::{Reach, Why};
 use target::Target;
 use timers::LIVENESS;
@@ -67,44 +71,44 @@ use trouble::Trouble;
 ///
 /// # Who calls what
 ///
-/// - [`handle`](Self::handle) with each fact and its time: the kernel's time of the event for
+/// - [`handle`](Self::handle) with each input and its time: the kernel's time of the event for
 ///   what the kernel half recorded, the clock for the rest.
 /// - [`on_deadline`](Self::on_deadline) with the clock, once it has reached
-///   [`next_deadline`](Self::next_deadline). Early, it does nothing. Facts that are waiting are
+///   [`next_deadline`](Self::next_deadline). Early, it does nothing. Inputs that are waiting are
 ///   handed in first.
-/// - After each of both, the outcomes are performed in their order. A
-///   [`Outcome::Sample`] is answered by [`Fact::Sampled`] as soon as possible; unanswered, it is
+/// - After each of both, the outputs are performed in their order. A
+///   [`Output::Sample`] is answered by [`Input::Sampled`] as soon as possible; unanswered, it is
 ///   asked again.
 /// - The getters at any time. They tell the state as of the last call above.
 ///
 /// # Time
 ///
-/// Before it acts on a fact, the link does whatever was due up to the fact's time. So when
+/// Before it acts on an input, the link does whatever was due up to the input's time. So when
 /// exactly the driver woke up makes no difference, with two deliberate exceptions. A driver that
 /// slept through several liveness checks gets one, and the next is back on the 5 s grid: what
-/// nobody watched is not an observation. And [`Fact::ProcessEnded`] comes before anything that
+/// nobody watched is not an observation. And [`Input::ProcessEnded`] comes before anything that
 /// is due: a driver that was late learns of a killed process's closes and of its end at once.
 ///
-/// A fact may be older than the one before. Time then stands still for what falls due, but what
-/// the fact tells is dated by its own time. No length is ever negative.
+/// An input may be older than the one before. Time then stands still for what falls due, but what
+/// the input tells is dated by its own time. No length is ever negative.
 ///
 /// # Duplicates, disorder and loss
 ///
 /// A connection is named by its [`ConnectionId`]; each attempt and each loss of it is counted
 /// once, whatever comes twice, late, or in another order. What is unknown at its end is counted
-/// by what the end tells. Facts about a connection that is over are ignored; the last 256 of
+/// by what the end tells. Inputs about a connection that is over are ignored; the last 256 of
 /// those are remembered one by one, older ones by their birth. After lost records,
-/// [`Fact::Resynchronised`] sets the counts right.
+/// [`Input::Resynchronised`] sets the counts right.
 ///
-/// # Hops
+/// # Proxies
 ///
-/// A proxy in the pod takes the activator's connection and makes one of its own ([`Fact::Hop`]).
+/// A proxy in the pod takes the activator's connection and makes one of its own ([`Input::Proxy`]).
 /// Such a connection never makes the link reachable. But where a handshake fails, or a live
-/// connection stalls or is ended by its other side, and a hop's connection failed within the
+/// connection stalls or is ended by its other side, and a proxy's connection failed within the
 /// second before (of a handshake: since it began; of a stall: since the peer was last heard), but
 /// not before that connection began, that failure's cause is the cause; and [`Cause::Timeout`] is
-/// where the SYN of a hop that dialled since that connection began has gone unanswered for 1 s. A
-/// hop that closes its own connection explains nothing.
+/// where the SYN of a proxy that dialled since that connection began has gone unanswered for 1 s. A
+/// proxy that closes its own connection explains nothing.
 ///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
 /// if its end had been lost ([`Cause::Other`]).
@@ -124,7 +128,7 @@ pub struct Link {
     last_peer: Option<SocketAddr>,
     /// The newest start or end of anything.
     last_activity: Timestamp,
-    hops: Hops,
+    proxies: Proxies,
     /// Since it was last reachable.
     trouble: Trouble,
     lookups: Lookups,
@@ -148,38 +152,41 @@ impl Link {
             last_cause: None,
             last_peer: None,
             last_activity: at,
-            hops: Hops::default(),
+            proxies: Proxies::default(),
             trouble: Trouble::default(),
             lookups: Lookups::default(),
             target: None,
         }
     }
 
-    /// Takes in one fact, that became true at `at`.
-    pub fn handle(&mut self, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>) {
+    /// Takes in one input, that became true at `at`.
+    pub fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
         if self.reach == Reach::Ended {
             return;
         }
-        if fact != Fact::ProcessEnded {
-            self.run_until(at, outcomes);
+        if input != Input::ProcessEnded {
+            self.run_until(at, outputs);
         }
         self.now = self.now.max(at);
-        match fact {
-            Fact::Attempted { connection, peer } => {
-                self.attempted(at, connection, peer, outcomes);
-            }
-            Fact::Established {
+        match input {
+            Input::Attempted {
                 connection,
-                peer,
+                peer_address: peer,
+            } => {
+                self.attempted(at, connection, peer, outputs);
+            }
+            Input::Established {
+                connection,
+                peer_address: peer,
                 attempted,
-            } => self.established(at, connection, peer, attempted, outcomes),
-            Fact::RetransmissionTimeout {
+            } => self.established(at, connection, peer, attempted, outputs),
+            Input::RetransmissionTimeout {
                 connection,
                 timeouts,
-            } => self.retransmission_timeout(at, connection, timeouts, outcomes),
-            Fact::Ended {
+            } => self.retransmission_timeout(at, connection, timeouts, outputs),
+            Input::Ended {
                 connection,
-                peer,
+                peer_address: peer,
                 attempted,
                 phase,
                 how,
@@ -193,42 +200,28 @@ impl Link {
                     errno,
                     heard,
                 };
-                self.ended(connection, peer, attempted, &ending, outcomes);
+                self.ended(connection, peer, attempted, &ending, outputs);
             }
-            Fact::Found {
+            Input::Sampled { connection, sample } => {
+                self.sampled(at, connection, sample.as_ref(), outputs);
+            }
+            Input::Resynchronised { open, missed } => {
+                self.resynchronise(at, &open, missed, outputs);
+            }
+            Input::Proxy {
                 connection,
-                peer,
-                attempted,
-                phase,
-            } => {
-                let found = OpenConnection {
-                    connection,
-                    peer,
-                    attempted,
-                    phase,
-                };
-                self.found(at, &found, outcomes);
-            }
-            Fact::Sampled { connection, sample } => {
-                self.sampled(at, connection, sample.as_ref(), outcomes);
-            }
-            Fact::Resynchronised { open, missed } => {
-                self.resynchronise(at, &open, missed, outcomes);
-            }
-            Fact::Hop {
-                connection,
-                peer,
+                peer_address: peer,
                 event,
-            } => self.hops.told(at, connection, peer, event),
-            Fact::LookedUp => self.lookups.looked_up(at, self.last_activity),
-            Fact::PeerAddresses(addresses) => {
-                self.peer_addresses(at, addresses, outcomes);
+            } => self.proxies.told(at, connection, peer, event),
+            Input::LookedUp => self.lookups.looked_up(at, self.last_activity),
+            Input::PeerAddresses(addresses) => {
+                self.peer_addresses(at, addresses, outputs);
                 // An end that was in doubt may have settled long ago.
-                self.run_until(at, outcomes);
+                self.run_until(at, outputs);
             }
-            Fact::ProcessEnded => {
-                self.decide_doubts(at, outcomes);
-                self.finish(at, outcomes);
+            Input::ProcessEnded => {
+                self.decide_doubts(at, outputs);
+                self.finish(at, outputs);
             }
         }
     }
@@ -239,20 +232,20 @@ impl Link {
     }
 
     /// Does what is due by `now`. Early, it does nothing.
-    pub fn on_deadline(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
-        self.run_until(now, outcomes);
+    pub fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        self.run_until(now, outputs);
     }
 
     /// What the link is.
-    pub fn status(&self) -> Status {
+    pub fn state(&self) -> State {
         match self.reach {
-            Reach::Starting { .. } => Status::Starting,
-            Reach::Reachable { since } => Status::Reachable { since },
-            Reach::Unreachable { since, .. } => Status::Unreachable {
+            Reach::Starting { .. } => State::Starting,
+            Reach::Reachable { since } => State::Reachable { since },
+            Reach::Unreachable { since, .. } => State::Unreachable {
                 since,
                 cause: self.cause(),
             },
-            Reach::Ended => Status::Ended,
+            Reach::Ended => State::Ended,
         }
     }
 

@@ -2,24 +2,24 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{ConnectionId, Counts, Fact, Fanout, Link, Outcome, Status};
+use super::{ConnectionId, Counts, Fanout, Input, Link, Output, State};
 use crate::time::Timestamp;
 
 /// A state machine between one process and one peer.
 ///
 /// Who calls what, and when, is [`Link`]'s contract.
-pub trait Machine: Send {
-    /// Takes in one fact, that became true at `at`.
-    fn handle(&mut self, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>);
+pub trait LinkMachine: Send {
+    /// Takes in one input, that became true at `at`.
+    fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>);
 
     /// When [`on_deadline`](Self::on_deadline) is to be called next; `None` while nothing is due.
     fn next_deadline(&self) -> Option<Timestamp>;
 
     /// Does what is due by `now`. Early, it does nothing.
-    fn on_deadline(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>);
+    fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>);
 
     /// What it is now.
-    fn status(&self) -> Status;
+    fn state(&self) -> State;
 
     /// What it has counted since the discovery.
     fn counts(&self) -> Counts;
@@ -49,7 +49,7 @@ pub enum Shape {
 
 impl Shape {
     /// The machine of a process that was discovered at `at`.
-    pub fn discovered(self, at: Timestamp) -> Box<dyn Machine> {
+    pub fn discovered(self, at: Timestamp) -> Box<dyn LinkMachine> {
         match self {
             Self::One => Box::new(Link::discovered(at)),
             Self::PerDestination => Box::new(Fanout::default()),
@@ -57,21 +57,21 @@ impl Shape {
     }
 }
 
-impl Machine for Link {
-    fn handle(&mut self, at: Timestamp, fact: Fact, outcomes: &mut Vec<Outcome>) {
-        self.handle(at, fact, outcomes);
+impl LinkMachine for Link {
+    fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
+        self.handle(at, input, outputs);
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
         self.next_deadline()
     }
 
-    fn on_deadline(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
-        self.on_deadline(now, outcomes);
+    fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        self.on_deadline(now, outputs);
     }
 
-    fn status(&self) -> Status {
-        self.status()
+    fn state(&self) -> State {
+        self.state()
     }
 
     fn counts(&self) -> Counts {

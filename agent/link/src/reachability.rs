@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Cause, Connection, Link, Outcome};
+use super::{Cause, Connection, EventKind, Link, Output};
 use crate::time::Timestamp;
 
 /// Where the link stands.
@@ -23,16 +23,16 @@ pub(super) enum Reach {
     Ended,
 }
 
-/// A cause, and the hop whose failure it was, if it was one's.
+/// A cause, and the proxy whose failure it was, if it was one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Why {
     pub(super) cause: Cause,
-    pub(super) hop: Option<SocketAddr>,
+    pub(super) proxy: Option<SocketAddr>,
 }
 
 impl From<Cause> for Why {
     fn from(cause: Cause) -> Self {
-        Self { cause, hop: None }
+        Self { cause, proxy: None }
     }
 }
 
@@ -42,22 +42,24 @@ impl Link {
         at: Timestamp,
         why: Why,
         peer: Option<SocketAddr>,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
-        let Why { cause, hop } = why;
+        let Why { cause, proxy } = why;
         match self.reach {
             Reach::Starting { .. } | Reach::Reachable { .. } => {
                 self.reach = Reach::Unreachable {
                     since: at,
                     onset: cause,
                 };
-                outcomes.push(Outcome::Unreachable {
+                outputs.push(Output::event(
                     at,
-                    cause,
-                    peer,
-                    hop,
-                    attempts: self.trouble.attempts(),
-                });
+                    EventKind::Unreachable {
+                        cause,
+                        peer_address: peer,
+                        proxy_address: proxy,
+                        attempts: self.trouble.attempts(),
+                    },
+                ));
             }
             Reach::Unreachable { .. } | Reach::Ended => {}
         }
@@ -69,7 +71,7 @@ impl Link {
         since: Option<Timestamp>,
         at: Timestamp,
         peer: SocketAddr,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let (since, at, outage) = match self.reach {
             Reach::Reachable { .. } | Reach::Ended => return,
@@ -91,19 +93,25 @@ impl Link {
         if let Some(target) = &mut self.target {
             target.was_live();
         }
-        outcomes.push(Outcome::Reachable { at, peer, outage });
+        outputs.push(Output::event(
+            at,
+            EventKind::Reachable {
+                peer_address: peer,
+                outage,
+            },
+        ));
     }
 
     /// Nothing follows.
-    pub(super) fn finish(&mut self, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+    pub(super) fn finish(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         self.reach = Reach::Ended;
         self.connections.clear();
-        outcomes.push(Outcome::Ended { at });
+        outputs.push(Output::event(at, EventKind::Ended));
     }
 
     /// Something at `at` tells why the link is, or would be, unreachable.
-    pub(super) fn blame(&mut self, at: Timestamp, why: Why, outcomes: &mut Vec<Outcome>) {
-        let Why { cause, hop } = why;
+    pub(super) fn blame(&mut self, at: Timestamp, why: Why, outputs: &mut Vec<Output>) {
+        let Why { cause, proxy } = why;
         if self.last_cause.is_some_and(|(newest, _)| newest > at) {
             return;
         }
@@ -111,13 +119,15 @@ impl Link {
         match &mut self.reach {
             Reach::Unreachable { onset, .. } if *onset == Cause::Other && cause != *onset => {
                 *onset = cause;
-                outcomes.push(Outcome::Unreachable {
+                outputs.push(Output::event(
                     at,
-                    cause,
-                    peer: self.last_peer,
-                    hop,
-                    attempts: self.trouble.attempts(),
-                });
+                    EventKind::Unreachable {
+                        cause,
+                        peer_address: self.last_peer,
+                        proxy_address: proxy,
+                        attempts: self.trouble.attempts(),
+                    },
+                ));
             }
             Reach::Unreachable { .. }
             | Reach::Starting { .. }
@@ -135,13 +145,13 @@ impl Link {
         self.last_cause.map_or(Cause::Other.into(), |(_, why)| why)
     }
 
-    /// The cause of a connection's failure at `at`, or the hop's failure behind it.
+    /// The cause of a connection's failure at `at`, or the proxy's failure behind it.
     pub(super) fn explained(&self, connection: &Connection, at: Timestamp, own: Cause) -> Why {
         let (began, heard) = (connection.began(), connection.heard());
-        match self.hops.explain(at, own, began, heard) {
+        match self.proxies.explain(at, own, began, heard) {
             Some((peer, cause)) => Why {
                 cause,
-                hop: Some(peer),
+                proxy: Some(peer),
             },
             None => own.into(),
         }

@@ -4,8 +4,8 @@
 use statlink_ebpf::{End, Phase};
 
 use super::{
-    CheckKind, Connection, ConnectionId, FailedAttempt, Link, Missed, OpenConnection, Outcome,
-    connection::Ending, end,
+    CheckKind, Connection, ConnectionId, EventKind, FailedAttempt, Link, MissedEnds,
+    OpenConnection, Output, connection::Ending, end,
 };
 use crate::time::Timestamp;
 
@@ -17,11 +17,11 @@ impl Link {
         &mut self,
         at: Timestamp,
         open: &[OpenConnection],
-        mut missed: Missed,
-        outcomes: &mut Vec<Outcome>,
+        mut missed: MissedEnds,
+        outputs: &mut Vec<Output>,
     ) {
-        self.reconcile(at, open, &mut missed, outcomes);
-        self.history(at, &missed, outcomes);
+        self.reconcile(at, open, &mut missed, outputs);
+        self.history(at, &missed, outputs);
     }
 
     /// The same, but leaves in `missed` what goes with no connection.
@@ -29,8 +29,8 @@ impl Link {
         &mut self,
         at: Timestamp,
         open: &[OpenConnection],
-        missed: &mut Missed,
-        outcomes: &mut Vec<Outcome>,
+        missed: &mut MissedEnds,
+        outputs: &mut Vec<Output>,
     ) {
         let mut gone = self.gone(at, open);
         for (phase, progress) in MATCHES {
@@ -39,18 +39,18 @@ impl Link {
                     && let Some(ended) = self.take_gone(&mut gone, progress)
                 {
                     missed.take(phase, how);
-                    self.end_missed(ended, at, phase, how, outcomes);
+                    self.end_missed(ended, at, phase, how, outputs);
                 }
             }
         }
         for id in gone {
             if let Some(connection) = self.connections.remove(&id) {
-                self.end_unseen(connection, at, outcomes);
+                self.end_unseen(connection, at, outputs);
             }
         }
         // After the ends: what is found cannot cover a loss before it was looked at.
         for found in open {
-            self.found(at, found, outcomes);
+            self.found(at, found, outputs);
         }
     }
 
@@ -80,7 +80,7 @@ impl Link {
         at: Timestamp,
         phase: Phase,
         how: End,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let ending = Ending {
             at,
@@ -89,19 +89,19 @@ impl Link {
             errno: 0,
             heard: None,
         };
-        self.end(connection, &ending, outcomes);
+        self.end(connection, &ending, outputs);
     }
 
     /// Counts ends of connections of which nothing else is known. They change no outage: how
     /// long such a connection was live, nobody can tell.
-    fn history(&mut self, at: Timestamp, missed: &Missed, outcomes: &mut Vec<Outcome>) {
+    fn history(&mut self, at: Timestamp, missed: &MissedEnds, outputs: &mut Vec<Output>) {
         for phase in Phase::ALL {
             // A process that is ending takes its connections with it: they are not counted.
             for how in End::ALL.into_iter().filter(|how| *how != End::Exiting) {
                 let n = missed.count(phase, how);
                 if n > 0 {
                     self.last_activity = self.last_activity.max(at);
-                    self.count_history(at, phase, how, n, outcomes);
+                    self.count_history(at, phase, how, n, outputs);
                 }
             }
         }
@@ -113,7 +113,7 @@ impl Link {
         phase: Phase,
         how: End,
         n: u32,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let times = u64::from(n);
         let cause = match phase {
@@ -124,7 +124,7 @@ impl Link {
                 self.counts.pass(CheckKind::Connect, times);
                 self.counts.connect(times);
                 self.counts.fail(CheckKind::Disconnect, cause, times);
-                self.blame(at, cause.into(), outcomes);
+                self.blame(at, cause.into(), outputs);
                 return;
             }
         };
@@ -132,17 +132,17 @@ impl Link {
         self.lookups.failed(n);
         let failed = FailedAttempt {
             at,
-            peer: None,
+            peer_address: None,
             cause,
-            hop: None,
+            proxy_address: None,
             errno: None,
             duration: None,
         };
         for _ in 0..n.min(HISTORY_TOLD) {
             self.trouble.remember(failed);
-            outcomes.push(Outcome::ConnectFailed(failed));
+            outputs.push(Output::event(failed.at, EventKind::ConnectFailed(failed)));
         }
-        self.blame(at, cause.into(), outcomes);
+        self.blame(at, cause.into(), outputs);
     }
 }
 

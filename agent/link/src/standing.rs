@@ -14,7 +14,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use super::{Cause, Connection, Link, Outcome, connection::Ending, end, tracking::SETTLE};
+use super::{Cause, Connection, Link, Output, connection::Ending, end, tracking::SETTLE};
 use crate::time::Timestamp;
 
 /// What is known about where a connection goes.
@@ -40,7 +40,7 @@ impl Link {
         &mut self,
         at: Timestamp,
         addresses: Option<BTreeSet<IpAddr>>,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         self.addresses =
             addresses.map(|addresses| addresses.iter().map(IpAddr::to_canonical).collect());
@@ -54,7 +54,7 @@ impl Link {
                 (good @ (Standing::Unknown | Standing::Right), _) => {
                     let held = connection.acquit(good, at);
                     if let Some(ending) = held {
-                        self.end(connection, &ending, outcomes);
+                        self.end(connection, &ending, outputs);
                         continue;
                     }
                 }
@@ -86,23 +86,23 @@ impl Link {
         &mut self,
         mut connection: Connection,
         at: Timestamp,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let held = connection.held();
         let was_live = connection.condemn(at);
         if let Some(ending) = held {
-            self.end(connection, &ending, outcomes);
+            self.end(connection, &ending, outputs);
             return;
         }
         let peer = connection.peer;
         self.connections.insert(connection.id, connection);
         if was_live {
-            self.lost(peer, at, Cause::WrongPeer.into(), outcomes);
+            self.lost(peer, at, Cause::WrongPeer.into(), outputs);
         }
     }
 
     /// The process has ended at `at`: what ended before, and was in doubt, is decided now.
-    pub(super) fn decide_doubts(&mut self, at: Timestamp, outcomes: &mut Vec<Outcome>) {
+    pub(super) fn decide_doubts(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         let held: Vec<_> = self
             .connections
             .values()
@@ -114,7 +114,7 @@ impl Link {
             if let Some(mut connection) = self.connections.remove(&id) {
                 connection.condemn(at);
                 let verdict = connection.verdict(ending.how, ending.errno);
-                self.decide(&connection, ending.at, verdict, outcomes);
+                self.decide(&connection, ending.at, verdict, outputs);
             }
         }
     }

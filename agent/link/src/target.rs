@@ -2,12 +2,12 @@
 //!
 //! Knative's forwarder (`pkg/autoscaler/statforwarder`) keeps a connection to the owner of each
 //! bucket, and when the owner changes calls `Shutdown` on it (`pkg/websocket/connection.go`).
-//! Nothing on the wire says so. What tells is what the dialler does next:
+//! Nothing on the wire says so. What tells is what the client does next:
 //!
 //! - `Shutdown` of a live connection waits for the reader, which gives up 10 s after the last
 //!   pong, and keeps everybody from writing meanwhile. So the silence that follows is no stall
 //!   unless a ping was sent into it: stats that went out before are never answered.
-//! - A connection that broke is dialled again at once. So a live one that the dialler closes is
+//! - A connection that broke is dialled again at once. So a live one that the client closes is
 //!   withdrawn, and not lost, if no dial to the same address follows within
 //!   [`SETTLE`](super::tracking::SETTLE) and either nothing else is open to it or another connection to it is live.
 //! - `Shutdown` in the middle of a series of dials ends the series. A connection that was live is
@@ -21,7 +21,7 @@
 use std::time::Duration;
 
 use super::{
-    Cause, Connection, Link, Outcome,
+    Cause, Connection, Link, Output,
     connection::Verdict,
     lookups::{STEPS, longest_pause},
     reachability::Reach,
@@ -52,14 +52,14 @@ impl Link {
         }
     }
 
-    /// Another target of the same dialler answered at `at`.
+    /// Another target of the same client answered at `at`.
     pub(super) fn answered_elsewhere(&mut self, at: Timestamp) {
         if let Some(target) = &mut self.target {
             target.elsewhere = target.elsewhere.max(Some(at));
         }
     }
 
-    /// Attempts may have gone unseen, so how long the dialler pauses is not known.
+    /// Attempts may have gone unseen, so how long the client pauses is not known.
     pub(super) fn lose_track(&mut self) {
         self.lookups.judged();
     }
@@ -90,7 +90,7 @@ impl Link {
         waits.then(|| self.last_activity + pause + SLACK)
     }
 
-    /// Whether a close by this side at `closed`, that has settled, is the dialler's letting go.
+    /// Whether a close by this side at `closed`, that has settled, is the client's letting go.
     pub(super) fn is_withdrawn(&self, closed: Timestamp, verdict: Verdict) -> bool {
         let lost = matches!(verdict, Verdict::Lost { cause } if cause == Cause::LocalClosed);
         let mut others = self.connections.values();
@@ -98,19 +98,19 @@ impl Link {
         self.target.is_some() && lost && self.last_activity <= closed && remains
     }
 
-    /// The dialler has let go of `connection`; and of the target, if that was the last.
+    /// The client has let go of `connection`; and of the target, if that was the last.
     pub(super) fn withdraw(
         &mut self,
         connection: &Connection,
         closed: Timestamp,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         self.tombstones.bury(connection.id);
         if self.connections.is_empty() {
-            self.finish(closed, outcomes);
+            self.finish(closed, outputs);
         }
     }
 }
 
-/// How much longer than its longest pause a dialler that is starved may take.
+/// How much longer than its longest pause a client that is starved may take.
 const SLACK: Duration = Duration::from_millis(1_500);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cause, CheckKind, ConnectionId, Link, Outcome, connection::Due, reachability::Reach};
+use super::{Cause, CheckKind, ConnectionId, Link, Output, connection::Due, reachability::Reach};
 use crate::time::Timestamp;
 
 /// What falls due on a link. At the same moment: verdicts on connections, then what follows for
@@ -19,13 +19,13 @@ pub(super) enum Timer {
 
 impl Link {
     /// Does what is due by `now`.
-    pub(super) fn run_until(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+    pub(super) fn run_until(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         // Each round either ends a connection or a state, or moves a timer beyond `now`.
         while let Some((due, timer)) = self.next_timer()
             && due <= now
             && due < END_OF_TIME
         {
-            self.fire(due, timer, now, outcomes);
+            self.fire(due, timer, now, outputs);
         }
         self.now = self.now.max(now);
     }
@@ -52,38 +52,38 @@ impl Link {
             .min()
     }
 
-    fn fire(&mut self, due: Timestamp, timer: Timer, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+    fn fire(&mut self, due: Timestamp, timer: Timer, now: Timestamp, outputs: &mut Vec<Output>) {
         match timer {
             Timer::Connection(Due::Sample, id) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.asked(now);
-                    outcomes.push(Outcome::Sample(id));
+                    outputs.push(Output::Sample(id));
                 }
             }
             Timer::Connection(Due::Settle, id) => {
                 if let Some(connection) = self.connections.remove(&id) {
-                    self.settle(connection, outcomes);
+                    self.settle(connection, outputs);
                 }
             }
             Timer::Connection(Due::Condemn, id) => {
                 if let Some(connection) = self.connections.remove(&id) {
-                    self.condemn(connection, due, outcomes);
+                    self.condemn(connection, due, outputs);
                 }
             }
             Timer::Connection(Due::Gone, id) => {
                 if let Some(connection) = self.connections.remove(&id) {
-                    self.end_unseen(connection, due, outcomes);
+                    self.end_unseen(connection, due, outputs);
                 }
             }
-            Timer::GivenUp => self.finish(due, outcomes),
-            Timer::Grace => self.begin_outage(due, self.why(), self.last_peer, outcomes),
+            Timer::GivenUp => self.finish(due, outputs),
+            Timer::Grace => self.begin_outage(due, self.why(), self.last_peer, outputs),
             Timer::Dns => {
                 self.lookups.judged();
-                self.blame(due, Cause::Dns.into(), outcomes);
+                self.blame(due, Cause::Dns.into(), outputs);
             }
             Timer::NoAttempt => {
                 self.lookups.judged();
-                self.blame(due, Cause::NoAttempt.into(), outcomes);
+                self.blame(due, Cause::NoAttempt.into(), outputs);
             }
             Timer::Liveness => {
                 match self.reach {

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use statlink_ebpf::{End, Phase};
 
 use super::{
-    Cause, CheckKind, ConnectionId, FailedAttempt, Link, OpenConnection, Outcome, Sample,
+    Cause, CheckKind, ConnectionId, EventKind, FailedAttempt, Link, OpenConnection, Output, Sample,
     connection::{Connection, Ending, FIRST_LOOK, Step, Verdict},
     end,
     reachability::{Reach, Why},
@@ -25,11 +25,11 @@ impl Link {
         at: Timestamp,
         id: ConnectionId,
         peer: SocketAddr,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         if self.is_news(id) {
             let connection = Connection::connecting(id, peer, Some(at));
-            self.track(connection, at, at, outcomes);
+            self.track(connection, at, at, outputs);
         }
     }
 
@@ -40,7 +40,7 @@ impl Link {
         id: ConnectionId,
         peer: SocketAddr,
         attempted: Option<Timestamp>,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let looked_at = at + FIRST_LOOK;
         if let Some(known) = self.connections.get_mut(&id) {
@@ -49,7 +49,7 @@ impl Link {
             // The record tells that it is fresh, even where its attempt was not seen.
             let mut fresh = Connection::connecting(id, peer, attempted);
             fresh.establish(at, at, looked_at, attempted);
-            self.track(fresh, attempted.unwrap_or(at), at, outcomes);
+            self.track(fresh, attempted.unwrap_or(at), at, outputs);
         }
     }
 
@@ -58,11 +58,11 @@ impl Link {
         &mut self,
         at: Timestamp,
         found: &OpenConnection,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let OpenConnection {
             connection: id,
-            peer,
+            peer_address: peer,
             attempted,
             phase,
         } = *found;
@@ -83,7 +83,7 @@ impl Link {
         match phase {
             Phase::Connecting => {
                 let connection = Connection::connecting(id, peer, attempted);
-                self.track(connection, attempted.unwrap_or(at), at, outcomes);
+                self.track(connection, attempted.unwrap_or(at), at, outputs);
             }
             Phase::Established | Phase::Held => {
                 let connection = if attempted.is_some() {
@@ -93,7 +93,7 @@ impl Link {
                 } else {
                     Connection::older(id, peer, at)
                 };
-                self.track(connection, since, at, outcomes);
+                self.track(connection, since, at, outputs);
             }
         }
     }
@@ -103,7 +103,7 @@ impl Link {
         mut connection: Connection,
         attempted: Timestamp,
         at: Timestamp,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         if self.connections.len() >= TRACKED {
             let oldest = self
@@ -112,7 +112,7 @@ impl Link {
                 .min_by_key(|tracked| (tracked.live_span().is_some(), tracked.id.born))
                 .map(|tracked| tracked.id);
             if let Some(oldest) = oldest.and_then(|id| self.connections.remove(&id)) {
-                self.end_unseen(oldest, at, outcomes);
+                self.end_unseen(oldest, at, outputs);
             }
         }
         self.last_activity = self.last_activity.max(attempted);
@@ -127,7 +127,7 @@ impl Link {
         at: Timestamp,
         id: ConnectionId,
         sample: Option<&Sample>,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         // Out of the map, so that what is in it are the others.
         let Some(mut connection) = self.connections.remove(&id) else {
@@ -142,7 +142,7 @@ impl Link {
                     let Some(step) = connection.look(at, sample) else {
                         break;
                     };
-                    self.step(&connection, step, at, outcomes);
+                    self.step(&connection, step, at, outputs);
                 }
             }
         }
@@ -154,7 +154,7 @@ impl Link {
         connection: &Connection,
         step: Step,
         at: Timestamp,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         match step {
             Step::HandshakeFailed { at } => {
@@ -163,17 +163,17 @@ impl Link {
                 } else {
                     Cause::HandshakeFailed
                 };
-                self.attempt_failed(connection, at, cause, None, outcomes);
+                self.attempt_failed(connection, at, cause, None, outputs);
             }
             Step::Misled { answered } => {
-                self.attempt_failed(connection, answered, Cause::WrongPeer, None, outcomes);
+                self.attempt_failed(connection, answered, Cause::WrongPeer, None, outputs);
             }
-            Step::Upgraded { answered } => self.upgraded(connection, answered, at, outcomes),
+            Step::Upgraded { answered } => self.upgraded(connection, answered, at, outputs),
             Step::Stalled { onset } => {
                 let why = self.explained(connection, onset, Cause::Stalled);
-                self.lost(connection.peer, onset, why, outcomes);
+                self.lost(connection.peer, onset, why, outputs);
             }
-            Step::Healed { at } => self.begin_reachable(Some(at), at, connection.peer, outcomes),
+            Step::Healed { at } => self.begin_reachable(Some(at), at, connection.peer, outputs),
         }
     }
 
@@ -183,14 +183,14 @@ impl Link {
         at: Timestamp,
         id: ConnectionId,
         timeouts: u8,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let Some(mut connection) = self.connections.remove(&id) else {
             return;
         };
         if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
             let why = self.explained(&connection, onset, Cause::Stalled);
-            self.lost(connection.peer, onset, why, outcomes);
+            self.lost(connection.peer, onset, why, outputs);
         }
         self.connections.insert(id, connection);
     }
@@ -202,7 +202,7 @@ impl Link {
         peer: SocketAddr,
         attempted: Option<Timestamp>,
         ending: &Ending,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let known = self.connections.get(&id);
         if known.is_some_and(|known| known.closed().is_some()) {
@@ -218,7 +218,7 @@ impl Link {
             }
         };
         self.last_peer = Some(ended.peer);
-        self.end(ended, ending, outcomes);
+        self.end(ended, ending, outputs);
     }
 
     /// `connection`, which is not in the map any more, ended, as the kernel half tells it.
@@ -226,7 +226,7 @@ impl Link {
         &mut self,
         mut connection: Connection,
         ending: &Ending,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         if connection.hold(ending) {
             self.last_activity = self.last_activity.max(ending.at);
@@ -234,7 +234,7 @@ impl Link {
             return;
         }
         if let Some(answered) = connection.upgraded_before(ending) {
-            self.upgraded(&connection, answered, ending.at, outcomes);
+            self.upgraded(&connection, answered, ending.at, outputs);
         }
         let answers = ending.answers_a_close();
         let mut verdict = connection.verdict(ending.how, ending.errno);
@@ -247,18 +247,18 @@ impl Link {
             connection.close(ending.at, verdict, settle);
             self.connections.insert(connection.id, connection);
         } else {
-            self.decide(&connection, ending.at, verdict, outcomes);
+            self.decide(&connection, ending.at, verdict, outputs);
         }
     }
 
     /// A close has settled: the process lives on.
-    pub(super) fn settle(&mut self, connection: Connection, outcomes: &mut Vec<Outcome>) {
+    pub(super) fn settle(&mut self, connection: Connection, outputs: &mut Vec<Output>) {
         if let Some(closed) = connection.closed() {
             let verdict = connection.verdict(End::Other, 0);
             if self.is_withdrawn(closed, verdict) {
-                self.withdraw(&connection, closed, outcomes);
+                self.withdraw(&connection, closed, outputs);
             } else {
-                self.decide(&connection, closed, verdict, outcomes);
+                self.decide(&connection, closed, verdict, outputs);
             }
         }
     }
@@ -268,14 +268,14 @@ impl Link {
         &mut self,
         connection: Connection,
         at: Timestamp,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let at = connection.closed().or(connection.vanished()).unwrap_or(at);
         let (how, errno) = connection
             .held()
             .map_or((End::Other, 0), |ending| (ending.how, ending.errno));
         let verdict = connection.verdict(how, errno);
-        self.decide(&connection, at, verdict, outcomes);
+        self.decide(&connection, at, verdict, outputs);
     }
 
     /// `connection`, which is not in the map any more, has ended, and this is what it comes to.
@@ -284,14 +284,14 @@ impl Link {
         connection: &Connection,
         at: Timestamp,
         verdict: Verdict,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         self.tombstones.bury(connection.id);
         self.last_activity = self.last_activity.max(at);
         match verdict {
             Verdict::Nothing => {}
             Verdict::Failed { cause, errno } => {
-                self.attempt_failed(connection, at, cause, errno, outcomes);
+                self.attempt_failed(connection, at, cause, errno, outputs);
             }
             Verdict::Lost { cause } => {
                 let onset = match connection.live_span() {
@@ -299,7 +299,7 @@ impl Link {
                     Some((None, _)) | None => at,
                 };
                 let why = self.explained(connection, onset, cause);
-                self.lost(connection.peer, onset, why, outcomes);
+                self.lost(connection.peer, onset, why, outputs);
             }
         }
     }
@@ -310,25 +310,25 @@ impl Link {
         at: Timestamp,
         cause: Cause,
         errno: Option<u16>,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         let why = self.explained(connection, at, cause);
         let failed = FailedAttempt {
             at,
-            peer: Some(connection.peer),
+            peer_address: Some(connection.peer),
             cause: why.cause,
-            hop: why.hop,
+            proxy_address: why.proxy,
             errno,
             duration: connection.duration(at),
         };
         // An attempt from before the agent explains, but is not the agent's to count.
         if connection.counts_connect() {
             self.counts.fail(CheckKind::Connect, why.cause, 1);
-            outcomes.push(Outcome::ConnectFailed(failed));
+            outputs.push(Output::event(failed.at, EventKind::ConnectFailed(failed)));
         }
         self.trouble.remember(failed);
         self.lookups.failed(1);
-        self.blame(at, why, outcomes);
+        self.blame(at, why, outputs);
     }
 
     /// `connection` is live, since the peer's answer at `answered`; known at `at`.
@@ -337,7 +337,7 @@ impl Link {
         connection: &Connection,
         answered: Timestamp,
         at: Timestamp,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
         if connection.counts_connect() {
             let decided = connection.has_failed();
@@ -345,20 +345,22 @@ impl Link {
                 self.counts.pass(CheckKind::Connect, 1);
             }
             self.counts.connect(1);
-            outcomes.push(Outcome::Connected {
-                at: answered,
-                peer: connection.peer,
-                duration: connection.duration(answered).filter(|_| !decided),
-            });
+            outputs.push(Output::event(
+                answered,
+                EventKind::Connected {
+                    peer_address: connection.peer,
+                    duration: connection.duration(answered).filter(|_| !decided),
+                },
+            ));
         }
         match connection.live_span() {
             Some((Some(since), _)) => {
-                self.begin_reachable(Some(since), since, connection.peer, outcomes);
+                self.begin_reachable(Some(since), since, connection.peer, outputs);
             }
             // Older than the agent. If that is news in an outage, its last data ends it.
             Some((None, _)) => {
                 let heard = connection.heard().unwrap_or(at);
-                self.begin_reachable(None, heard, connection.peer, outcomes);
+                self.begin_reachable(None, heard, connection.peer, outputs);
             }
             None => {}
         }
@@ -370,21 +372,23 @@ impl Link {
         peer: SocketAddr,
         at: Timestamp,
         why: Why,
-        outcomes: &mut Vec<Outcome>,
+        outputs: &mut Vec<Output>,
     ) {
-        let Why { cause, hop } = why;
+        let Why { cause, proxy } = why;
         if matches!(self.reach, Reach::Reachable { .. }) {
             self.trouble.begins(self.counts.total_errors());
         }
         self.counts.fail(CheckKind::Disconnect, cause, 1);
         self.last_activity = self.last_activity.max(at);
-        outcomes.push(Outcome::Disconnected {
+        outputs.push(Output::event(
             at,
-            peer,
-            cause,
-            hop,
-        });
-        self.blame(at, why, outcomes);
+            EventKind::Disconnected {
+                peer_address: peer,
+                cause,
+                proxy_address: proxy,
+            },
+        ));
+        self.blame(at, why, outputs);
         // Another one may have been live already, or since.
         let next = self
             .connections
@@ -394,10 +398,10 @@ impl Link {
             .map(|((since, _), peer)| (since, peer))
             .min();
         match next {
-            None => self.begin_outage(at, why, Some(peer), outcomes),
+            None => self.begin_outage(at, why, Some(peer), outputs),
             Some((Some(since), other)) if since > at => {
-                self.begin_outage(at, why, Some(peer), outcomes);
-                self.begin_reachable(Some(since), since, other, outcomes);
+                self.begin_outage(at, why, Some(peer), outputs);
+                self.begin_reachable(Some(since), since, other, outputs);
             }
             Some(_) => {}
         }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Cause, FailedAttempt, Outage};
+use super::{Cause, EndedOutage, FailedAttempt};
 use crate::time::Timestamp;
 
 /// The last failed attempts, and how many errors had been counted before.
@@ -21,7 +21,7 @@ impl Trouble {
     }
 
     pub(super) fn remember(&mut self, failed: FailedAttempt) {
-        if self.attempts.len() >= ATTEMPTS_TOLD {
+        if self.attempts.len() >= ATTEMPTS_REPORTED {
             self.attempts.pop_front();
         }
         self.attempts.push_back(failed);
@@ -45,9 +45,9 @@ impl Trouble {
         at: Timestamp,
         cause: Cause,
         errors: u64,
-    ) -> Outage {
-        Outage {
-            length: at.saturating_since(began),
+    ) -> EndedOutage {
+        EndedOutage {
+            duration: at.saturating_since(began),
             cause,
             errors: self.errors(errors),
             attempts: self.attempts(),
@@ -60,6 +60,6 @@ impl Trouble {
     }
 }
 
-/// How many failed attempts an [`Outcome::Unreachable`](super::Outcome::Unreachable) or an
-/// [`Outage`] tells of.
-pub const ATTEMPTS_TOLD: usize = 3;
+/// How many failed attempts an [`EventKind::Unreachable`](super::EventKind::Unreachable) or an
+/// [`EndedOutage`] tells of.
+pub const ATTEMPTS_REPORTED: usize = 3;

@@ -5,13 +5,9 @@ use std::time::Duration;
 use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
 
 use crate::{
-    clock,
     kernel::{Ends, Inventory, connection_id, peer},
-    link::{
-        Cause, Fact, FailedAttempt, HopEvent, Machine, Missed, OpenConnection, Outage, Outcome,
-        Status,
-    },
-    report::{Attempt, EndedOutage, LinkName, What},
+    link::{Cause, Input, LinkMachine, MissedEnds, OpenConnection, ProxyEvent},
+    report::{EventKind, LinkName},
     snapshot::LinkSnapshot,
     telemetry::logs::{self, Story},
     time::Timestamp,
@@ -22,7 +18,7 @@ pub(super) struct Entry {
     pub(super) name: LinkName,
     pub(super) source: Source,
     pub(super) pod_uid: Option<String>,
-    pub(super) link: Box<dyn Machine>,
+    pub(super) link: Box<dyn LinkMachine>,
     /// The cause last exported at once: an outage's attempts mostly fail alike.
     told: Option<Cause>,
     story: Story,
@@ -38,7 +34,7 @@ impl Entry {
         name: LinkName,
         source: Source,
         pod_uid: Option<String>,
-        link: Box<dyn Machine>,
+        link: Box<dyn LinkMachine>,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -54,13 +50,20 @@ impl Entry {
         }
     }
 
-    /// Whether `what` is to be exported at once: a transition, or the first failure of its kind.
-    pub(super) fn is_news(&mut self, what: &What) -> bool {
-        let told = match what {
-            What::Discovered | What::Reachable { .. } | What::Idle | What::Ended => None,
-            What::Unreachable { cause, .. } => Some(*cause),
-            What::ConnectFailed(attempt) if self.told != Some(attempt.cause) => Some(attempt.cause),
-            What::Connected { .. } | What::ConnectFailed(_) | What::Disconnected { .. } => {
+    /// Whether it is to be exported at once: a transition, or the first failure of its kind.
+    pub(super) fn is_news(&mut self, kind: &EventKind) -> bool {
+        let told = match kind {
+            EventKind::Discovered
+            | EventKind::Reachable { .. }
+            | EventKind::Idle
+            | EventKind::Ended => None,
+            EventKind::Unreachable { cause, .. } => Some(*cause),
+            EventKind::ConnectFailed(attempt) if self.told != Some(attempt.cause) => {
+                Some(attempt.cause)
+            }
+            EventKind::Connected { .. }
+            | EventKind::ConnectFailed(_)
+            | EventKind::Disconnected { .. } => {
                 return false;
             }
         };
@@ -68,9 +71,9 @@ impl Entry {
         true
     }
 
-    /// Logs what is to be logged of `what`.
-    pub(super) fn log(&mut self, now: Timestamp, what: &What) {
-        for line in self.story.take(now, what) {
+    /// Logs what is to be logged of `kind`.
+    pub(super) fn log(&mut self, now: Timestamp, kind: &EventKind) {
+        for line in self.story.take(now, kind) {
             logs::log(&self.name, &line);
         }
     }
@@ -111,8 +114,8 @@ impl Entry {
             .min()
     }
 
-    /// What the link has not been told of `inventory`.
-    pub(super) fn reconcile(&mut self, inventory: &Inventory) -> Fact {
+    /// EventKind the link has not been told of `inventory`.
+    pub(super) fn reconcile(&mut self, inventory: &Inventory) -> Input {
         self.resync = None;
         if self.late_resync.is_some_and(|due| due <= inventory.at) {
             self.late_resync = None;
@@ -130,35 +133,27 @@ impl Entry {
             .filter_map(|(sock, connection)| {
                 Some(OpenConnection {
                     connection: connection_id(*sock, connection.born_ns),
-                    peer: peer(connection.peer, connection.peer_port),
+                    peer_address: peer(connection.peer, connection.peer_port),
                     attempted: attempted(connection.attempted_ns),
                     phase: Phase::from_raw(connection.phase)?,
                 })
             })
             .collect();
-        Fact::Resynchronised {
+        Input::Resynchronised {
             open,
-            missed: Missed::new(missed),
+            missed: MissedEnds::new(missed),
         }
     }
 
     pub(super) fn snapshot(&self, id: u64, now: Timestamp, retransmits: u64) -> LinkSnapshot {
         let ago = |at| now.saturating_since(at);
-        let (reachable, since, cause) = match self.link.status() {
-            Status::Idle | Status::Starting | Status::Ended => (None, None, None),
-            Status::Reachable { since } => (Some(true), since.map(ago), None),
-            Status::Unreachable { since, cause } => (Some(false), Some(ago(since)), Some(cause)),
-        };
         LinkSnapshot {
-            idle: self.link.status() == Status::Idle,
             id,
             peer: self.name.peer.clone(),
             namespace: self.name.namespace.clone(),
             pod: self.name.pod.clone(),
             pid: self.name.pid,
-            reachable,
-            since,
-            cause,
+            state: self.link.state().map_time(ago),
             peer_address: self.link.peer_address(),
             rtt: self.link.rtt(),
             silence: self.link.heard().map(ago),
@@ -168,125 +163,56 @@ impl Entry {
     }
 }
 
-/// The fact that a record tells; `None` if it is none that this agent knows.
-pub(super) fn fact(record: &Record, kind: RecordKind, heard: Option<Timestamp>) -> Option<Fact> {
+/// What a record tells a link; `None` if it is of a kind that this agent does not know.
+pub(super) fn input(record: &Record, kind: RecordKind, heard: Option<Timestamp>) -> Option<Input> {
     let connection = connection_id(record.sock, record.born_ns);
     let peer = peer(record.peer, record.peer_port);
     let attempted = attempted(record.attempted_ns);
     Some(match kind {
-        RecordKind::Attempted => Fact::Attempted { connection, peer },
-        RecordKind::Established => Fact::Established {
+        RecordKind::Attempted => Input::Attempted {
             connection,
-            peer,
+            peer_address: peer,
+        },
+        RecordKind::Established => Input::Established {
+            connection,
+            peer_address: peer,
             attempted,
         },
-        RecordKind::RetransmissionTimeout => Fact::RetransmissionTimeout {
+        RecordKind::RetransmissionTimeout => Input::RetransmissionTimeout {
             connection,
             timeouts: record.timeouts,
         },
-        RecordKind::Ended => Fact::Ended {
+        RecordKind::Ended => Input::Ended {
             connection,
-            peer,
+            peer_address: peer,
             attempted,
             phase: Phase::from_raw(record.phase)?,
             how: End::from_raw(record.end)?,
             errno: record.errno,
             heard,
         },
-        RecordKind::LookedUp => Fact::LookedUp,
+        RecordKind::LookedUp => Input::LookedUp,
         RecordKind::Executed => return None,
     })
 }
 
-/// The fact that a record of another process in an activator's network namespace tells.
-pub(super) fn hop(record: &Record, kind: RecordKind) -> Option<Fact> {
+/// What a record of another process in an activator's network namespace tells a link.
+pub(super) fn proxy(record: &Record, kind: RecordKind) -> Option<Input> {
     let event = match kind {
-        RecordKind::Attempted => HopEvent::Attempted,
-        RecordKind::Established => HopEvent::Established,
-        RecordKind::RetransmissionTimeout => HopEvent::Stalled,
-        RecordKind::Ended => HopEvent::Ended {
+        RecordKind::Attempted => ProxyEvent::Attempted,
+        RecordKind::Established => ProxyEvent::Established,
+        RecordKind::RetransmissionTimeout => ProxyEvent::Stalled,
+        RecordKind::Ended => ProxyEvent::Ended {
             phase: Phase::from_raw(record.phase)?,
             how: End::from_raw(record.end)?,
         },
         RecordKind::Executed | RecordKind::LookedUp => return None,
     };
-    Some(Fact::Hop {
+    Some(Input::Proxy {
         connection: connection_id(record.sock, record.born_ns),
-        peer: peer(record.peer, record.peer_port),
+        peer_address: peer(record.peer, record.peer_port),
         event,
     })
-}
-
-/// What is told of an outcome, and when it happened.
-pub(super) fn report(outcome: &Outcome) -> Option<(Timestamp, What)> {
-    Some(match outcome {
-        Outcome::Sample(_) => return None,
-        Outcome::Connected { at, peer, duration } => (
-            *at,
-            What::Connected {
-                peer_address: *peer,
-                duration: duration.as_ref().map(Duration::as_secs_f64),
-            },
-        ),
-        Outcome::ConnectFailed(failed) => (failed.at, What::ConnectFailed(attempt(failed))),
-        Outcome::Disconnected {
-            at,
-            peer,
-            cause,
-            hop,
-        } => (
-            *at,
-            What::Disconnected {
-                peer_address: *peer,
-                cause: *cause,
-                hop_address: *hop,
-            },
-        ),
-        Outcome::Unreachable {
-            at,
-            cause,
-            peer,
-            hop,
-            attempts,
-        } => (
-            *at,
-            What::Unreachable {
-                cause: *cause,
-                peer_address: *peer,
-                hop_address: *hop,
-                attempts: attempts.iter().map(attempt).collect(),
-            },
-        ),
-        Outcome::Reachable { at, peer, outage } => (
-            *at,
-            What::Reachable {
-                outage: outage.as_ref().map(ended),
-                peer_address: *peer,
-            },
-        ),
-        Outcome::Idle { at } => (*at, What::Idle),
-        Outcome::Ended { at } => (*at, What::Ended),
-    })
-}
-
-fn ended(outage: &Outage) -> EndedOutage {
-    EndedOutage {
-        duration: outage.length.as_secs_f64(),
-        cause: outage.cause,
-        errors: outage.errors,
-        attempts: outage.attempts.iter().map(attempt).collect(),
-    }
-}
-
-fn attempt(failed: &FailedAttempt) -> Attempt {
-    Attempt {
-        at: clock::wall(failed.at),
-        peer_address: failed.peer,
-        cause: failed.cause,
-        hop_address: failed.hop,
-        errno: failed.errno,
-        duration: failed.duration.as_ref().map(Duration::as_secs_f64),
-    }
 }
 
 fn attempted(nanoseconds: u64) -> Option<Timestamp> {

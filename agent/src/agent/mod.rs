@@ -1,4 +1,4 @@
-//! The loop: kernel records, processes and deadlines in, outcomes performed.
+//! The loop: kernel records, processes and deadlines in, outputs performed.
 //!
 //! Nothing here decides about a link: [`crate::link`] does. This is the shell that feeds it in the
 //! order its contract asks for, and does what it says.
@@ -21,11 +21,11 @@ use tokio::{
 
 use self::entry::Entry;
 use crate::{
-    clock,
+    clock::{self, WallTime},
     discovery::{Client, Discovery, kubernetes::WatchEvent},
     kernel::{Kernel, KernelError},
-    link::{Fact, Outcome},
-    report::{LinkName, Report, What},
+    link::{self, Event, Input, Output},
+    report::{EventKind, LinkEvent, LinkName},
     snapshot::{AgentSnapshot, Snapshot, SnapshotRequest},
     telemetry::Telemetry,
     time::Timestamp,
@@ -37,7 +37,7 @@ pub struct Agent {
     kernel: Kernel,
     discovery: Discovery,
     telemetry: Telemetry,
-    reports: broadcast::Sender<Report>,
+    reports: broadcast::Sender<LinkEvent>,
     transition: Arc<Notify>,
     entries: BTreeMap<u64, Entry>,
     by_source: HashMap<Source, u64>,
@@ -48,7 +48,7 @@ pub struct Agent {
     /// Why processes could not be inspected.
     unseen: WarnOnce,
     tally: Tally,
-    outcomes: Vec<Outcome>,
+    outputs: Vec<Output>,
 }
 
 /// What the agent counts about its own reading.
@@ -80,7 +80,7 @@ impl Agent {
         kernel: Kernel,
         discovery: Discovery,
         telemetry: Telemetry,
-        reports: broadcast::Sender<Report>,
+        reports: broadcast::Sender<LinkEvent>,
         transition: Arc<Notify>,
     ) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl Agent {
             executed: Vec::new(),
             unseen: WarnOnce::default(),
             tally: Tally::default(),
-            outcomes: Vec::new(),
+            outputs: Vec::new(),
         }
     }
 
@@ -186,11 +186,11 @@ impl Agent {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            let mut outcomes = std::mem::take(&mut self.outcomes);
+            let mut outputs = std::mem::take(&mut self.outputs);
             if let Some(entry) = self.entries.get_mut(&id) {
-                entry.link.on_deadline(now, &mut outcomes);
+                entry.link.on_deadline(now, &mut outputs);
             }
-            self.perform(id, outcomes)?;
+            self.perform(id, outputs)?;
         }
         for entry in self.entries.values_mut() {
             entry.log_due(now);
@@ -241,11 +241,11 @@ impl Agent {
             return self.overhear(at, record, kind);
         };
         let heard = self.kernel.heard(at, record.heard_ago);
-        let Some(fact) = entry::fact(record, kind, heard) else {
+        let Some(input) = entry::input(record, kind, heard) else {
             self.tally.malformed += 1;
             return Ok(());
         };
-        self.tell(id, at, fact)
+        self.tell(id, at, input)
     }
 
     /// A record of a source that is nobody's: a hop's, or of a process that ended a moment ago.
@@ -255,11 +255,11 @@ impl Agent {
         record: &Record,
         kind: RecordKind,
     ) -> Result<(), KernelError> {
-        let Some(fact) = entry::hop(record, kind) else {
+        let Some(input) = entry::proxy(record, kind) else {
             return Ok(());
         };
         for id in self.overhearing(record.netns) {
-            self.tell(id, at, fact.clone())?;
+            self.tell(id, at, input.clone())?;
         }
         Ok(())
     }
@@ -276,89 +276,89 @@ impl Agent {
             .collect()
     }
 
-    /// Tells one link one fact, and performs what it decides.
-    fn tell(&mut self, id: u64, at: Timestamp, fact: Fact) -> Result<(), KernelError> {
-        let mut outcomes = std::mem::take(&mut self.outcomes);
+    /// Tells one link one input, and performs what it decides.
+    fn tell(&mut self, id: u64, at: Timestamp, input: Input) -> Result<(), KernelError> {
+        let mut outputs = std::mem::take(&mut self.outputs);
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.link.handle(at, fact, &mut outcomes);
+            entry.link.handle(at, input, &mut outputs);
         }
-        self.perform(id, outcomes)
+        self.perform(id, outputs)
     }
 
-    fn perform(&mut self, id: u64, mut outcomes: Vec<Outcome>) -> Result<(), KernelError> {
-        // A sample's answer may lead to further outcomes, never to a sample of the same instant.
+    fn perform(&mut self, id: u64, mut outputs: Vec<Output>) -> Result<(), KernelError> {
+        // A sample's answer may lead to further outputs, never to a sample of the same instant.
         let mut next = 0;
-        while let Some(outcome) = outcomes.get(next).cloned() {
+        while let Some(output) = outputs.get(next).cloned() {
             next += 1;
             let Some(entry) = self.entries.get_mut(&id) else {
                 break;
             };
-            if let Outcome::Sample(connection) = outcome {
-                let sample = self.kernel.sample(connection)?;
-                let fact = Fact::Sampled { connection, sample };
-                entry.link.handle(clock::now(), fact, &mut outcomes);
-                continue;
+            match output {
+                Output::Sample(connection) => {
+                    let sample = self.kernel.sample(connection)?;
+                    let input = Input::Sampled { connection, sample };
+                    entry.link.handle(clock::now(), input, &mut outputs);
+                }
+                Output::Event(event) => self.publish(id, event),
             }
-            self.publish(id, &outcome);
         }
-        outcomes.clear();
-        self.outcomes = outcomes;
+        outputs.clear();
+        self.outputs = outputs;
         Ok(())
     }
 
-    fn publish(&mut self, id: u64, outcome: &Outcome) {
+    fn publish(&mut self, id: u64, event: Event) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        match outcome {
-            Outcome::Connected {
+        match &event.kind {
+            link::EventKind::Connected {
                 duration: Some(duration),
                 ..
             } => self
                 .telemetry
                 .record_connect(&entry.name.peer, *duration, None),
-            Outcome::ConnectFailed(attempt) => {
+            link::EventKind::ConnectFailed(attempt) => {
                 if let Some(duration) = attempt.duration {
                     self.telemetry
                         .record_connect(&entry.name.peer, duration, Some(attempt.cause));
                 }
             }
-            Outcome::Reachable {
+            link::EventKind::Reachable {
                 outage: Some(outage),
                 ..
             } => self
                 .telemetry
-                .record_outage(&entry.name.peer, outage.length, outage.cause),
-            Outcome::Connected { duration: None, .. }
-            | Outcome::Reachable { outage: None, .. }
-            | Outcome::Disconnected { .. }
-            | Outcome::Unreachable { .. }
-            | Outcome::Idle { .. }
-            | Outcome::Ended { .. }
-            | Outcome::Sample(_) => {}
+                .record_outage(&entry.name.peer, outage.duration, outage.cause),
+            link::EventKind::Connected { duration: None, .. }
+            | link::EventKind::Reachable { outage: None, .. }
+            | link::EventKind::Discovered
+            | link::EventKind::Disconnected { .. }
+            | link::EventKind::Unreachable { .. }
+            | link::EventKind::Idle
+            | link::EventKind::Ended => {}
         }
-        if let Some((at, what)) = entry::report(outcome) {
-            if entry.is_news(&what) {
-                self.transition.notify_one();
-            }
-            self.report(id, at, what);
+        let Event { at, kind } = event.map_time(clock::wall);
+        if entry.is_news(&kind) {
+            self.transition.notify_one();
         }
+        self.report(id, at, kind);
     }
 
-    fn report(&mut self, id: u64, at: Timestamp, what: What) {
+    fn report(&mut self, id: u64, at: WallTime, kind: EventKind) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         let known_at = clock::now();
-        entry.log(known_at, &what);
-        let report = Report {
-            at: clock::wall(at),
+        entry.log(known_at, &kind);
+        let event = LinkEvent {
+            at,
             known_at: clock::wall(known_at),
             link: entry.name.clone(),
-            what,
+            kind,
         };
         // Nobody may be listening.
-        let _ = self.reports.send(report);
+        let _ = self.reports.send(event);
     }
 
     /// Looks at every process for clients not known yet.
@@ -425,7 +425,7 @@ impl Agent {
 
     fn tell_addresses(&mut self, id: u64) -> Result<(), KernelError> {
         let addresses = self.discovery.peer_addresses();
-        self.tell(id, clock::now(), Fact::PeerAddresses(addresses))
+        self.tell(id, clock::now(), Input::PeerAddresses(addresses))
     }
 
     fn add(&mut self, client: Client) -> Result<(), KernelError> {
@@ -473,7 +473,7 @@ impl Agent {
             let _ = ended.send(id);
         });
         self.transition.notify_one();
-        self.report(id, now, What::Discovered);
+        self.report(id, clock::wall(now), EventKind::Discovered);
         // Before its connections, so that none is taken for older than the addresses.
         self.tell_addresses(id)
     }
@@ -493,7 +493,7 @@ impl Agent {
 
     /// The process of a link has ended, or its pod is terminating.
     fn end(&mut self, id: u64) -> Result<(), KernelError> {
-        self.tell(id, clock::now(), Fact::ProcessEnded)?;
+        self.tell(id, clock::now(), Input::ProcessEnded)?;
         if let Some(entry) = self.entries.remove(&id) {
             self.by_source.remove(&entry.source);
             self.kernel.dismiss(entry.source)?;
@@ -549,8 +549,8 @@ impl Agent {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
-            let fact = entry.reconcile(&inventory);
-            self.tell(id, inventory.at, fact)?;
+            let input = entry.reconcile(&inventory);
+            self.tell(id, inventory.at, input)?;
         }
         Ok(())
     }
@@ -568,7 +568,7 @@ impl Agent {
             let live = self.entries.get(&id).map(|entry| entry.link.live());
             for connection in live.unwrap_or_default() {
                 let sample = self.kernel.sample(connection)?;
-                self.tell(id, clock::now(), Fact::Sampled { connection, sample })?;
+                self.tell(id, clock::now(), Input::Sampled { connection, sample })?;
             }
             if let Some(entry) = self.entries.get(&id) {
                 let totals = self.kernel.source_totals(entry.source)?;

@@ -13,14 +13,14 @@ use serde::Deserialize;
 
 use crate::{
     control::{Missed, client},
-    report::{Attempt, EndedOutage, Report, What},
+    report::{EndedOutage, EventKind, FailedAttempt, LinkEvent},
 };
 
 /// A line of the agent's.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Told {
-    Report(Box<Report>),
+    Event(Box<LinkEvent>),
     Missed(Missed),
 }
 
@@ -40,35 +40,35 @@ fn text(line: &str) -> anyhow::Result<String> {
     let told = serde_json::from_str(line)
         .with_context(|| format!("an event in a form unknown here: {line}"))?;
     Ok(match told {
-        Told::Report(report) => report_text(&report),
+        Told::Event(event) => event_text(&event),
         Told::Missed(Missed { missed }) => format!("({missed} events were missed)"),
     })
 }
 
-fn report_text(report: &Report) -> String {
-    let time = humantime::format_rfc3339_millis(report.at);
-    let link = &report.link;
-    let what = what(&report.what);
+fn event_text(event: &LinkEvent) -> String {
+    let time = humantime::format_rfc3339_millis(event.at.0);
+    let link = &event.link;
+    let what = what(&event.kind);
     format!("{time}  {}/{}  {what}", link.namespace, link.pod)
 }
 
-fn what(what: &What) -> String {
-    match what {
-        What::Discovered => "discovered".to_owned(),
-        What::Connected {
+fn what(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Discovered => "discovered".to_owned(),
+        EventKind::Connected {
             peer_address,
             duration,
         } => format!("connected to {peer_address}{}", took(*duration)),
-        What::ConnectFailed(failed) => format!("connect failed: {}", attempt(failed)),
-        What::Disconnected {
+        EventKind::ConnectFailed(failed) => format!("connect failed: {}", attempt(failed)),
+        EventKind::Disconnected {
             peer_address,
             cause,
-            hop_address,
+            proxy_address,
         } => format!(
             "disconnected from {peer_address}: {cause}{}",
-            of_hop(*hop_address)
+            of_hop(*proxy_address)
         ),
-        What::Reachable {
+        EventKind::Reachable {
             outage,
             peer_address,
         } => {
@@ -81,17 +81,18 @@ fn what(what: &What) -> String {
                     ..
                 } = outage;
                 // Writing to a string does not fail.
-                let _ = write!(text, ", after {duration:.3} s ({cause}), errors: {errors}");
+                let seconds = duration.as_secs_f64();
+                let _ = write!(text, ", after {seconds:.3} s ({cause}), errors: {errors}");
             }
             text
         }
-        What::Unreachable {
+        EventKind::Unreachable {
             cause,
             peer_address,
-            hop_address,
+            proxy_address,
             attempts,
         } => {
-            let mut text = format!("not reachable: {cause}{}", of_hop(*hop_address));
+            let mut text = format!("not reachable: {cause}{}", of_hop(*proxy_address));
             if let Some(address) = peer_address {
                 // As above.
                 let _ = write!(text, ", {address}");
@@ -102,8 +103,8 @@ fn what(what: &What) -> String {
             }
             text
         }
-        What::Idle => "idle: nothing to be connected to".to_owned(),
-        What::Ended => "ended".to_owned(),
+        EventKind::Idle => "idle: nothing to be connected to".to_owned(),
+        EventKind::Ended => "ended".to_owned(),
     }
 }
 
@@ -111,8 +112,8 @@ fn of_hop(hop: Option<SocketAddr>) -> String {
     hop.map_or_else(String::new, |hop| format!(" of a hop to {hop}"))
 }
 
-fn attempt(failed: &Attempt) -> String {
-    let mut text = format!("{}{}", failed.cause, of_hop(failed.hop_address));
+fn attempt(failed: &FailedAttempt) -> String {
+    let mut text = format!("{}{}", failed.cause, of_hop(failed.proxy_address));
     if let Some(errno) = failed.errno {
         let name = io::Error::from_raw_os_error(errno.into());
         // Writing to a string does not fail.
@@ -124,9 +125,8 @@ fn attempt(failed: &Attempt) -> String {
     text + &took(failed.duration)
 }
 
-fn took(seconds: Option<f64>) -> String {
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+fn took(duration: Option<Duration>) -> String {
+    duration
         .map(|took| format!(" after {:.1} ms", took.as_secs_f64() * 1e3))
         .unwrap_or_default()
 }

@@ -9,9 +9,12 @@ use std::{
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::control::{
-    client,
-    status::{LinkStatus, Status},
+use crate::{
+    control::{
+        client,
+        status::{LinkStatus, Status},
+    },
+    link::State,
 };
 
 /// Prints the status; with `watch`, every second until interrupted.
@@ -67,12 +70,17 @@ fn table(links: &[LinkStatus]) -> String {
     ]);
     for link in links {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let (started, cause) = match link.state {
+            State::Starting | State::Idle | State::Ended => (None, None),
+            State::Reachable { since } => (since, None),
+            State::Unreachable { since, cause } => (Some(since), Some(cause)),
+        };
         table.add_row([
             format!("{}/{}", link.name.namespace, link.name.pod),
             link.name.peer.clone(),
             link.state.as_str().to_owned(),
-            or_dash(link.since_seconds.map(since)),
-            or_dash(link.cause.map(|cause| cause.to_string())),
+            or_dash(started.map(since)),
+            or_dash(cause.map(|cause| cause.to_string())),
             or_dash(link.peer_address.map(|address| address.to_string())),
             or_dash(link.rtt_seconds.map(|rtt| format!("{:.2}ms", rtt * 1e3))),
             link.checks.to_string(),
@@ -90,8 +98,7 @@ fn table(links: &[LinkStatus]) -> String {
 }
 
 /// In whole seconds, or in milliseconds below one.
-fn since(seconds: f64) -> String {
-    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+fn since(since: Duration) -> String {
     let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     let rounded = if millis < 1000 {
         Duration::from_millis(millis)
@@ -108,9 +115,9 @@ const FIRST_NUMBER: usize = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{control::status::State, link::Cause, report::LinkName};
+    use crate::{link::Cause, report::LinkName};
 
-    fn link(pod: &str, state: State) -> LinkStatus {
+    fn link(pod: &str, state: State<Duration>) -> LinkStatus {
         LinkStatus {
             name: LinkName {
                 peer: "autoscaler".to_owned(),
@@ -119,8 +126,6 @@ mod tests {
                 pid: 7,
             },
             state,
-            since_seconds: Some(3723.4),
-            cause: None,
             peer_address: Some(([10, 0, 0, 1], 8080).into()),
             rtt_seconds: Some(0.000_25),
             silence_seconds: None,
@@ -133,10 +138,19 @@ mod tests {
 
     #[test]
     fn a_line_a_link_and_what_is_unknown_is_a_dash() {
-        let mut lost = link("b", State::Unreachable);
-        (lost.cause, lost.rtt_seconds) = (Some(Cause::PeerClosed), None);
-        lost.since_seconds = None;
-        let shown = table(&[link("a", State::Reachable), lost]);
+        let up = State::Reachable {
+            since: Some(Duration::from_secs_f64(3723.4)),
+        };
+        let mut lost = link(
+            "b",
+            State::Unreachable {
+                since: Duration::from_millis(12),
+                cause: Cause::PeerClosed,
+            },
+        );
+        lost.rtt_seconds = None;
+        let older = link("c", State::Reachable { since: None });
+        let shown = table(&[link("a", up), lost, older]);
         let cells = |line: &str| -> Vec<String> {
             line.split("  ")
                 .map(|cell| cell.trim().to_owned())
@@ -165,7 +179,7 @@ mod tests {
                 "knative-serving/b",
                 "autoscaler",
                 "unreachable",
-                "-",
+                "12ms",
                 "peer_closed",
                 "10.0.0.1:8080",
                 "-",
@@ -174,12 +188,13 @@ mod tests {
                 "1",
             ]
         );
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[3][2..5], ["reachable", "-", "-"]);
+        assert_eq!(lines.len(), 4);
     }
 
     #[test]
     fn moments_are_told_in_milliseconds() {
-        assert_eq!(since(0.0123), "12ms");
-        assert_eq!(since(59.9), "59s");
+        assert_eq!(since(Duration::from_micros(12_300)), "12ms");
+        assert_eq!(since(Duration::from_millis(59_900)), "59s");
     }
 }

@@ -14,7 +14,7 @@ use std::{fmt, str::FromStr};
 pub enum Request {
     /// One [`status::Status`], and the end.
     Status,
-    /// A [`Report`](crate::report::Report) a line, from now on. A client that reads too slowly is
+    /// A [`LinkEvent`](crate::report::LinkEvent) a line, from now on. A client that reads too slowly is
     /// told how many it missed: [`Missed`].
     Events,
 }

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{Missed, Request, status::Status};
-use crate::{report::Report, snapshot::Snapshots};
+use crate::{report::LinkEvent, snapshot::Snapshots};
 
 /// A socket that is bound and not yet served. Its end removes it.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Server {
     }
 
     /// Answers clients until it is dropped, and they with it.
-    pub async fn serve(self, snapshots: Snapshots, reports: broadcast::Sender<Report>) {
+    pub async fn serve(self, snapshots: Snapshots, reports: broadcast::Sender<LinkEvent>) {
         let permits = Arc::new(Semaphore::new(MOST_CLIENTS));
         let mut clients = JoinSet::new();
         loop {
@@ -178,7 +178,7 @@ fn bound(path: &Path) -> io::Result<UnixListener> {
 async fn client(
     mut stream: UnixStream,
     snapshots: &Snapshots,
-    reports: &broadcast::Sender<Report>,
+    reports: &broadcast::Sender<LinkEvent>,
 ) -> io::Result<()> {
     // Before the request is read: who has sent it misses nothing from then on.
     let reports = reports.subscribe();
@@ -205,7 +205,7 @@ async fn client(
 
 /// Sends reports until the client goes.
 async fn events(
-    mut reports: broadcast::Receiver<Report>,
+    mut reports: broadcast::Receiver<LinkEvent>,
     read: &mut (impl tokio::io::AsyncRead + Unpin),
     write: &mut (impl tokio::io::AsyncWrite + Unpin),
 ) -> io::Result<()> {

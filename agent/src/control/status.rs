@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    link::Cause,
+    link::State,
     report::LinkName,
     snapshot::{LinkSnapshot, Snapshot},
 };
@@ -29,12 +29,9 @@ pub struct LinkStatus {
     /// Whose, and to whom.
     #[serde(flatten)]
     pub name: LinkName,
-    /// Whether it is up.
-    pub state: State,
-    /// How long it has been so; `null` when that began before the agent, or nothing is known yet.
-    pub since_seconds: Option<f64>,
-    /// Why it is not reachable.
-    pub cause: Option<Cause>,
+    /// Whether it is up, for how long, and why not: `state`, `since_seconds` and `cause`.
+    #[serde(flatten, with = "state")]
+    pub state: State<Duration>,
     /// Where the live connection, or else the last attempt, goes.
     pub peer_address: Option<SocketAddr>,
     /// Smoothed round-trip time of the live connection.
@@ -49,32 +46,6 @@ pub struct LinkStatus {
     pub connects: u64,
     /// Segments sent again.
     pub retransmits: u64,
-}
-
-/// Whether a link is up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// There is nothing to be connected to: a forwarder without an owner to forward to.
-    Idle,
-    /// In the start-up grace.
-    Starting,
-    /// It has a live connection.
-    Reachable,
-    /// It has none.
-    Unreachable,
-}
-
-impl State {
-    /// The word for it, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Starting => "starting",
-            Self::Reachable => "reachable",
-            Self::Unreachable => "unreachable",
-        }
-    }
 }
 
 impl From<&Snapshot> for Status {
@@ -100,14 +71,7 @@ impl From<&LinkSnapshot> for LinkStatus {
                 pod: link.pod.clone(),
                 pid: link.pid,
             },
-            state: match link.reachable {
-                None if link.idle => State::Idle,
-                None => State::Starting,
-                Some(true) => State::Reachable,
-                Some(false) => State::Unreachable,
-            },
-            since_seconds: seconds(link.since),
-            cause: link.cause,
+            state: link.state,
             peer_address: link.peer_address,
             rtt_seconds: seconds(link.rtt),
             silence_seconds: seconds(link.silence),
@@ -119,12 +83,64 @@ impl From<&LinkSnapshot> for LinkStatus {
     }
 }
 
+/// A state as three fields side by side, `null` where a state has none.
+mod state {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+    use crate::link::{Cause, State};
+
+    #[derive(Serialize, Deserialize)]
+    struct Fields<W> {
+        state: W,
+        since_seconds: Option<f64>,
+        cause: Option<Cause>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        state: &State<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let (since, cause) = match *state {
+            State::Starting | State::Idle | State::Ended => (None, None),
+            State::Reachable { since } => (since, None),
+            State::Unreachable { since, cause } => (Some(since), Some(cause)),
+        };
+        let fields = Fields {
+            state: state.as_str(),
+            since_seconds: since.map(|since| since.as_secs_f64()),
+            cause,
+        };
+        fields.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<State<Duration>, D::Error> {
+        let fields = Fields::<String>::deserialize(deserializer)?;
+        let since = fields.since_seconds.map(Duration::try_from_secs_f64);
+        let since = since.transpose().map_err(D::Error::custom)?;
+        Ok(match (fields.state.as_str(), since, fields.cause) {
+            ("starting", _, _) => State::Starting,
+            ("idle", _, _) => State::Idle,
+            ("reachable", since, _) => State::Reachable { since },
+            ("unreachable", Some(since), Some(cause)) => State::Unreachable { since, cause },
+            ("ended", _, _) => State::Ended,
+            (state, _, _) => {
+                let error = format!("state {state:?} is unknown, or lacks its start or its cause");
+                return Err(D::Error::custom(error));
+            }
+        })
+    }
+}
+
 /// The JSON that `statlink status --json` prints is a contract: byte for byte.
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        link::{CheckKind, Counts},
+        link::{Cause, CheckKind, Counts},
         snapshot::AgentSnapshot,
     };
 
@@ -135,10 +151,7 @@ mod tests {
             namespace: "knative-serving".to_owned(),
             pod: "activator-1".to_owned(),
             pid: 4711,
-            reachable: None,
-            idle: false,
-            since: None,
-            cause: None,
+            state: State::Starting,
             peer_address: None,
             rtt: None,
             silence: None,
@@ -203,31 +216,33 @@ mod tests {
         );
         pinned(
             LinkSnapshot {
-                idle: true,
+                state: State::Idle,
                 ..starting()
             },
             &format!(r#""state":"idle","since_seconds":null,"cause":null,{UNKNOWN}"#),
         );
         pinned(
             LinkSnapshot {
-                reachable: Some(true),
+                state: State::Reachable { since: None },
                 ..full()
             },
             &format!(r#""state":"reachable","since_seconds":null,"cause":null,{KNOWN}"#),
         );
         pinned(
             LinkSnapshot {
-                reachable: Some(true),
-                since: Some(Duration::from_nanos(3_723_400_000_001)),
+                state: State::Reachable {
+                    since: Some(Duration::from_nanos(3_723_400_000_001)),
+                },
                 ..full()
             },
             &format!(r#""state":"reachable","since_seconds":3723.400000001,"cause":null,{KNOWN}"#),
         );
         pinned(
             LinkSnapshot {
-                reachable: Some(false),
-                since: Some(Duration::from_secs(5)),
-                cause: Some(Cause::Stalled),
+                state: State::Unreachable {
+                    since: Duration::from_secs(5),
+                    cause: Cause::Stalled,
+                },
                 ..full()
             },
             &format!(r#""state":"unreachable","since_seconds":5.0,"cause":"stalled",{KNOWN}"#),

@@ -7,7 +7,7 @@ use statlink_ebpf::{End, Phase};
 
 use super::world::{Event, World};
 use crate::{
-    ConnectionId, Fact, OpenConnection, Sample,
+    ConnectionId, Input, OpenConnection, Sample,
     connection::{BEFORE_A_PING, CLOSING_HANDSHAKE, HOLD},
     end,
     time::Timestamp,
@@ -34,7 +34,7 @@ pub(super) enum Step {
     Syn(u64),
     /// The peer answers the upgrade, if it can.
     Answer(u64),
-    /// The dialler's own timeout.
+    /// The client's own timeout.
     GiveUp(u64),
     Ping(u64),
     /// What was sent is sent again.
@@ -138,10 +138,11 @@ impl Client {
         }
     }
 
-    /// It is connected already, which is told, or dials within `wait` milliseconds.
-    pub(super) fn begin(&mut self, older: bool, wait: u64, world: &mut World) -> Option<Fact> {
-        let found = older.then(|| self.found(world));
-        if found.is_none() {
+    /// It is connected already, which a listing is to show, or dials within `wait` milliseconds.
+    pub(super) fn begin(&mut self, older: bool, wait: u64, world: &mut World) {
+        if older {
+            self.connected_before(world);
+        } else {
             let wait = world.between(0, wait);
             self.plan(world, wait, Step::Dial);
         }
@@ -149,12 +150,10 @@ impl Client {
         self.plan(world, first, Step::Mode);
         let first = world.between(1_000, 60_000);
         self.plan(world, first, Step::Break);
-        found
     }
 
-    /// It has been connected since before the agent. Connections are enumerated, not recorded:
-    /// that cannot be lost.
-    fn found(&mut self, world: &mut World) -> Fact {
+    /// It has been connected since before the agent.
+    fn connected_before(&mut self, world: &mut World) {
         let id = world.identify();
         let heard = world.now - world.between(300, 3_000);
         self.socket = Some(Socket {
@@ -171,12 +170,6 @@ impl Client {
             Duration::from_millis(9_000),
             Step::ReadDeadline(id.sock),
         );
-        Fact::Found {
-            connection: id,
-            peer: self.peer,
-            attempted: None,
-            phase: Phase::Established,
-        }
     }
 
     pub(super) fn plan(&self, world: &mut World, delay: Duration, step: Step) {
@@ -225,7 +218,7 @@ impl Client {
             return;
         }
         if self.by_name {
-            world.record(Fact::LookedUp);
+            world.record(Input::LookedUp);
         }
         if self.nameless {
             let pause = self.pause(world);
@@ -234,11 +227,11 @@ impl Client {
         }
         let connection = world.identify();
         self.socket = Some(Socket::new(connection, world.now));
-        let fact = Fact::Attempted {
+        let input = Input::Attempted {
             connection,
-            peer: self.peer,
+            peer_address: self.peer,
         };
-        let told = self.record(fact, world);
+        let told = self.record(input, world);
         self.truth.dubious += u64::from(self.closed && !told);
         self.closed = false;
         self.plan(world, HANDSHAKE, Step::GiveUp(connection.sock));
@@ -261,12 +254,12 @@ impl Client {
                 if let Some(socket) = &mut self.socket {
                     socket.established = Some(world.now);
                     let (connection, attempted) = (socket.id, socket.attempted);
-                    let fact = Fact::Established {
+                    let input = Input::Established {
                         connection,
-                        peer: self.peer,
+                        peer_address: self.peer,
                         attempted,
                     };
-                    self.record(fact, world);
+                    self.record(input, world);
                 }
                 let latency = world.between(1, 20);
                 self.plan(world, latency, Step::Answer(sock));
@@ -361,7 +354,7 @@ impl Client {
                 let stalls = timeouts >= 2 && !socket.stalled && socket.is_upgraded(now);
                 let next = RETRANSMIT * 2u32.pow(u32::from(timeouts));
                 self.plan(world, next, Step::Retransmit(sock));
-                let told = world.record(Fact::RetransmissionTimeout {
+                let told = world.record(Input::RetransmissionTimeout {
                     connection,
                     timeouts,
                 });
@@ -559,9 +552,9 @@ impl Client {
     }
 
     /// Its connection does something that is recorded; whether the record arrives.
-    fn record(&mut self, fact: Fact, world: &mut World) -> bool {
+    fn record(&mut self, input: Input, world: &mut World) -> bool {
         let attempted = self.socket.as_ref().and_then(|socket| socket.attempted);
-        let arrives = world.record(fact);
+        let arrives = world.record(input);
         if arrives {
             self.told(attempted);
         }
@@ -589,7 +582,7 @@ impl Client {
         let socket = self.socket.as_ref()?;
         let listed = OpenConnection {
             connection: socket.id,
-            peer: self.peer,
+            peer_address: self.peer,
             attempted: socket.attempted,
             phase: socket.phase(now).min(Phase::Established),
         };
@@ -668,10 +661,10 @@ impl Socket {
         self.first_unanswered = None;
     }
 
-    fn ended(&self, peer: SocketAddr, phase: Phase, how: End, errno: u16) -> Fact {
-        Fact::Ended {
+    fn ended(&self, peer: SocketAddr, phase: Phase, how: End, errno: u16) -> Input {
+        Input::Ended {
             connection: self.id,
-            peer,
+            peer_address: peer,
             attempted: self.attempted,
             phase,
             how,

@@ -8,8 +8,8 @@ use super::{
     world::{Event, Loss},
 };
 use crate::{
-    CheckKind, Fanout, Machine as _, Status, connection::HOLD, lookups::longest_pause,
-    time::Timestamp,
+    CheckKind, Fanout, LinkMachine as _, MissedEnds, State, connection::HOLD,
+    lookups::longest_pause, time::Timestamp,
 };
 
 #[test]
@@ -47,7 +47,7 @@ struct Liveness {
 }
 
 impl Kind for Forwarder {
-    type Machine = Fanout;
+    type LinkMachine = Fanout;
 
     fn machine(_: Timestamp) -> Fanout {
         Fanout::default()
@@ -169,7 +169,7 @@ impl Kind for Forwarder {
     }
 }
 
-/// What the status should be.
+/// What the state should be.
 #[derive(Debug, Default)]
 struct Expected {
     empty: bool,
@@ -202,10 +202,10 @@ impl Life<Forwarder> {
             self.kind.left_until = now + GIVEN_UP;
             client.failures = before.failures;
         }
-        let found = client.begin(older, 3_000, &mut self.world);
+        client.begin(older, 3_000, &mut self.world);
         self.clients.insert(name, client);
-        if let Some(found) = found {
-            self.tell(now, found);
+        if older {
+            self.list(MissedEnds::default());
         }
     }
 
@@ -243,8 +243,8 @@ impl Life<Forwarder> {
 
     fn compare(&mut self, is: &Expected) {
         let seed = self.world.seed;
-        let (now, status) = (self.world.now, self.machine.status());
-        let wrong = || format!("seed {seed}: at {now:?} it is {status:?}, but {is:?}");
+        let (now, state) = (self.world.now, self.machine.state());
+        let wrong = || format!("seed {seed}: at {now:?} it is {state:?}, but {is:?}");
         let targets: Vec<_> = self.machine.targets().collect();
         let forgotten = is.present.iter().find(|peer| !targets.contains(peer));
         assert_eq!(forgotten, None, "{}", wrong());
@@ -257,12 +257,12 @@ impl Life<Forwarder> {
             );
         }
         if is.failing {
-            assert!(matches!(status, Status::Unreachable { .. }), "{}", wrong());
+            assert!(matches!(state, State::Unreachable { .. }), "{}", wrong());
         } else if !is.unclear && is.live > 0 {
-            assert!(matches!(status, Status::Reachable { .. }), "{}", wrong());
+            assert!(matches!(state, State::Reachable { .. }), "{}", wrong());
         } else if !is.unclear && !is.empty {
             assert!(
-                matches!(status, Status::Starting | Status::Idle),
+                matches!(state, State::Starting | State::Idle),
                 "{}",
                 wrong()
             );
@@ -271,7 +271,7 @@ impl Life<Forwarder> {
             assert!(self.machine.live().len() >= is.live, "{}", wrong());
         }
         if is.empty {
-            assert_eq!(status, Status::Idle, "{}", wrong());
+            assert_eq!(state, State::Idle, "{}", wrong());
             assert_eq!(self.machine.next_deadline(), None, "{}", wrong());
             let checks = self.machine.counts().checks(CheckKind::Liveness);
             let before = *self.kind.idle.get_or_insert(checks);

@@ -6,13 +6,13 @@ use super::{
     client::{Client, Truth},
     world::{Event, Loss, World},
 };
-use crate::{Fact, Machine, Outcome, Status, time::Timestamp};
+use crate::{EventKind, Input, LinkMachine, MissedEnds, Output, State, time::Timestamp};
 
 /// What is peculiar to one kind of machine.
 pub(super) trait Kind: Default {
-    type Machine: Machine;
+    type LinkMachine: LinkMachine;
 
-    fn machine(discovered: Timestamp) -> Self::Machine;
+    fn machine(discovered: Timestamp) -> Self::LinkMachine;
 
     /// Plans what happens first.
     fn begin(life: &mut Life<Self>);
@@ -20,7 +20,7 @@ pub(super) trait Kind: Default {
     /// The process does what only this kind does.
     fn act(life: &mut Life<Self>);
 
-    /// Holds the status to the truth, where that has been clear for long enough.
+    /// Holds the state to the truth, where that has been clear for long enough.
     fn judge(life: &mut Life<Self>);
 
     /// Compares what was counted in a whole life.
@@ -30,7 +30,7 @@ pub(super) trait Kind: Default {
 pub(super) struct Life<K: Kind> {
     pub(super) world: World,
     pub(super) clients: BTreeMap<u64, Client>,
-    pub(super) machine: K::Machine,
+    pub(super) machine: K::LinkMachine,
     pub(super) kind: K,
     pub(super) alive: bool,
     pub(super) outages: Outages,
@@ -87,7 +87,7 @@ impl<K: Kind> Life<K> {
             K::judge(&mut self);
         }
         let seed = self.world.seed;
-        assert_eq!(self.machine.status(), Status::Ended, "seed {seed}");
+        assert_eq!(self.machine.state(), State::Ended, "seed {seed}");
         K::balance(&self);
         self.world.now.saturating_since(began)
     }
@@ -99,32 +99,38 @@ impl<K: Kind> Life<K> {
         {
             let now = self.world.now.max(due);
             self.world.now = now;
-            let mut outcomes = Vec::new();
-            self.machine.on_deadline(now, &mut outcomes);
+            let mut outputs = Vec::new();
+            self.machine.on_deadline(now, &mut outputs);
             let next = self.machine.next_deadline();
             assert!(
                 next.is_none_or(|next| next > now),
                 "seed {}: deadline in the past",
                 self.world.seed
             );
-            self.perform(outcomes);
+            self.perform(outputs);
             K::judge(self);
         }
     }
 
-    pub(super) fn tell(&mut self, at: Timestamp, fact: Fact) {
-        let mut outcomes = Vec::new();
-        self.machine.handle(at, fact, &mut outcomes);
-        self.perform(outcomes);
+    pub(super) fn tell(&mut self, at: Timestamp, input: Input) {
+        let mut outputs = Vec::new();
+        self.machine.handle(at, input, &mut outputs);
+        self.perform(outputs);
     }
 
-    fn perform(&mut self, outcomes: Vec<Outcome>) {
+    fn perform(&mut self, outputs: Vec<Output>) {
         let seed = self.world.seed;
         let mut samples = Vec::new();
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Sample(id) => samples.push(id),
-                Outcome::Unreachable { .. } if !self.outages.under_way => {
+        for output in outputs {
+            let event = match output {
+                Output::Sample(id) => {
+                    samples.push(id);
+                    continue;
+                }
+                Output::Event(event) => event,
+            };
+            match event.kind {
+                EventKind::Unreachable { .. } if !self.outages.under_way => {
                     self.outages.begun += 1;
                     self.outages.of_the_grace += u64::from(!self.outages.was_reachable);
                     self.outages.under_way = true;
@@ -132,19 +138,20 @@ impl<K: Kind> Life<K> {
                     let errors = self.machine.counts().total_errors();
                     assert!(errors >= self.outages.begun, "seed {seed}");
                 }
-                Outcome::Reachable { outage, .. } => {
+                EventKind::Reachable { outage, .. } => {
                     let under_way = self.outages.under_way;
                     assert_eq!(outage.is_some(), under_way, "seed {seed}: an outage's end");
                     assert!(outage.is_none_or(|outage| outage.errors > 0), "seed {seed}");
                     self.outages.under_way = false;
                     self.outages.was_reachable = true;
                 }
-                Outcome::Idle { .. } => self.outages.under_way = false,
-                Outcome::Connected { .. }
-                | Outcome::ConnectFailed(_)
-                | Outcome::Disconnected { .. }
-                | Outcome::Unreachable { .. }
-                | Outcome::Ended { .. } => {}
+                EventKind::Idle => self.outages.under_way = false,
+                EventKind::Discovered
+                | EventKind::Connected { .. }
+                | EventKind::ConnectFailed(_)
+                | EventKind::Disconnected { .. }
+                | EventKind::Unreachable { .. }
+                | EventKind::Ended => {}
             }
         }
         let counts = self.machine.counts();
@@ -156,7 +163,7 @@ impl<K: Kind> Life<K> {
         for connection in samples {
             let mut clients = self.clients.values_mut();
             let sample = clients.find_map(|client| client.sample(connection, now));
-            self.tell(now, Fact::Sampled { connection, sample });
+            self.tell(now, Input::Sampled { connection, sample });
         }
     }
 
@@ -171,10 +178,8 @@ impl<K: Kind> Life<K> {
             Event::Drain => self.drain(),
             Event::Resynchronise => {
                 self.drain();
-                let (now, missed) = (self.world.now, self.world.missed());
-                let clients = self.clients.values_mut();
-                let open = clients.filter_map(|client| client.list(now)).collect();
-                self.tell(now, Fact::Resynchronised { open, missed });
+                let missed = self.world.missed();
+                self.list(missed);
             }
             Event::Quiet => {
                 self.world.quieten();
@@ -194,15 +199,24 @@ impl<K: Kind> Life<K> {
                 for client in self.clients.values_mut() {
                     client.reap(ended);
                 }
-                self.tell(ended, Fact::ProcessEnded);
+                self.tell(ended, Input::ProcessEnded);
                 self.world.end();
             }
         }
     }
 
+    /// The machine is handed a listing of all that is open: it comes from a walk, and cannot be
+    /// lost as a record can.
+    pub(super) fn list(&mut self, missed: MissedEnds) {
+        let now = self.world.now;
+        let clients = self.clients.values_mut();
+        let open = clients.filter_map(|client| client.list(now)).collect();
+        self.tell(now, Input::Resynchronised { open, missed });
+    }
+
     fn drain(&mut self) {
-        for (at, fact) in self.world.drain() {
-            self.tell(at, fact);
+        for (at, input) in self.world.drain() {
+            self.tell(at, input);
         }
     }
 

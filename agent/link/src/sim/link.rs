@@ -7,7 +7,7 @@ use super::{
     life::{Kind, Life, live},
     world::{Event, Loss},
 };
-use crate::{Cause, CheckKind, Fact, Link, Status, time::Timestamp};
+use crate::{Cause, CheckKind, Input, Link, MissedEnds, State, time::Timestamp};
 
 #[test]
 fn the_link_tells_the_truth_about_many_lives() {
@@ -24,7 +24,7 @@ fn counts_stay_true_when_records_are_lost() {
 struct Activator;
 
 impl Kind for Activator {
-    type Machine = Link;
+    type LinkMachine = Link;
 
     fn machine(discovered: Timestamp) -> Link {
         Link::discovered(discovered)
@@ -34,7 +34,7 @@ impl Kind for Activator {
         let world = &mut life.world;
         let mut client = Client::new(0, peer(), true);
         let older = world.chance(20);
-        let found = client.begin(older, 8_000, world);
+        client.begin(older, 8_000, world);
         let span = world.between(60_000, 3_600_000 * 2);
         world.plan(span, Event::Quiet);
         // An activator that looks up something else before its first dial is taken for one whose
@@ -42,17 +42,17 @@ impl Kind for Activator {
         let first = world.between(8_000, 68_000);
         world.plan(first, Event::Process);
         life.clients.insert(0, client);
-        if let Some(found) = found {
-            life.tell(life.world.now, found);
+        if older {
+            life.list(MissedEnds::default());
         }
     }
 
     /// It looks up something else, and news of the peer's addresses come.
     fn act(life: &mut Life<Self>) {
-        life.world.record(Fact::LookedUp);
+        life.world.record(Input::LookedUp);
         if life.world.chance(20) {
             let known = life.world.chance(80).then(|| [peer().ip()].into());
-            life.tell(life.world.now, Fact::PeerAddresses(known));
+            life.tell(life.world.now, Input::PeerAddresses(known));
         }
         let next = life.world.between(50, 15_000);
         life.world.plan(next, Event::Process);
@@ -64,16 +64,16 @@ impl Kind for Activator {
             let Some((truth, since)) = client.certainly(now, patience) else {
                 continue;
             };
-            let status = life.machine.status();
-            let (link, told) = match status {
-                Status::Reachable { .. } => (true, true),
-                Status::Unreachable { .. } => (false, true),
-                Status::Idle | Status::Starting => (false, !truth),
-                Status::Ended => return,
+            let state = life.machine.state();
+            let (link, told) = match state {
+                State::Reachable { .. } => (true, true),
+                State::Unreachable { .. } => (false, true),
+                State::Idle | State::Starting => (false, !truth),
+                State::Ended => return,
             };
             assert!(
                 !life.alive || link == truth && told,
-                "seed {}: at {now:?} the link is {status:?}, but since {since:?} the truth is {truth}: {client:?}",
+                "seed {}: at {now:?} the link is {state:?}, but since {since:?} the truth is {truth}: {client:?}",
                 life.world.seed,
             );
         }

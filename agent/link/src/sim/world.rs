@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use statlink_ebpf::{End, Phase};
 
 use super::client::Step;
-use crate::{ConnectionId, Fact, Missed, time::Timestamp};
+use crate::{ConnectionId, Input, MissedEnds, time::Timestamp};
 
 /// Whether records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ pub(super) struct World {
     serial: u64,
     agenda: BTreeMap<(Timestamp, u64), Event>,
     losing: bool,
-    ring: Vec<(Timestamp, Fact)>,
+    ring: Vec<(Timestamp, Input)>,
     draining: bool,
-    missed: Missed,
+    missed: MissedEnds,
     resynchronising: bool,
 }
 
@@ -56,7 +56,7 @@ impl World {
             losing: loss == Loss::Some,
             ring: Vec::new(),
             draining: false,
-            missed: Missed::default(),
+            missed: MissedEnds::default(),
             resynchronising: false,
         }
     }
@@ -112,12 +112,12 @@ impl World {
 /// The kernel half.
 impl World {
     /// Something happens that it records; whether the record arrives.
-    pub(super) fn record(&mut self, fact: Fact) -> bool {
+    pub(super) fn record(&mut self, input: Input) -> bool {
         let lost = self.is_lost();
         if lost {
             self.lose();
         } else {
-            self.deliver(fact);
+            self.deliver(input);
         }
         !lost
     }
@@ -141,8 +141,8 @@ impl World {
         }
     }
 
-    pub(super) fn deliver(&mut self, fact: Fact) {
-        self.ring.push((self.now, fact));
+    pub(super) fn deliver(&mut self, input: Input) {
+        self.ring.push((self.now, input));
         if !self.draining {
             self.draining = true;
             let delay = self.between(0, 20);
@@ -151,11 +151,11 @@ impl World {
     }
 
     /// What is in the ring. Some of it will be there again.
-    pub(super) fn drain(&mut self) -> Vec<(Timestamp, Fact)> {
+    pub(super) fn drain(&mut self) -> Vec<(Timestamp, Input)> {
         self.draining = false;
         let records = std::mem::take(&mut self.ring);
         for record in &records {
-            if let (at, Fact::Attempted { .. } | Fact::Established { .. } | Fact::Ended { .. }) =
+            if let (at, Input::Attempted { .. } | Input::Established { .. } | Input::Ended { .. }) =
                 record
                 && *at + TWICE > self.now
                 && self.chance(5)
@@ -167,7 +167,7 @@ impl World {
     }
 
     /// The ends that were missed since the last time.
-    pub(super) fn missed(&mut self) -> Missed {
+    pub(super) fn missed(&mut self) -> MissedEnds {
         self.resynchronising = false;
         std::mem::take(&mut self.missed)
     }

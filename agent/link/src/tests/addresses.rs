@@ -4,18 +4,18 @@ use std::net::IpAddr;
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, failed, id, peer, well};
-use crate::{Cause, CheckKind, Fact, Outcome, Status};
+use super::story::{Story, at, event, failed, failure, id, peer, well};
+use crate::{Cause, CheckKind, EventKind, Input, State};
 
 /// The peer has the addresses of the `n`th peers.
-fn known(n: &[u64]) -> Fact {
-    Fact::PeerAddresses(Some(n.iter().map(|&n| peer(n).ip()).collect()))
+fn known(n: &[u64]) -> Input {
+    Input::PeerAddresses(Some(n.iter().map(|&n| peer(n).ip()).collect()))
 }
 
 #[test]
 fn an_address_of_the_peer_is_right() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).upgraded(100, 1).until(4_000);
+    story.input(0, known(&[1])).upgraded(100, 1).until(4_000);
     story
         .is_reachable_since(102)
         .has(CheckKind::Connect, 1, &[])
@@ -30,7 +30,7 @@ fn an_ipv4_address_is_itself_in_ipv6() {
     };
     let mapped = IpAddr::V6(address.to_ipv6_mapped());
     story
-        .fact(0, Fact::PeerAddresses(Some([mapped].into())))
+        .input(0, Input::PeerAddresses(Some([mapped].into())))
         .upgraded(100, 1);
     story.is_reachable_since(102);
 }
@@ -43,7 +43,7 @@ fn whatever_fails_at_a_wrong_address_is_the_wrong_peer() {
         (End::HostUnreachable, 113),
     ] {
         let mut story = Story::begins();
-        story.fact(0, known(&[1])).attempt(100, 2);
+        story.input(0, known(&[1])).attempt(100, 2);
         story.ended_with(101, 2, Some(100), Phase::Connecting, how, errno, None);
         story.until(2_099).has(CheckKind::Connect, 0, &[]);
         story.until(2_500);
@@ -51,13 +51,7 @@ fn whatever_fails_at_a_wrong_address_is_the_wrong_peer() {
         let errno = (errno != 0).then_some(errno);
         assert_eq!(
             story.news(),
-            [Outcome::ConnectFailed(failed(
-                101,
-                2,
-                Cause::WrongPeer,
-                errno,
-                Some(1)
-            ))],
+            [failure(failed(101, 2, Cause::WrongPeer, errno, Some(1)))],
             "{how:?}"
         );
     }
@@ -66,7 +60,7 @@ fn whatever_fails_at_a_wrong_address_is_the_wrong_peer() {
 #[test]
 fn an_attempt_that_takes_longer_than_the_doubt_fails_when_it_fails() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).attempt(100, 2).until(3_099);
+    story.input(0, known(&[1])).attempt(100, 2).until(3_099);
     story.has(CheckKind::Connect, 0, &[]);
     story.ended(3_100, 2, Phase::Connecting, End::Unanswered, None);
     story
@@ -77,8 +71,8 @@ fn an_attempt_that_takes_longer_than_the_doubt_fails_when_it_fails() {
 #[test]
 fn an_upgrade_by_somebody_else_is_an_error_and_its_end_none() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).upgraded(100, 2);
-    assert_eq!(story.link.status(), Status::Starting);
+    story.input(0, known(&[1])).upgraded(100, 2);
+    assert_eq!(story.link.state(), State::Starting);
     story.until(2_100).sampled(2_100, 2, well(2_050));
     story.has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)]);
     story.until(5_500).sampled(5_500, 2, well(5_400));
@@ -95,7 +89,7 @@ fn an_upgrade_by_somebody_else_is_an_error_and_its_end_none() {
 #[test]
 fn one_that_ends_while_in_doubt_counts_once() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).upgraded(100, 2);
+    story.input(0, known(&[1])).upgraded(100, 2);
     story.ended(1_000, 2, Phase::Held, End::PeerClosed, Some(900));
     story.ended(1_000, 2, Phase::Held, End::PeerClosed, Some(900));
     story
@@ -108,9 +102,9 @@ fn one_that_ends_while_in_doubt_counts_once() {
 #[test]
 fn an_address_that_turns_up_in_time_was_right_all_along() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).upgraded(100, 2);
+    story.input(0, known(&[1])).upgraded(100, 2);
     story
-        .fact(1_500, known(&[1, 2]))
+        .input(1_500, known(&[1, 2]))
         .sampled(1_501, 2, well(102));
     story
         .is_reachable_since(102)
@@ -121,9 +115,9 @@ fn an_address_that_turns_up_in_time_was_right_all_along() {
 #[test]
 fn an_end_in_doubt_is_what_it_is_if_its_address_turns_up() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).refused(100, 2).upgraded(300, 3);
+    story.input(0, known(&[1])).refused(100, 2).upgraded(300, 3);
     story.ended(1_000, 3, Phase::Held, End::Reset, Some(900));
-    story.fact(1_500, known(&[2, 3])).until(4_000);
+    story.input(1_500, known(&[2, 3])).until(4_000);
     story
         .has(CheckKind::Connect, 2, &[(Cause::ConnectionRefused, 1)])
         .has(CheckKind::Disconnect, 1, &[(Cause::ConnectionReset, 1)])
@@ -133,15 +127,15 @@ fn an_end_in_doubt_is_what_it_is_if_its_address_turns_up() {
 #[test]
 fn a_wrong_one_counts_once_its_address_turns_up_late() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).upgraded(100, 2);
+    story.input(0, known(&[1])).upgraded(100, 2);
     story.until(2_100).sampled(2_100, 2, well(102));
     story
         .until(5_000)
         .is_unreachable_since(5_000, Cause::WrongPeer);
     story
-        .fact(9_000, known(&[2]))
+        .input(9_000, known(&[2]))
         .sampled(9_001, 2, well(8_900));
-    assert!(matches!(story.link.status(), Status::Reachable { .. }));
+    assert!(matches!(story.link.state(), State::Reachable { .. }));
     story
         .has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)])
         .has(CheckKind::Disconnect, 0, &[])
@@ -151,8 +145,8 @@ fn a_wrong_one_counts_once_its_address_turns_up_late() {
 #[test]
 fn who_was_right_stays_right() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).upgraded(100, 1);
-    story.fact(1_000, known(&[2])).until(4_000);
+    story.input(0, known(&[1])).upgraded(100, 1);
+    story.input(1_000, known(&[2])).until(4_000);
     story.is_reachable_since(102);
     story.ended(4_000, 1, Phase::Held, End::PeerClosed, Some(3_990));
     story.has(CheckKind::Disconnect, 1, &[(Cause::PeerClosed, 1)]);
@@ -164,7 +158,7 @@ fn who_was_right_stays_right() {
 #[test]
 fn who_was_live_before_anything_was_known_is_lost_if_wrong() {
     let mut story = Story::begins();
-    story.upgraded(100, 2).fact(1_000, known(&[1]));
+    story.upgraded(100, 2).input(1_000, known(&[1]));
     story.until(2_999).is_reachable_since(102);
     story
         .until(3_000)
@@ -181,9 +175,9 @@ fn who_was_live_before_anything_was_known_is_lost_if_wrong() {
 #[test]
 fn nothing_is_wrong_while_nothing_is_known() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).upgraded(100, 2);
+    story.input(0, known(&[1])).upgraded(100, 2);
     story
-        .fact(1_000, Fact::PeerAddresses(None))
+        .input(1_000, Input::PeerAddresses(None))
         .sampled(1_001, 2, well(102));
     story
         .is_reachable_since(102)
@@ -193,11 +187,14 @@ fn nothing_is_wrong_while_nothing_is_known() {
 #[test]
 fn a_process_that_ends_leaves_no_doubt_behind() {
     let mut story = Story::begins();
-    story.fact(0, known(&[1])).refused(100, 2).attempt(200, 3);
+    story.input(0, known(&[1])).refused(100, 2).attempt(200, 3);
     // Its own end, which is none.
     story.ended(900, 3, Phase::Connecting, End::Exiting, None);
     story.process_ended(1_000);
     story.has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)]);
-    assert_eq!(story.news().last(), Some(&Outcome::Ended { at: at(1_000) }));
+    assert_eq!(
+        story.news().last(),
+        Some(&event(at(1_000), EventKind::Ended))
+    );
     assert_eq!(story.link.connections().next(), None::<_>, "{:?}", id(3));
 }

@@ -2,11 +2,11 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, failed, id, ms, peer, unanswered, well};
+use super::story::{Story, at, event, failed, failure, id, ms, peer, unanswered, well};
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
-    Fact, Outcome, Sample, Status,
+    EventKind, Input, Sample, State,
 };
 
 #[test]
@@ -17,16 +17,20 @@ fn an_answered_connection_that_is_held_is_upgraded_and_dated_by_the_answer() {
     assert_eq!(
         story.news(),
         [
-            Outcome::Connected {
-                at: at(102),
-                peer: peer(1),
-                duration: Some(ms(2)),
-            },
-            Outcome::Reachable {
-                at: at(102),
-                peer: peer(1),
-                outage: None,
-            },
+            event(
+                at(102),
+                EventKind::Connected {
+                    peer_address: peer(1),
+                    duration: Some(ms(2)),
+                }
+            ),
+            event(
+                at(102),
+                EventKind::Reachable {
+                    peer_address: peer(1),
+                    outage: None,
+                }
+            ),
         ]
     );
     assert_eq!(story.link.live(), Some((id(1), Some(ms(1)))));
@@ -54,9 +58,9 @@ fn a_dial_that_takes_long_is_looked_at_should_its_record_not_come() {
 
     let mut story = Story::begins();
     story.attempt(0, 1).until(1_000);
-    story.fact(
+    story.input(
         1_001,
-        Fact::Sampled {
+        Input::Sampled {
             connection: id(1),
             sample: None,
         },
@@ -124,19 +128,13 @@ fn a_refused_upgrade_is_closed_at_once_and_fails_the_handshake() {
     story
         .ended(5, 1, Phase::Established, End::PeerClosed, Some(4))
         .until(1_000);
-    assert_eq!(story.link.status(), Status::Starting);
+    assert_eq!(story.link.state(), State::Starting);
     story
         .has(Connect, 1, &[(Cause::HandshakeFailed, 1)])
         .has_connects(0);
     assert_eq!(
         story.news(),
-        [Outcome::ConnectFailed(failed(
-            5,
-            1,
-            Cause::HandshakeFailed,
-            None,
-            Some(5)
-        ))]
+        [failure(failed(5, 1, Cause::HandshakeFailed, None, Some(5)))]
     );
 }
 
@@ -158,7 +156,7 @@ fn three_seconds_without_an_answer_fail_the_handshake_once() {
     story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
     assert_eq!(
         story.news(),
-        [Outcome::ConnectFailed(failed(
+        [failure(failed(
             3_001,
             1,
             Cause::HandshakeFailed,
@@ -181,8 +179,8 @@ fn an_answer_after_the_handshake_failed_makes_a_connect_but_no_second_check() {
     story
         .has(Connect, 1, &[(Cause::HandshakeFailed, 1)])
         .has_connects(1);
-    let connected = story.news().into_iter().find_map(|outcome| {
-        if let Outcome::Connected { duration, .. } = outcome {
+    let connected = story.news().into_iter().find_map(|event| {
+        if let EventKind::Connected { duration, .. } = event.kind {
             Some(duration)
         } else {
             None
@@ -253,11 +251,11 @@ fn a_failure_before_any_socket_counts_like_any_other() {
         let mut connection = id(0);
         connection.sock = 0;
         connection.born = at(time);
-        story.fact(
+        story.input(
             time,
-            Fact::Ended {
+            Input::Ended {
                 connection,
-                peer: peer(1),
+                peer_address: peer(1),
                 attempted: Some(at(time)),
                 phase: Phase::Connecting,
                 how: End::NetworkUnreachable,
@@ -301,15 +299,17 @@ fn a_connection_older_than_the_agent_is_reachable_but_counts_as_no_connect() {
     story.found(0, 1, None, Phase::Established).until(0);
     assert_eq!(story.asked(), [id(1)]);
     story.sampled(1, 1, well(-2_000));
-    assert_eq!(story.link.status(), Status::Reachable { since: None });
+    assert_eq!(story.link.state(), State::Reachable { since: None });
     story.has(Connect, 0, &[]).has_connects(0);
     assert_eq!(
         story.news(),
-        [Outcome::Reachable {
-            at: at(-2_000),
-            peer: peer(1),
-            outage: None
-        }]
+        [event(
+            at(-2_000),
+            EventKind::Reachable {
+                peer_address: peer(1),
+                outage: None
+            }
+        )]
     );
     story.ended_with(900, 1, None, Phase::Held, End::PeerClosed, 0, Some(899));
     story
@@ -324,10 +324,10 @@ fn an_older_connection_just_heard_is_confirmed_250_ms_later() {
     story
         .found(0, 1, None, Phase::Established)
         .sampled(1, 1, well(-100));
-    assert_eq!(story.link.status(), Status::Starting);
+    assert_eq!(story.link.state(), State::Starting);
     assert_eq!(story.link.next_deadline(), Some(at(150)));
     story.sampled(150, 1, well(-100));
-    assert_eq!(story.link.status(), Status::Reachable { since: None });
+    assert_eq!(story.link.state(), State::Reachable { since: None });
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, back, id, outage, peer, silent, to, well};
-use crate::{Cause, CheckKind, Fact, Fanout, HopEvent, Machine as _, Outcome, Status};
+use super::story::{Story, at, back, event, id, outage, peer, silent, to, well};
+use crate::{
+    Cause, CheckKind, Event, EventKind, Fanout, Input, LinkMachine as _, ProxyEvent, State,
+};
 
 type Several = Story<Fanout>;
 
@@ -57,7 +59,7 @@ impl Several {
 fn without_a_target_there_is_nothing_to_tell() {
     let mut story = Story::of_several();
     story.until(60_000);
-    assert_eq!(story.link.status(), Status::Idle);
+    assert_eq!(story.link.state(), State::Idle);
     assert_eq!(story.link.next_deadline(), None);
     assert_eq!(story.news(), []);
     assert_eq!(story.link.counts().total_checks(), 0);
@@ -94,7 +96,7 @@ fn outages_that_overlap_are_one() {
     story.up(2, 2_600);
     story.is_reachable_since(2_602);
     let news = story.news();
-    let begun = |told: &&Outcome| matches!(told, Outcome::Unreachable { .. });
+    let begun = |told: &&Event| matches!(told.kind, EventKind::Unreachable { .. });
     assert_eq!(news.iter().filter(begun).count(), 1);
     let over = outage(602, Cause::PeerClosed, 2, &[]);
     assert!(news.contains(&back(2_602, 2, over)), "{news:#?}");
@@ -116,9 +118,9 @@ fn a_live_connection_that_the_dialler_closes_and_does_not_dial_again_is_no_loss(
     story.lives(&[(1, 100)], 12_400, 20_000);
     story.ends(1, 100, 20_000, End::LocalClosed, 10_000);
     story.until(60_000);
-    assert_eq!(story.link.status(), Status::Idle);
+    assert_eq!(story.link.state(), State::Idle);
     assert_eq!(story.link.next_deadline(), None);
-    assert!(story.news().contains(&Outcome::Idle { at: at(20_000) }));
+    assert!(story.news().contains(&event(at(20_000), EventKind::Idle)));
     // Every 5 s: of one target from 100 until its close settled, of the other from 1,000 on.
     story.has(CheckKind::Liveness, 4 + 2, &[]);
 }
@@ -156,7 +158,7 @@ fn silence_is_a_stall_only_if_a_ping_was_sent_into_it() {
         story.is_reachable_since(102);
         story.ends(1, 100, 11_900, End::LocalClosed, 1_900);
         story.until(20_000);
-        assert_eq!(story.link.status(), Status::Idle);
+        assert_eq!(story.link.state(), State::Idle);
         story.has(CheckKind::Disconnect, 0, &[]);
     }
 }
@@ -185,9 +187,9 @@ fn a_target_that_is_not_dialled_any_more_has_been_given_up() {
     story.until(next + 1_400);
     story.is_unreachable_since(2_000, Cause::ConnectionRefused);
     story.until(next + 2_500);
-    assert!(matches!(story.link.status(), Status::Reachable { .. }));
+    assert!(matches!(story.link.state(), State::Reachable { .. }));
     assert_eq!(story.targets(), 1);
-    let over = |told: &Outcome| matches!(told, Outcome::Reachable { outage: Some(over), .. } if over.cause == Cause::PeerClosed);
+    let over = |told: &Event| matches!(told.kind, EventKind::Reachable { outage: Some(ref over), .. } if over.cause == Cause::PeerClosed);
     assert!(story.news().iter().any(over));
     // What it counted stays.
     story.has(CheckKind::Connect, 10, &[(Cause::ConnectionRefused, 8)]);
@@ -219,10 +221,10 @@ fn an_address_that_another_stands_in_for_is_never_missed() {
     );
     story.up(2, 3_110);
     story.lives(&[(2, 3_110)], 3_400, 20_000);
-    assert!(matches!(story.link.status(), Status::Reachable { .. }));
+    assert!(matches!(story.link.state(), State::Reachable { .. }));
     assert_eq!(story.targets(), 1);
     let news = story.news();
-    let bad = |told: &Outcome| matches!(told, Outcome::Unreachable { .. });
+    let bad = |told: &Event| matches!(told.kind, EventKind::Unreachable { .. });
     assert!(!news.iter().any(bad), "{news:#?}");
     story.has(CheckKind::Connect, 2, &[(Cause::Timeout, 1)]);
 }
@@ -252,7 +254,7 @@ fn an_owner_that_answers_at_neither_of_its_addresses_is_missed() {
     story.is_unreachable_since(5_100, Cause::Timeout);
     // No stat is to be forwarded any more.
     story.until(60_000);
-    assert_eq!(story.link.status(), Status::Idle);
+    assert_eq!(story.link.state(), State::Idle);
 }
 
 #[test]
@@ -263,7 +265,7 @@ fn a_target_s_grace_changes_nothing() {
     story.is_reachable_since(102);
     let mut alone = Story::of_several();
     alone.refused(1_000, to(2, 1_000));
-    assert_eq!(alone.link.status(), Status::Starting);
+    assert_eq!(alone.link.state(), State::Starting);
     alone.until(6_000);
     alone.is_unreachable_since(6_000, Cause::ConnectionRefused);
 }
@@ -288,7 +290,7 @@ fn what_was_missed_of_no_target_counts_all_the_same() {
         (Phase::Held, End::Reset, 1),
     ];
     story.resynchronised(100, &[], &ends);
-    assert_eq!(story.link.status(), Status::Idle);
+    assert_eq!(story.link.state(), State::Idle);
     story
         .has(CheckKind::Connect, 4, &[(Cause::ConnectionRefused, 3)])
         .has(CheckKind::Disconnect, 1, &[(Cause::ConnectionReset, 1)])
@@ -307,7 +309,7 @@ fn connections_older_than_the_agent_are_targets() {
         story.sampled(101, to(n, 0), well(-1_000));
     }
     let since = None;
-    assert_eq!(story.link.status(), Status::Reachable { since });
+    assert_eq!(story.link.state(), State::Reachable { since });
     assert_eq!(story.link.live().len(), 2);
     story.resynchronised(200, &open[..1], &[(Phase::Held, End::Reset, 1)]);
     story.is_unreachable_since(200, Cause::ConnectionReset);
@@ -315,10 +317,10 @@ fn connections_older_than_the_agent_are_targets() {
 
 #[test]
 fn a_hop_explains_the_target_of_its_own_address_alone() {
-    let failed = |n: u64| Fact::Hop {
+    let failed = |n: u64| Input::Proxy {
         connection: id(to(9, 1_990)),
-        peer: peer(n),
-        event: HopEvent::Ended {
+        peer_address: peer(n),
+        event: ProxyEvent::Ended {
             phase: Phase::Connecting,
             how: End::Refused,
         },
@@ -329,7 +331,7 @@ fn a_hop_explains_the_target_of_its_own_address_alone() {
         (7, Cause::ConnectionReset),
     ] {
         let mut story = Story::of_several();
-        story.up(1, 100).up(2, 1_000).fact(1_990, failed(n));
+        story.up(1, 100).up(2, 1_000).input(1_990, failed(n));
         story.ends(1, 100, 2_000, End::Reset, 1_900);
         story.is_unreachable_since(2_000, cause);
     }
@@ -341,8 +343,8 @@ fn a_process_that_ends_takes_its_targets_with_it() {
     story.up(1, 100).up(2, 1_000).news();
     story.ends(1, 100, 2_000, End::LocalClosed, 1_900);
     story.process_ended(2_010);
-    assert_eq!(story.news(), [Outcome::Ended { at: at(2_010) }]);
-    assert_eq!(story.link.status(), Status::Ended);
+    assert_eq!(story.news(), [event(at(2_010), EventKind::Ended)]);
+    assert_eq!(story.link.state(), State::Ended);
     story.has(CheckKind::Disconnect, 0, &[]).has_connects(2);
     story.up(3, 3_000);
     assert_eq!(story.link.next_deadline(), None);
@@ -355,9 +357,9 @@ fn a_record_that_comes_late_begins_no_target() {
     story
         .ends(1, 100, 12_000, End::LocalClosed, 2_000)
         .until(20_000);
-    assert_eq!(story.link.status(), Status::Idle);
+    assert_eq!(story.link.state(), State::Idle);
     story.ends(1, 100, 12_000, End::LocalClosed, 2_000);
-    assert_eq!(story.link.status(), Status::Idle);
+    assert_eq!(story.link.state(), State::Idle);
     story.has_connects(1);
     // But an address may come back.
     story.up(1, 30_000);

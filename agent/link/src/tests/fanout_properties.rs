@@ -5,7 +5,8 @@ use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, id, peer, to, well};
 use crate::{
-    CheckKind, Counts, Fact, Fanout, Machine as _, Missed, OpenConnection, Outcome, Status,
+    CheckKind, Counts, EventKind, Fanout, Input, LinkMachine as _, MissedEnds, OpenConnection,
+    State,
 };
 
 /// What happens next, and how long after what was before it, milliseconds.
@@ -104,12 +105,12 @@ impl World {
             Step::Lost(phase, how, n) => {
                 let open = self.open.iter().map(|&(n, begun)| OpenConnection {
                     connection: id(to(n, begun)),
-                    peer: peer(n),
+                    peer_address: peer(n),
                     attempted: Some(at(begun)),
                     phase: Phase::Established,
                 });
                 let open = open.collect();
-                let mut missed = Missed::default();
+                let mut missed = MissedEnds::default();
                 missed.add(phase, how, n);
                 let n = u64::from(n);
                 match phase {
@@ -120,7 +121,7 @@ impl World {
                     }
                 }
                 self.story
-                    .fact(self.now, Fact::Resynchronised { open, missed });
+                    .input(self.now, Input::Resynchronised { open, missed });
             }
         }
     }
@@ -167,9 +168,9 @@ proptest! {
         }
         // Longer than any grace and any pause: what is left is what is connected.
         world.pass(30_000);
-        let status = world.story.link.status();
-        prop_assert_eq!(matches!(status, Status::Reachable { .. }), !world.open.is_empty(), "{:?}", status);
-        prop_assert_eq!(status == Status::Idle, world.open.is_empty(), "{:?}", status);
+        let state = world.story.link.state();
+        prop_assert_eq!(matches!(state, State::Reachable { .. }), !world.open.is_empty(), "{:?}", state);
+        prop_assert_eq!(state == State::Idle, world.open.is_empty(), "{:?}", state);
         prop_assert_eq!(world.story.link.next_deadline().is_none(), world.open.is_empty());
     }
 
@@ -180,9 +181,9 @@ proptest! {
             world.take(*after, step);
         }
         world.open.clear();
-        world.story.fact(world.now, Fact::Resynchronised { open: vec![], missed: Missed::default() });
+        world.story.input(world.now, Input::Resynchronised { open: vec![], missed: MissedEnds::default() });
         world.pass(30_000);
-        prop_assert_eq!(world.story.link.status(), Status::Idle);
+        prop_assert_eq!(world.story.link.state(), State::Idle);
         let before = world.story.link.counts();
         world.pass(idle);
         prop_assert_eq!(before, world.story.link.counts());
@@ -195,42 +196,42 @@ proptest! {
         for (after, step) in &steps {
             world.take(*after, step);
             for told in world.story.news() {
-                match told {
-                    Outcome::Unreachable { .. } => (outage, reachable) = (true, false),
-                    Outcome::Reachable { outage: ended, .. } => {
+                match told.kind {
+                    EventKind::Unreachable { .. } => (outage, reachable) = (true, false),
+                    EventKind::Reachable { outage: ended, .. } => {
                         prop_assert!(!reachable, "told twice");
                         prop_assert_eq!(ended.is_some(), outage);
                         prop_assert!(ended.is_none_or(|ended| ended.errors > 0));
                         (outage, reachable) = (false, true);
                     }
-                    Outcome::Idle { .. } => {
+                    EventKind::Idle => {
                         prop_assert!(outage || reachable, "told twice");
                         (outage, reachable) = (false, false);
                     }
-                    Outcome::Sample(_)
-                    | Outcome::Connected { .. }
-                    | Outcome::ConnectFailed(_)
-                    | Outcome::Disconnected { .. }
-                    | Outcome::Ended { .. } => {}
+                    EventKind::Discovered
+                    | EventKind::Connected { .. }
+                    | EventKind::ConnectFailed(_)
+                    | EventKind::Disconnected { .. }
+                    | EventKind::Ended => {}
                 }
             }
-            let status = world.story.link.status();
-            prop_assert_eq!(outage, matches!(status, Status::Unreachable { .. }));
-            prop_assert_eq!(reachable, matches!(status, Status::Reachable { .. }));
+            let state = world.story.link.state();
+            prop_assert_eq!(outage, matches!(state, State::Unreachable { .. }));
+            prop_assert_eq!(reachable, matches!(state, State::Reachable { .. }));
         }
     }
 
     #[test]
     fn targets_are_bounded_and_none_that_is_dropped_is_uncounted(peers in prop::collection::vec(0..200_u64, 1..300)) {
         let mut fanout = Fanout::default();
-        let mut outcomes = Vec::new();
+        let mut outputs = Vec::new();
         for (n, &number) in (1..).zip(&peers) {
             let connection = id(n * 1_000_000);
             let address = std::net::SocketAddr::from(([10, 1, 0, u8::try_from(number).unwrap_or(0)], 8080));
-            fanout.handle(at(i64::try_from(n).unwrap_or(0)), Fact::Attempted { connection, peer: address }, &mut outcomes);
+            fanout.handle(at(i64::try_from(n).unwrap_or(0)), Input::Attempted { connection, peer_address: address }, &mut outputs);
             prop_assert!(fanout.targets().count() <= 64);
         }
-        fanout.handle(at(1_000), Fact::Resynchronised { open: vec![], missed: Missed::default() }, &mut outcomes);
+        fanout.handle(at(1_000), Input::Resynchronised { open: vec![], missed: MissedEnds::default() }, &mut outputs);
         prop_assert_eq!(fanout.counts().checks(CheckKind::Connect), peers.len() as u64);
     }
 }

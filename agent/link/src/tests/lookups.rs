@@ -3,14 +3,14 @@
 use statlink_ebpf::{End, Phase};
 
 use super::story::Story;
-use crate::{Cause, CheckKind, Fact};
+use crate::{Cause, CheckKind, Input};
 
 /// The client's dials find no address, every 3.1 s: a burst of lookups each.
 fn lookups(story: &mut Story, from: i64, until: i64) {
     for burst in (from..until).step_by(3_100) {
         for lookup in 0..4 {
             let time = burst + lookup * 700;
-            story.until(time).fact(time, Fact::LookedUp);
+            story.until(time).input(time, Input::LookedUp);
         }
     }
 }
@@ -38,13 +38,13 @@ fn they_stay_the_cause_for_as_long_as_they_go_on() {
 #[test]
 fn a_slow_lookup_that_succeeds_is_none() {
     let mut story = Story::begins();
-    story.fact(100, Fact::LookedUp).upgraded(4_100, 1);
+    story.input(100, Input::LookedUp).upgraded(4_100, 1);
     story.is_reachable_since(4_102);
     let mut story = Story::begins();
     story.upgraded(100, 1);
     story.ended(1_000, 1, Phase::Held, End::PeerClosed, Some(990));
     story
-        .fact(1_100, Fact::LookedUp)
+        .input(1_100, Input::LookedUp)
         .refused(5_100, 2)
         .until(5_200);
     story
@@ -57,7 +57,7 @@ fn a_link_that_was_lost_and_finds_no_name_is_told_so() {
     let mut story = Story::begins();
     story.upgraded(100, 1);
     story.ended(1_000, 1, Phase::Held, End::PeerClosed, Some(990));
-    story.fact(1_100, Fact::LookedUp);
+    story.input(1_100, Input::LookedUp);
     story
         .until(5_649)
         .is_unreachable_since(1_000, Cause::PeerClosed);
@@ -76,7 +76,7 @@ fn other_lookups_tell_nothing_while_the_client_backs_off() {
         let next = now + pause;
         let mut lookup = now + 10;
         while lookup < next {
-            story.until(lookup).fact(lookup, Fact::LookedUp);
+            story.until(lookup).input(lookup, Input::LookedUp);
             lookup += 1_000;
         }
         (now, pause) = (next, pause * 13 / 10);
@@ -93,7 +93,7 @@ fn lookups_of_a_link_that_is_up_tell_nothing() {
     let mut story = Story::begins();
     story.upgraded(100, 1);
     for time in (1_000..3_000).step_by(200) {
-        story.fact(time, Fact::LookedUp);
+        story.input(time, Input::LookedUp);
     }
     story.ended(3_000, 1, Phase::Held, End::PeerClosed, Some(2_990));
     story

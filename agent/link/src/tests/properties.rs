@@ -8,11 +8,12 @@ use statlink_ebpf::{End, Phase};
 use super::story::{at, id, ms, peer};
 use crate::time::Timestamp;
 use crate::{
-    Cause, CheckKind, Counts, Fact, HopEvent, Link, Missed, OpenConnection, Outcome, Sample, Status,
+    Cause, CheckKind, Counts, Event, EventKind, Input, Link, MissedEnds, OpenConnection, Output,
+    ProxyEvent, Sample, State,
 };
 
-/// A fact and its time, milliseconds after the discovery.
-type Told = (i64, Fact);
+/// An input and its time, milliseconds after the discovery.
+type Told = (i64, Input);
 
 fn time(since: i64) -> impl Strategy<Value = Option<Timestamp>> {
     prop_oneof![
@@ -31,10 +32,10 @@ fn sample(now: i64) -> impl Strategy<Value = Option<Sample>> {
     ]
 }
 
-fn missed() -> impl Strategy<Value = Missed> {
+fn missed() -> impl Strategy<Value = MissedEnds> {
     let end = (select(&Phase::ALL[..]), select(&End::ALL[..]), 0..3_u32);
     prop::collection::vec(end, 0..3).prop_map(|ends| {
-        let mut missed = Missed::default();
+        let mut missed = MissedEnds::default();
         for (phase, how, n) in ends {
             missed.add(phase, how, n);
         }
@@ -45,45 +46,44 @@ fn missed() -> impl Strategy<Value = Missed> {
 fn open(n: u64, attempted: Option<Timestamp>, phase: Phase) -> OpenConnection {
     OpenConnection {
         connection: id(n),
-        peer: peer(n),
+        peer_address: peer(n),
         attempted,
         phase,
     }
 }
 
-fn fact(now: i64) -> impl Strategy<Value = Fact> {
+fn input(now: i64) -> impl Strategy<Value = Input> {
     (0..6_u64, time(now), select(&Phase::ALL[..])).prop_flat_map(move |(n, attempted, phase)| {
         let (connection, peer) = (id(n), peer(n));
         prop_oneof![
-            3 => Just(Fact::Attempted { connection, peer }),
-            3 => Just(Fact::Established { connection, peer, attempted }),
-            2 => (0..4_u8).prop_map(move |timeouts| Fact::RetransmissionTimeout { connection, timeouts }),
-            3 => (select(&End::ALL[..]), time(now)).prop_map(move |(how, heard)| Fact::Ended {
-                connection, peer, attempted, phase, how, errno: 0, heard,
+            3 => Just(Input::Attempted { connection, peer_address: peer }),
+            3 => Just(Input::Established { connection, peer_address: peer, attempted }),
+            2 => (0..4_u8).prop_map(move |timeouts| Input::RetransmissionTimeout { connection, timeouts }),
+            3 => (select(&End::ALL[..]), time(now)).prop_map(move |(how, heard)| Input::Ended {
+                connection, peer_address: peer, attempted, phase, how, errno: 0, heard,
             }),
-            2 => (select(&End::ALL[..]), 0..4_u8).prop_map(move |(how, event)| Fact::Hop {
-                connection: id(n + 10), peer, event: match event {
-                    0 => HopEvent::Attempted,
-                    1 => HopEvent::Established,
-                    2 => HopEvent::Stalled,
-                    _ => HopEvent::Ended { phase, how },
+            2 => (select(&End::ALL[..]), 0..4_u8).prop_map(move |(how, event)| Input::Proxy {
+                connection: id(n + 10), peer_address: peer, event: match event {
+                    0 => ProxyEvent::Attempted,
+                    1 => ProxyEvent::Established,
+                    2 => ProxyEvent::Stalled,
+                    _ => ProxyEvent::Ended { phase, how },
                 },
             }),
-            1 => Just(Fact::Found { connection, peer, attempted, phase }),
-            6 => sample(now).prop_map(move |sample| Fact::Sampled { connection, sample }),
-            1 => Just(Fact::LookedUp),
+            6 => sample(now).prop_map(move |sample| Input::Sampled { connection, sample }),
+            1 => Just(Input::LookedUp),
             1 => prop::option::of(prop::collection::btree_set(0..6_u64, 0..4)).prop_map(|peers| {
-                Fact::PeerAddresses(peers.map(|peers| peers.into_iter().map(|n| self::peer(n).ip()).collect()))
+                Input::PeerAddresses(peers.map(|peers| peers.into_iter().map(|n| self::peer(n).ip()).collect()))
             }),
             1 => (prop::collection::vec(0..6_u64, 0..4), missed()).prop_map(move |(sockets, missed)| {
                 let open = sockets.into_iter().map(|n| open(n, attempted, phase)).collect();
-                Fact::Resynchronised { open, missed }
+                Input::Resynchronised { open, missed }
             }),
         ]
     })
 }
 
-/// Facts in about the order of their times: some step back, gaps stay below a liveness period.
+/// Inputs in about the order of their times: some step back, gaps stay below a liveness period.
 fn history() -> impl Strategy<Value = Vec<Told>> {
     prop::collection::vec((-50..4_000_i64, any::<prop::sample::Index>()), 0..60).prop_flat_map(
         |steps| {
@@ -98,7 +98,7 @@ fn history() -> impl Strategy<Value = Vec<Told>> {
                             step / 10
                         })
                     .max(0);
-                    (Just(now), fact(now))
+                    (Just(now), input(now))
                 })
                 .collect::<Vec<_>>()
         },
@@ -106,18 +106,31 @@ fn history() -> impl Strategy<Value = Vec<Told>> {
 }
 
 /// What a link has come to.
-fn result(link: &Link) -> (Counts, Status) {
-    (link.counts().clone(), link.status())
+fn result(link: &Link) -> (Counts, State) {
+    (link.counts().clone(), link.state())
 }
 
 /// Wakes the link for each of its deadlines up to `now`.
-fn wake(link: &mut Link, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+fn wake(link: &mut Link, now: Timestamp, outputs: &mut Vec<Output>) {
     while let Some(due) = link.next_deadline()
         && due <= now
     {
-        link.on_deadline(due, outcomes);
+        link.on_deadline(due, outputs);
         assert!(link.next_deadline() > Some(due), "a deadline in the past");
     }
+}
+
+fn events(outputs: &[Output]) -> impl Iterator<Item = &Event> {
+    outputs.iter().filter_map(|output| match output {
+        Output::Event(event) => Some(event),
+        Output::Sample(_) => None,
+    })
+}
+
+fn disconnects(outputs: &[Output]) -> usize {
+    events(outputs)
+        .filter(|event| matches!(event.kind, EventKind::Disconnected { .. }))
+        .count()
 }
 
 fn errors(counts: &Counts, kind: CheckKind) -> u64 {
@@ -133,10 +146,10 @@ proptest! {
     #[test]
     fn errors_never_exceed_checks_and_nothing_counted_is_taken_back(history in history()) {
         let mut link = Link::discovered(at(0));
-        let mut outcomes = Vec::new();
+        let mut outputs = Vec::new();
         let mut before = link.counts().clone();
-        for (now, fact) in history {
-            link.handle(at(now), fact, &mut outcomes);
+        for (now, input) in history {
+            link.handle(at(now), input, &mut outputs);
             let counts = link.counts();
             for kind in CheckKind::ALL {
                 prop_assert!(errors(counts, kind) <= counts.checks(kind));
@@ -152,48 +165,48 @@ proptest! {
     fn each_outage_adds_an_error_at_its_onset_and_each_is_over_once(history in history()) {
         let mut link = Link::discovered(at(0));
         let (mut outage, mut begun) = (false, 0);
-        for (now, fact) in history {
-            let mut outcomes = Vec::new();
-            link.handle(at(now), fact, &mut outcomes);
-            for outcome in outcomes {
-                match outcome {
-                    Outcome::Unreachable { .. } => {
+        for (now, input) in history {
+            let mut outputs = Vec::new();
+            link.handle(at(now), input, &mut outputs);
+            for event in events(&outputs) {
+                match &event.kind {
+                    EventKind::Unreachable { .. } => {
                         begun += u64::from(!outage);
                         outage = true;
                     }
-                    Outcome::Reachable { outage: ended, .. } => {
+                    EventKind::Reachable { outage: ended, .. } => {
                         prop_assert_eq!(ended.is_some(), outage);
-                        prop_assert!(ended.is_none_or(|ended| ended.errors > 0));
+                        prop_assert!(ended.as_ref().is_none_or(|ended| ended.errors > 0));
                         outage = false;
                     }
-                    Outcome::Sample(_)
-                    | Outcome::Connected { .. }
-                    | Outcome::ConnectFailed(_)
-                    | Outcome::Disconnected { .. }
-                    | Outcome::Idle { .. }
-                    | Outcome::Ended { .. } => {}
+                    EventKind::Discovered
+                    | EventKind::Connected { .. }
+                    | EventKind::ConnectFailed(_)
+                    | EventKind::Disconnected { .. }
+                    | EventKind::Idle
+                    | EventKind::Ended => {}
                 }
             }
             let counts = link.counts();
             prop_assert!(begun <= errors(counts, CheckKind::Disconnect) + errors(counts, CheckKind::Liveness));
-            prop_assert_eq!(outage, matches!(link.status(), Status::Unreachable { .. }));
+            prop_assert_eq!(outage, matches!(link.state(), State::Unreachable { .. }));
         }
     }
 
     #[test]
     fn a_disconnect_is_told_once_for_each_that_is_counted(history in history()) {
         let mut link = Link::discovered(at(0));
-        let (mut outcomes, mut of_history) = (Vec::new(), 0);
-        for (now, fact) in history {
-            let resynchronised = matches!(fact, Fact::Resynchronised { .. });
-            let (checks, told) = (link.counts().checks(CheckKind::Disconnect), outcomes.len());
-            link.handle(at(now), fact, &mut outcomes);
-            let told = outcomes.iter().skip(told).filter(|told| matches!(told, Outcome::Disconnected { .. })).count();
+        let (mut outputs, mut of_history) = (Vec::new(), 0);
+        for (now, input) in history {
+            let resynchronised = matches!(input, Input::Resynchronised { .. });
+            let (checks, told) = (link.counts().checks(CheckKind::Disconnect), outputs.len());
+            link.handle(at(now), input, &mut outputs);
+            let told = disconnects(outputs.get(told..).unwrap_or_default());
             let counted = link.counts().checks(CheckKind::Disconnect) - checks;
             // Losses on connections that were never known have no peer to tell of.
             of_history += if resynchronised { counted - told as u64 } else { 0 };
         }
-        let told = outcomes.iter().filter(|told| matches!(told, Outcome::Disconnected { .. })).count();
+        let told = disconnects(&outputs);
         prop_assert_eq!(told as u64 + of_history, link.counts().checks(CheckKind::Disconnect));
     }
 
@@ -202,17 +215,17 @@ proptest! {
         let mut told = Link::discovered(at(0));
         let mut woken = told.clone();
         let mut pestered = told.clone();
-        let mut outcomes = Vec::new();
+        let mut outputs = Vec::new();
         let mut latest = 0;
-        for ((now, fact), extra) in history.into_iter().zip(extra) {
-            wake(&mut woken, at(latest.max(now)), &mut outcomes);
+        for ((now, input), extra) in history.into_iter().zip(extra) {
+            wake(&mut woken, at(latest.max(now)), &mut outputs);
             if let Some(due) = pestered.next_deadline() {
                 let before = result(&pestered);
-                pestered.on_deadline(due - ms(extra) - ms(1), &mut outcomes);
+                pestered.on_deadline(due - ms(extra) - ms(1), &mut outputs);
                 prop_assert_eq!(before, result(&pestered), "early calls do nothing");
             }
             for link in [&mut told, &mut woken, &mut pestered] {
-                link.handle(at(latest.max(now)), fact.clone(), &mut outcomes);
+                link.handle(at(latest.max(now)), input.clone(), &mut outputs);
             }
             prop_assert_eq!(result(&told), result(&woken));
             prop_assert_eq!(result(&told), result(&pestered));
@@ -223,14 +236,14 @@ proptest! {
     #[test]
     fn no_deadline_is_in_the_past_and_memory_is_bounded(history in history()) {
         let mut link = Link::discovered(at(0));
-        let mut outcomes = Vec::new();
-        for (now, fact) in history {
-            let told = outcomes.len();
-            link.handle(at(now), fact, &mut outcomes);
-            link.on_deadline(at(now), &mut outcomes);
+        let mut outputs = Vec::new();
+        for (now, input) in history {
+            let told = outputs.len();
+            link.handle(at(now), input, &mut outputs);
+            link.on_deadline(at(now), &mut outputs);
             prop_assert!(link.next_deadline() > Some(at(now)));
             prop_assert!(link.connections().count() <= 6);
-            prop_assert!(outcomes.len() - told <= 64, "one fact, {} outcomes", outcomes.len() - told);
+            prop_assert!(outputs.len() - told <= 64, "one input, {} outputs", outputs.len() - told);
         }
     }
 
@@ -243,19 +256,19 @@ proptest! {
     ) {
         let (connection, peer, attempted) = (id(1), peer(1), Some(at(0)));
         let records = [
-            (0, Fact::Attempted { connection, peer }),
-            (1, Fact::Established { connection, peer, attempted }),
-            (1_900, Fact::RetransmissionTimeout { connection, timeouts: 2 }),
-            (2_000, Fact::Ended { connection, peer, attempted, phase, how, errno: 0, heard }),
+            (0, Input::Attempted { connection, peer_address: peer }),
+            (1, Input::Established { connection, peer_address: peer, attempted }),
+            (1_900, Input::RetransmissionTimeout { connection, timeouts: 2 }),
+            (2_000, Input::Ended { connection, peer_address: peer, attempted, phase, how, errno: 0, heard }),
         ];
         let mut link = Link::discovered(at(0));
-        let mut outcomes = Vec::new();
+        let mut outputs = Vec::new();
         for &record in &order {
-            if let Some((now, fact)) = records.get(record).cloned() {
-                link.handle(at(now), fact, &mut outcomes);
+            if let Some((now, input)) = records.get(record).cloned() {
+                link.handle(at(now), input, &mut outputs);
             }
         }
-        link.on_deadline(at(4_000), &mut outcomes);
+        link.on_deadline(at(4_000), &mut outputs);
         let ended = u64::from(order.contains(&3));
         let counts = link.counts();
         prop_assert_eq!(counts.checks(CheckKind::Connect), ended);
@@ -272,8 +285,8 @@ proptest! {
         ),
     ) {
         let mut link = Link::discovered(at(0));
-        let mut outcomes = Vec::new();
-        let mut missed = Missed::default();
+        let mut outputs = Vec::new();
+        let mut missed = MissedEnds::default();
         let mut upgraded = 0;
         for (n, &(far, how, arrives)) in (1..).zip(&lives) {
             let begun = i64::try_from(n).unwrap_or(0) * 100;
@@ -286,21 +299,21 @@ proptest! {
             upgraded += u64::from(phase == Phase::Held);
             let heard = (phase == Phase::Held).then(|| at(begun + 2));
             let records = [
-                Fact::Attempted { connection, peer },
-                Fact::Established { connection, peer, attempted },
-                Fact::Ended { connection, peer, attempted, phase, how, errno: 0, heard },
+                Input::Attempted { connection, peer_address: peer },
+                Input::Established { connection, peer_address: peer, attempted },
+                Input::Ended { connection, peer_address: peer, attempted, phase, how, errno: 0, heard },
             ];
-            for ((fact, arrives), after) in records.into_iter().zip(arrives).zip([0, 1, 900]) {
+            for ((input, arrives), after) in records.into_iter().zip(arrives).zip([0, 1, 900]) {
                 let seen = phase != Phase::Connecting || after != 1;
                 if arrives && seen {
-                    link.handle(at(begun + after), fact, &mut outcomes);
+                    link.handle(at(begun + after), input, &mut outputs);
                 } else if after == 900 {
                     missed.add(phase, how, 1);
                 }
             }
         }
-        link.handle(at(2_900), Fact::Resynchronised { open: vec![], missed }, &mut outcomes);
-        link.on_deadline(at(4_000), &mut outcomes);
+        link.handle(at(2_900), Input::Resynchronised { open: vec![], missed }, &mut outputs);
+        link.on_deadline(at(4_000), &mut outputs);
         let counts = link.counts();
         prop_assert_eq!(counts.checks(CheckKind::Connect), lives.len() as u64);
         prop_assert_eq!(counts.connects(), upgraded);
@@ -310,21 +323,21 @@ proptest! {
 }
 
 proptest! {
-    // Each case is thousands of facts.
+    // Each case is thousands of inputs.
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
     fn a_storm_takes_bounded_memory(ends in prop::collection::vec(any::<bool>(), 3_000)) {
         let mut link = Link::discovered(at(0));
-        let mut outcomes = Vec::new();
+        let mut outputs = Vec::new();
         for (n, ends) in (1..).zip(&ends) {
             let (connection, peer) = (id(n), peer(n));
-            link.handle(at(1), Fact::Attempted { connection, peer }, &mut outcomes);
+            link.handle(at(1), Input::Attempted { connection, peer_address: peer }, &mut outputs);
             if *ends {
-                link.handle(at(1), Fact::Ended {
-                    connection, peer, attempted: Some(at(1)), phase: Phase::Connecting,
+                link.handle(at(1), Input::Ended {
+                    connection, peer_address: peer, attempted: Some(at(1)), phase: Phase::Connecting,
                     how: End::Refused, errno: 111, heard: None,
-                }, &mut outcomes);
+                }, &mut outputs);
             }
         }
         let tracked: BTreeSet<_> = link.connections().collect();

@@ -2,29 +2,31 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, back, failed, outage, peer, well};
+use super::story::{Story, at, back, event, failed, failure, outage, peer, well};
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect, Liveness},
-    Outcome, Status,
+    EventKind, State,
 };
 
 #[test]
 fn an_activator_without_a_connection_is_unreachable_when_the_grace_ends() {
     let mut story = Story::begins();
     story.until(4_999);
-    assert_eq!(story.link.status(), Status::Starting);
+    assert_eq!(story.link.state(), State::Starting);
     story.until(5_000).is_unreachable_since(5_000, Cause::Other);
     story.has(Liveness, 1, &[(Cause::Other, 1)]);
     assert_eq!(
         story.news(),
-        [Outcome::Unreachable {
-            at: at(5_000),
-            cause: Cause::Other,
-            hop: None,
-            peer: None,
-            attempts: vec![]
-        }]
+        [event(
+            at(5_000),
+            EventKind::Unreachable {
+                cause: Cause::Other,
+                proxy_address: None,
+                peer_address: None,
+                attempts: vec![]
+            }
+        )]
     );
 }
 
@@ -38,21 +40,23 @@ fn attempts_that_failed_in_the_grace_explain_the_outage() {
     story.until(5_000);
     assert_eq!(
         story.news(),
-        [Outcome::Unreachable {
-            at: at(5_000),
-            cause: Cause::ConnectionRefused,
-            hop: None,
-            peer: Some(peer(4)),
-            attempts: [2, 3, 4]
-                .map(|n| failed(
-                    i64::try_from(n).unwrap_or(0) * 1_000 + 1,
-                    n,
-                    Cause::ConnectionRefused,
-                    Some(111),
-                    Some(1)
-                ))
-                .to_vec()
-        }]
+        [event(
+            at(5_000),
+            EventKind::Unreachable {
+                cause: Cause::ConnectionRefused,
+                proxy_address: None,
+                peer_address: Some(peer(4)),
+                attempts: [2, 3, 4]
+                    .map(|n| failed(
+                        i64::try_from(n).unwrap_or(0) * 1_000 + 1,
+                        n,
+                        Cause::ConnectionRefused,
+                        Some(111),
+                        Some(1)
+                    ))
+                    .to_vec()
+            }
+        )]
     );
 }
 
@@ -137,13 +141,15 @@ fn without_an_attempt_for_20_s_the_lack_of_one_is_the_cause() {
     story.has(Liveness, 4, &[(Cause::NoAttempt, 1), (Cause::Other, 3)]);
     assert_eq!(
         story.news(),
-        [Outcome::Unreachable {
-            at: at(20_000),
-            cause: Cause::NoAttempt,
-            hop: None,
-            peer: None,
-            attempts: vec![]
-        }],
+        [event(
+            at(20_000),
+            EventKind::Unreachable {
+                cause: Cause::NoAttempt,
+                proxy_address: None,
+                peer_address: None,
+                attempts: vec![]
+            }
+        )],
         "the cause of the outage became known"
     );
     story
@@ -159,7 +165,7 @@ fn without_an_attempt_for_20_s_the_lack_of_one_is_the_cause() {
         !story
             .news()
             .iter()
-            .any(|told| matches!(told, Outcome::Unreachable { .. })),
+            .any(|told| matches!(told.kind, EventKind::Unreachable { .. })),
         "later causes are no news"
     );
 }
@@ -206,14 +212,16 @@ fn a_cause_that_becomes_known_is_told_and_counts_as_that_of_the_onset() {
     assert_eq!(
         story.news(),
         [
-            Outcome::ConnectFailed(attempt),
-            Outcome::Unreachable {
-                at: at(6_001),
-                cause: Cause::ConnectionRefused,
-                hop: None,
-                peer: Some(peer(1)),
-                attempts: vec![attempt]
-            }
+            failure(attempt),
+            event(
+                at(6_001),
+                EventKind::Unreachable {
+                    cause: Cause::ConnectionRefused,
+                    proxy_address: None,
+                    peer_address: Some(peer(1)),
+                    attempts: vec![attempt]
+                }
+            )
         ]
     );
     story.upgraded(7_000, 2);
@@ -297,19 +305,23 @@ fn an_outage_that_was_over_before_the_close_settled_is_told_in_full() {
     assert_eq!(
         story.news(),
         [
-            Outcome::Disconnected {
-                at: at(1_000),
-                peer: peer(1),
-                cause: Cause::LocalClosed,
-                hop: None,
-            },
-            Outcome::Unreachable {
-                at: at(1_000),
-                cause: Cause::LocalClosed,
-                hop: None,
-                peer: Some(peer(1)),
-                attempts: vec![]
-            },
+            event(
+                at(1_000),
+                EventKind::Disconnected {
+                    peer_address: peer(1),
+                    cause: Cause::LocalClosed,
+                    proxy_address: None,
+                }
+            ),
+            event(
+                at(1_000),
+                EventKind::Unreachable {
+                    cause: Cause::LocalClosed,
+                    proxy_address: None,
+                    peer_address: Some(peer(1)),
+                    attempts: vec![]
+                }
+            ),
             back(1_012, 2, outage(12, Cause::LocalClosed, 1, &[]))
         ]
     );
@@ -323,9 +335,9 @@ fn a_close_that_has_not_settled_covers_only_what_was_before_it() {
         story.ended(2_000, 2, Phase::Held, End::LocalClosed, None);
         story.ended(reset, 1, Phase::Held, End::Reset, None);
         story.until(2_500);
-        let since = match story.link.status() {
-            Status::Unreachable { since, .. } => Some(since),
-            Status::Idle | Status::Starting | Status::Reachable { .. } | Status::Ended => None,
+        let since = match story.link.state() {
+            State::Unreachable { since, .. } => Some(since),
+            State::Idle | State::Starting | State::Reachable { .. } | State::Ended => None,
         };
         assert_eq!(since, Some(at(outage)));
         assert_eq!(story.link.counts().checks(Disconnect), 2);
@@ -341,7 +353,7 @@ fn a_newer_failure_outranks_a_close_that_settles_after_it() {
     story.refused(1_130, 2).until(1_300);
     story.is_unreachable_since(1_000, Cause::ConnectionRefused);
     let onset = story.news().into_iter().find_map(|told| {
-        if let Outcome::Unreachable { cause, .. } = told {
+        if let EventKind::Unreachable { cause, .. } = told.kind {
             Some(cause)
         } else {
             None
@@ -366,9 +378,9 @@ fn a_process_that_ends_takes_its_connections_with_it_and_counts_nothing() {
         story
             .ended(1_000, ending, phase, how, None)
             .process_ended(1_002);
-        assert_eq!(story.link.status(), Status::Ended);
+        assert_eq!(story.link.state(), State::Ended);
         assert_eq!(story.link.next_deadline(), None);
-        assert_eq!(story.news(), [Outcome::Ended { at: at(1_002) }]);
+        assert_eq!(story.news(), [event(at(1_002), EventKind::Ended)]);
         story.has(Connect, 1, &[]).has(Disconnect, 0, &[]);
         story.refused(2_000, 3).until(9_000);
         assert_eq!(story.news(), []);

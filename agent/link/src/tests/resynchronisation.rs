@@ -2,11 +2,11 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, id, unanswered, well};
+use super::story::{Story, at, failure, id, unanswered, well};
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
-    FailedAttempt, Outcome, Status,
+    FailedAttempt, State,
 };
 
 #[test]
@@ -52,13 +52,13 @@ fn missed_ends_of_connections_never_known_are_history() {
     story.has(Disconnect, 1, &[(Cause::LocalClosed, 1)]);
     let attempt = FailedAttempt {
         at: at(1_000),
-        peer: None,
+        peer_address: None,
         cause: Cause::ConnectionRefused,
-        hop: None,
+        proxy_address: None,
         errno: None,
         duration: None,
     };
-    assert_eq!(story.news(), vec![Outcome::ConnectFailed(attempt); 2]);
+    assert_eq!(story.news(), vec![failure(attempt); 2]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn missed_local_closes_of_a_process_that_ends_count_nothing() {
     story.upgraded(0, 1);
     story.resynchronised(1_000, &[], &[(Phase::Held, End::LocalClosed, 1)]);
     story.process_ended(1_010).has(Disconnect, 0, &[]);
-    assert_eq!(story.link.status(), Status::Ended);
+    assert_eq!(story.link.state(), State::Ended);
 }
 
 #[test]
@@ -180,11 +180,11 @@ fn a_listing_does_not_end_what_is_younger() {
     let mut story = Story::begins();
     let mut young = id(1);
     young.born = at(700);
-    story.fact(
+    story.input(
         700,
-        crate::Fact::Attempted {
+        crate::Input::Attempted {
             connection: young,
-            peer: super::story::peer(1),
+            peer_address: super::story::peer(1),
         },
     );
     story.resynchronised(600, &[], &[]);

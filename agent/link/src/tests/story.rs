@@ -5,8 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use statlink_ebpf::{End, Phase};
 
 use crate::{
-    Cause, CheckKind, ConnectionId, Fact, FailedAttempt, Fanout, HopEvent, Link, Machine, Missed,
-    OpenConnection, Outage, Outcome, Sample, Status, time::Timestamp,
+    Cause, CheckKind, ConnectionId, EndedOutage, Event, EventKind, FailedAttempt, Fanout, Input,
+    Link, LinkMachine, MissedEnds, OpenConnection, Output, ProxyEvent, Sample, State,
+    time::Timestamp,
 };
 
 /// The discovery. Far from zero, for there are connections that are older.
@@ -34,19 +35,35 @@ pub(super) fn id(n: u64) -> ConnectionId {
     }
 }
 
+pub(super) fn event(at: Timestamp, kind: EventKind) -> Event {
+    Event { at, kind }
+}
+
+/// An attempt failed.
+pub(super) fn failure(failed: FailedAttempt) -> Event {
+    event(failed.at, EventKind::ConnectFailed(failed))
+}
+
 /// The end of an outage, by the `n`th connection.
-pub(super) fn back(time: i64, n: u64, outage: Outage) -> Outcome {
-    Outcome::Reachable {
-        at: at(time),
-        peer: peer(n),
-        outage: Some(outage),
-    }
+pub(super) fn back(time: i64, n: u64, outage: EndedOutage) -> Event {
+    event(
+        at(time),
+        EventKind::Reachable {
+            peer_address: peer(n),
+            outage: Some(outage),
+        },
+    )
 }
 
 /// An outage that is over.
-pub(super) fn outage(length: u64, cause: Cause, errors: u64, attempts: &[FailedAttempt]) -> Outage {
-    Outage {
-        length: ms(length),
+pub(super) fn outage(
+    length: u64,
+    cause: Cause,
+    errors: u64,
+    attempts: &[FailedAttempt],
+) -> EndedOutage {
+    EndedOutage {
+        duration: ms(length),
         cause,
         errors,
         attempts: attempts.to_vec(),
@@ -85,7 +102,7 @@ pub(super) fn silent(heard: i64, sent: i64) -> Sample {
 /// One link, or a fan of them, and what was told of it.
 pub(super) struct Story<M = Link> {
     pub(super) link: M,
-    pub(super) told: Vec<Outcome>,
+    pub(super) told: Vec<Output>,
     /// Where the `n`th connection goes.
     to: fn(u64) -> SocketAddr,
 }
@@ -97,6 +114,32 @@ impl Story {
             told: Vec::new(),
             to: peer,
         }
+    }
+
+    /// A listing finds the `n`th connection open, and every other one that is tracked.
+    pub(super) fn found(
+        &mut self,
+        time: i64,
+        n: u64,
+        attempted: Option<i64>,
+        phase: Phase,
+    ) -> &mut Self {
+        let found = OpenConnection {
+            connection: id(n),
+            peer_address: peer(n),
+            attempted: attempted.map(at),
+            phase,
+        };
+        // Of those that are tracked already, such an entry is no news.
+        let others = self.link.connections().filter(|other| *other != id(n));
+        let others = others.map(|connection| OpenConnection {
+            connection,
+            phase: Phase::Connecting,
+            ..found
+        });
+        let open = others.chain([found]).collect();
+        let missed = MissedEnds::default();
+        self.input(time, Input::Resynchronised { open, missed })
     }
 }
 
@@ -116,9 +159,9 @@ pub(super) fn to(n: u64, time: i64) -> u64 {
     n + u64::try_from(time).unwrap_or(0) * 1_000_000
 }
 
-impl<M: Machine> Story<M> {
-    pub(super) fn fact(&mut self, time: i64, fact: Fact) -> &mut Self {
-        self.link.handle(at(time), fact, &mut self.told);
+impl<M: LinkMachine> Story<M> {
+    pub(super) fn input(&mut self, time: i64, input: Input) -> &mut Self {
+        self.link.handle(at(time), input, &mut self.told);
         self
     }
 
@@ -134,17 +177,23 @@ impl<M: Machine> Story<M> {
 
     pub(super) fn attempt(&mut self, time: i64, n: u64) -> &mut Self {
         let (connection, peer) = (id(n), (self.to)(n));
-        self.fact(time, Fact::Attempted { connection, peer })
+        self.input(
+            time,
+            Input::Attempted {
+                connection,
+                peer_address: peer,
+            },
+        )
     }
 
     pub(super) fn established(&mut self, time: i64, n: u64) -> &mut Self {
         let (connection, peer) = (id(n), (self.to)(n));
         let attempted = Some(at(time) - ms(1));
-        self.fact(
+        self.input(
             time,
-            Fact::Established {
+            Input::Established {
                 connection,
-                peer,
+                peer_address: peer,
                 attempted,
             },
         )
@@ -152,12 +201,12 @@ impl<M: Machine> Story<M> {
 
     pub(super) fn sampled(&mut self, time: i64, n: u64, sample: Sample) -> &mut Self {
         let (connection, sample) = (id(n), Some(sample));
-        self.fact(time, Fact::Sampled { connection, sample })
+        self.input(time, Input::Sampled { connection, sample })
     }
 
     pub(super) fn sampled_gone(&mut self, time: i64, n: u64) -> &mut Self {
         let (connection, sample) = (id(n), None);
-        self.fact(time, Fact::Sampled { connection, sample })
+        self.input(time, Input::Sampled { connection, sample })
     }
 
     /// connect() at `time`, the peer's answer 2 ms later, and held from there on.
@@ -192,11 +241,11 @@ impl<M: Machine> Story<M> {
         errno: u16,
         heard: Option<i64>,
     ) -> &mut Self {
-        self.fact(
+        self.input(
             time,
-            Fact::Ended {
+            Input::Ended {
                 connection: id(n),
-                peer: (self.to)(n),
+                peer_address: (self.to)(n),
                 attempted: attempted.map(at),
                 phase,
                 how,
@@ -221,29 +270,11 @@ impl<M: Machine> Story<M> {
 
     pub(super) fn timeouts(&mut self, time: i64, n: u64, timeouts: u8) -> &mut Self {
         let connection = id(n);
-        self.fact(
+        self.input(
             time,
-            Fact::RetransmissionTimeout {
+            Input::RetransmissionTimeout {
                 connection,
                 timeouts,
-            },
-        )
-    }
-
-    pub(super) fn found(
-        &mut self,
-        time: i64,
-        n: u64,
-        attempted: Option<i64>,
-        phase: Phase,
-    ) -> &mut Self {
-        self.fact(
-            time,
-            Fact::Found {
-                connection: id(n),
-                peer: (self.to)(n),
-                attempted: attempted.map(at),
-                phase,
             },
         )
     }
@@ -258,45 +289,48 @@ impl<M: Machine> Story<M> {
             .iter()
             .map(|&(n, attempted, phase)| OpenConnection {
                 connection: id(n),
-                peer: (self.to)(n),
+                peer_address: (self.to)(n),
                 attempted: attempted.map(at),
                 phase,
             })
             .collect();
-        let mut missed = Missed::default();
+        let mut missed = MissedEnds::default();
         for &(phase, how, n) in ends {
             missed.add(phase, how, n);
         }
-        self.fact(time, Fact::Resynchronised { open, missed })
+        self.input(time, Input::Resynchronised { open, missed })
     }
 
-    /// The `n`th connection of a hop.
-    pub(super) fn hop(&mut self, time: i64, n: u64, event: HopEvent) -> &mut Self {
+    /// The `n`th connection of a proxy.
+    pub(super) fn proxy(&mut self, time: i64, n: u64, event: ProxyEvent) -> &mut Self {
         let (connection, peer) = (id(500 + n), peer(200 + n));
-        self.fact(
+        self.input(
             time,
-            Fact::Hop {
+            Input::Proxy {
                 connection,
-                peer,
+                peer_address: peer,
                 event,
             },
         )
     }
 
-    /// The `n`th connection of a hop ends.
-    pub(super) fn hop_ended(&mut self, time: i64, n: u64, phase: Phase, how: End) -> &mut Self {
-        self.hop(time, n, HopEvent::Ended { phase, how })
+    /// The `n`th connection of a proxy ends.
+    pub(super) fn proxy_ended(&mut self, time: i64, n: u64, phase: Phase, how: End) -> &mut Self {
+        self.proxy(time, n, ProxyEvent::Ended { phase, how })
     }
 
     pub(super) fn process_ended(&mut self, time: i64) -> &mut Self {
-        self.fact(time, Fact::ProcessEnded)
+        self.input(time, Input::ProcessEnded)
     }
 
-    /// What was told since the last time, samples aside.
-    pub(super) fn news(&mut self) -> Vec<Outcome> {
+    /// What happened since the last time.
+    pub(super) fn news(&mut self) -> Vec<Event> {
         self.told
             .drain(..)
-            .filter(|outcome| !matches!(outcome, Outcome::Sample(_)))
+            .filter_map(|output| match output {
+                Output::Event(event) => Some(event),
+                Output::Sample(_) => None,
+            })
             .collect()
     }
 
@@ -304,15 +338,9 @@ impl<M: Machine> Story<M> {
     pub(super) fn asked(&mut self) -> Vec<ConnectionId> {
         self.told
             .drain(..)
-            .filter_map(|outcome| match outcome {
-                Outcome::Sample(id) => Some(id),
-                Outcome::Connected { .. }
-                | Outcome::ConnectFailed(_)
-                | Outcome::Disconnected { .. }
-                | Outcome::Unreachable { .. }
-                | Outcome::Reachable { .. }
-                | Outcome::Idle { .. }
-                | Outcome::Ended { .. } => None,
+            .filter_map(|output| match output {
+                Output::Sample(id) => Some(id),
+                Output::Event(_) => None,
             })
             .collect()
     }
@@ -320,14 +348,14 @@ impl<M: Machine> Story<M> {
     #[track_caller]
     pub(super) fn is_reachable_since(&self, time: i64) -> &Self {
         let since = Some(at(time));
-        assert_eq!(self.link.status(), Status::Reachable { since });
+        assert_eq!(self.link.state(), State::Reachable { since });
         self
     }
 
     #[track_caller]
     pub(super) fn is_unreachable_since(&self, time: i64, cause: Cause) -> &Self {
         let since = at(time);
-        assert_eq!(self.link.status(), Status::Unreachable { since, cause });
+        assert_eq!(self.link.state(), State::Unreachable { since, cause });
         self
     }
 
@@ -364,9 +392,9 @@ pub(super) fn failed(
 ) -> FailedAttempt {
     FailedAttempt {
         at: at(time),
-        peer: Some(peer(n)),
+        peer_address: Some(peer(n)),
         cause,
-        hop: None,
+        proxy_address: None,
         errno,
         duration: duration.map(ms),
     }

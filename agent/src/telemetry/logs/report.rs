@@ -1,6 +1,6 @@
 //! A line of a link's story as one log event.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use tracing::field::{DisplayValue, display};
 
@@ -8,7 +8,7 @@ use super::story::{Line, Summary};
 use crate::{
     link::Cause,
     link_kind::client_of,
-    report::{Attempt, EndedOutage, LinkName, What},
+    report::{EndedOutage, EventKind, FailedAttempt, LinkName},
 };
 
 /// Logs `line` about `link`: outages at ERROR, their ends at INFO, what happens to single
@@ -22,31 +22,31 @@ pub fn log(link: &LinkName, line: &Line) {
     }
 }
 
-fn log_report(link: &LinkName, what: &What) {
+fn log_report(link: &LinkName, what: &EventKind) {
     match what {
-        What::Discovered => discovered(link),
-        What::Idle => idle(link),
-        What::Ended => ended(link),
-        What::Reachable {
+        EventKind::Discovered => discovered(link),
+        EventKind::Idle => idle(link),
+        EventKind::Ended => ended(link),
+        EventKind::Reachable {
             outage,
             peer_address,
         } => reachable(link, outage.as_ref(), *peer_address),
-        What::Unreachable {
+        EventKind::Unreachable {
             cause,
             peer_address,
-            hop_address,
+            proxy_address,
             attempts,
-        } => unreachable(link, *cause, *peer_address, *hop_address, attempts),
-        What::Connected {
+        } => unreachable(link, *cause, *peer_address, *proxy_address, attempts),
+        EventKind::Connected {
             peer_address,
             duration,
         } => connected(link, *peer_address, *duration),
-        What::ConnectFailed(attempt) => connect_failed(link, attempt),
-        What::Disconnected {
+        EventKind::ConnectFailed(attempt) => connect_failed(link, attempt),
+        EventKind::Disconnected {
             peer_address,
             cause,
-            hop_address,
-        } => disconnected(link, *peer_address, *cause, *hop_address),
+            proxy_address,
+        } => disconnected(link, *peer_address, *cause, *proxy_address),
     }
 }
 
@@ -101,7 +101,7 @@ fn reachable(link: &LinkName, outage: Option<&EndedOutage>, to: SocketAddr) {
         "Autoscaler is reachable from {client}.",
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
-        "outage.duration" = outage.map(|outage| outage.duration),
+        "outage.duration" = outage.map(|outage| outage.duration.as_secs_f64()),
         "error.type" = outage.map(|outage| outage.cause.as_str()),
         "errors" = outage.map(|outage| outage.errors),
         "attempts" = outage.and_then(|outage| attempts_told(&outage.attempts))
@@ -113,7 +113,7 @@ fn unreachable(
     cause: Cause,
     to: Option<SocketAddr>,
     hop: Option<SocketAddr>,
-    attempts: &[Attempt],
+    attempts: &[FailedAttempt],
 ) {
     let client = client_of(&link.peer);
     event!(
@@ -171,7 +171,7 @@ fn settled(link: &LinkName) {
     );
 }
 
-fn connected(link: &LinkName, to: SocketAddr, duration: Option<f64>) {
+fn connected(link: &LinkName, to: SocketAddr, duration: Option<Duration>) {
     event!(
         DEBUG,
         "statlink.link.connected",
@@ -179,22 +179,22 @@ fn connected(link: &LinkName, to: SocketAddr, duration: Option<f64>) {
         "Connection came up.",
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
-        "connect.duration" = duration
+        "connect.duration" = duration.map(|took| took.as_secs_f64())
     );
 }
 
-fn connect_failed(link: &LinkName, attempt: &Attempt) {
+fn connect_failed(link: &LinkName, attempt: &FailedAttempt) {
     event!(
         DEBUG,
         "statlink.link.connect_failed",
         link,
-        "Attempt failed.",
+        "FailedAttempt failed.",
         "network.peer.address" = attempt.peer_address.map(|to| display(to.ip())),
         "network.peer.port" = attempt.peer_address.map(|to| to.port()),
         "error.type" = attempt.cause.as_str(),
-        "hop.address" = attempt.hop_address.map(display),
+        "hop.address" = attempt.proxy_address.map(display),
         "errno" = attempt.errno,
-        "connect.duration" = attempt.duration
+        "connect.duration" = attempt.duration.map(|took| took.as_secs_f64())
     );
 }
 
@@ -211,12 +211,12 @@ fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause, hop: Option<Socke
     );
 }
 
-fn attempts_told(attempts: &[Attempt]) -> Option<DisplayValue<Attempts<'_>>> {
+fn attempts_told(attempts: &[FailedAttempt]) -> Option<DisplayValue<Attempts<'_>>> {
     (!attempts.is_empty()).then(|| display(Attempts(attempts)))
 }
 
 /// The last attempts on one line, oldest first, each with the time at which it failed.
-struct Attempts<'a>(&'a [Attempt]);
+struct Attempts<'a>(&'a [FailedAttempt]);
 
 impl fmt::Display for Attempts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,19 +224,19 @@ impl fmt::Display for Attempts<'_> {
             if position > 0 {
                 f.write_str("; ")?;
             }
-            write!(f, "{} ", humantime::format_rfc3339_millis(attempt.at))?;
+            write!(f, "{} ", humantime::format_rfc3339_millis(attempt.at.0))?;
             if let Some(to) = attempt.peer_address {
                 write!(f, "{to} ")?;
             }
             write!(f, "{}", attempt.cause)?;
-            if let Some(hop) = attempt.hop_address {
+            if let Some(hop) = attempt.proxy_address {
                 write!(f, " of a hop to {hop}")?;
             }
             if let Some(errno) = attempt.errno {
                 write!(f, " (errno {errno})")?;
             }
-            if let Some(seconds) = attempt.duration {
-                write!(f, " after {seconds:.3} s")?;
+            if let Some(took) = attempt.duration {
+                write!(f, " after {:.3} s", took.as_secs_f64())?;
             }
         }
         Ok(())

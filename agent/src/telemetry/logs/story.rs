@@ -11,18 +11,18 @@ use std::{
 
 use crate::{
     link::Cause,
-    report::{EndedOutage, What},
+    report::{EndedOutage, EventKind},
     time::Timestamp,
 };
 
-/// What is to be logged of one link.
+/// EventKind is to be logged of one link.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line {
-    /// What was reported, now or a while ago.
-    Report(What),
-    /// What follows is summed up.
+    /// EventKind was reported, now or a while ago.
+    Report(EventKind),
+    /// EventKind follows is summed up.
     Flaps,
-    /// What a minute of flapping amounts to.
+    /// EventKind a minute of flapping amounts to.
     Summary(Summary),
     /// No outage ended for a minute, and none is under way.
     Settled,
@@ -61,11 +61,11 @@ pub struct Story {
 #[derive(Clone, Debug)]
 struct Onset {
     /// As it was reported last.
-    what: What,
+    what: EventKind,
     told: bool,
 }
 
-/// What is summed up since the last line.
+/// EventKind is summed up since the last line.
 #[derive(Clone, Debug)]
 struct Flapping {
     since: Timestamp,
@@ -73,20 +73,20 @@ struct Flapping {
 }
 
 impl Story {
-    /// What is to be logged of `what`, which became known at `now`.
-    pub fn take(&mut self, now: Timestamp, what: &What) -> Vec<Line> {
+    /// EventKind is to be logged of `what`, which became known at `now`.
+    pub fn take(&mut self, now: Timestamp, what: &EventKind) -> Vec<Line> {
         match what {
-            What::Unreachable { .. } => self.unreachable(now, what),
-            What::Reachable { outage, .. } => self.reachable(outage.as_ref(), what),
-            What::Idle => self.idle(what),
-            What::Ended => {
+            EventKind::Unreachable { .. } => self.unreachable(now, what),
+            EventKind::Reachable { outage, .. } => self.reachable(outage.as_ref(), what),
+            EventKind::Idle => self.idle(what),
+            EventKind::Ended => {
                 let rest = self.close(now);
                 rest.into_iter().chain([report(what)]).collect()
             }
-            What::Discovered
-            | What::Connected { .. }
-            | What::ConnectFailed(_)
-            | What::Disconnected { .. } => vec![report(what)],
+            EventKind::Discovered
+            | EventKind::Connected { .. }
+            | EventKind::ConnectFailed(_)
+            | EventKind::Disconnected { .. } => vec![report(what)],
         }
     }
 
@@ -97,7 +97,7 @@ impl Story {
         self.held.into_iter().chain(of_flapping).min()
     }
 
-    /// What is to be logged at `now`. Early, it is nothing.
+    /// EventKind is to be logged at `now`. Early, it is nothing.
     pub fn on_deadline(&mut self, now: Timestamp) -> Option<Line> {
         if self.held.take_if(|until| *until <= now).is_some() {
             return self.outage.as_mut().and_then(Onset::tell);
@@ -117,7 +117,7 @@ impl Story {
         }
     }
 
-    /// What was left unsaid: nothing follows.
+    /// EventKind was left unsaid: nothing follows.
     pub fn close(&mut self, now: Timestamp) -> Vec<Line> {
         let held = self.held.take().and(self.outage.as_mut());
         let held = held.and_then(Onset::tell);
@@ -127,7 +127,7 @@ impl Story {
     }
 
     /// An outage began, or the cause of the one under way became known.
-    fn unreachable(&mut self, now: Timestamp, what: &What) -> Vec<Line> {
+    fn unreachable(&mut self, now: Timestamp, what: &EventKind) -> Vec<Line> {
         if let Some(onset) = &mut self.outage {
             onset.what = what.clone();
             let held = self.held.take();
@@ -157,7 +157,7 @@ impl Story {
         onset.tell().into_iter().collect()
     }
 
-    fn reachable(&mut self, outage: Option<&EndedOutage>, what: &What) -> Vec<Line> {
+    fn reachable(&mut self, outage: Option<&EndedOutage>, what: &EventKind) -> Vec<Line> {
         self.reached = true;
         let mut onset = self.outage.take();
         let held = self.held.take().and(onset.as_mut());
@@ -167,13 +167,13 @@ impl Story {
         };
         let summary = &mut flapping.summary;
         *summary.outages.entry(outage.cause).or_default() += 1;
-        summary.unreachable += outage.duration;
+        summary.unreachable += outage.duration.as_secs_f64();
         summary.errors += outage.errors;
         Vec::new()
     }
 
-    /// What ends an outage without a recovery is its last line.
-    fn idle(&mut self, what: &What) -> Vec<Line> {
+    /// EventKind ends an outage without a recovery is its last line.
+    fn idle(&mut self, what: &EventKind) -> Vec<Line> {
         self.reached = false;
         let mut onset = self.outage.take();
         let held = self.held.take().and(onset.as_mut());
@@ -184,7 +184,7 @@ impl Story {
         held.into_iter().chain([report(what)]).collect()
     }
 
-    /// What there was since the last one, if an outage ended.
+    /// EventKind there was since the last one, if an outage ended.
     fn summary(&mut self, now: Timestamp) -> Option<Summary> {
         let flapping = self.flapping.as_mut()?;
         let length = now.saturating_since(flapping.since);
@@ -206,13 +206,13 @@ impl Onset {
     }
 }
 
-fn report(what: &What) -> Line {
+fn report(what: &EventKind) -> Line {
     Line::Report(what.clone())
 }
 
 /// Whether nothing can be told of the cause yet, not even an attempt.
-fn is_unknown(what: &What) -> bool {
-    matches!(what, What::Unreachable { cause: Cause::Other, attempts, .. } if attempts.is_empty())
+fn is_unknown(what: &EventKind) -> bool {
+    matches!(what, EventKind::Unreachable { cause: Cause::Other, attempts, .. } if attempts.is_empty())
 }
 
 /// So many outages within a minute are told one by one.
@@ -237,19 +237,19 @@ mod tests {
         SocketAddr::from(([10, 0, 0, 1], 8080))
     }
 
-    fn down(cause: Cause) -> What {
-        What::Unreachable {
+    fn down(cause: Cause) -> EventKind {
+        EventKind::Unreachable {
             cause,
             peer_address: Some(peer()),
-            hop_address: None,
+            proxy_address: None,
             attempts: Vec::new(),
         }
     }
 
-    fn up(cause: Cause, duration: f64) -> What {
-        What::Reachable {
+    fn up(cause: Cause, duration: f64) -> EventKind {
+        EventKind::Reachable {
             outage: Some(EndedOutage {
-                duration,
+                duration: Duration::from_secs_f64(duration),
                 cause,
                 errors: 2,
                 attempts: Vec::new(),
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_loss_is_told_at_once_whatever_its_cause() {
         let mut story = Story::default();
-        let first = What::Reachable {
+        let first = EventKind::Reachable {
             outage: None,
             peer_address: peer(),
         };
@@ -315,7 +315,7 @@ mod tests {
         );
         assert_eq!(story.next_deadline(), None);
 
-        for end in [up(Cause::Other, 1.0), What::Ended] {
+        for end in [up(Cause::Other, 1.0), EventKind::Ended] {
             let mut story = Story::default();
             assert_eq!(story.take(at(0), &unknown), []);
             let lines = story.take(at(1_000), &end);
@@ -328,13 +328,16 @@ mod tests {
         let mut story = Story::default();
         let unknown = down(Cause::Other);
         story.take(at(0), &unknown);
-        let lines = story.take(at(1_000), &What::Idle);
-        assert_eq!(lines, [Line::Report(unknown), Line::Report(What::Idle)]);
+        let lines = story.take(at(1_000), &EventKind::Idle);
+        assert_eq!(
+            lines,
+            [Line::Report(unknown), Line::Report(EventKind::Idle)]
+        );
         assert_eq!(story.next_deadline(), None);
         // One that flaps has its summary.
         flap(&mut story, 2_000, 300, 10);
         story.take(at(6_000), &down(Cause::Stalled));
-        assert_eq!(story.take(at(6_100), &What::Idle), []);
+        assert_eq!(story.take(at(6_100), &EventKind::Idle), []);
     }
 
     #[test]

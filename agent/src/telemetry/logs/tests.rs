@@ -13,18 +13,19 @@ use super::{
     *,
 };
 use crate::{
+    clock::WallTime,
     link::Cause,
-    report::{Attempt, EndedOutage, LinkName, What},
+    report::{EndedOutage, EventKind, FailedAttempt, LinkName},
 };
 
-/// What is logged under `filter` while `act` runs.
+/// EventKind is logged under `filter` while `act` runs.
 fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
     let logged = Capture::new(filter);
     act();
     logged.lines()
 }
 
-fn log_report(what: What) {
+fn log_report(what: EventKind) {
     log_line(&Line::Report(what));
 }
 
@@ -42,22 +43,22 @@ fn to() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 8080))
 }
 
-fn attempt(cause: Cause) -> Attempt {
-    Attempt {
-        at: UNIX_EPOCH,
+fn attempt(cause: Cause) -> FailedAttempt {
+    FailedAttempt {
+        at: WallTime(UNIX_EPOCH),
         peer_address: Some(to()),
         cause,
-        hop_address: None,
+        proxy_address: None,
         errno: Some(111),
-        duration: Some(0.0012),
+        duration: Some(Duration::from_micros(1_200)),
     }
 }
 
-fn unreachable() -> What {
-    What::Unreachable {
+fn unreachable() -> EventKind {
+    EventKind::Unreachable {
         cause: Cause::ConnectionRefused,
         peer_address: Some(to()),
-        hop_address: None,
+        proxy_address: None,
         attempts: vec![attempt(Cause::ConnectionRefused), attempt(Cause::Timeout)],
     }
 }
@@ -95,15 +96,15 @@ fn an_outage_is_one_error_line() {
 fn a_hop_is_named() {
     let hop = SocketAddr::from(([10, 0, 0, 7], 8080));
     let mut report = unreachable();
-    if let What::Unreachable {
-        hop_address,
+    if let EventKind::Unreachable {
+        proxy_address,
         attempts,
         ..
     } = &mut report
     {
-        *hop_address = Some(hop);
+        *proxy_address = Some(hop);
         attempts.truncate(1);
-        attempts[0].hop_address = Some(hop);
+        attempts[0].proxy_address = Some(hop);
     }
     let events = logged("", || log_report(report));
     assert_eq!(events[0]["hop.address"], "10.0.0.7:8080");
@@ -115,9 +116,9 @@ fn a_hop_is_named() {
 
 #[test]
 fn a_recovery_tells_the_outage() {
-    let recovered = What::Reachable {
+    let recovered = EventKind::Reachable {
         outage: Some(EndedOutage {
-            duration: 12.5,
+            duration: Duration::from_millis(12_500),
             cause: Cause::Stalled,
             errors: 4,
             attempts: vec![attempt(Cause::Timeout)],
@@ -169,18 +170,18 @@ fn flapping_is_summed_up_on_a_line() {
 #[test]
 fn single_connections_are_for_debug_alone() {
     let all = || {
-        log_report(What::Discovered);
-        log_report(What::ConnectFailed(attempt(Cause::Timeout)));
-        log_report(What::Connected {
+        log_report(EventKind::Discovered);
+        log_report(EventKind::ConnectFailed(attempt(Cause::Timeout)));
+        log_report(EventKind::Connected {
             peer_address: to(),
             duration: None,
         });
-        log_report(What::Disconnected {
+        log_report(EventKind::Disconnected {
             peer_address: to(),
             cause: Cause::PeerClosed,
-            hop_address: None,
+            proxy_address: None,
         });
-        log_report(What::Ended);
+        log_report(EventKind::Ended);
     };
     let levels = |filter| -> Vec<String> {
         let events = logged(filter, all);
@@ -227,7 +228,7 @@ fn otlp_gets_transitions_of_statlink_and_nothing_of_what_carries_them() {
     let guard = on_this_thread(subscriber);
     tracing::error!(target: "h2::codec", "frame");
     tracing::error!(target: "opentelemetry_sdk", "own");
-    log_report(What::ConnectFailed(attempt(Cause::Timeout)));
+    log_report(EventKind::ConnectFailed(attempt(Cause::Timeout)));
     log_report(unreachable());
     drop(guard);
     let logs = memory.get_emitted_logs().unwrap();

@@ -16,7 +16,7 @@ use opentelemetry_sdk::{
 
 use super::*;
 use crate::{
-    link::{Cause, CheckKind, Counts},
+    link::{Cause, CheckKind, Counts, State},
     snapshot::{AgentSnapshot, LinkSnapshot, Snapshot},
     telemetry::Metrics,
 };
@@ -106,15 +106,12 @@ fn points(data: &AggregatedMetrics) -> BTreeMap<String, f64> {
 
 fn link(id: u64, pod: &str) -> LinkSnapshot {
     LinkSnapshot {
-        idle: false,
         id,
         peer: "autoscaler".to_owned(),
         namespace: "knative-serving".to_owned(),
         pod: pod.to_owned(),
         pid: 4711,
-        reachable: Some(true),
-        since: None,
-        cause: None,
+        state: State::Reachable { since: None },
         peer_address: None,
         rtt: Some(Duration::from_micros(250)),
         silence: Some(Duration::from_millis(1200)),
@@ -123,6 +120,10 @@ fn link(id: u64, pod: &str) -> LinkSnapshot {
     }
 }
 
+const UNREACHABLE: State<Duration> = State::Unreachable {
+    since: Duration::ZERO,
+    cause: Cause::Other,
+};
 const REACHABLE: &str = "kn.activator.stats.conn.reachable";
 const CHECKS: &str = "kn.activator.stats.conn.checks";
 const A: &str = "k8s.namespace.name=knative-serving k8s.pod.name=a peer=autoscaler";
@@ -246,7 +247,7 @@ fn an_ended_link_is_gone_from_the_next_export() {
 fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
     let bench = Bench::new();
     let young = LinkSnapshot {
-        reachable: None,
+        state: State::Starting,
         rtt: None,
         silence: None,
         ..link(1, "a")
@@ -261,7 +262,7 @@ fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
     }
     assert_eq!(export[CHECKS].len(), 3);
     let export = bench.export(vec![LinkSnapshot {
-        reachable: Some(false),
+        state: UNREACHABLE,
         ..link(1, "a")
     }]);
     assert_eq!(export[REACHABLE][A], 0.0);
@@ -272,7 +273,7 @@ fn a_restarted_container_s_newest_link_speaks_for_its_pod() {
     let bench = Bench::new();
     bench.export(vec![link(1, "a")]);
     let newest = LinkSnapshot {
-        reachable: Some(false),
+        state: UNREACHABLE,
         retransmits: 1,
         ..link(2, "a")
     };

@@ -69,7 +69,7 @@ impl Series {
                 attribute("k8s.namespace.name", &link.namespace),
                 attribute("k8s.pod.name", &link.pod),
             ],
-            reachable: link.reachable,
+            reachable: link.state.reachable(),
             rtt: link.rtt,
             silence: link.silence,
             counts: if exported {

@@ -1,4 +1,4 @@
-//! What a link is told: facts, and the values that they carry.
+//! What a link is told: inputs, and the values that they carry.
 
 use std::{
     collections::BTreeSet,
@@ -20,22 +20,22 @@ pub struct ConnectionId {
     pub born: Timestamp,
 }
 
-/// One fact about one link. Its time is passed beside it.
+/// One input about one link. Its time is passed beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// connect() was called, at the fact's time, and the SYN is about to be sent.
+pub enum Input {
+    /// connect() was called, at the input's time, and the SYN is about to be sent.
     Attempted {
         /// Which.
         connection: ConnectionId,
         /// Where to.
-        peer: SocketAddr,
+        peer_address: SocketAddr,
     },
     /// The TCP handshake is complete.
     Established {
         /// Which.
         connection: ConnectionId,
         /// Where to.
-        peer: SocketAddr,
+        peer_address: SocketAddr,
         /// When connect() was called, where that is known.
         attempted: Option<Timestamp>,
     },
@@ -51,7 +51,7 @@ pub enum Fact {
         /// Which.
         connection: ConnectionId,
         /// Where to.
-        peer: SocketAddr,
+        peer_address: SocketAddr,
         /// When connect() was called; `None` when that was before the agent.
         attempted: Option<Timestamp>,
         /// How far it had come, as far as the kernel half knows.
@@ -63,18 +63,7 @@ pub enum Fact {
         /// When data was last received on it; `None` if never.
         heard: Option<Timestamp>,
     },
-    /// A connection that was there already when the agent asked.
-    Found {
-        /// Which.
-        connection: ConnectionId,
-        /// Where to.
-        peer: SocketAddr,
-        /// When connect() was called; `None` when that was before the agent.
-        attempted: Option<Timestamp>,
-        /// [`Phase::Connecting`] or [`Phase::Established`].
-        phase: Phase,
-    },
-    /// The answer to [`Outcome::Sample`](super::Outcome::Sample). A driver that cannot look does
+    /// The answer to [`Output::Sample`](super::Output::Sample). A driver that cannot look does
     /// not answer: that the connection is gone is news.
     Sampled {
         /// Which.
@@ -90,17 +79,17 @@ pub enum Fact {
         /// All connections that are open.
         open: Vec<OpenConnection>,
         /// The ends whose record never arrived, since the last time.
-        missed: Missed,
+        missed: MissedEnds,
     },
     /// A connection of another process in the activator's network namespace, on the watched
     /// port: a proxy's upstream.
-    Hop {
+    Proxy {
         /// Which.
         connection: ConnectionId,
         /// Where to.
-        peer: SocketAddr,
+        peer_address: SocketAddr,
         /// What it has come to.
-        event: HopEvent,
+        event: ProxyEvent,
     },
     /// The activator asks a name server.
     LookedUp,
@@ -110,9 +99,9 @@ pub enum Fact {
     ProcessEnded,
 }
 
-/// What a hop's connection has come to.
+/// What a proxy's connection has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HopEvent {
+pub enum ProxyEvent {
     /// connect() was called.
     Attempted,
     /// The TCP handshake is complete.
@@ -151,7 +140,7 @@ pub struct OpenConnection {
     /// Which.
     pub connection: ConnectionId,
     /// Where to.
-    pub peer: SocketAddr,
+    pub peer_address: SocketAddr,
     /// When connect() was called; `None` when that was before the agent.
     pub attempted: Option<Timestamp>,
     /// [`Phase::Connecting`] or [`Phase::Established`].
@@ -160,11 +149,11 @@ pub struct OpenConnection {
 
 /// How many ends of each kind happened without their record reaching the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Missed {
+pub struct MissedEnds {
     counts: [[u32; ENDS]; PHASES],
 }
 
-impl Missed {
+impl MissedEnds {
     /// The counts by [`Phase`] and [`End`], as the kernel half keeps them.
     pub const fn new(counts: [[u32; ENDS]; PHASES]) -> Self {
         Self { counts }

@@ -9,21 +9,21 @@ use std::{
 
 use statlink_ebpf::{End, Phase};
 
-use super::{Cause, ConnectionId, HopEvent, end};
+use super::{Cause, ConnectionId, ProxyEvent, end};
 use crate::time::Timestamp;
 
-/// How long before the end of a live connection a hop's failure explains it.
+/// How long before the end of a live connection a proxy's failure explains it.
 const BEFORE: Duration = Duration::from_secs(1);
-/// How long a hop's SYN goes unanswered before that is a failure.
+/// How long a proxy's SYN goes unanswered before that is a failure.
 const UNANSWERED: Duration = Duration::from_secs(1);
 /// How long an attempt that was decided is remembered: no end is judged later than that.
 const DECIDED: Duration = Duration::from_secs(1);
 /// How many attempts under way, and how many failures, are remembered.
 const REMEMBERED: usize = 64;
 
-/// The connections of all hops of one link.
+/// The connections of all proxies of one link.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Hops {
+pub(super) struct Proxies {
     /// Attempts whose SYN is not answered, or was a moment ago.
     connecting: BTreeMap<ConnectionId, Attempt>,
     /// In the order in which they were told.
@@ -46,17 +46,17 @@ struct Failure {
     cause: Cause,
 }
 
-impl Hops {
-    /// A hop's connection to `peer` has come to this.
+impl Proxies {
+    /// A proxy's connection to `peer` has come to this.
     pub(super) fn told(
         &mut self,
         at: Timestamp,
         connection: ConnectionId,
         peer: SocketAddr,
-        event: HopEvent,
+        event: ProxyEvent,
     ) {
         match event {
-            HopEvent::Attempted => {
+            ProxyEvent::Attempted => {
                 self.connecting
                     .retain(|_, attempt| attempt.until.is_none_or(|until| until + DECIDED > at));
                 if self.connecting.len() >= REMEMBERED {
@@ -69,9 +69,9 @@ impl Hops {
                 };
                 self.connecting.insert(connection, attempt);
             }
-            HopEvent::Established => self.decided(at, connection),
-            HopEvent::Stalled => self.failed(at, peer, Cause::Stalled),
-            HopEvent::Ended { phase, how } => {
+            ProxyEvent::Established => self.decided(at, connection),
+            ProxyEvent::Stalled => self.failed(at, peer, Cause::Stalled),
+            ProxyEvent::Ended { phase, how } => {
                 self.decided(at, connection);
                 if let Some(cause) = cause(phase, how) {
                     self.failed(at, peer, cause);
@@ -93,7 +93,7 @@ impl Hops {
         self.failures.push_back(Failure { at, peer, cause });
     }
 
-    /// Which hop's failure, if any, is behind the failure at `at` of a connection that `began`
+    /// Which proxy's failure, if any, is behind the failure at `at` of a connection that `began`
     /// then, for this cause of its own: one that came before belongs to an earlier connection, and
     /// so does a dial, whose end may never have been told. Of a handshake, all since; of a stall,
     /// all since the peer was last `heard`.
@@ -142,7 +142,7 @@ impl Hops {
     }
 }
 
-/// Why a hop's connection failed; `None` if the hop itself ended it, as it does when the
+/// Why a proxy's connection failed; `None` if the proxy itself ended it, as it does when the
 /// activator closes.
 fn cause(phase: Phase, how: End) -> Option<Cause> {
     // A SYN that it gave up on had gone unanswered.

@@ -2,11 +2,11 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, failed, peer, silent, unanswered};
+use super::story::{Story, at, event, failed, failure, peer, silent, unanswered};
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
-    FailedAttempt, HopEvent, Outcome, Status,
+    EventKind, FailedAttempt, ProxyEvent, State,
 };
 
 /// The connection to the proxy is established at 1 ms.
@@ -44,16 +44,16 @@ fn a_failure_behind_the_proxy_is_the_cause_of_a_failed_handshake() {
         // The proxy says 503, and the activator closes.
         let mut story = dialled();
         story
-            .hop(2, 1, HopEvent::Attempted)
-            .hop_ended(3, 1, phase, how);
+            .proxy(2, 1, ProxyEvent::Attempted)
+            .proxy_ended(3, 1, phase, how);
         story
             .ended(5, 1, Phase::Established, End::LocalClosed, Some(4))
             .until(400);
         story.has(Connect, 1, &[(cause, 1)]);
         assert_eq!(
             story.news(),
-            [Outcome::ConnectFailed(FailedAttempt {
-                hop: Some(peer(201)),
+            [failure(FailedAttempt {
+                proxy_address: Some(peer(201)),
                 ..failed(5, 1, cause, None, Some(5))
             })]
         );
@@ -73,20 +73,20 @@ fn a_proxy_that_answers_itself_has_failed_the_handshake() {
 fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
     // Whether the activator gives up, or the deadline passes first.
     let mut story = dialled();
-    story.hop(2, 1, HopEvent::Attempted);
+    story.proxy(2, 1, ProxyEvent::Attempted);
     story
         .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
         .until(3_300);
     story.has(Connect, 1, &[(Cause::Timeout, 1)]);
 
     let mut story = dialled();
-    story.hop(2, 1, HopEvent::Attempted).until(3_001);
+    story.proxy(2, 1, ProxyEvent::Attempted).until(3_001);
     story.sampled(3_001, 1, unanswered());
     story.has(Connect, 1, &[(Cause::Timeout, 1)]);
 
     // A dial that is only just under way explains nothing.
     let mut story = dialled();
-    story.hop(2_000, 1, HopEvent::Attempted);
+    story.proxy(2_000, 1, ProxyEvent::Attempted);
     story
         .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
         .until(3_300);
@@ -94,19 +94,19 @@ fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
 
     // One that is answered, or fails, between the activator's close and its verdict: too late.
     let (phase, how) = (Phase::Connecting, End::HostUnreachable);
-    for late in [HopEvent::Established, HopEvent::Ended { phase, how }] {
+    for late in [ProxyEvent::Established, ProxyEvent::Ended { phase, how }] {
         let mut story = dialled();
-        story.hop(2, 1, HopEvent::Attempted);
+        story.proxy(2, 1, ProxyEvent::Attempted);
         story
             .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
-            .hop(2_901, 1, late)
+            .proxy(2_901, 1, late)
             .until(3_300);
         story.has(Connect, 1, &[(Cause::Timeout, 1)]);
     }
 
     // Nor does one of an earlier connection's, whose end was not told.
     let mut story = Story::begins();
-    story.hop(0, 1, HopEvent::Attempted);
+    story.proxy(0, 1, ProxyEvent::Attempted);
     story.attempt(2_000, 1).established(2_001, 1);
     story
         .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
@@ -115,8 +115,8 @@ fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
 
     // Nor one that was answered.
     let mut story = dialled();
-    story.hop(2, 1, HopEvent::Attempted);
-    story.hop(3, 1, HopEvent::Established).until(3_001);
+    story.proxy(2, 1, ProxyEvent::Attempted);
+    story.proxy(3, 1, ProxyEvent::Established).until(3_001);
     story.sampled(3_001, 1, unanswered());
     story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
 }
@@ -130,26 +130,30 @@ fn a_loss_behind_the_proxy_is_the_cause_of_the_loss_before_it() {
         (End::HostUnreachable, Cause::HostUnreachable),
     ] {
         let mut story = Story::begins();
-        story.upgraded(0, 1).hop_ended(1_998, 1, Phase::Held, how);
+        story.upgraded(0, 1).proxy_ended(1_998, 1, Phase::Held, how);
         story.news();
         story.ended(2_000, 1, Phase::Held, End::PeerClosed, Some(1_000));
         story.has(Disconnect, 1, &[(cause, 1)]);
         assert_eq!(
             story.news(),
             [
-                Outcome::Disconnected {
-                    at: at(2_000),
-                    peer: peer(1),
-                    cause,
-                    hop: Some(peer(201)),
-                },
-                Outcome::Unreachable {
-                    at: at(2_000),
-                    cause,
-                    peer: Some(peer(1)),
-                    hop: Some(peer(201)),
-                    attempts: vec![],
-                },
+                event(
+                    at(2_000),
+                    EventKind::Disconnected {
+                        peer_address: peer(1),
+                        cause,
+                        proxy_address: Some(peer(201)),
+                    }
+                ),
+                event(
+                    at(2_000),
+                    EventKind::Unreachable {
+                        cause,
+                        peer_address: Some(peer(1)),
+                        proxy_address: Some(peer(201)),
+                        attempts: vec![],
+                    }
+                ),
             ]
         );
     }
@@ -158,9 +162,9 @@ fn a_loss_behind_the_proxy_is_the_cause_of_the_loss_before_it() {
 #[test]
 fn what_failed_behind_the_proxy_since_the_peer_was_heard_explains_silence() {
     for (event, cause) in [
-        (HopEvent::Stalled, Cause::Stalled),
+        (ProxyEvent::Stalled, Cause::Stalled),
         (
-            HopEvent::Ended {
+            ProxyEvent::Ended {
                 phase: Phase::Held,
                 how: End::Reset,
             },
@@ -168,20 +172,20 @@ fn what_failed_behind_the_proxy_since_the_peer_was_heard_explains_silence() {
         ),
     ] {
         let mut story = Story::begins();
-        story.upgraded(0, 1).hop(1_000, 1, event);
+        story.upgraded(0, 1).proxy(1_000, 1, event);
         story.sampled(5_100, 1, silent(2, 3_300));
         story.has(Disconnect, 1, &[(cause, 1)]);
-        let hop = story.news().into_iter().find_map(|told| match told {
-            Outcome::Disconnected { hop, .. } => hop,
-            Outcome::Sample(_)
-            | Outcome::Connected { .. }
-            | Outcome::ConnectFailed(_)
-            | Outcome::Unreachable { .. }
-            | Outcome::Reachable { .. }
-            | Outcome::Idle { .. }
-            | Outcome::Ended { .. } => None,
+        let proxy = story.news().into_iter().find_map(|told| match told.kind {
+            EventKind::Disconnected { proxy_address, .. } => proxy_address,
+            EventKind::Discovered
+            | EventKind::Connected { .. }
+            | EventKind::ConnectFailed(_)
+            | EventKind::Unreachable { .. }
+            | EventKind::Reachable { .. }
+            | EventKind::Idle
+            | EventKind::Ended => None,
         });
-        assert_eq!(hop, Some(peer(201)));
+        assert_eq!(proxy, Some(peer(201)));
     }
 }
 
@@ -191,10 +195,10 @@ fn what_is_long_past_or_later_explains_nothing() {
         let mut story = Story::begins();
         story.upgraded(0, 1);
         if time < 2_000 {
-            story.hop_ended(time, 1, Phase::Connecting, End::Refused);
+            story.proxy_ended(time, 1, Phase::Connecting, End::Refused);
         }
         story.ended(2_000, 1, Phase::Held, End::PeerClosed, Some(1_000));
-        story.hop_ended(2_001, 1, Phase::Connecting, End::Refused);
+        story.proxy_ended(2_001, 1, Phase::Connecting, End::Refused);
         story.has(Disconnect, 1, &[(Cause::PeerClosed, 1)]);
     }
 }
@@ -204,7 +208,7 @@ fn what_ended_one_connection_does_not_explain_the_end_of_the_next() {
     let mut story = Story::begins();
     story
         .upgraded(0, 1)
-        .hop_ended(1_998, 1, Phase::Held, End::Reset);
+        .proxy_ended(1_998, 1, Phase::Held, End::Reset);
     story.ended(2_000, 1, Phase::Held, End::PeerClosed, Some(1_000));
     story.upgraded(2_100, 2);
     story.ended(2_500, 2, Phase::Held, End::PeerClosed, Some(2_400));
@@ -216,7 +220,7 @@ fn what_ended_one_connection_does_not_explain_the_end_of_the_next() {
 fn what_a_proxy_ends_itself_explains_nothing() {
     for how in [End::LocalClosed, End::Abandoned, End::Exiting] {
         let mut story = dialled();
-        story.hop_ended(3, 1, Phase::Established, how);
+        story.proxy_ended(3, 1, Phase::Established, how);
         story
             .ended(5, 1, Phase::Established, End::PeerClosed, Some(4))
             .until(400);
@@ -228,14 +232,14 @@ fn what_a_proxy_ends_itself_explains_nothing() {
 fn what_is_not_of_the_proxy_s_making_keeps_its_cause() {
     // Nobody took the connection.
     let mut story = Story::begins();
-    story.hop_ended(0, 1, Phase::Connecting, End::TimedOut);
+    story.proxy_ended(0, 1, Phase::Connecting, End::TimedOut);
     story.refused(1, 1);
     story.has(Connect, 1, &[(Cause::ConnectionRefused, 1)]);
     // The activator closed it.
     let mut story = Story::begins();
     story
         .upgraded(0, 1)
-        .hop_ended(1_999, 1, Phase::Held, End::Reset);
+        .proxy_ended(1_999, 1, Phase::Held, End::Reset);
     story
         .ended(2_000, 1, Phase::Held, End::LocalClosed, Some(1_000))
         .until(2_400);
@@ -245,30 +249,30 @@ fn what_is_not_of_the_proxy_s_making_keeps_its_cause() {
 #[test]
 fn a_hop_never_makes_the_link_reachable() {
     let mut story = Story::begins();
-    story.hop(0, 1, HopEvent::Attempted);
-    story.hop(1, 1, HopEvent::Established).until(60_000);
+    story.proxy(0, 1, ProxyEvent::Attempted);
+    story.proxy(1, 1, ProxyEvent::Established).until(60_000);
     story.is_unreachable_since(5_000, Cause::NoAttempt);
     story.has(Connect, 0, &[]).has_connects(0);
     assert_eq!(story.link.peer_address(), None);
-    assert_ne!(story.link.status(), Status::Reachable { since: None });
+    assert_ne!(story.link.state(), State::Reachable { since: None });
 }
 
 #[test]
-fn the_outage_at_start_up_names_the_hop() {
+fn the_outage_at_start_up_names_the_proxy() {
     let mut story = dialled();
-    story.hop_ended(3, 1, Phase::Connecting, End::Refused);
+    story.proxy_ended(3, 1, Phase::Connecting, End::Refused);
     story
         .ended(5, 1, Phase::Established, End::PeerClosed, Some(4))
         .until(5_000);
-    let hop = story.news().into_iter().find_map(|told| match told {
-        Outcome::Unreachable { hop, .. } => Some(hop),
-        Outcome::Sample(_)
-        | Outcome::Connected { .. }
-        | Outcome::ConnectFailed(_)
-        | Outcome::Disconnected { .. }
-        | Outcome::Reachable { .. }
-        | Outcome::Idle { .. }
-        | Outcome::Ended { .. } => None,
+    let proxy = story.news().into_iter().find_map(|told| match told.kind {
+        EventKind::Unreachable { proxy_address, .. } => Some(proxy_address),
+        EventKind::Discovered
+        | EventKind::Connected { .. }
+        | EventKind::ConnectFailed(_)
+        | EventKind::Disconnected { .. }
+        | EventKind::Reachable { .. }
+        | EventKind::Idle
+        | EventKind::Ended => None,
     });
-    assert_eq!(hop, Some(Some(peer(201))));
+    assert_eq!(proxy, Some(Some(peer(201))));
 }
