@@ -1,5 +1,5 @@
-//! Every habit of the project, one module per command. CI runs exactly these, so that a red job
-//! is reproduced with one line.
+//! The commands of the project, one module each. CI runs exactly these, so that one line
+//! reproduces a red job.
 
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Install what the other commands need; they also do it by themselves, for their part
+    /// Install what the other commands need; each of them also installs what it needs itself
     Setup(setup::Options),
     /// Build the agent, kernel half included
     Build(build::Options),
@@ -42,7 +42,7 @@ enum Command {
     /// Inject random faults and judge what the agent exports against what is known to be true
     #[command(disable_help_flag = true)]
     Campaign(stage::Options),
-    /// Check formatting, lints, licences and sources
+    /// Check formatting, code, documents and licences
     Lint(lint::Options),
 }
 

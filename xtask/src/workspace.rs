@@ -52,6 +52,16 @@ impl Workspace {
         self.tools().join("bin")
     }
 
+    /// Programs that come as Python wheels, in the versions this workspace wants.
+    pub(crate) fn wheels(&self) -> PathBuf {
+        self.tools().join("wheels")
+    }
+
+    /// Programs of [`Workspace::wheels`].
+    pub(crate) fn wheels_bin(&self) -> PathBuf {
+        self.wheels().join("bin")
+    }
+
     /// Cargo, in the workspace's root.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut cargo = cargo();
@@ -60,8 +70,8 @@ impl Workspace {
     }
 }
 
-/// The cargo that runs this program, so that all is built by one toolchain; without what it told
-/// this program of itself, for build scripts that look at it would run anew each time.
+/// The cargo that runs this program, so that one toolchain builds everything. The variables that
+/// cargo set for this program are removed: build scripts that read them would run again each time.
 fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let of_itself = env::vars_os().filter_map(|(name, _)| name.into_string().ok());

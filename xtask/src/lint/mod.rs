@@ -1,0 +1,167 @@
+//! `cargo xtask lint`: everything that is checked without running the code. Every check runs,
+//! then those that failed are named.
+
+mod go;
+mod links;
+mod rust;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum as _;
+
+use crate::{
+    process,
+    setup::{self, Need},
+    workspace::Workspace,
+};
+
+/// Arguments of `cargo xtask lint`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Which checks to run; all of them without one
+    #[arg(value_enum)]
+    checks: Vec<Check>,
+    /// Correct what can be corrected by a program: formatting
+    #[arg(long)]
+    fix: bool,
+}
+
+/// One thing that is checked. Declared in the order in which they run: the quick ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+enum Check {
+    /// rustfmt
+    Format,
+    /// Relative links and anchors in the documents
+    Links,
+    /// typos
+    Spelling,
+    /// What the link crate depends on
+    Purity,
+    /// clippy, for all that runs in userspace
+    Clippy,
+    /// clippy, for the programs that run in the kernel
+    Kernel,
+    /// rustdoc, private items included
+    Docs,
+    /// cargo-deny: licences, bans and sources of dependencies
+    Deny,
+    /// gofmt and go vet
+    Go,
+}
+
+impl Check {
+    const fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Format => &[Need::Rustfmt],
+            Self::Links | Self::Purity => &[],
+            Self::Spelling => &[Need::Pip, Need::Typos],
+            // The agent's build script compiles the kernel half.
+            Self::Clippy => &[Need::Clippy, Need::BpfCompiler, Need::BpfLinker],
+            Self::Kernel => &[Need::Clippy, Need::BpfCompiler],
+            Self::Docs => &[Need::BpfCompiler, Need::BpfLinker],
+            Self::Deny => &[Need::CargoDeny],
+            Self::Go => &[Need::Go],
+        }
+    }
+
+    fn run(self, fix: bool, workspace: &Workspace) -> Result<()> {
+        match self {
+            Self::Format => rust::format(fix, workspace),
+            Self::Links => links::check(workspace),
+            Self::Spelling => spelling(workspace),
+            Self::Purity => rust::purity(workspace),
+            Self::Clippy => rust::clippy(workspace),
+            Self::Kernel => rust::kernel(workspace),
+            Self::Docs => rust::docs(workspace),
+            Self::Deny => rust::deny(workspace),
+            Self::Go => go::check(fix, workspace),
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
+    let checks = selected(&options.checks);
+    let needs: Vec<_> = checks
+        .iter()
+        .flat_map(|check| check.needs())
+        .copied()
+        .collect();
+    setup::ensure(&needs, workspace)?;
+
+    let (mut lines, mut failed) = (Vec::new(), Vec::new());
+    for check in checks {
+        let start = Instant::now();
+        let result = check.run(options.fix, workspace);
+        lines.push(summary(&check.name(), result.is_ok(), start.elapsed()));
+        if let Err(error) = result {
+            eprintln!("error: {}: {error:#}", check.name());
+            failed.push(check.name());
+        }
+    }
+    println!("\n{}", lines.join("\n"));
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// The configuration and the words that are right all the same are in `.typos.toml`.
+fn spelling(workspace: &Workspace) -> Result<()> {
+    let mut typos = std::process::Command::new(workspace.wheels_bin().join("typos"));
+    typos
+        .current_dir(&workspace.root)
+        .args(["--hidden", "--force-exclude"]);
+    process::run("spelling", &mut typos)
+}
+
+/// The checks asked for, each once, in their order.
+fn selected(checks: &[Check]) -> Vec<Check> {
+    let mut checks = if checks.is_empty() {
+        Check::value_variants()
+    } else {
+        checks
+    }
+    .to_vec();
+    checks.sort_unstable();
+    checks.dedup();
+    checks
+}
+
+fn summary(name: &str, ok: bool, took: Duration) -> String {
+    let result = if ok { "ok" } else { "FAILED" };
+    format!("lint {name:9}{result:7}{:>9}", process::seconds(took))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_check_means_all_in_order() {
+        assert_eq!(selected(&[]), Check::value_variants());
+        assert_eq!(
+            selected(&[Check::Go, Check::Format, Check::Go]),
+            [Check::Format, Check::Go]
+        );
+    }
+
+    #[test]
+    fn a_line_says_how_a_check_went() {
+        let took = Duration::from_millis(1500);
+        assert_eq!(
+            summary("clippy", true, took),
+            "lint clippy   ok         1.5 s"
+        );
+        assert_eq!(
+            summary("docs", false, took),
+            "lint docs     FAILED     1.5 s"
+        );
+    }
+}

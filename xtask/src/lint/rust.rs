@@ -1,0 +1,166 @@
+//! The checks of Rust code that cargo and its companions do.
+
+use std::{collections::BTreeSet, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    bpf::{self, Compiler, Core},
+    process,
+    workspace::Workspace,
+};
+
+/// All that the link crate may depend on, directly or not: serde with what derives it, and the
+/// types that come from the kernel. No runtime, no clock, no log, no kernel, no network.
+const LINK_MAY_USE: &[&str] = &[
+    "proc-macro2",
+    "quote",
+    "serde",
+    "serde_core",
+    "serde_derive",
+    "statlink-ebpf",
+    "statlink-link",
+    "syn",
+    "unicode-ident",
+];
+
+pub(super) fn format(fix: bool, workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo(&["fmt", "--all"]);
+    if !fix {
+        cargo.arg("--check");
+    }
+    process::run("rustfmt", &mut cargo)
+}
+
+/// A crate's own `clippy.toml` bans the clocks of the standard library; this bans those of others.
+pub(super) fn purity(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo(&[
+        "tree",
+        "--locked",
+        "--package=statlink-link",
+        "--edges=normal,build",
+        "--prefix=none",
+    ]);
+    process::announce("dependencies of the link crate", &cargo);
+    let tree = process::capture(&mut cargo)?;
+    let unexpected = unexpected(&tree);
+    ensure!(
+        unexpected.is_empty(),
+        "statlink-link depends on {}; it may use only {}",
+        unexpected.join(", "),
+        LINK_MAY_USE.join(", ")
+    );
+    Ok(())
+}
+
+/// The crates in the output of `cargo tree` that the link crate may not use.
+fn unexpected(tree: &str) -> Vec<&str> {
+    let names = tree.lines().filter_map(|line| line.split(' ').next());
+    let unexpected: BTreeSet<_> = names
+        .filter(|name| !name.is_empty() && !LINK_MAY_USE.contains(name))
+        .collect();
+    unexpected.into_iter().collect()
+}
+
+pub(super) fn clippy(workspace: &Workspace) -> Result<()> {
+    process::run(
+        "clippy",
+        &mut workspace.cargo(&[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny=warnings",
+        ]),
+    )
+}
+
+/// The programs run on another target, and no clippy comes with a compiler for it. clippy reads
+/// them as code for this machine; the compiler for the kernel then checks them as what they are.
+pub(super) fn kernel(workspace: &Workspace) -> Result<()> {
+    process::run(
+        "clippy of the kernel half",
+        &mut workspace.cargo(&[
+            "clippy",
+            "--locked",
+            "--package=statlink-ebpf",
+            "--bins",
+            "--features=programs",
+            "--",
+            "--deny=warnings",
+        ]),
+    )?;
+    let compiler = Compiler::find()
+        .ok()
+        .context("no compiler for the kernel half; run `cargo xtask setup`")?;
+    let check = [
+        "check",
+        "--locked",
+        "--package=statlink-ebpf",
+        "--bins",
+        "--features=programs",
+        "--target",
+        bpf::TARGET,
+    ];
+    let mut cargo = match &compiler.core {
+        Core::Prebuilt => {
+            let mut cargo = workspace.cargo(&check);
+            cargo
+                .env("CARGO_BUILD_RUSTC", &compiler.rustc)
+                .env("RUSTC_BOOTSTRAP", bpf::UNSTABLE);
+            cargo
+        }
+        Core::Source(toolchain) => {
+            let mut rustup = Command::new("rustup");
+            rustup
+                .current_dir(&workspace.root)
+                .args(["run", toolchain, "cargo"])
+                .args(check)
+                .args(["-Z", "build-std=core"]);
+            rustup
+        }
+    };
+    cargo
+        // In a shared directory, each of two compilers would discard what the other has built.
+        .arg("--target-dir")
+        .arg(workspace.target.join("lint-kernel-half"))
+        .env("RUSTFLAGS", "--deny=warnings");
+    process::run("warnings of the kernel half", &mut cargo)
+}
+
+pub(super) fn docs(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo(&[
+        "doc",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    process::run("rustdoc", cargo.env("RUSTDOCFLAGS", "--deny=warnings"))
+}
+
+/// Without `advisories`: a new one would fail a change that has nothing to do with it. A scheduled
+/// job looks for those.
+pub(super) fn deny(workspace: &Workspace) -> Result<()> {
+    let mut deny = Command::new(workspace.tools_bin().join("cargo-deny"));
+    deny.current_dir(&workspace.root)
+        .args(["--workspace", "--all-features", "--locked"])
+        .args(["check", "licenses", "bans", "sources"]);
+    process::run("licences, bans and sources", &mut deny)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dependency_that_the_link_crate_may_not_have_is_named() {
+        let tree = "statlink-link v0.1.0 (/statlink/agent/link)\n\
+                    serde v1.0.228\n\
+                    tokio v1.48.0\n\
+                    tokio v1.48.0 (*)\n\
+                    serde v1.0.228 (*)\n";
+        assert_eq!(unexpected(tree), ["tokio"]);
+    }
+}
