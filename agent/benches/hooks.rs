@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     for _ in 0..ROUNDS {
         unrelated.measure(|| bystander.storm())?;
     }
-    kernel.ask(Source {
+    kernel.track(Source {
         netns: u32::try_from(std::fs::metadata("/proc/self/ns/net")?.ino())?,
         tgid: std::process::id(),
     })?;
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     }
     for (reason, count) in kernel.losses()? {
         if count > 0 {
-            println!("lost by {reason}: {count}");
+            println!("lost by {}: {count}", reason.name());
         }
     }
     Ok(())

@@ -1,11 +1,10 @@
 //! statlink: whether each Knative activator is connected to the autoscaler, and why not.
 //!
 //! The heart is [`link`], the pure state machine of one link. Everything else is a shell around
-//! it: [`kernel`] and [`discovery`] bring facts, [`agent`] feeds them in and performs what the
+//! it: [`kernel`] and [`discovery`] bring facts, `run` feeds them in and performs what the
 //! links decide, [`telemetry`], [`control`] and [`health`] show the result; [`cli`] is the
 //! command line over it all.
 
-pub mod agent;
 pub mod chain;
 pub mod cli;
 pub mod clock;
@@ -18,6 +17,7 @@ pub mod options;
 pub mod preflight;
 mod privileges;
 pub mod report;
+mod run;
 pub mod snapshot;
 pub mod telemetry;
 mod warn_once;

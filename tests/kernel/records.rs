@@ -9,8 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::sockopt::set_socket_linger;
-use statlink::kernel::{Kernel, Record, RecordKind, Source, Watch, connection_id, peer};
+use rustix::{
+    net::sockopt::set_socket_linger,
+    thread::{CapabilitySet, CapabilitySets, set_capabilities},
+};
+use statlink::{
+    clock,
+    kernel::{
+        Inventory, Kernel, Loss, Record, RecordKind, SETTLE, Source, Watch, connection_id, peer,
+    },
+};
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
 use statlink_tests::{
     netns::{Namespace, Network},
@@ -49,6 +57,14 @@ impl Half {
         self.kernel.drain(|record| records.extend(record));
         records.retain(|record| record.netns == source.netns && record.tgid == source.tgid);
         records
+    }
+
+    /// What the kernel holds about `source`, of which nothing changes.
+    fn inventory(&mut self, source: Source) -> Inventory {
+        let listing = self.kernel.list([source], clock::now()).unwrap().unwrap();
+        thread::sleep(SETTLE);
+        let mut settled = self.kernel.settle(listing).unwrap();
+        settled.remove(&source).unwrap()
     }
 
     /// Waits for the end of a connection of `source`.
@@ -101,7 +117,7 @@ fn each_end_is_told_as_what_it_was() {
     let pod = network.pod("client").unwrap();
     let mut half = Half::load();
     let source = this_process(&pod.namespace);
-    half.kernel.ask(source).unwrap();
+    half.kernel.track(source).unwrap();
     for at in ["127.0.0.1", "::1"] {
         let address: SocketAddr = (at.parse::<std::net::IpAddr>().unwrap(), PORT).into();
 
@@ -152,10 +168,20 @@ fn a_connection_older_than_the_kernel_half_is_found_with_its_owner() {
     let (client, mut server) = connected(&pod.namespace, "127.0.0.1");
     let mut half = Half::load();
     let source = this_process(&pod.namespace);
-    half.kernel.ask(source).unwrap();
-    assert!(half.kernel.enumerate().unwrap());
-    let now = statlink::clock::now();
-    let inventory = half.kernel.inventory(source, now).unwrap().unwrap();
+    half.kernel.track(source).unwrap();
+    let open_files = half.kernel.open_files().unwrap().unwrap();
+    // As the agent's own threads: only the one that made the pass has capabilities.
+    let read = thread::spawn(move || {
+        let none = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        set_capabilities(None, none).unwrap();
+        open_files.read()
+    });
+    read.join().unwrap().unwrap();
+    let inventory = half.inventory(source);
     // The client's end; the server's has another peer's port.
     let [(sock, found)] = &inventory.open[..] else {
         panic!("{:#?}", inventory.open);
@@ -191,9 +217,8 @@ fn what_a_stranger_did_is_there_when_it_is_asked_for() {
     dialler.process.wait_event("flapped", PATIENCE).unwrap();
     let source = source(&pod.namespace, dialler.process.pid());
     assert_eq!(half.drain(source), [], "nobody has asked");
-    half.kernel.ask(source).unwrap();
-    let now = statlink::clock::now();
-    let missed = half.kernel.inventory(source, now).unwrap().unwrap().missed;
+    half.kernel.track(source).unwrap();
+    let missed = half.inventory(source).missed;
     let refused = missed
         .first()
         .and_then(|ends| ends.get(End::Refused as usize));
@@ -204,7 +229,7 @@ fn what_a_stranger_did_is_there_when_it_is_asked_for() {
         ..source
     };
     assert_eq!(half.kernel.source_totals(other).unwrap().attempts, 0);
-    half.kernel.dismiss(source).unwrap();
+    half.kernel.untrack(source).unwrap();
     assert_eq!(half.kernel.source_totals(source).unwrap().attempts, 0);
 }
 
@@ -219,7 +244,7 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
     let arguments = ["flap", &to, "10000", &CONNECTIONS.to_string()];
     let mut dialler = Activator::stand_in(&pod, arguments).unwrap();
     let source = source(&pod.namespace, dialler.process.pid());
-    half.kernel.ask(source).unwrap();
+    half.kernel.track(source).unwrap();
     dialler.process.wait_event("flapped", PATIENCE).unwrap();
 
     let totals = half.kernel.source_totals(source).unwrap();
@@ -231,7 +256,7 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
     assert_eq!(sum(&totals.ended), CONNECTIONS);
     assert_eq!(totals.attempts, u64::from(CONNECTIONS));
     let lost = half.kernel.losses().unwrap();
-    let full = lost.iter().find(|(reason, _)| *reason == "ring_full");
+    let full = lost.iter().find(|(reason, _)| *reason == Loss::RingFull);
     assert!(full.unwrap().1 > 0, "{lost:?}");
 }
 
@@ -239,7 +264,12 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
 fn what_a_hook_misses_is_told_of_each() {
     // Since 5.12. That it misses something can not be brought about.
     let half = Half::load();
-    let told: Vec<_> = half.kernel.misses().iter().map(|(name, _)| *name).collect();
+    let told: Vec<_> = half
+        .kernel
+        .missed_events()
+        .iter()
+        .map(|(name, _)| *name)
+        .collect();
     let hooks = half.kernel.hooks().iter();
     let attached = hooks.filter(|state| state.missing.is_none());
     let attached: Vec<_> = attached.map(|state| state.hook.name).collect();
@@ -253,7 +283,7 @@ fn two_processes_of_one_namespace_are_told_apart() {
     let pod = network.pod("host").unwrap();
     let mut half = Half::load();
     let one = this_process(&pod.namespace);
-    half.kernel.ask(one).unwrap();
+    half.kernel.track(one).unwrap();
     let mut activator =
         Activator::stand_in(&pod, ["flap", &format!("127.0.0.1:{PORT}"), "50", "3"]).unwrap();
     let other = source(&pod.namespace, activator.process.pid());

@@ -19,12 +19,12 @@ use clap::CommandFactory as _;
 
 use self::args::{Cli, Command};
 use crate::{
-    agent::run,
     chain::chain,
     control::server,
     discovery::kubernetes,
     health,
     kernel::KernelError,
+    run,
     telemetry::{config::ConfigErrors, logs::LogError},
 };
 

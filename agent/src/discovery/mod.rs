@@ -21,9 +21,11 @@ use std::{collections::BTreeSet, net::IpAddr};
 use self::{
     container::Container,
     kubernetes::{ContainerOwner, Directory, PodIdentity, WatchEvent},
-    network_namespace::NodeNamespaces,
 };
-pub use self::{error::DiscoveryError, process_handle::ProcessHandle, selector::Selector};
+pub use self::{
+    error::DiscoveryError, network_namespace::NodeNamespaces, process_handle::ProcessHandle,
+    selector::Selector,
+};
 use crate::link_kind::LinkKind;
 
 /// A running process whose links are watched.

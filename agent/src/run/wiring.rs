@@ -1,6 +1,6 @@
 //! `statlink run`: everything put together, and taken apart again.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rustix::thread::CapabilitySet;
@@ -8,27 +8,32 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::{Notify, broadcast, mpsc, watch},
-    time::{Instant, sleep_until},
 };
 
-use super::Agent;
+use super::{event_loop::EventLoop, export::export, publish::Publisher};
 use crate::{
     clock, control,
     discovery::{Discovery, kubernetes},
     health,
-    kernel::{Kernel, tracefs},
+    kernel::{Kernel, Watch, tracefs},
     options::Options,
     privileges,
     snapshot::Snapshots,
-    telemetry::{Telemetry, config::Config as TelemetryConfig, logs, pace::Pace},
+    telemetry::{Telemetry, config::Config as TelemetryConfig, logs},
 };
 
 /// Runs the agent until SIGTERM or SIGINT.
-pub fn run(options: Options) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// Fails if the kernel half, a socket or the export cannot be set up, or the kernel half can no
+/// longer be read.
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    // A mount namespace is a thread's own: while there is but one thread.
     let mounted = tracefs::show();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        // The loop runs on the main thread; the worker carries exports and the sockets, which
-        // take no privilege.
+        // The loop runs on the main thread, which alone keeps capabilities. The worker carries
+        // exports and sockets; further threads read open files and start the SDK.
         .worker_threads(1)
         .on_thread_start(|| privileges::reduce_to(CapabilitySet::empty()))
         .enable_all()
@@ -39,7 +44,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     result
 }
 
-async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result<()> {
+async fn serve(options: Options, mounted: io::Result<()>) -> anyhow::Result<()> {
     // First of all: a signal that comes while hooks are attached must end it in order, too.
     let stop = stop_signal()?;
     let telemetry = start_telemetry(options.telemetry.clone()).await?;
@@ -51,42 +56,19 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     if let Err(error) = mounted {
         tracing::debug!(%error, "Tracefs could not be mounted.");
     }
-    let started = clock::now();
-    let kernel = Kernel::load(&options.watch)?;
+    let kernel = attach(&options.watch)?;
     privileges::reduce_to(privileges::running());
     release_memory();
-    let attached = clock::now().saturating_since(started);
-    for state in kernel.hooks() {
-        if let (Some(missing), Some(lost)) = (&state.missing, state.hook.without()) {
-            tracing::warn!(
-                hook = state.hook.name,
-                reason = missing.reason,
-                "Hook is not attached: {lost}; {}.",
-                missing.cure
-            );
-        }
-    }
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        port = options.watch.port,
-        hooks = kernel
-            .hooks()
-            .iter()
-            .filter(|state| state.missing.is_none())
-            .count(),
-        attach_ms = attached.as_secs_f64() * 1e3,
-        "Attached."
-    );
 
-    let (reports, _) = broadcast::channel(REPORTS);
+    let (events, _) = broadcast::channel(EVENTS);
     let transition = Arc::new(Notify::new());
-    let (snapshots, request_queue) = Snapshots::channel();
-    let (events, event_queue) = mpsc::channel(WATCH_EVENTS);
+    let (snapshots, requests) = Snapshots::channel();
+    let (watch_events, watch_queue) = mpsc::channel(WATCH_EVENTS);
     // Without the API there is nothing to wait for.
     let (ready, readiness) = watch::channel(options.kubernetes.is_none());
 
     let control = control::server::Server::bind(&options.socket)?;
-    let control = tokio::spawn(control.serve(snapshots.clone(), reports.clone()));
+    let control = tokio::spawn(control.serve(snapshots.clone(), events.clone()));
     let health = match options.health_address {
         Some(address) => {
             let probes = probes(telemetry.clone(), options.telemetry.interval, readiness);
@@ -101,21 +83,20 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
         Arc::clone(&transition),
         options.telemetry.interval,
     ));
-
     let discovery = match &options.kubernetes {
         Some(settings) => {
-            kubernetes::watch(&kubernetes::find().await?, settings, &events)?;
+            kubernetes::watch(&kubernetes::find().await?, settings, &watch_events)?;
+            tokio::spawn(await_sync(snapshots, ready));
             Discovery::with_kubernetes(options.selector)
         }
         None => Discovery::new(options.selector),
     };
-    let agent = Agent::new(kernel, discovery, telemetry.clone(), reports, transition);
-    if options.kubernetes.is_some() {
-        tokio::spawn(tell_readiness(snapshots, ready));
-    }
-    let last = agent.run(request_queue, event_queue, stop).await;
-    // Its watches end with it.
-    drop(events);
+
+    let publisher = Publisher::new(telemetry.clone(), events, transition);
+    let event_loop = EventLoop::new(kernel, discovery, publisher);
+    let last = event_loop.run(requests, watch_queue, stop).await;
+    // The watches of the Kubernetes API end with it.
+    drop(watch_events);
 
     exports.abort();
     if let Some(health) = health {
@@ -124,12 +105,40 @@ async fn serve(options: Options, mounted: std::io::Result<()>) -> anyhow::Result
     control.abort();
     // Its end removes the socket.
     let _ = control.await;
-    let last = last?;
-    if !telemetry.shutdown(Arc::new(last)).await {
+    if !telemetry.shutdown(Arc::new(last?)).await {
         tracing::warn!("The last export did not arrive.");
     }
     tracing::info!("Stopped.");
     Ok(())
+}
+
+/// Loads the kernel half, and logs what is attached and what is not.
+fn attach(watch: &Watch) -> anyhow::Result<Kernel> {
+    let started = clock::now();
+    let kernel = Kernel::load(watch)?;
+    let attached = clock::now().saturating_since(started);
+    for state in kernel.hooks() {
+        if let (Some(missing), Some(lost)) = (&state.missing, state.hook.without()) {
+            tracing::warn!(
+                hook = state.hook.name,
+                reason = missing.reason,
+                "Hook is not attached: {lost}; {}.",
+                missing.cure
+            );
+        }
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        port = watch.port,
+        hooks = kernel
+            .hooks()
+            .iter()
+            .filter(|state| state.missing.is_none())
+            .count(),
+        attach_ms = attached.as_secs_f64() * 1e3,
+        "Attached."
+    );
+    Ok(kernel)
 }
 
 /// The SDK starts threads of its own: from one without privilege, so that they have none.
@@ -140,9 +149,9 @@ async fn start_telemetry(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
         .context("set up the export")
 }
 
-/// Says so once the Kubernetes API has told everything: what happens to it later takes nothing
-/// away.
-async fn tell_readiness(snapshots: Snapshots, ready: watch::Sender<bool>) {
+/// Makes the agent ready once the Kubernetes API has listed everything. It stays ready, whatever
+/// happens to the API later.
+async fn await_sync(snapshots: Snapshots, ready: watch::Sender<bool>) {
     while let Some(snapshot) = snapshots.take().await {
         if snapshot.agent.synced {
             // Nobody may be asking for it.
@@ -153,42 +162,12 @@ async fn tell_readiness(snapshots: Snapshots, ready: watch::Sender<bool>) {
     }
 }
 
-/// Exports at the pace that [`Pace`] allows.
-async fn export(
-    telemetry: Telemetry,
-    snapshots: Snapshots,
-    transition: Arc<Notify>,
-    interval: Duration,
-) {
-    let mut pace = Pace::new(clock::now(), interval);
-    loop {
-        let now = clock::now();
-        let due = pace.next_deadline().unwrap_or(now);
-        let wake = Instant::now() + due.saturating_since(now);
-        tokio::select! {
-            () = transition.notified() => pace.transition(),
-            () = sleep_until(wake) => {}
-        }
-        if pace.poll(clock::now()) {
-            let Some(snapshot) = snapshots.take().await else {
-                return;
-            };
-            // Whether it arrived is counted, and logged once an outage, by the exporter.
-            let delivery = telemetry.export(snapshot).await;
-            pace.done();
-            if delivery.arrived && delivery.withheld {
-                pace.transition();
-            }
-        }
-    }
-}
-
 fn probes(
     telemetry: Telemetry,
     interval: Duration,
     ready: watch::Receiver<bool>,
 ) -> health::Probes {
-    let limit = interval * 3 + SLACK;
+    let limit = interval * MISSED_COLLECTIONS + SLACK;
     health::Probes {
         live: Box::new(move || {
             let age = telemetry.stats().since_collection;
@@ -231,14 +210,23 @@ fn release_memory() {
 
 /// A task that hangs must not keep the process from ending.
 fn shut_down(runtime: Runtime) {
-    runtime.shutdown_timeout(Duration::from_millis(200));
+    runtime.shutdown_timeout(LAST_TASKS);
 }
 
-/// Reports that a slow reader of `statlink events` may lag behind.
-const REPORTS: usize = 1024;
-/// A listing is taken in as it comes.
+/// By how many events a slow reader of `statlink events` may lag behind before it is told how many
+/// it missed: a common loss of 200 links (four events each), and some. 300 kB at most.
+const EVENTS: usize = 1024;
+/// How many of the API's events wait for the loop. A watch waits for room: nothing is lost, and a
+/// long listing is taken in as it comes.
 const WATCH_EVENTS: usize = 64;
-/// How often to look whether the API has told everything.
+/// How often to look whether the API has listed everything. It is looked at for a moment after the
+/// start only, and a kubelet asks once a second at most.
 const SYNC_CADENCE: Duration = Duration::from_millis(200);
-/// A collection may wait for one that times out.
+/// The agent is taken for dead after so many intervals without a collection: one may be skipped
+/// while an export hangs, and the next with it.
+const MISSED_COLLECTIONS: u32 = 3;
+/// On top of that: a collection waits for an export that is only given up after its timeout (10 s
+/// by default).
 const SLACK: Duration = Duration::from_secs(15);
+/// How long tasks may take to end after the last export. None has anything left to do.
+const LAST_TASKS: Duration = Duration::from_millis(200);

@@ -1,0 +1,66 @@
+//! One look at one connection, on demand.
+
+use std::time::Duration;
+
+use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
+use statlink_ebpf::{NEVER_HEARD, Sample as RawSample};
+
+use super::{Kernel, error::KernelError, hooks::HookError, maps::failed};
+use crate::{
+    chain::chain,
+    link::{ConnectionId, Sample},
+    time::Timestamp,
+};
+
+impl Kernel {
+    /// Looks at one connection; `None` if the kernel no longer knows it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses to run the program or to read its answer.
+    pub fn sample(&mut self, connection: ConnectionId) -> Result<Option<Sample>, KernelError> {
+        let raw = self.look(connection.sock, connection.born.as_nanos())?;
+        self.ticks.observe(raw.time_ns, raw.jiffies);
+        if raw.valid == 0 {
+            return Ok(None);
+        }
+        let at = Timestamp::from_nanos(raw.time_ns);
+        let sent = self.ticks.duration(raw.sent_ago).map(|ago| at - ago);
+        Ok(Some(Sample {
+            established: raw.state == TCP_ESTABLISHED,
+            heard: self.heard(at, raw.heard_ago),
+            sent,
+            unacknowledged: raw.packets_out > 0,
+            timeouts: raw.timeouts,
+            rtt: (raw.srtt_us > 0).then(|| Duration::from_micros(u64::from(raw.srtt_us))),
+        }))
+    }
+
+    /// When data was last received, `ago` jiffies before `at`; `None` if never, or while the
+    /// kernel's tick rate is not known yet.
+    pub fn heard(&self, at: Timestamp, ago: u32) -> Option<Timestamp> {
+        if ago == NEVER_HEARD {
+            return None;
+        }
+        self.ticks.duration(ago).map(|ago| at - ago)
+    }
+
+    /// Runs the `sample` program; it answers with the kernel's clocks whatever the connection.
+    pub(super) fn look(&mut self, sock: u64, born_ns: u64) -> Result<RawSample, KernelError> {
+        let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
+            program: "sample",
+            reason: chain(reason),
+        };
+        let program = self.ebpf.program_mut("sample");
+        let program = program.ok_or_else(|| run(&HookError::NotInObject))?;
+        let program: &mut RawTracePoint = program.try_into().map_err(|error| run(&error))?;
+        let mut options = RawTracePointRunOptions::new();
+        let [first, second, ..] = &mut options.args;
+        (*first, *second) = (sock, born_ns);
+        program.test_run(options).map_err(|error| run(&error))?;
+        self.sample.get(&0, 0).map_err(failed("SAMPLE"))
+    }
+}
+
+/// `include/net/tcp_states.h`.
+const TCP_ESTABLISHED: u8 = 1;

@@ -1,0 +1,44 @@
+//! When an export is made: at each interval, and soon after a transition.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    clock,
+    snapshot::Snapshots,
+    telemetry::{Telemetry, pace::Pace},
+};
+
+/// Exports at the pace that [`Pace`] allows, until the agent stops.
+pub(super) async fn export(
+    telemetry: Telemetry,
+    snapshots: Snapshots,
+    transition: Arc<Notify>,
+    interval: Duration,
+) {
+    let mut pace = Pace::new(clock::now(), interval);
+    loop {
+        let now = clock::now();
+        let due = pace.next_deadline().unwrap_or(now);
+        let wake = Instant::now() + due.saturating_since(now);
+        tokio::select! {
+            () = transition.notified() => pace.transition(),
+            () = sleep_until(wake) => {}
+        }
+        if pace.poll(clock::now()) {
+            let Some(snapshot) = snapshots.take().await else {
+                return;
+            };
+            // Whether it arrived is counted, and logged once an outage, by the exporter.
+            let delivery = telemetry.export(snapshot).await;
+            pace.done();
+            if delivery.arrived && delivery.withheld {
+                pace.transition();
+            }
+        }
+    }
+}

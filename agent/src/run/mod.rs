@@ -1,0 +1,29 @@
+//! The running agent: the loop that feeds each link what happened to it, and what stands around it.
+//!
+//! Nothing here decides about a link: [`crate::link`] does. An event's way through this module:
+//!
+//! ```text
+//! kernel record -> routing -> registry (which link) -> link -> outputs -> publish
+//! ```
+//!
+//! | to find | look in |
+//! |---|---|
+//! | how `statlink run` starts and stops | `wiring` |
+//! | what wakes the loop, and in which order it works | `event_loop` |
+//! | which links there are, and which sources are tracked for them | `registry` |
+//! | which links a record concerns, and what it means there | `routing` |
+//! | what happens after records were lost, and at discovery | `reconcile` |
+//! | what is logged, recorded and exported of an event | `publish` |
+//! | what a snapshot holds | `snapshot` |
+//! | when an export is made | `export` |
+
+mod event_loop;
+mod export;
+mod publish;
+mod reconcile;
+mod registry;
+mod routing;
+mod snapshot;
+mod wiring;
+
+pub(crate) use self::wiring::run;

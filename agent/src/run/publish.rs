@@ -1,0 +1,187 @@
+//! What is logged, recorded, sent to listeners and exported at once of an event.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, broadcast};
+
+use super::registry::Entry;
+use crate::{
+    clock,
+    link::{Cause, Event, EventKind},
+    report::{self, LinkEvent},
+    telemetry::{
+        Telemetry,
+        logs::{self, Story},
+    },
+    time::Timestamp,
+};
+
+/// Where events go.
+pub(super) struct Publisher {
+    telemetry: Telemetry,
+    listeners: broadcast::Sender<LinkEvent>,
+    /// Asks for an export at once.
+    transition: Arc<Notify>,
+}
+
+/// What of one link's events was published.
+#[derive(Default)]
+pub(super) struct Publication {
+    /// The cause last exported at once: most attempts of an outage fail alike.
+    exported: Option<Cause>,
+    story: Story,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        telemetry: Telemetry,
+        listeners: broadcast::Sender<LinkEvent>,
+        transition: Arc<Notify>,
+    ) -> Self {
+        Self {
+            telemetry,
+            listeners,
+            transition,
+        }
+    }
+
+    /// Publishes one event of one link.
+    pub(super) fn publish(&self, entry: &mut Entry, event: Event) {
+        self.record(&entry.name.peer, &event.kind);
+        let known_at = clock::now();
+        let Event { at, kind } = event.map_time(clock::wall);
+        if entry.publication.is_exported_at_once(&kind) {
+            self.transition.notify_one();
+        }
+        for line in entry.publication.story.take(known_at, &kind) {
+            logs::log(&entry.name, &line);
+        }
+        let event = LinkEvent {
+            at,
+            known_at: clock::wall(known_at),
+            link: entry.name.clone(),
+            kind,
+        };
+        // Nobody may be listening.
+        let _ = self.listeners.send(event);
+    }
+
+    /// Records the durations that it tells, in histograms.
+    fn record(&self, peer: &str, kind: &EventKind) {
+        match kind {
+            EventKind::Connected {
+                duration: Some(duration),
+                ..
+            } => self.telemetry.record_connect(peer, *duration, None),
+            EventKind::ConnectFailed(failed) => {
+                if let Some(duration) = failed.duration {
+                    let cause = Some(failed.cause);
+                    self.telemetry.record_connect(peer, duration, cause);
+                }
+            }
+            EventKind::Reachable {
+                outage: Some(outage),
+                ..
+            } => self
+                .telemetry
+                .record_outage(peer, outage.duration, outage.cause),
+            EventKind::Connected { duration: None, .. }
+            | EventKind::Reachable { outage: None, .. }
+            | EventKind::Discovered
+            | EventKind::Disconnected { .. }
+            | EventKind::Unreachable { .. }
+            | EventKind::Idle
+            | EventKind::Ended => {}
+        }
+    }
+
+    /// Logs what is due by `now`.
+    pub(super) fn log_due(&self, entry: &mut Entry, now: Timestamp) {
+        if let Some(line) = entry.publication.story.on_deadline(now) {
+            logs::log(&entry.name, &line);
+        }
+    }
+
+    /// Logs what is still held back: the agent stops.
+    pub(super) fn log_rest(&self, entry: &mut Entry, now: Timestamp) {
+        for line in entry.publication.story.close(now) {
+            logs::log(&entry.name, &line);
+        }
+    }
+}
+
+impl Publication {
+    /// When [`Publisher::log_due`] is to be called next.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.story.next_deadline()
+    }
+
+    /// Whether it is exported at once: a transition, or the first failure of its kind.
+    fn is_exported_at_once(&mut self, kind: &report::EventKind) -> bool {
+        let exported = match kind {
+            EventKind::Discovered
+            | EventKind::Reachable { .. }
+            | EventKind::Idle
+            | EventKind::Ended => None,
+            EventKind::Unreachable { cause, .. } => Some(*cause),
+            EventKind::ConnectFailed(failed) if self.exported != Some(failed.cause) => {
+                Some(failed.cause)
+            }
+            EventKind::Connected { .. }
+            | EventKind::ConnectFailed(_)
+            | EventKind::Disconnected { .. } => return false,
+        };
+        self.exported = exported;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::clock::WallTime;
+
+    fn failed(cause: Cause) -> report::EventKind {
+        EventKind::ConnectFailed(report::FailedAttempt {
+            at: WallTime(UNIX_EPOCH),
+            peer_address: None,
+            cause,
+            proxy_address: None,
+            errno: None,
+            duration: None,
+        })
+    }
+
+    fn unreachable(cause: Cause) -> report::EventKind {
+        EventKind::Unreachable {
+            cause,
+            peer_address: None,
+            proxy_address: None,
+            attempts: Vec::new(),
+        }
+    }
+
+    fn reachable() -> report::EventKind {
+        EventKind::Reachable {
+            outage: None,
+            peer_address: ([10, 0, 0, 1], 8080).into(),
+        }
+    }
+
+    #[test]
+    fn a_transition_is_exported_at_once_and_alike_failures_are_not() {
+        let mut publication = Publication::default();
+        let mut is_at_once = |kind: report::EventKind| publication.is_exported_at_once(&kind);
+        assert!(is_at_once(EventKind::Discovered));
+        assert!(is_at_once(unreachable(Cause::PeerClosed)));
+        assert!(is_at_once(failed(Cause::ConnectionRefused)));
+        assert!(!is_at_once(failed(Cause::ConnectionRefused)));
+        assert!(is_at_once(failed(Cause::Timeout)));
+        assert!(is_at_once(reachable()));
+        // A new outage begins from nothing.
+        assert!(is_at_once(failed(Cause::Timeout)));
+        assert!(is_at_once(EventKind::Ended));
+    }
+}

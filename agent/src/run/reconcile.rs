@@ -1,0 +1,519 @@
+//! Resynchronisation: bringing links up to date with what the kernel half holds, at discovery and
+//! after records or events were lost.
+//!
+//! One *pass* serves any number of links by one walk of the map of connections and, where that map
+//! may lack some, one pass over all open files before. The loop goes on meanwhile: another thread
+//! reads the open files, and a listing settles while the loop does other work ([`Listing`] says
+//! why it must).
+//!
+//! ```text
+//! links are owed ─▶ read open files ─▶ list connections ─▶ settle ─▶ inputs for the links
+//!                   (another thread)    (about 1 ms)        (1 ms)
+//! ```
+//!
+//! Passes keep a distance, and a greater one while they lose records themselves ([`Pace`]): a burst
+//! that fills the ring must not have the agent do more work.
+
+use std::time::Duration;
+
+use statlink_ebpf::{Phase, Source};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    registry::{LinkId, Registry},
+    routing::attempted,
+};
+use crate::{
+    chain::chain,
+    kernel::{
+        Ends, Inventory, Kernel, KernelError, Listing, Loss, OpenFiles, SETTLE, connection_id, peer,
+    },
+    link::{Input, MissedEnds, OpenConnection},
+    time::Timestamp,
+};
+
+/// How far a pass has to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Depth {
+    /// At the map of connections: it is right, only records are missing.
+    Connections,
+    /// At all open files first: the map may lack connections.
+    OpenFiles,
+}
+
+/// What one link is owed.
+#[derive(Debug)]
+pub(super) struct Owed {
+    /// The next pass is to include it; `None` if it is up to date.
+    due: Option<Depth>,
+    /// The second pass after its discovery: see [`LATE`].
+    late: Option<Timestamp>,
+    /// The missed ends that the link was given.
+    given: Ends,
+}
+
+impl Owed {
+    /// A link that was discovered at `now`: its connections may be older than the agent.
+    pub(super) fn at_discovery(now: Timestamp) -> Self {
+        Self {
+            due: Some(Depth::OpenFiles),
+            late: Some(now + LATE),
+            given: Ends::default(),
+        }
+    }
+
+    /// Has the next pass include it.
+    pub(super) fn mark(&mut self, depth: Depth) {
+        self.due = self.due.max(Some(depth));
+    }
+
+    /// When a pass is to include it; a moment that is past for at once.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.due.map(|_| AT_ONCE).or(self.late)
+    }
+
+    /// Whether a pass that begins `now` is to include it, and how far that has to look. It then
+    /// counts as included.
+    fn take(&mut self, now: Timestamp) -> Option<Depth> {
+        let late = self.late.take_if(|at| *at <= now);
+        self.due.take().max(late.map(|_| Depth::OpenFiles))
+    }
+
+    /// What the link has not been given of `inventory`.
+    pub(super) fn input(&mut self, inventory: &Inventory) -> Input {
+        let mut missed = Ends::default();
+        let cells = missed.iter_mut().flatten();
+        let given = self.given.iter_mut().flatten();
+        for ((missed, given), total) in cells.zip(given).zip(inventory.missed.iter().flatten()) {
+            *missed = total.saturating_sub(*given);
+            *given = *total;
+        }
+        let open = inventory.open.iter().filter_map(|(sock, connection)| {
+            Some(OpenConnection {
+                connection: connection_id(*sock, connection.born_ns),
+                peer_address: peer(connection.peer, connection.peer_port),
+                attempted: attempted(connection.attempted_ns),
+                phase: Phase::from_raw(connection.phase)?,
+            })
+        });
+        Input::Resynchronised {
+            open: open.collect(),
+            missed: MissedEnds::new(missed),
+        }
+    }
+}
+
+/// Decides when a pass is made and over which links, and makes it.
+#[derive(Debug, Default)]
+pub(super) struct Reconciler {
+    pass: Option<Pass>,
+    pace: Pace,
+    /// As of the last look.
+    losses: Vec<(Loss, u64)>,
+    /// As of the last look, by hook.
+    missed_events: Vec<(&'static str, u64)>,
+}
+
+/// A pass under way.
+#[derive(Debug)]
+struct Pass {
+    links: Vec<(LinkId, Source)>,
+    /// What was lost in all when it began.
+    lost: u64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Another thread reads the open files.
+    ReadingFiles(JoinHandle<Result<(), KernelError>>),
+    /// The map of connections is to be walked.
+    List,
+    /// The listing settles until then.
+    Settling(Listing, Timestamp),
+}
+
+impl Reconciler {
+    /// Has all links reconciled if the kernel half lost something since the last look.
+    pub(super) fn check_losses(
+        &mut self,
+        kernel: &Kernel,
+        registry: &mut Registry,
+    ) -> Result<(), KernelError> {
+        let losses = kernel.losses()?;
+        if let Some(depth) = depth_after(&self.losses, &losses) {
+            mark_all(registry, depth);
+        }
+        self.losses = losses.to_vec();
+        Ok(())
+    }
+
+    /// Has all links reconciled if a hook missed an event since the last look: most likely of a
+    /// socket that nobody watches, but that is not known.
+    pub(super) fn check_missed_events(&mut self, kernel: &Kernel, registry: &mut Registry) {
+        let missed = kernel.missed_events();
+        let total = |missed: &[(_, u64)]| missed.iter().map(|(_, count)| count).sum::<u64>();
+        if total(&missed) != total(&self.missed_events) {
+            // The event may have been a connection's begin.
+            mark_all(registry, Depth::OpenFiles);
+        }
+        self.missed_events = missed;
+    }
+
+    /// What hooks missed, as of the last look.
+    pub(super) fn missed_events(&self) -> &[(&'static str, u64)] {
+        &self.missed_events
+    }
+
+    /// When [`advance`](Self::advance) is to be called next. `None` while nothing is owed, or
+    /// [`files_read`](Self::files_read) is waited for.
+    pub(super) fn next_deadline(&self, registry: &Registry) -> Option<Timestamp> {
+        match self.pass.as_ref().map(|pass| &pass.stage) {
+            Some(Stage::ReadingFiles(_)) => None,
+            Some(Stage::List) => Some(AT_ONCE),
+            Some(Stage::Settling(_, until)) => Some(*until),
+            None => registry.next_owed().map(|at| at.max(self.pace.next)),
+        }
+    }
+
+    /// Ready once the open files have been read; while nobody reads them, never. Cancel-safe.
+    pub(super) async fn files_read(&mut self) -> Result<(), KernelError> {
+        let Some(pass) = &mut self.pass else {
+            return std::future::pending().await;
+        };
+        let Stage::ReadingFiles(reading) = &mut pass.stage else {
+            return std::future::pending().await;
+        };
+        let read = reading.await;
+        pass.stage = Stage::List;
+        read.unwrap_or_else(|error| {
+            Err(KernelError::Run {
+                program: "enumerate",
+                reason: chain(&error),
+            })
+        })
+    }
+
+    /// Goes as far as it can go without waiting. Once a pass is complete, the inventories of its
+    /// links, which they get after the ring was read.
+    pub(super) fn advance(
+        &mut self,
+        kernel: &mut Kernel,
+        registry: &mut Registry,
+        now: Timestamp,
+    ) -> Result<Vec<(LinkId, Inventory)>, KernelError> {
+        if self.pass.is_none() && self.pace.next <= now {
+            self.pass = begin(kernel, registry, now)?;
+        }
+        self.pass = match self.pass.take() {
+            Some(Pass {
+                links,
+                lost,
+                stage: Stage::List,
+            }) => {
+                let sources = links.iter().map(|(_, source)| *source);
+                match kernel.list(sources, now)? {
+                    Some(listing) => Some(Pass {
+                        links,
+                        lost,
+                        stage: Stage::Settling(listing, now + SETTLE),
+                    }),
+                    None => {
+                        self.end(kernel, registry, &links, lost, now)?;
+                        None
+                    }
+                }
+            }
+            Some(Pass {
+                links,
+                lost,
+                stage: Stage::Settling(listing, until),
+            }) if until <= now => {
+                let mut settled = kernel.settle(listing)?;
+                let (told, again): (Vec<_>, Vec<_>) = links
+                    .into_iter()
+                    .map(|(id, source)| (id, source, settled.remove(&source)))
+                    .partition(|(_, _, inventory)| inventory.is_some());
+                let again: Vec<_> = again.iter().map(|(id, source, _)| (*id, *source)).collect();
+                self.end(kernel, registry, &again, lost, now)?;
+                let told = told.into_iter();
+                return Ok(told.filter_map(|(id, _, got)| Some((id, got?))).collect());
+            }
+            waiting => waiting,
+        };
+        Ok(Vec::new())
+    }
+
+    /// Begins the last pass, over every link that is owed one, whatever the pace: without the open
+    /// files, which take too long. Two calls of [`advance`](Self::advance), [`SETTLE`] apart,
+    /// complete it.
+    pub(super) fn begin_last(
+        &mut self,
+        kernel: &Kernel,
+        registry: &mut Registry,
+        now: Timestamp,
+    ) -> Result<(), KernelError> {
+        let under_way = self.pass.take().map(|pass| pass.links);
+        let mut links = under_way.unwrap_or_default();
+        links.retain(|(id, _)| registry.get(*id).is_some());
+        for (id, entry) in registry.iter_mut() {
+            if entry.owed.take(now).is_some() && links.iter().all(|(other, _)| *other != id) {
+                links.push((id, entry.source));
+            }
+        }
+        self.pass = Some(Pass {
+            links,
+            lost: lost(kernel)?,
+            stage: Stage::List,
+        });
+        Ok(())
+    }
+
+    /// A pass has ended; these links are owed another one.
+    fn end(
+        &mut self,
+        kernel: &Kernel,
+        registry: &mut Registry,
+        again: &[(LinkId, Source)],
+        lost_before: u64,
+        now: Timestamp,
+    ) -> Result<(), KernelError> {
+        self.pace.ended(now, lost(kernel)? != lost_before);
+        for (id, _) in again {
+            if let Some(entry) = registry.get_mut(*id) {
+                entry.owed.mark(Depth::Connections);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pass over the links that are owed one `now`, if there are any.
+fn begin(
+    kernel: &mut Kernel,
+    registry: &mut Registry,
+    now: Timestamp,
+) -> Result<Option<Pass>, KernelError> {
+    let mut deepest = Depth::Connections;
+    let mut links = Vec::new();
+    for (id, entry) in registry.iter_mut() {
+        if let Some(depth) = entry.owed.take(now) {
+            deepest = deepest.max(depth);
+            links.push((id, entry.source));
+        }
+    }
+    if links.is_empty() {
+        return Ok(None);
+    }
+    let files = match deepest {
+        Depth::Connections => None,
+        Depth::OpenFiles => kernel.open_files()?,
+    };
+    Ok(Some(Pass {
+        links,
+        lost: lost(kernel)?,
+        stage: match files {
+            // It takes no capability, and the threads that block have none.
+            Some(files) => Stage::ReadingFiles(spawn_blocking(|| OpenFiles::read(files))),
+            None => Stage::List,
+        },
+    }))
+}
+
+fn mark_all(registry: &mut Registry, depth: Depth) {
+    for (_, entry) in registry.iter_mut() {
+        entry.owed.mark(depth);
+    }
+}
+
+fn lost(kernel: &Kernel) -> Result<u64, KernelError> {
+    Ok(kernel.losses()?.iter().map(|(_, count)| count).sum())
+}
+
+/// How far to look after losses went from `before` to `now`; `None` if they did not change.
+fn depth_after(before: &[(Loss, u64)], now: &[(Loss, u64)]) -> Option<Depth> {
+    let count_before = |reason: Loss| {
+        let of_reason = before.iter().find(|(other, _)| *other == reason);
+        of_reason.map_or(0, |(_, count)| *count)
+    };
+    let changed = now
+        .iter()
+        .filter(|(reason, count)| count_before(*reason) != *count);
+    let depths = changed.map(|(reason, _)| match reason {
+        // A program keeps its map in order before it finds no room for the record.
+        Loss::RingFull => Depth::Connections,
+        Loss::ConnectionsFull | Loss::TotalsFull | Loss::CallsFull => Depth::OpenFiles,
+    });
+    depths.max()
+}
+
+/// When the next pass may begin.
+#[derive(Debug)]
+struct Pace {
+    next: Timestamp,
+    gap: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            next: AT_ONCE,
+            gap: SHORTEST_GAP,
+        }
+    }
+}
+
+impl Pace {
+    /// A pass has ended, and records were lost while it was made, or not.
+    fn ended(&mut self, now: Timestamp, lost: bool) {
+        self.gap = if lost {
+            (self.gap * 2).min(LONGEST_GAP)
+        } else {
+            SHORTEST_GAP
+        };
+        self.next = now + self.gap;
+    }
+}
+
+/// A moment that is past whenever it is looked at.
+const AT_ONCE: Timestamp = Timestamp::from_nanos(0);
+/// Between two passes, so that a burst of discoveries shares one. What is owed waits no longer than
+/// a tenth of the second after which a link takes a connection that is gone for ended.
+const SHORTEST_GAP: Duration = Duration::from_millis(100);
+/// Between two passes while each loses records itself. A link that finds a connection gone waits
+/// 1 s for its end and then counts it by an unknown cause; an end that is reconciled later is
+/// counted once more. So this, and a pass of a busy node (100 ms), stay well below that second.
+const LONGEST_GAP: Duration = Duration::from_millis(400);
+/// How long after its discovery a link gets a second pass. A program that looked the source up just
+/// before it was tracked still writes to what is kept of untracked ones. It ends in microseconds;
+/// a second is long after, even on a CPU that was taken away.
+const LATE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use statlink_ebpf::{Connection, End};
+
+    use super::*;
+
+    fn ms(milliseconds: u64) -> Timestamp {
+        Timestamp::from_nanos(milliseconds * 1_000_000)
+    }
+
+    fn resets(n: u32) -> Ends {
+        let mut ends = Ends::default();
+        ends[Phase::Held as usize][End::Reset as usize] = n;
+        ends
+    }
+
+    fn inventory(missed: Ends) -> Inventory {
+        Inventory {
+            at: ms(5),
+            open: Vec::new(),
+            missed,
+        }
+    }
+
+    fn missed(input: &Input) -> u32 {
+        match input {
+            Input::Resynchronised { missed, .. } => missed.count(Phase::Held, End::Reset),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_missed_end_is_given_to_the_link_once() {
+        let mut owed = Owed::at_discovery(ms(0));
+        assert_eq!(missed(&owed.input(&inventory(resets(3)))), 3);
+        assert_eq!(missed(&owed.input(&inventory(resets(3)))), 0);
+        assert_eq!(missed(&owed.input(&inventory(resets(5)))), 2);
+    }
+
+    #[test]
+    fn open_connections_are_given_as_they_are() {
+        let connection = Connection {
+            born_ns: 20,
+            attempted_ns: 0,
+            established_ns: 0,
+            tgid: 7,
+            netns: 2,
+            peer: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 10, 0, 0, 1],
+            peer_port: 8080,
+            soft_errno: 0,
+            retransmits: 0,
+            phase: Phase::Established as u8,
+            _pad: [0; 7],
+        };
+        let mut inventory = inventory(Ends::default());
+        inventory.open.push((0xA, connection));
+        let open = match Owed::at_discovery(ms(0)).input(&inventory) {
+            Input::Resynchronised { open, .. } => open,
+            other => panic!("{other:?}"),
+        };
+        let expected = OpenConnection {
+            connection: connection_id(0xA, 20),
+            peer_address: ([10, 0, 0, 1], 8080).into(),
+            attempted: None,
+            phase: Phase::Established,
+        };
+        assert_eq!(open, [expected]);
+    }
+
+    #[test]
+    fn a_link_is_owed_a_pass_at_discovery_and_a_second_later() {
+        let mut owed = Owed::at_discovery(ms(10));
+        assert_eq!(owed.next(), Some(AT_ONCE));
+        assert_eq!(owed.take(ms(10)), Some(Depth::OpenFiles));
+        assert_eq!(owed.next(), Some(ms(1_010)));
+        assert_eq!(owed.take(ms(1_009)), None);
+        assert_eq!(owed.take(ms(1_010)), Some(Depth::OpenFiles));
+        assert_eq!((owed.next(), owed.take(ms(9_999))), (None, None));
+    }
+
+    #[test]
+    fn what_is_lost_while_a_pass_is_made_is_owed_another() {
+        let mut owed = Owed::at_discovery(ms(0));
+        owed.take(ms(2_000));
+        owed.mark(Depth::Connections);
+        assert_eq!(owed.next(), Some(AT_ONCE));
+        // The deepest of what it is owed.
+        owed.mark(Depth::OpenFiles);
+        owed.mark(Depth::Connections);
+        assert_eq!(owed.take(ms(2_001)), Some(Depth::OpenFiles));
+    }
+
+    #[test]
+    fn a_full_ring_costs_no_pass_over_open_files() {
+        let before = Loss::ALL.map(|reason| (reason, 5));
+        let after = |changed: &[Loss]| {
+            let mut now = before;
+            for (reason, count) in &mut now {
+                *count += u64::from(changed.contains(reason));
+            }
+            depth_after(&before, &now)
+        };
+        assert_eq!(after(&[]), None);
+        assert_eq!(after(&[Loss::RingFull]), Some(Depth::Connections));
+        for reason in [Loss::ConnectionsFull, Loss::TotalsFull, Loss::CallsFull] {
+            assert_eq!(after(&[Loss::RingFull, reason]), Some(Depth::OpenFiles));
+        }
+        assert_eq!(depth_after(&[], &Loss::ALL.map(|reason| (reason, 0))), None);
+    }
+
+    #[test]
+    fn passes_that_lose_records_themselves_keep_a_growing_distance() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.next, AT_ONCE);
+        pace.ended(ms(0), false);
+        assert_eq!(pace.next, ms(100));
+        for (lost, gap) in [
+            (true, 200),
+            (true, 400),
+            (true, 400),
+            (false, 100),
+            (true, 200),
+        ] {
+            pace.ended(ms(1_000), lost);
+            assert_eq!(pace.next, ms(1_000 + gap));
+        }
+    }
+}
