@@ -1,8 +1,6 @@
-//! Checks and their counts.
+//! What a check is.
 
 use serde::{Deserialize, Serialize};
-
-use super::Cause;
 
 /// The value of `kn.check.kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,78 +25,5 @@ impl CheckKind {
             Self::Liveness => "liveness",
             Self::Disconnect => "disconnect",
         }
-    }
-}
-
-/// What a link has counted since its discovery. Every number only grows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    checks: [u64; CheckKind::ALL.len()],
-    errors: [[u64; Cause::ALL.len()]; CheckKind::ALL.len()],
-    connects: u64,
-}
-
-impl Counts {
-    /// Checks of `kind`.
-    pub fn checks(&self, kind: CheckKind) -> u64 {
-        self.checks.get(kind as usize).copied().unwrap_or_default()
-    }
-
-    /// Checks of `kind` that decided against, for `cause`.
-    pub fn errors(&self, kind: CheckKind, cause: Cause) -> u64 {
-        self.errors
-            .get(kind as usize)
-            .and_then(|by_cause| by_cause.get(cause as usize))
-            .copied()
-            .unwrap_or_default()
-    }
-
-    /// Connections that reached *upgraded*.
-    pub const fn connects(&self) -> u64 {
-        self.connects
-    }
-
-    /// Checks of every kind.
-    pub fn total_checks(&self) -> u64 {
-        self.checks.iter().sum()
-    }
-
-    /// Errors of every kind and cause.
-    pub fn total_errors(&self) -> u64 {
-        self.errors.iter().flatten().sum()
-    }
-
-    /// What `other` has counted, too.
-    pub(super) fn add(&mut self, other: &Self) {
-        let own = self.checks.iter_mut().chain(self.errors.as_flattened_mut());
-        let others = other.checks.iter().chain(other.errors.as_flattened());
-        for (own, other) in own.zip(others) {
-            *own = own.saturating_add(*other);
-        }
-        self.connect(other.connects);
-    }
-
-    /// `n` checks of `kind` decided for reachable.
-    pub fn pass(&mut self, kind: CheckKind, n: u64) {
-        if let Some(checks) = self.checks.get_mut(kind as usize) {
-            *checks = checks.saturating_add(n);
-        }
-    }
-
-    /// `n` checks of `kind` decided against reachable, for `cause`.
-    pub fn fail(&mut self, kind: CheckKind, cause: Cause, n: u64) {
-        self.pass(kind, n);
-        if let Some(errors) = self
-            .errors
-            .get_mut(kind as usize)
-            .and_then(|by_cause| by_cause.get_mut(cause as usize))
-        {
-            *errors = errors.saturating_add(n);
-        }
-    }
-
-    /// `n` connections reached *upgraded*.
-    pub fn connect(&mut self, n: u64) {
-        self.connects = self.connects.saturating_add(n);
     }
 }

@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{
+use crate::{
     Cause, ConnectionId, Counts, Event, EventKind, Input, Link, LinkMachine, MissedEnds,
-    OpenConnection, Output, State, trouble::Trouble,
+    OpenConnection, Output, State,
+    limits::TARGETS,
+    reachability::{Reach, Reachability},
+    time::Timestamp,
 };
-use crate::time::Timestamp;
 
 /// One process and all the addresses that it dials: its targets.
 ///
@@ -29,37 +31,23 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Default)]
 pub struct Fanout {
     targets: BTreeMap<SocketAddr, Link>,
-    reach: Reach,
     /// What targets counted that are over, and what goes with none.
     past: Counts,
     /// When the last ones were over: what is older is not news.
     over: VecDeque<(SocketAddr, Timestamp)>,
-    /// Since it was last reachable.
-    trouble: Trouble,
-}
-
-/// Where the whole stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Reach {
-    #[default]
-    Idle,
-    Reachable {
-        since: Option<Timestamp>,
-    },
-    Unreachable {
-        since: Timestamp,
-        /// As of a link.
-        onset: Cause,
-        /// Whose outage it began as.
-        by: SocketAddr,
-    },
-    Ended,
+    reachability: Reachability,
+    /// Whose outage began the one that is under way.
+    began_by: Option<SocketAddr>,
 }
 
 impl Fanout {
     /// The addresses that it is dialling, or connected to.
     pub fn targets(&self) -> impl Iterator<Item = SocketAddr> {
         self.targets.keys().copied()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.reachability.reach() == Reach::Ended
     }
 
     fn failing(&self) -> impl Iterator<Item = (&Link, Timestamp, Cause)> {
@@ -78,7 +66,7 @@ impl Fanout {
 
 impl LinkMachine for Fanout {
     fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
-        if self.reach == Reach::Ended {
+        if self.has_ended() {
             return;
         }
         if input == Input::ProcessEnded {
@@ -137,11 +125,11 @@ impl LinkMachine for Fanout {
     }
 
     fn state(&self) -> State {
-        match self.reach {
-            Reach::Idle if self.targets.is_empty() => State::Idle,
-            Reach::Idle => State::Starting,
+        match self.reachability.reach() {
+            Reach::Undecided if self.targets.is_empty() => State::Idle,
+            Reach::Undecided => State::Starting,
             Reach::Reachable { since } => State::Reachable { since },
-            Reach::Unreachable { since, onset, .. } => State::Unreachable {
+            Reach::Unreachable { since, onset } => State::Unreachable {
                 since,
                 cause: self.worst().map_or(onset, |(_, cause)| cause),
             },
@@ -298,7 +286,7 @@ impl Fanout {
     }
 
     fn process_ended(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
-        self.reach = Reach::Ended;
+        self.reachability.end();
         let targets: Vec<_> = self.targets().collect();
         for peer in targets {
             self.tell(peer, at, Input::ProcessEnded, outputs);
@@ -325,31 +313,24 @@ impl Fanout {
                 outputs.push(output);
             }
             EventKind::ConnectFailed(failed) => {
-                self.trouble.remember(*failed);
+                self.reachability.remember(*failed);
                 outputs.push(output);
             }
-            EventKind::Unreachable { cause, .. } => match &mut self.reach {
-                Reach::Idle | Reach::Reachable { .. } => {
-                    self.reach = Reach::Unreachable {
-                        since: at,
-                        onset: *cause,
-                        by: peer,
-                    };
-                    let of_it = self.targets.get(&peer).map(Link::errors_since_reachable);
+            EventKind::Unreachable { cause, .. } => {
+                let of_it = self.targets.get(&peer).map(Link::errors_since_reachable);
+                if self.reachability.begin_outage(at, *cause) {
+                    self.began_by = Some(peer);
                     let before = self.counts().total_errors() - of_it.unwrap_or_default();
-                    self.trouble.begins(before);
+                    self.reachability.errors_begin(before);
+                    outputs.push(output);
+                } else if self.began_by == Some(peer) && self.reachability.name_cause(*cause) {
                     outputs.push(output);
                 }
-                Reach::Unreachable { onset, by, .. } if *by == peer && *onset == Cause::Other => {
-                    *onset = *cause;
-                    outputs.push(output);
-                }
-                Reach::Unreachable { .. } | Reach::Ended => {}
-            },
+            }
             EventKind::Reachable { peer_address, .. } => {
                 let mut others = self.targets.iter().filter(|(other, _)| **other != peer);
                 if !others.any(|(_, link)| matches!(link.state(), State::Unreachable { .. })) {
-                    self.begin_reachable(peer, at, *peer_address, outputs);
+                    self.recover(peer, at, *peer_address, outputs);
                 }
             }
             EventKind::Ended => self.remove(peer, at, outputs),
@@ -369,64 +350,44 @@ impl Fanout {
             self.over.pop_front();
         }
         self.over.push_back((peer, at));
-        if self.reach == Reach::Ended || self.failing().next().is_some() {
+        if self.has_ended() || self.failing().next().is_some() {
             return;
         }
         let well = self.targets.iter().find_map(|(peer, link)| {
             let reachable = matches!(link.state(), State::Reachable { .. });
             Some((*peer, reachable.then(|| link.peer_address())??))
         });
-        match (self.reach, well) {
-            (_, Some((peer, address))) => self.begin_reachable(peer, at, address, outputs),
-            (Reach::Idle, None) => {}
+        match (self.reachability.reach(), well) {
+            (_, Some((peer, address))) => self.recover(peer, at, address, outputs),
+            (Reach::Undecided, None) => {}
             (_, None) => {
-                self.reach = Reach::Idle;
-                self.trouble.clear();
+                self.reachability.rest();
                 outputs.push(Output::event(at, EventKind::Idle));
             }
         }
     }
 
-    /// No target is failing, and the one at `target` is reachable, by `peer`.
-    fn begin_reachable(
+    /// No target is failing, and the one at `target` is reachable, by `peer_address`.
+    fn recover(
         &mut self,
         target: SocketAddr,
         at: Timestamp,
-        peer: SocketAddr,
+        peer_address: SocketAddr,
         outputs: &mut Vec<Output>,
     ) {
         let state = self.targets.get(&target).map(Link::state);
-        let (since, at, outage) = match self.reach {
-            Reach::Reachable { .. } | Reach::Ended => return,
-            Reach::Idle if state == Some(State::Reachable { since: None }) => (None, at, None),
-            Reach::Idle => (Some(at), at, None),
-            Reach::Unreachable {
-                since: began,
-                onset,
-                ..
-            } => {
-                let at = at.max(began);
-                let errors = self.counts().total_errors();
-                let outage = self.trouble.outage(began, at, onset, errors);
-                (Some(at), at, Some(outage))
-            }
-        };
-        self.reach = Reach::Reachable { since };
-        self.trouble.clear();
-        outputs.push(Output::event(
-            at,
-            EventKind::Reachable {
-                peer_address: peer,
-                outage,
-            },
-        ));
+        let since = (state != Some(State::Reachable { since: None })).then_some(at);
+        let errors = self.counts().total_errors();
+        if let Some(recovery) = self.reachability.recover(since, at, errors) {
+            let reachable = EventKind::Reachable {
+                outage: recovery.outage,
+                peer_address,
+            };
+            outputs.push(Output::event(recovery.at, reachable));
+        }
     }
 }
 
 fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
-
-/// How many targets are kept, and how many that are over are remembered. Knative has ten buckets
-/// at most, and two addresses for the owner of each.
-const TARGETS: usize = 64;

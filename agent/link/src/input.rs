@@ -185,7 +185,7 @@ impl MissedEnds {
     }
 
     /// Takes one of this kind out; `false` if there is none.
-    pub(super) fn take(&mut self, phase: Phase, how: End) -> bool {
+    pub(crate) fn take(&mut self, phase: Phase, how: End) -> bool {
         let Some(count) = self
             .counts
             .get_mut(phase as usize)

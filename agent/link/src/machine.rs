@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{ConnectionId, Counts, Fanout, Input, Link, Output, State};
 use crate::time::Timestamp;
+use crate::{ConnectionId, Counts, Input, Output, State};
 
 /// A state machine between one process and one peer.
 ///
-/// Who calls what, and when, is [`Link`]'s contract.
+/// Who calls what, and when, is the contract of [`Link`](crate::Link).
 pub trait LinkMachine: Send {
     /// Takes in one input, that became true at `at`.
     fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>);
@@ -36,61 +36,4 @@ pub trait LinkMachine: Send {
 
     /// When the peer was last heard; of several addresses, the one not heard for longest.
     fn heard(&self) -> Option<Timestamp>;
-}
-
-/// How a process is connected to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// Always, and whatever the address: one [`Link`].
-    One,
-    /// To each of several addresses, which come and go: a [`Fanout`].
-    PerDestination,
-}
-
-impl Shape {
-    /// The machine of a process that was discovered at `at`.
-    pub fn discovered(self, at: Timestamp) -> Box<dyn LinkMachine> {
-        match self {
-            Self::One => Box::new(Link::discovered(at)),
-            Self::PerDestination => Box::new(Fanout::default()),
-        }
-    }
-}
-
-impl LinkMachine for Link {
-    fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
-        self.handle(at, input, outputs);
-    }
-
-    fn next_deadline(&self) -> Option<Timestamp> {
-        self.next_deadline()
-    }
-
-    fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
-        self.on_deadline(now, outputs);
-    }
-
-    fn state(&self) -> State {
-        self.state()
-    }
-
-    fn counts(&self) -> Counts {
-        self.counts().clone()
-    }
-
-    fn peer_address(&self) -> Option<SocketAddr> {
-        self.peer_address()
-    }
-
-    fn live(&self) -> Vec<ConnectionId> {
-        self.live().map(|(id, _)| id).into_iter().collect()
-    }
-
-    fn rtt(&self) -> Option<Duration> {
-        self.live().and_then(|(_, rtt)| rtt)
-    }
-
-    fn heard(&self) -> Option<Timestamp> {
-        self.heard()
-    }
 }

@@ -4,29 +4,22 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    time::Duration,
 };
 
-use statlink_ebpf::{End, Phase};
-
-use super::{Cause, ConnectionId, ProxyEvent, end};
-use crate::time::Timestamp;
-
-/// How long before the end of a live connection a proxy's failure explains it.
-const BEFORE: Duration = Duration::from_secs(1);
-/// How long a proxy's SYN goes unanswered before that is a failure.
-const UNANSWERED: Duration = Duration::from_secs(1);
-/// How long an attempt that was decided is remembered: no end is judged later than that.
-const DECIDED: Duration = Duration::from_secs(1);
-/// How many attempts under way, and how many failures, are remembered.
-const REMEMBERED: usize = 64;
+use crate::{
+    Cause, ConnectionId, ProxyEvent,
+    cause::ProxyEvidence,
+    limits::PROXIED,
+    time::Timestamp,
+    timings::{PROXY_BEFORE, PROXY_DECIDED, PROXY_UNANSWERED},
+};
 
 /// The connections of all proxies of one link.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Proxies {
+pub(crate) struct Proxies {
     /// Attempts whose SYN is not answered, or was a moment ago.
     connecting: BTreeMap<ConnectionId, Attempt>,
-    /// In the order in which they were told.
+    /// In the order in which they were recorded.
     failures: VecDeque<Failure>,
 }
 
@@ -48,7 +41,7 @@ struct Failure {
 
 impl Proxies {
     /// A proxy's connection to `peer` has come to this.
-    pub(super) fn told(
+    pub(crate) fn record(
         &mut self,
         at: Timestamp,
         connection: ConnectionId,
@@ -57,9 +50,10 @@ impl Proxies {
     ) {
         match event {
             ProxyEvent::Attempted => {
-                self.connecting
-                    .retain(|_, attempt| attempt.until.is_none_or(|until| until + DECIDED > at));
-                if self.connecting.len() >= REMEMBERED {
+                self.connecting.retain(|_, attempt| {
+                    attempt.until.is_none_or(|until| until + PROXY_DECIDED > at)
+                });
+                if self.connecting.len() >= PROXIED {
                     self.connecting.pop_first();
                 }
                 let attempt = Attempt {
@@ -73,7 +67,7 @@ impl Proxies {
             ProxyEvent::Stalled => self.failed(at, peer, Cause::Stalled),
             ProxyEvent::Ended { phase, how } => {
                 self.decided(at, connection);
-                if let Some(cause) = cause(phase, how) {
+                if let Some(cause) = Cause::of_proxys_end(phase, how) {
                     self.failed(at, peer, cause);
                 }
             }
@@ -87,7 +81,7 @@ impl Proxies {
     }
 
     fn failed(&mut self, at: Timestamp, peer: SocketAddr, cause: Cause) {
-        if self.failures.len() >= REMEMBERED {
+        if self.failures.len() >= PROXIED {
             self.failures.pop_front();
         }
         self.failures.push_back(Failure { at, peer, cause });
@@ -97,30 +91,17 @@ impl Proxies {
     /// then, for this cause of its own: one that came before belongs to an earlier connection, and
     /// so does a dial, whose end may never have been told. Of a handshake, all since; of a stall,
     /// all since the peer was last `heard`.
-    pub(super) fn explain(
+    pub(crate) fn explain(
         &self,
         at: Timestamp,
         own: Cause,
         began: Timestamp,
         heard: Option<Timestamp>,
     ) -> Option<(SocketAddr, Cause)> {
-        let since = match own {
-            Cause::HandshakeFailed => began,
-            Cause::ConnectionReset | Cause::PeerClosed => at - BEFORE,
-            Cause::Stalled => heard.unwrap_or(at).min(at - BEFORE),
-            // Not the doing of who is behind the socket that the activator talks to.
-            Cause::ConnectionRefused
-            | Cause::Timeout
-            | Cause::Cancelled
-            | Cause::HostUnreachable
-            | Cause::NetworkUnreachable
-            | Cause::PermissionDenied
-            | Cause::AddressUnavailable
-            | Cause::LocalClosed
-            | Cause::WrongPeer
-            | Cause::Dns
-            | Cause::NoAttempt
-            | Cause::Other => return None,
+        let since = match own.proxy_evidence()? {
+            ProxyEvidence::SinceItBegan => began,
+            ProxyEvidence::JustBefore => at - PROXY_BEFORE,
+            ProxyEvidence::SinceHeard => heard.unwrap_or(at).min(at - PROXY_BEFORE),
         }
         .max(began);
         let failed = self
@@ -134,24 +115,10 @@ impl Proxies {
                 .values()
                 .find(|attempt| {
                     attempt.since >= began
-                        && attempt.since + UNANSWERED <= at
+                        && attempt.since + PROXY_UNANSWERED <= at
                         && attempt.until.is_none_or(|until| until > at)
                 })
                 .map(|attempt| (attempt.peer, Cause::Timeout))
         })
     }
-}
-
-/// Why a proxy's connection failed; `None` if the proxy itself ended it, as it does when the
-/// activator closes.
-fn cause(phase: Phase, how: End) -> Option<Cause> {
-    // A SYN that it gave up on had gone unanswered.
-    if end::is_local(how) && how != End::Unanswered {
-        return None;
-    }
-    Some(match phase {
-        Phase::Connecting => end::of_connecting(how),
-        Phase::Established => end::of_handshaking(how),
-        Phase::Held => end::of_live(how),
-    })
 }

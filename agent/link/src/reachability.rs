@@ -1,17 +1,20 @@
-//! Whether a link is reachable: how outages begin and end, and what is blamed for them.
+//! How outages begin and end: the same for one link and for several together.
 
-use std::net::SocketAddr;
+use crate::{Cause, EndedOutage, FailedAttempt, outage_history::OutageHistory, time::Timestamp};
 
-use super::{Cause, Connection, EventKind, Link, Output};
-use crate::time::Timestamp;
+/// Whether there is an outage, and what is remembered for the events at its ends.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reachability {
+    reach: Reach,
+    history: OutageHistory,
+}
 
-/// Where the link stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// Never reachable yet, and not due to be.
-    Starting {
-        grace_ends: Timestamp,
-    },
+/// Whether it is reachable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Neither is decided: it was never reachable and is not due to be, or has nothing to reach.
+    #[default]
+    Undecided,
     Reachable {
         since: Option<Timestamp>,
     },
@@ -23,137 +26,105 @@ pub(super) enum Reach {
     Ended,
 }
 
-/// A cause, and the proxy whose failure it was, if it was one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Why {
-    pub(super) cause: Cause,
-    pub(super) proxy: Option<SocketAddr>,
+/// It became reachable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recovery {
+    pub(crate) at: Timestamp,
+    /// The outage that this ends, if there was one.
+    pub(crate) outage: Option<EndedOutage>,
 }
 
-impl From<Cause> for Why {
-    fn from(cause: Cause) -> Self {
-        Self { cause, proxy: None }
+impl Reachability {
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
     }
-}
 
-impl Link {
-    pub(super) fn begin_outage(
-        &mut self,
-        at: Timestamp,
-        why: Why,
-        peer: Option<SocketAddr>,
-        outputs: &mut Vec<Output>,
-    ) {
-        let Why { cause, proxy } = why;
+    /// An outage begins at `at`, for `cause`; `false` if one is under way, or nothing is to be
+    /// said any more.
+    pub(crate) fn begin_outage(&mut self, at: Timestamp, cause: Cause) -> bool {
         match self.reach {
-            Reach::Starting { .. } | Reach::Reachable { .. } => {
+            Reach::Undecided | Reach::Reachable { .. } => {
                 self.reach = Reach::Unreachable {
                     since: at,
                     onset: cause,
                 };
-                outputs.push(Output::event(
-                    at,
-                    EventKind::Unreachable {
-                        cause,
-                        peer_address: peer,
-                        proxy_address: proxy,
-                        attempts: self.trouble.attempts(),
-                    },
-                ));
+                true
             }
-            Reach::Unreachable { .. } | Reach::Ended => {}
+            Reach::Unreachable { .. } | Reach::Ended => false,
         }
     }
 
-    /// There is a live connection `since`; if that is longer than known, since `at`.
-    pub(super) fn begin_reachable(
+    /// `cause` became known; whether that is news for an outage whose cause was not known.
+    pub(crate) fn name_cause(&mut self, cause: Cause) -> bool {
+        match &mut self.reach {
+            Reach::Unreachable { onset, .. } if *onset == Cause::Other && cause != Cause::Other => {
+                *onset = cause;
+                true
+            }
+            Reach::Unreachable { .. }
+            | Reach::Undecided
+            | Reach::Reachable { .. }
+            | Reach::Ended => false,
+        }
+    }
+
+    /// It is reachable `since` then; if that is longer than known, since `at`. With so many
+    /// `errors` counted. `None` if that is no news.
+    pub(crate) fn recover(
         &mut self,
         since: Option<Timestamp>,
         at: Timestamp,
-        peer: SocketAddr,
-        outputs: &mut Vec<Output>,
-    ) {
-        let (since, at, outage) = match self.reach {
-            Reach::Reachable { .. } | Reach::Ended => return,
-            Reach::Starting { .. } => (since, at, None),
+        errors: u64,
+    ) -> Option<Recovery> {
+        let (since, recovery) = match self.reach {
+            Reach::Reachable { .. } | Reach::Ended => return None,
+            Reach::Undecided => (since, Recovery { at, outage: None }),
             Reach::Unreachable {
                 since: began,
                 onset,
             } => {
                 // It may have answered before the outage began, and be confirmed only now.
                 let at = at.max(began);
-                let errors = self.counts.total_errors();
-                let outage = self.trouble.outage(began, at, onset, errors);
-                (Some(at), at, Some(outage))
+                let outage = Some(self.history.outage(began, at, onset, errors));
+                (Some(at), Recovery { at, outage })
             }
         };
         self.reach = Reach::Reachable { since };
-        self.trouble.clear();
-        self.lookups.reachable();
-        if let Some(target) = &mut self.target {
-            target.was_live();
-        }
-        outputs.push(Output::event(
-            at,
-            EventKind::Reachable {
-                peer_address: peer,
-                outage,
-            },
-        ));
+        self.history.clear();
+        Some(recovery)
+    }
+
+    /// There is nothing to reach any more.
+    pub(crate) fn rest(&mut self) {
+        self.reach = Reach::Undecided;
+        self.history.clear();
     }
 
     /// Nothing follows.
-    pub(super) fn finish(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+    pub(crate) fn end(&mut self) {
         self.reach = Reach::Ended;
-        self.connections.clear();
-        outputs.push(Output::event(at, EventKind::Ended));
+    }
+}
+
+/// What is remembered for the events at an outage's ends.
+impl Reachability {
+    /// Something is lost, or begins to fail, with so many errors counted before: what is counted
+    /// from here on is the outage's, if one follows.
+    pub(crate) fn errors_begin(&mut self, errors: u64) {
+        self.history.begins(errors);
     }
 
-    /// Something at `at` tells why the link is, or would be, unreachable.
-    pub(super) fn blame(&mut self, at: Timestamp, why: Why, outputs: &mut Vec<Output>) {
-        let Why { cause, proxy } = why;
-        if self.last_cause.is_some_and(|(newest, _)| newest > at) {
-            return;
-        }
-        self.last_cause = Some((at, why));
-        match &mut self.reach {
-            Reach::Unreachable { onset, .. } if *onset == Cause::Other && cause != *onset => {
-                *onset = cause;
-                outputs.push(Output::event(
-                    at,
-                    EventKind::Unreachable {
-                        cause,
-                        peer_address: self.last_peer,
-                        proxy_address: proxy,
-                        attempts: self.trouble.attempts(),
-                    },
-                ));
-            }
-            Reach::Unreachable { .. }
-            | Reach::Starting { .. }
-            | Reach::Reachable { .. }
-            | Reach::Ended => {}
-        }
+    /// How many of these `errors` were counted since it was reachable.
+    pub(crate) fn errors_since(&self, errors: u64) -> u64 {
+        self.history.errors(errors)
     }
 
-    /// What ended the last live connection or the last attempt, whichever is newer.
-    pub(super) fn cause(&self) -> Cause {
-        self.why().cause
+    pub(crate) fn remember(&mut self, failed: FailedAttempt) {
+        self.history.remember(failed);
     }
 
-    pub(super) fn why(&self) -> Why {
-        self.last_cause.map_or(Cause::Other.into(), |(_, why)| why)
-    }
-
-    /// The cause of a connection's failure at `at`, or the proxy's failure behind it.
-    pub(super) fn explained(&self, connection: &Connection, at: Timestamp, own: Cause) -> Why {
-        let (began, heard) = (connection.began(), connection.heard());
-        match self.proxies.explain(at, own, began, heard) {
-            Some((peer, cause)) => Why {
-                cause,
-                proxy: Some(peer),
-            },
-            None => own.into(),
-        }
+    /// The last failed attempts since it was reachable, oldest first.
+    pub(crate) fn attempts(&self) -> Vec<FailedAttempt> {
+        self.history.attempts()
     }
 }

@@ -9,10 +9,11 @@
 //!   unless a ping was sent into it: stats that went out before are never answered.
 //! - A connection that broke is dialled again at once. So a live one that the client closes is
 //!   withdrawn, and not lost, if no dial to the same address follows within
-//!   [`SETTLE`](super::tracking::SETTLE) and either nothing else is open to it or another connection to it is live.
+//!   [`SETTLE`](crate::timings::SETTLE) and either nothing else is open to it or another connection
+//!   to it is live.
 //! - `Shutdown` in the middle of a series of dials ends the series. A connection that was live is
 //!   dialled for ever, so the target was given up once no dial has come for longer than the
-//!   client's longest pause after as many failures, and [`SLACK`].
+//!   client's longest pause after as many failures, and [`PAUSE_SLACK`].
 //! - The first connection to an owner is dialled for 500 ms only, at the pod's address and then at
 //!   the bucket's Service, and again with the next stat. So an address that never answered is
 //!   given up likewise if another target has answered since its last dial; and else, for there
@@ -20,17 +21,14 @@
 
 use std::time::Duration;
 
-use super::{
-    Cause, Connection, Link, Output,
-    connection::Verdict,
-    lookups::{STEPS, longest_pause},
-    reachability::Reach,
+use crate::{
+    time::Timestamp,
+    timings::{BACK_OFF_STEPS, PAUSE_SLACK, longest_pause},
 };
-use crate::time::Timestamp;
 
 /// What a link knows of its being a target.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Target {
+pub(crate) struct Target {
     was_live: bool,
     /// When another target last answered.
     elsewhere: Option<Timestamp>,
@@ -38,79 +36,24 @@ pub(super) struct Target {
 
 impl Target {
     /// It was live.
-    pub(super) fn was_live(&mut self) {
+    pub(crate) fn was_live(&mut self) {
         self.was_live = true;
-    }
-}
-
-impl Link {
-    /// The link of a target, to which the first dial was at `at`.
-    pub(super) fn target(at: Timestamp) -> Self {
-        Self {
-            target: Some(Target::default()),
-            ..Self::discovered(at)
-        }
     }
 
     /// Another target of the same client answered at `at`.
-    pub(super) fn answered_elsewhere(&mut self, at: Timestamp) {
-        if let Some(target) = &mut self.target {
-            target.elsewhere = target.elsewhere.max(Some(at));
-        }
+    pub(crate) fn answered_elsewhere(&mut self, at: Timestamp) {
+        self.elsewhere = self.elsewhere.max(Some(at));
     }
 
-    /// Attempts may have gone unseen, so how long the client pauses is not known.
-    pub(super) fn lose_track(&mut self) {
-        self.lookups.judged();
-    }
-
-    /// Errors since it was reachable, or since its beginning.
-    pub(super) fn errors_since_reachable(&self) -> u64 {
-        self.trouble.errors(self.counts.total_errors())
-    }
-
-    /// When the last dial was, or the last end.
-    pub(super) fn last_activity(&self) -> Timestamp {
-        self.last_activity
-    }
-
-    /// When a target that is not dialled any more has been given up.
-    pub(super) fn given_up_due(&self) -> Option<Timestamp> {
-        let target = self.target.as_ref()?;
-        let waits = match self.reach {
-            Reach::Starting { .. } | Reach::Unreachable { .. } => self.connections.is_empty(),
-            Reach::Reachable { .. } | Reach::Ended => false,
-        };
-        let replaced = target.elsewhere > Some(self.last_activity);
-        let pause = if target.was_live || replaced {
-            self.lookups.pause()
+    /// When it has been given up, if it is not live, nothing has happened on it since `quiet`, and
+    /// this is the client's `pause` after as many failures as it had.
+    pub(crate) fn given_up_due(&self, quiet: Timestamp, pause: Duration) -> Timestamp {
+        let replaced = self.elsewhere > Some(quiet);
+        let pause = if self.was_live || replaced {
+            pause
         } else {
-            longest_pause(STEPS)
+            longest_pause(BACK_OFF_STEPS)
         };
-        waits.then(|| self.last_activity + pause + SLACK)
-    }
-
-    /// Whether a close by this side at `closed`, that has settled, is the client's letting go.
-    pub(super) fn is_withdrawn(&self, closed: Timestamp, verdict: Verdict) -> bool {
-        let lost = matches!(verdict, Verdict::Lost { cause } if cause == Cause::LocalClosed);
-        let mut others = self.connections.values();
-        let remains = self.connections.is_empty() || others.any(Connection::is_open_and_live);
-        self.target.is_some() && lost && self.last_activity <= closed && remains
-    }
-
-    /// The client has let go of `connection`; and of the target, if that was the last.
-    pub(super) fn withdraw(
-        &mut self,
-        connection: &Connection,
-        closed: Timestamp,
-        outputs: &mut Vec<Output>,
-    ) {
-        self.tombstones.bury(connection.id);
-        if self.connections.is_empty() {
-            self.finish(closed, outputs);
-        }
+        quiet + pause + PAUSE_SLACK
     }
 }
-
-/// How much longer than its longest pause a client that is starved may take.
-const SLACK: Duration = Duration::from_millis(1_500);

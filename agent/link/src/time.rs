@@ -26,6 +26,14 @@ impl Timestamp {
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// The first moment after `now` on the grid of this `step` that this moment is on.
+    pub(crate) fn next_on_grid(self, step: Duration, now: Self) -> Self {
+        let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let passed = now.0.saturating_sub(self.0) / step;
+        let ahead = step.saturating_mul(passed.saturating_add(1));
+        Self(self.0.saturating_add(ahead))
+    }
 }
 
 impl Add<Duration> for Timestamp {

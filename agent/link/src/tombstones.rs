@@ -2,15 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::ConnectionId;
-use crate::time::Timestamp;
-
-/// How many are remembered one by one.
-const REMEMBERED: usize = 256;
+use crate::{ConnectionId, limits::TOMBSTONES, time::Timestamp};
 
 /// The last connections that ended, and a mark for all before them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tombstones {
+pub(crate) struct Tombstones {
     recent: VecDeque<ConnectionId>,
     /// The newest birth among those no longer remembered one by one.
     watermark: Option<Timestamp>,
@@ -18,8 +14,8 @@ pub(super) struct Tombstones {
 
 impl Tombstones {
     /// `connection` is over.
-    pub(super) fn bury(&mut self, connection: ConnectionId) {
-        if self.recent.len() >= REMEMBERED
+    pub(crate) fn bury(&mut self, connection: ConnectionId) {
+        if self.recent.len() >= TOMBSTONES
             && let Some(oldest) = self.recent.pop_front()
         {
             self.watermark = self.watermark.max(Some(oldest.born));
@@ -28,13 +24,13 @@ impl Tombstones {
     }
 
     /// Whether this very connection is remembered to be over.
-    pub(super) fn holds(&self, connection: ConnectionId) -> bool {
+    pub(crate) fn holds(&self, connection: ConnectionId) -> bool {
         self.recent.contains(&connection)
     }
 
     /// Whether a record of `connection`, which is not tracked, is to be ignored: it is over, or
     /// so old that this is not remembered.
-    pub(super) fn covers(&self, connection: ConnectionId) -> bool {
+    pub(crate) fn covers(&self, connection: ConnectionId) -> bool {
         self.watermark >= Some(connection.born) || self.holds(connection)
     }
 }
@@ -56,7 +52,7 @@ mod tests {
         for n in (10..10_000).step_by(10) {
             tombstones.bury(connection(n));
         }
-        assert_eq!(tombstones.recent.len(), REMEMBERED);
+        assert_eq!(tombstones.recent.len(), TOMBSTONES);
         assert!(tombstones.covers(connection(10)) && !tombstones.holds(connection(10)));
         assert!(tombstones.holds(connection(9_990)));
         assert!(

@@ -8,10 +8,9 @@ use statlink_ebpf::{End, Phase};
 use super::world::{Event, World};
 use crate::{
     ConnectionId, Input, OpenConnection, Sample,
-    connection::{BEFORE_A_PING, CLOSING_HANDSHAKE, HOLD},
-    end,
+    cause::is_local,
     time::Timestamp,
-    tracking::{SETTLE, SETTLE_ANSWER},
+    timings::{BEFORE_A_PING, CLOSE_ANSWER, HOLD, SETTLE, SETTLE_ANSWER},
 };
 
 /// What the path to the peer does.
@@ -473,7 +472,7 @@ impl Client {
         } else {
             socket.is_upgraded(now)
         };
-        let local = end::is_local(how);
+        let local = is_local(how);
         let withdrawn = self.shut && local && upgraded && !socket.stalled;
         if upgraded {
             self.certain = None;
@@ -496,7 +495,7 @@ impl Client {
             let answers = how == End::LocalClosed
                 && socket
                     .heard
-                    .is_some_and(|heard| now.saturating_since(heard) <= CLOSING_HANDSHAKE);
+                    .is_some_and(|heard| now.saturating_since(heard) <= CLOSE_ANSWER);
             let settle = if answers { SETTLE_ANSWER } else { SETTLE };
             self.unsettled.push((now + settle, !upgraded));
             self.closed = upgraded && !answers && !lost;

@@ -8,8 +8,9 @@ use super::{
     world::{Event, Loss},
 };
 use crate::{
-    CheckKind, Fanout, LinkMachine as _, MissedEnds, State, connection::HOLD,
-    lookups::longest_pause, time::Timestamp,
+    CheckKind, Fanout, LinkMachine as _, MissedEnds, State,
+    time::Timestamp,
+    timings::{HOLD, longest_pause},
 };
 
 #[test]

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
-use super::{Frozen, feasible::feasible, view::Series};
+use super::{Frozen, view::Series};
 use crate::link::{Cause, CheckKind};
 
 pub(super) const ERRORS: &str = "kn.activator.stats.conn.errors";
@@ -99,7 +99,7 @@ fn errors(meter: &Meter, frozen: &Frozen) {
                 for kind in CheckKind::ALL {
                     for cause in Cause::ALL {
                         let count = series.counts.errors(kind, cause);
-                        if count > 0 || feasible(kind, cause) {
+                        if count > 0 || cause.is_feasible(kind) {
                             let more = [kind_attribute(kind), cause_attribute(cause)];
                             observer.observe(count, &series.with(more));
                         }

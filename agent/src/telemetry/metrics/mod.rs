@@ -6,7 +6,6 @@
 
 mod agent;
 mod durations;
-mod feasible;
 mod links;
 #[cfg(test)]
 mod tests;

@@ -1,26 +1,25 @@
-//! What is remembered since a link, or several together, were reachable: for the story of an
-//! outage, told at both of its ends.
+//! What is remembered since a link, or several together, were reachable: what the events at both
+//! ends of an outage say of it.
 
 use std::collections::VecDeque;
 
-use super::{Cause, EndedOutage, FailedAttempt};
-use crate::time::Timestamp;
+use crate::{Cause, EndedOutage, FailedAttempt, limits::ATTEMPTS_REPORTED, time::Timestamp};
 
 /// The last failed attempts, and how many errors had been counted before.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trouble {
+pub(crate) struct OutageHistory {
     /// Oldest first.
     attempts: VecDeque<FailedAttempt>,
     errors_before: u64,
 }
 
-impl Trouble {
+impl OutageHistory {
     /// It begins with so many errors counted.
-    pub(super) fn begins(&mut self, errors: u64) {
+    pub(crate) fn begins(&mut self, errors: u64) {
         self.errors_before = errors;
     }
 
-    pub(super) fn remember(&mut self, failed: FailedAttempt) {
+    pub(crate) fn remember(&mut self, failed: FailedAttempt) {
         if self.attempts.len() >= ATTEMPTS_REPORTED {
             self.attempts.pop_front();
         }
@@ -28,18 +27,18 @@ impl Trouble {
     }
 
     /// The last failed attempts, oldest first.
-    pub(super) fn attempts(&self) -> Vec<FailedAttempt> {
+    pub(crate) fn attempts(&self) -> Vec<FailedAttempt> {
         self.attempts.iter().copied().collect()
     }
 
     /// How many of these `errors` are its own.
-    pub(super) fn errors(&self, errors: u64) -> u64 {
+    pub(crate) fn errors(&self, errors: u64) -> u64 {
         errors - self.errors_before
     }
 
     /// The outage that began at `began`, for `cause`, and is over at `at`, with so many `errors`
     /// counted by then.
-    pub(super) fn outage(
+    pub(crate) fn outage(
         &self,
         began: Timestamp,
         at: Timestamp,
@@ -55,11 +54,7 @@ impl Trouble {
     }
 
     /// It is over.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.attempts.clear();
     }
 }
-
-/// How many failed attempts an [`EventKind::Unreachable`](super::EventKind::Unreachable) or an
-/// [`EndedOutage`] tells of.
-pub const ATTEMPTS_REPORTED: usize = 3;

@@ -1,0 +1,56 @@
+//! The end of a connection, as the kernel half tells it, and what it comes to.
+
+use statlink_ebpf::{End, Phase};
+
+use crate::{Cause, time::Timestamp, timings::CLOSE_ANSWER};
+
+/// What the kernel half tells at the end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    pub(crate) at: Timestamp,
+    /// How far it had come, as far as the kernel half knows.
+    pub(crate) phase: Phase,
+    pub(crate) how: End,
+    /// 0 where there was none.
+    pub(crate) errno: u16,
+    pub(crate) heard: Option<Timestamp>,
+}
+
+impl Ending {
+    /// Whether it comes so soon after the peer was heard that it answers the peer's close.
+    pub(crate) fn answers_a_close(&self) -> bool {
+        let heard = self.heard.filter(|_| self.how == End::LocalClosed);
+        heard.is_some_and(|heard| self.at.saturating_since(heard) <= CLOSE_ANSWER)
+    }
+}
+
+/// What the end of a connection comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing: what there was to count has been counted.
+    Nothing,
+    /// The attempt failed.
+    Failed { cause: Cause, errno: Option<u16> },
+    /// A live connection was lost.
+    Lost {
+        cause: Cause,
+        /// Since when it had been live; `None`: since before the agent.
+        since: Option<Timestamp>,
+    },
+}
+
+impl Verdict {
+    /// The same, where the end [answers](Ending::answers_a_close) a close of the peer's.
+    pub(crate) const fn by_the_peer(self) -> Self {
+        match self {
+            Self::Lost {
+                cause: Cause::LocalClosed,
+                since,
+            } => Self::Lost {
+                cause: Cause::PeerClosed,
+                since,
+            },
+            Self::Nothing | Self::Failed { .. } | Self::Lost { .. } => self,
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! One connection, from its first record until it is decided what its end comes to.
+//!
+//! It is open, or it has ended and waits for something: for its address, or for its process. What
+//! an open one waits for is in `open`, when its silence is a stall in `pulse`, and what an end
+//! comes to in `ending`. Nothing here knows the link.
+
+mod ending;
+mod open;
+mod pulse;
+
+use std::{net::SocketAddr, time::Duration};
+
+use statlink_ebpf::{End, Phase};
+
+pub(crate) use ending::{Ending, Verdict};
+pub(crate) use open::{Step, Upgrade};
+
+use self::open::{Handshake, Open, Origin};
+use crate::{
+    ConnectionId, OpenConnection, Sample,
+    address_check::AddressCheck,
+    cause,
+    time::Timestamp,
+    timings::{FIRST_LOOK, SETTLE, SETTLE_ANSWER},
+};
+
+/// One connection that is tracked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: SocketAddr,
+    origin: Origin,
+    rtt: Option<Duration>,
+    life: Life,
+}
+
+/// Whether it exists.
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    /// As far as is known.
+    Open(Open),
+    /// It ended before it was upgraded, while its address was in doubt: waits for the address.
+    EndedInDoubt {
+        handshake: Handshake,
+        /// When the doubt is over.
+        until: Timestamp,
+        ending: Ending,
+    },
+    /// Closed by this side: waits whether the process turns out to have been ending.
+    Closed {
+        at: Timestamp,
+        verdict: Verdict,
+        until: Timestamp,
+    },
+}
+
+/// What falls due on a connection. At the same moment, verdicts come before looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// The close has settled.
+    Settle,
+    /// The doubt about its address is over.
+    Condemn,
+    /// It stayed gone without its end being told.
+    Gone,
+    /// It is to be sampled.
+    Sample,
+}
+
+/// Since when, and until when, a connection is or was live. `None` is longer than the agent knows,
+/// and not yet over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LiveSpan {
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+}
+
+// === How it begins ===
+
+impl Connection {
+    /// An attempt whose SYN is on its way.
+    pub(crate) fn connecting(
+        id: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            origin: Origin {
+                attempted,
+                older: false,
+            },
+            rtt: None,
+            life: Life::Open(Open::connecting(attempted.unwrap_or(id.born))),
+        }
+    }
+
+    /// A connection that a record says was established at `at`: it is fresh, even where its
+    /// attempt was not seen.
+    pub(crate) fn established(
+        id: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Self {
+        let mut fresh = Self::connecting(id, peer, attempted);
+        fresh.establish(at, attempted);
+        fresh
+    }
+
+    /// A connection that a listing made at `at` shows, and that is not known.
+    pub(crate) fn listed(found: &OpenConnection, at: Timestamp) -> Self {
+        let OpenConnection {
+            connection: id,
+            peer_address: peer,
+            attempted,
+            phase,
+        } = *found;
+        let mut listed = Self::connecting(id, peer, attempted);
+        match (phase, attempted) {
+            (Phase::Connecting, _) => {}
+            (Phase::Established | Phase::Held, Some(_)) => listed.is_listed(found, at),
+            (Phase::Established | Phase::Held, None) => listed = Self::older(id, peer, at),
+        }
+        listed
+    }
+
+    /// A connection that is known by its end alone.
+    pub(crate) fn from_its_end(
+        id: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        ending: &Ending,
+    ) -> Self {
+        match (ending.phase, attempted) {
+            (Phase::Connecting, _) | (Phase::Established | Phase::Held, Some(_)) => {
+                Self::connecting(id, peer, attempted)
+            }
+            (Phase::Established | Phase::Held, None) => Self::older(id, peer, ending.at),
+        }
+    }
+
+    /// A connection found established at `found`, older than the agent.
+    fn older(id: ConnectionId, peer: SocketAddr, found: Timestamp) -> Self {
+        let mut older = Self::connecting(id, peer, None);
+        older.origin.older = true;
+        if let Life::Open(open) = &mut older.life {
+            open.establish(Timestamp::default(), found, found);
+        }
+        older
+    }
+}
+
+// === What records, listings and looks tell ===
+
+impl Connection {
+    /// A record says that it was established at `at`.
+    pub(crate) fn establish(&mut self, at: Timestamp, attempted: Option<Timestamp>) {
+        if let Life::Open(open) = &mut self.life {
+            self.origin.attempted = self.origin.attempted.or(attempted);
+            open.establish(at, at, at + FIRST_LOOK);
+        }
+    }
+
+    /// A listing made at `at` shows it. When it was established is not known: no earlier than its
+    /// attempt.
+    pub(crate) fn is_listed(&mut self, found: &OpenConnection, at: Timestamp) {
+        if let (Life::Open(open), Phase::Established | Phase::Held) = (&mut self.life, found.phase)
+        {
+            let earliest = found.attempted.map_or(at, |attempted| attempted.min(at));
+            self.origin.attempted = self.origin.attempted.or(found.attempted);
+            open.establish(earliest, at, at);
+        }
+    }
+
+    /// A look at it, at `at`, gave `sample`; `None`: it is not there.
+    ///
+    /// To be called until it tells of nothing more.
+    pub(crate) fn look(&mut self, at: Timestamp, sample: Option<&Sample>) -> Option<Step> {
+        let Life::Open(open) = &mut self.life else {
+            return None;
+        };
+        match sample {
+            None => open.missing(at),
+            Some(sample) if !sample.established => open.not_established(at),
+            Some(sample) => {
+                self.rtt = sample.rtt.or(self.rtt);
+                return open.look(self.origin, at, sample);
+            }
+        }
+        None
+    }
+
+    /// It has been asked for a sample: until that comes, ask again at the cadence of its stage.
+    pub(crate) fn asked(&mut self, now: Timestamp) {
+        if let Life::Open(open) = &mut self.life {
+            open.asked(now);
+        }
+    }
+
+    /// Data on it went unacknowledged through `timeouts` retransmission timeouts: the onset of
+    /// the stall, if that is one.
+    pub(crate) fn retransmission_timeout(
+        &mut self,
+        at: Timestamp,
+        timeouts: u8,
+    ) -> Option<Timestamp> {
+        match &mut self.life {
+            Life::Open(open) => open.retransmission_timeout(at, timeouts),
+            Life::EndedInDoubt { .. } | Life::Closed { .. } => None,
+        }
+    }
+
+    /// What falls due next on it, and when.
+    pub(crate) fn due(&self) -> (Timestamp, Due) {
+        match &self.life {
+            Life::Closed { until, .. } => (*until, Due::Settle),
+            Life::EndedInDoubt { until, .. } => (*until, Due::Condemn),
+            Life::Open(open) => {
+                let sample = (open.next_sample(), Due::Sample);
+                let condemn = match open.address {
+                    AddressCheck::Doubtful { until } => Some((until, Due::Condemn)),
+                    AddressCheck::Unknown | AddressCheck::Right | AddressCheck::Wrong => None,
+                };
+                let gone = open.gone_due().map(|due| (due, Due::Gone));
+                condemn.into_iter().chain(gone).fold(sample, Ord::min)
+            }
+        }
+    }
+}
+
+// === Where it goes ===
+
+impl Connection {
+    /// It is seen for the first time, and this is what the peer's addresses say.
+    pub(crate) fn first_check(&mut self, address: AddressCheck) {
+        if let Life::Open(open) = &mut self.life {
+            open.address = address;
+        }
+    }
+
+    /// The peer's addresses are others from `at` on, and say this of it: its end, if that waited
+    /// for them.
+    pub(crate) fn check_again(&mut self, check: AddressCheck, at: Timestamp) -> Option<Ending> {
+        match (self.life, check) {
+            (Life::Open(mut open), _) => {
+                match (check, open.address) {
+                    (AddressCheck::Unknown | AddressCheck::Right, AddressCheck::Right) => {}
+                    (AddressCheck::Unknown | AddressCheck::Right, _) => {
+                        open.address = check;
+                        open.look_by(at);
+                    }
+                    (_, AddressCheck::Unknown) => open.address = check,
+                    _ => {}
+                }
+                self.life = Life::Open(open);
+                None
+            }
+            (
+                Life::EndedInDoubt {
+                    handshake, ending, ..
+                },
+                AddressCheck::Unknown | AddressCheck::Right,
+            ) => {
+                self.life = Life::Open(handshake.reopened(check));
+                Some(ending)
+            }
+            (Life::EndedInDoubt { .. } | Life::Closed { .. }, _) => None,
+        }
+    }
+
+    /// The doubt about its address is over at `at`: it is wrong. Its end, if that waited; and
+    /// whether it was live until then.
+    pub(crate) fn condemn(&mut self, at: Timestamp) -> (Option<Ending>, bool) {
+        match &mut self.life {
+            Life::Open(open) => (None, open.condemn(at)),
+            Life::EndedInDoubt {
+                handshake, ending, ..
+            } => {
+                let ending = *ending;
+                self.life = Life::Open(handshake.reopened(AddressCheck::Wrong));
+                (Some(ending), false)
+            }
+            Life::Closed { .. } => (None, false),
+        }
+    }
+
+    /// Its end, if that waits for its address, and what it comes to if that is wrong.
+    pub(crate) fn condemned_end(&self) -> Option<(Ending, Verdict)> {
+        match &self.life {
+            Life::EndedInDoubt {
+                handshake, ending, ..
+            } => {
+                let verdict = handshake.verdict(ending.how, ending.errno, true);
+                Some((*ending, verdict))
+            }
+            Life::Open(_) | Life::Closed { .. } => None,
+        }
+    }
+
+    pub(crate) fn is_wrong(&self) -> bool {
+        matches!(&self.life, Life::Open(open) if open.is_wrong())
+    }
+}
+
+// === How it ends ===
+
+/// What an end leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It waits for its address, or for its process: it is to be kept.
+    Waits,
+    /// It is decided.
+    Decided(Verdict),
+}
+
+impl Connection {
+    /// It ended. Where that tells that it had been upgraded before, unseen, this comes first.
+    pub(crate) fn end(&mut self, ending: &Ending) -> (Option<Upgrade>, Ended) {
+        let Life::Open(open) = &mut self.life else {
+            return (None, Ended::Waits);
+        };
+        if let (AddressCheck::Doubtful { until }, Some(handshake)) =
+            (open.address, open.handshake())
+        {
+            self.life = Life::EndedInDoubt {
+                handshake,
+                until,
+                ending: *ending,
+            };
+            return (None, Ended::Waits);
+        }
+        let upgrade = open.upgraded_before(self.origin, ending);
+        let answers = ending.answers_a_close();
+        let mut verdict = open.verdict(ending.how, ending.errno);
+        if answers {
+            verdict = verdict.by_the_peer();
+        }
+        if !cause::is_local(ending.how) || verdict == Verdict::Nothing {
+            return (upgrade, Ended::Decided(verdict));
+        }
+        let settle = if answers { SETTLE_ANSWER } else { SETTLE };
+        self.life = Life::Closed {
+            at: ending.at,
+            verdict,
+            until: ending.at + settle,
+        };
+        (upgrade, Ended::Waits)
+    }
+
+    /// It is known at `at` that it is gone, and no more is to be known: when it ended, and what
+    /// that comes to.
+    pub(crate) fn end_unseen(&self, at: Timestamp) -> (Timestamp, Verdict) {
+        match &self.life {
+            Life::Open(open) => {
+                let at = open.vanished.unwrap_or(at);
+                (at, open.verdict(End::Other, 0))
+            }
+            Life::EndedInDoubt {
+                handshake, ending, ..
+            } => {
+                let verdict = handshake.verdict(ending.how, ending.errno, false);
+                (ending.at, verdict)
+            }
+            Life::Closed { at, verdict, .. } => (*at, *verdict),
+        }
+    }
+}
+
+// === What it is ===
+
+impl Connection {
+    /// When connect() was called, or the first that is known of it.
+    pub(crate) fn began(&self) -> Timestamp {
+        self.origin.attempted.unwrap_or(self.id.born)
+    }
+
+    /// When connect() was called, where that was seen.
+    pub(crate) fn attempted(&self) -> Option<Timestamp> {
+        self.origin.attempted
+    }
+
+    /// Whether its connect check, and its upgrade, are the agent's to count.
+    pub(crate) fn counts_connect(&self) -> bool {
+        !self.origin.older
+    }
+
+    /// Whether it exists, as far as is known.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.life, Life::Open(_))
+    }
+
+    /// Whether it is open and live.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(&self.life, Life::Open(open) if open.live_since().is_some())
+    }
+
+    /// How far it is known to have come; `None` once it ended.
+    pub(crate) fn progress(&self) -> Option<Phase> {
+        match &self.life {
+            Life::Open(open) => Some(open.progress()),
+            Life::EndedInDoubt { .. } | Life::Closed { .. } => None,
+        }
+    }
+
+    /// From when until when it is or was live: a close that has not settled bounds it.
+    pub(crate) fn live_span(&self) -> Option<LiveSpan> {
+        match &self.life {
+            Life::Open(open) => open
+                .live_since()
+                .map(|since| LiveSpan { since, until: None }),
+            Life::Closed {
+                at,
+                verdict: Verdict::Lost { since, .. },
+                ..
+            } => Some(LiveSpan {
+                since: *since,
+                until: Some(*at),
+            }),
+            Life::Closed { .. } | Life::EndedInDoubt { .. } => None,
+        }
+    }
+
+    /// When the peer was last heard on it, if it is open.
+    pub(crate) fn heard(&self) -> Option<Timestamp> {
+        match &self.life {
+            Life::Open(open) => open.heard(),
+            Life::EndedInDoubt { .. } | Life::Closed { .. } => None,
+        }
+    }
+
+    /// Its smoothed round-trip time.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+}

@@ -1,0 +1,480 @@
+//! A connection that exists, as far as is known: what it waits for, and what a look at it tells.
+
+use std::time::Duration;
+
+use statlink_ebpf::{End, Phase, STALL_TIMEOUTS};
+
+use super::{
+    ending::{Ending, Verdict},
+    pulse::Pulse,
+};
+use crate::{
+    Cause, Sample,
+    address_check::AddressCheck,
+    time::Timestamp,
+    timings::{
+        CONNECTING_CADENCE, HANDSHAKE, HOLD, LIVE_CADENCE, OVERDUE_CADENCE, STALLED_CADENCE,
+        UNANSWERED_CADENCE, VANISHED,
+    },
+};
+
+/// Where a connection comes from: whether the agent saw its beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// When connect() was called, where that was seen.
+    pub(super) attempted: Option<Timestamp>,
+    /// It was there before the agent: its connect check is not the agent's to decide.
+    pub(super) older: bool,
+}
+
+/// A connection that exists.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    stage: Stage,
+    pub(super) address: AddressCheck,
+    next_sample: Timestamp,
+    /// Since when looks find it gone although no end was told: the record is late, or lost.
+    pub(super) vanished: Option<Timestamp>,
+}
+
+/// What it waits for.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// To be upgraded.
+    Handshake(Handshake),
+    /// Upgraded and well: waits for silence, or for its end.
+    Live {
+        /// `None`: since before the agent.
+        since: Option<Timestamp>,
+        pulse: Pulse,
+    },
+    /// Upgraded, lost to a stall or for its address: waits to heal, or for its end.
+    Stalled { onset: Timestamp, pulse: Pulse },
+}
+
+/// What a connection waits for that is not upgraded yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Handshake {
+    /// The answer to the SYN.
+    Connecting,
+    /// The peer's first data.
+    Unanswered {
+        /// When it was established, or an earlier moment where that is not known.
+        established: Timestamp,
+        /// When the handshake takes too long.
+        overdue: Timestamp,
+        /// It took too long, and the connect check is decided.
+        failed: bool,
+    },
+    /// Being held open for long enough after that.
+    Answered {
+        answered: Timestamp,
+        /// As above, or it is answered by the wrong peer.
+        failed: bool,
+    },
+}
+
+/// One step that a look at a connection told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    HandshakeFailed {
+        at: Timestamp,
+    },
+    /// It would be upgraded, if it went to the peer.
+    Misled {
+        answered: Timestamp,
+    },
+    Upgraded(Upgrade),
+    Stalled {
+        onset: Timestamp,
+    },
+    Healed {
+        at: Timestamp,
+    },
+}
+
+/// A connection was upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Upgrade {
+    /// The moment of the peer's answer.
+    pub(crate) answered: Timestamp,
+    /// Since when it is live; `None`: since before the agent.
+    pub(crate) since: Option<Timestamp>,
+    /// When the peer was last heard.
+    pub(crate) heard: Timestamp,
+    /// Its connect check had been decided against before.
+    pub(crate) had_failed: bool,
+}
+
+impl Open {
+    /// An attempt whose SYN is on its way since `began`.
+    pub(super) fn connecting(began: Timestamp) -> Self {
+        Self {
+            stage: Stage::Handshake(Handshake::Connecting),
+            address: AddressCheck::Unknown,
+            next_sample: began + CONNECTING_CADENCE,
+            vanished: None,
+        }
+    }
+
+    /// Established, no earlier than `earliest` and no later than `latest`; no news unless its SYN
+    /// was waiting.
+    pub(super) fn establish(
+        &mut self,
+        earliest: Timestamp,
+        latest: Timestamp,
+        next_sample: Timestamp,
+    ) {
+        if let Stage::Handshake(Handshake::Connecting) = self.stage {
+            self.stage = Stage::Handshake(Handshake::Unanswered {
+                established: earliest,
+                overdue: latest + HANDSHAKE,
+                failed: false,
+            });
+            self.next_sample = next_sample;
+        }
+    }
+
+    /// What falls due next on it by itself: it stays gone, or is to be sampled.
+    pub(super) fn gone_due(&self) -> Option<Timestamp> {
+        self.vanished.map(|since| since + VANISHED)
+    }
+
+    pub(super) fn next_sample(&self) -> Timestamp {
+        self.next_sample
+    }
+
+    /// It is to be looked at by `at`.
+    pub(super) fn look_by(&mut self, at: Timestamp) {
+        self.next_sample = self.next_sample.min(at);
+    }
+
+    /// It has been asked for a sample: until that comes, ask again at the cadence of its stage.
+    pub(super) fn asked(&mut self, now: Timestamp) {
+        self.next_sample = self.next_sample.next_on_grid(self.cadence(), now);
+    }
+
+    /// A look at it, at `at`, found it, but not established: nothing new where it was not before,
+    /// and else as good as gone.
+    pub(super) fn not_established(&mut self, at: Timestamp) {
+        if !matches!(self.stage, Stage::Handshake(Handshake::Connecting)) {
+            self.missing(at);
+        }
+    }
+
+    /// A look at it, at `at`, did not find it: its end is probably on its way.
+    pub(super) fn missing(&mut self, at: Timestamp) {
+        self.next_sample = at + self.cadence();
+        self.vanished.get_or_insert(at);
+    }
+
+    /// A look at it, at `at`, found it established. To be called until it tells of nothing more.
+    pub(super) fn look(&mut self, origin: Origin, at: Timestamp, sample: &Sample) -> Option<Step> {
+        self.vanished = None;
+        // The conversion from the kernel's ticks may be off by one.
+        let heard = sample.heard.map(|heard| heard.min(at));
+        match self.stage {
+            Stage::Handshake(Handshake::Connecting) => {
+                self.establish(origin.attempted.unwrap_or(at), at, at);
+                self.look(origin, at, sample)
+            }
+            Stage::Handshake(Handshake::Unanswered {
+                established,
+                overdue,
+                failed,
+            }) => {
+                if heard.unwrap_or(at) >= overdue && !failed {
+                    self.stage = Stage::Handshake(Handshake::Unanswered {
+                        established,
+                        overdue,
+                        failed: true,
+                    });
+                    return Some(Step::HandshakeFailed { at: overdue });
+                }
+                let Some(heard) = heard else {
+                    self.next_sample = if failed {
+                        at + OVERDUE_CADENCE
+                    } else {
+                        // The deadline is a moment to look at, whatever the cadence.
+                        (at + UNANSWERED_CADENCE).min(overdue)
+                    };
+                    return None;
+                };
+                self.stage = Stage::Handshake(Handshake::Answered {
+                    answered: heard.max(established),
+                    failed,
+                });
+                self.next_sample = at;
+                self.look(origin, at, sample)
+            }
+            Stage::Handshake(Handshake::Answered { answered, failed }) => {
+                if at < answered + HOLD {
+                    self.next_sample = answered + HOLD;
+                    return None;
+                }
+                match self.address {
+                    AddressCheck::Unknown | AddressCheck::Right => {
+                        let heard = heard.unwrap_or(answered);
+                        let upgrade = self.upgrade(origin, answered, heard, failed);
+                        self.next_sample = at;
+                        Some(Step::Upgraded(upgrade))
+                    }
+                    AddressCheck::Doubtful { until } => {
+                        self.next_sample = until.max(at + LIVE_CADENCE);
+                        None
+                    }
+                    AddressCheck::Wrong => {
+                        self.next_sample = at + LIVE_CADENCE;
+                        self.stage = Stage::Handshake(Handshake::Answered {
+                            answered,
+                            failed: true,
+                        });
+                        (!failed).then_some(Step::Misled { answered })
+                    }
+                }
+            }
+            Stage::Live { since, mut pulse } => {
+                pulse.update(heard, sample.sent);
+                self.stage = Stage::Live { since, pulse };
+                let broken = sample.unacknowledged && sample.timeouts >= STALL_TIMEOUTS;
+                let onset = match pulse.stall_due() {
+                    _ if broken => at,
+                    Some(due) if due <= at => due,
+                    Some(_) | None => {
+                        self.next_sample = pulse.next_look(at);
+                        return None;
+                    }
+                };
+                let onset = since.map_or(onset, |since| onset.max(since));
+                self.stall(onset, at, pulse);
+                Some(Step::Stalled { onset })
+            }
+            Stage::Stalled { onset, mut pulse } => {
+                pulse.update(heard, sample.sent);
+                self.stall(onset, at, pulse);
+                let broken = sample.unacknowledged && sample.timeouts > 0;
+                if self.address == AddressCheck::Wrong || broken || pulse.is_silent(at) {
+                    return None;
+                }
+                let healed = if pulse.heard > onset {
+                    pulse.heard
+                } else {
+                    at.max(onset)
+                };
+                self.next_sample = pulse.next_look(at);
+                self.stage = Stage::Live {
+                    since: Some(healed),
+                    pulse,
+                };
+                Some(Step::Healed { at: healed })
+            }
+        }
+    }
+
+    /// Data on it went unacknowledged through `timeouts` retransmission timeouts: the onset of
+    /// the stall, if that is one.
+    pub(super) fn retransmission_timeout(
+        &mut self,
+        at: Timestamp,
+        timeouts: u8,
+    ) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Live { since, pulse } if timeouts >= STALL_TIMEOUTS => {
+                let onset = since.map_or(at, |since| at.max(since));
+                self.stall(onset, at, pulse);
+                Some(onset)
+            }
+            // Before the upgrade, the handshake's own deadline decides.
+            Stage::Live { .. } | Stage::Handshake(_) | Stage::Stalled { .. } => None,
+        }
+    }
+
+    /// It does not go to the peer, as is decided at `at`; whether it was live until then.
+    pub(super) fn condemn(&mut self, at: Timestamp) -> bool {
+        self.address = AddressCheck::Wrong;
+        self.look_by(at);
+        let Stage::Live { pulse, .. } = self.stage else {
+            return false;
+        };
+        self.stall(at, at, pulse);
+        true
+    }
+
+    /// Whether an end tells that it had been upgraded before, unseen.
+    pub(super) fn upgraded_before(&mut self, origin: Origin, ending: &Ending) -> Option<Upgrade> {
+        match self.address {
+            AddressCheck::Doubtful { .. } | AddressCheck::Wrong => return None,
+            AddressCheck::Unknown | AddressCheck::Right => {}
+        }
+        let at = ending.at;
+        let held = match ending.phase {
+            Phase::Held => true,
+            Phase::Established => false,
+            // The kernel half may know less than was told already, but then no more.
+            Phase::Connecting => return None,
+        };
+        // Does nothing unless the record of its establishment was lost, or is late.
+        self.establish(origin.attempted.unwrap_or(at).min(at), at, at);
+        let Stage::Handshake(handshake) = self.stage else {
+            return None;
+        };
+        let (answered, failed) = match handshake {
+            Handshake::Connecting => return None,
+            Handshake::Unanswered {
+                established,
+                failed,
+                ..
+            } => {
+                let answered = match ending.heard {
+                    Some(heard) if heard.max(established) + HOLD <= at => heard.max(established),
+                    _ if !held || failed => return None,
+                    Some(heard) if origin.older => heard,
+                    // What it heard just before the end may be the peer's good-bye. It had been
+                    // held if it lived for longer than any client waits for an answer.
+                    Some(_) if established + HANDSHAKE < at => established,
+                    Some(_) => return None,
+                    None if origin.older => at,
+                    None => established,
+                };
+                (answered, failed)
+            }
+            // Where only the phase is known, the end may be older than its date.
+            Handshake::Answered { answered, failed } => {
+                let lasted = answered + HOLD <= at && ending.heard.is_some();
+                let reported = held && (ending.heard.is_none() || origin.older && !failed);
+                if !lasted && !reported {
+                    return None;
+                }
+                (answered, failed)
+            }
+        };
+        let answered = answered.min(at);
+        Some(self.upgrade(origin, answered, answered, failed))
+    }
+
+    /// What its end comes to.
+    pub(super) fn verdict(&self, how: End, errno: u16) -> Verdict {
+        match self.stage {
+            Stage::Handshake(handshake) => handshake.verdict(how, errno, self.is_wrong()),
+            Stage::Live { since, .. } => Verdict::Lost {
+                cause: Cause::of_end(Phase::Held, how),
+                since,
+            },
+            Stage::Stalled { .. } => Verdict::Nothing,
+        }
+    }
+
+    pub(super) fn is_wrong(&self) -> bool {
+        self.address == AddressCheck::Wrong
+    }
+
+    /// Since when it is live, if it is; the inner `None` is longer than the agent knows.
+    pub(super) fn live_since(&self) -> Option<Option<Timestamp>> {
+        match self.stage {
+            Stage::Live { since, .. } => Some(since),
+            Stage::Handshake(_) | Stage::Stalled { .. } => None,
+        }
+    }
+
+    /// What it waits for, if it is not upgraded yet.
+    pub(super) fn handshake(&self) -> Option<Handshake> {
+        match self.stage {
+            Stage::Handshake(handshake) => Some(handshake),
+            Stage::Live { .. } | Stage::Stalled { .. } => None,
+        }
+    }
+
+    /// How far it is known to have come.
+    pub(super) fn progress(&self) -> Phase {
+        match self.stage {
+            Stage::Handshake(Handshake::Connecting) => Phase::Connecting,
+            Stage::Handshake(Handshake::Unanswered { .. } | Handshake::Answered { .. }) => {
+                Phase::Established
+            }
+            Stage::Live { .. } | Stage::Stalled { .. } => Phase::Held,
+        }
+    }
+
+    /// When the peer was last heard on it.
+    pub(super) fn heard(&self) -> Option<Timestamp> {
+        match self.stage {
+            Stage::Handshake(Handshake::Connecting | Handshake::Unanswered { .. }) => None,
+            Stage::Handshake(Handshake::Answered { answered, .. }) => Some(answered),
+            Stage::Live { pulse, .. } | Stage::Stalled { pulse, .. } => Some(pulse.heard),
+        }
+    }
+
+    /// Upgraded, dated by the answer.
+    fn upgrade(
+        &mut self,
+        origin: Origin,
+        answered: Timestamp,
+        heard: Timestamp,
+        had_failed: bool,
+    ) -> Upgrade {
+        let since = (!origin.older || had_failed).then_some(answered);
+        let heard = heard.max(answered);
+        self.stage = Stage::Live {
+            since,
+            pulse: Pulse::new(heard),
+        };
+        Upgrade {
+            answered,
+            since,
+            heard,
+            had_failed,
+        }
+    }
+
+    /// Stalled since `onset`, as far as is known at `at`.
+    fn stall(&mut self, onset: Timestamp, at: Timestamp, pulse: Pulse) {
+        self.stage = Stage::Stalled { onset, pulse };
+        self.next_sample = at + STALLED_CADENCE;
+    }
+
+    /// How soon to ask again when a sample did not come, or did not find it.
+    fn cadence(&self) -> Duration {
+        match self.stage {
+            Stage::Handshake(Handshake::Connecting) => CONNECTING_CADENCE,
+            Stage::Handshake(Handshake::Unanswered { failed: true, .. }) => OVERDUE_CADENCE,
+            Stage::Handshake(Handshake::Unanswered { .. } | Handshake::Answered { .. }) => {
+                UNANSWERED_CADENCE
+            }
+            Stage::Live { .. } => LIVE_CADENCE,
+            Stage::Stalled { .. } => STALLED_CADENCE,
+        }
+    }
+}
+
+impl Handshake {
+    /// As if it had not ended yet: where it goes is known now, and its end is to be judged by it.
+    pub(super) fn reopened(self, address: AddressCheck) -> Open {
+        Open {
+            stage: Stage::Handshake(self),
+            address,
+            next_sample: Timestamp::default(),
+            vanished: None,
+        }
+    }
+
+    /// What its end comes to, before it was upgraded.
+    pub(super) fn verdict(self, how: End, errno: u16, wrong: bool) -> Verdict {
+        let phase = match self {
+            Self::Connecting => Phase::Connecting,
+            Self::Unanswered { failed, .. } | Self::Answered { failed, .. } => {
+                if failed {
+                    return Verdict::Nothing;
+                }
+                Phase::Established
+            }
+        };
+        Verdict::Failed {
+            cause: if wrong {
+                Cause::WrongPeer
+            } else {
+                Cause::of_end(phase, how)
+            },
+            errno: (errno != 0).then_some(errno),
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! The connections of a client to one peer: which there are, and what is certain about them.
+//!
+//! Inputs become findings here. What a finding means for the link is the assessment's business.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use statlink_ebpf::Phase;
+
+use crate::{
+    Cause, ConnectionId, OpenConnection, Sample,
+    address_check::PeerAddresses,
+    cause,
+    connection::{Connection, Due, Ended, Ending, Step, Upgrade, Verdict},
+    finding::{Facts, Finding, Live},
+    limits,
+    time::Timestamp,
+    timings::SETTLE,
+    tombstones::Tombstones,
+};
+
+/// Every connection that exists, or that ended and is not decided yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections {
+    tracked: BTreeMap<ConnectionId, Connection>,
+    tombstones: Tombstones,
+    addresses: PeerAddresses,
+    /// The newest start or end of anything.
+    last_activity: Timestamp,
+    /// Whether the client may let go of the peer while it runs: a close may be no loss then.
+    may_withdraw: bool,
+}
+
+// === Records and looks ===
+
+impl Connections {
+    /// None yet, as of `at`.
+    pub(crate) fn new(at: Timestamp, may_withdraw: bool) -> Self {
+        Self {
+            tracked: BTreeMap::new(),
+            tombstones: Tombstones::default(),
+            addresses: PeerAddresses::default(),
+            last_activity: at,
+            may_withdraw,
+        }
+    }
+
+    /// connect() was called at `at`.
+    pub(crate) fn attempted(
+        &mut self,
+        at: Timestamp,
+        id: ConnectionId,
+        peer: SocketAddr,
+        findings: &mut Vec<Finding>,
+    ) {
+        if self.is_news(id) {
+            let connection = Connection::connecting(id, peer, Some(at));
+            self.track(connection, at, at, findings);
+        }
+    }
+
+    /// The TCP handshake was complete at `at`.
+    pub(crate) fn established(
+        &mut self,
+        at: Timestamp,
+        id: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        findings: &mut Vec<Finding>,
+    ) {
+        if let Some(known) = self.tracked.get_mut(&id) {
+            known.establish(at, attempted);
+        } else if self.is_news(id) {
+            let fresh = Connection::established(id, peer, attempted, at);
+            self.track(fresh, attempted.unwrap_or(at), at, findings);
+        }
+    }
+
+    /// A listing made at `at` shows it.
+    pub(crate) fn listed(
+        &mut self,
+        at: Timestamp,
+        found: &OpenConnection,
+        findings: &mut Vec<Finding>,
+    ) {
+        if let Some(known) = self.tracked.get_mut(&found.connection) {
+            known.is_listed(found, at);
+        // It is there, so its birth does not matter: only its own tombstone tells otherwise.
+        } else if !self.tombstones.holds(found.connection) {
+            let since = found.attempted.map_or(at, |attempted| attempted.min(at));
+            self.track(Connection::listed(found, at), since, at, findings);
+        }
+    }
+
+    /// A look at it told this.
+    pub(crate) fn sampled(
+        &mut self,
+        at: Timestamp,
+        id: ConnectionId,
+        sample: Option<&Sample>,
+        findings: &mut Vec<Finding>,
+    ) {
+        // Out of the table, so that what is in it are the others.
+        let Some(mut connection) = self.tracked.remove(&id) else {
+            return;
+        };
+        // At most: the handshake took too long, it was upgraded after all, and stalls.
+        for _ in 0..3 {
+            let Some(step) = connection.look(at, sample) else {
+                break;
+            };
+            self.step(&connection, step, findings);
+        }
+        self.tracked.insert(id, connection);
+    }
+
+    /// What was sent on it went unacknowledged.
+    pub(crate) fn retransmission_timeout(
+        &mut self,
+        at: Timestamp,
+        id: ConnectionId,
+        timeouts: u8,
+        findings: &mut Vec<Finding>,
+    ) {
+        let Some(mut connection) = self.tracked.remove(&id) else {
+            return;
+        };
+        if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
+            self.step(&connection, Step::Stalled { onset }, findings);
+        }
+        self.tracked.insert(id, connection);
+    }
+
+    /// An attempt failed or a connection ended.
+    pub(crate) fn ended(
+        &mut self,
+        id: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        ending: &Ending,
+        findings: &mut Vec<Finding>,
+    ) {
+        let ended = match self.tracked.get(&id) {
+            Some(known) if !known.is_open() => return,
+            Some(known) => *known,
+            None if self.tombstones.covers(id) => return,
+            None => {
+                let mut unseen = Connection::from_its_end(id, peer, attempted, ending);
+                unseen.first_check(self.addresses.check(peer, ending.at));
+                unseen
+            }
+        };
+        self.tracked.remove(&id);
+        findings.push(Finding::Dialled(ended.peer));
+        self.end(ended, ending, findings);
+    }
+
+    /// Ends were missed of which nothing else is known.
+    pub(crate) fn ended_unseen(&mut self, at: Timestamp) {
+        self.last_activity = self.last_activity.max(at);
+    }
+
+    /// The peer's addresses are `addresses`, from `at` on; `None`: not known.
+    pub(crate) fn peer_addresses(
+        &mut self,
+        at: Timestamp,
+        addresses: Option<BTreeSet<IpAddr>>,
+        findings: &mut Vec<Finding>,
+    ) {
+        self.addresses = PeerAddresses::new(addresses);
+        let ids: Vec<_> = self.tracked.keys().copied().collect();
+        for id in ids {
+            let Some(mut connection) = self.tracked.remove(&id) else {
+                continue;
+            };
+            let check = self.addresses.check(connection.peer, at);
+            match connection.check_again(check, at) {
+                Some(ending) => self.end(connection, &ending, findings),
+                None => {
+                    self.tracked.insert(id, connection);
+                }
+            }
+        }
+    }
+
+    /// The process has ended at `at`. What ended before, and was in doubt, is decided now; the
+    /// rest goes with it.
+    pub(crate) fn process_ended(&mut self, at: Timestamp, findings: &mut Vec<Finding>) {
+        for connection in std::mem::take(&mut self.tracked).into_values() {
+            // An end by this side shortly before is the process's own.
+            if let Some((ending, verdict)) = connection.condemned_end()
+                && !(cause::is_local(ending.how) && at <= ending.at + SETTLE)
+            {
+                self.decide(&connection, ending.at, verdict, findings);
+            }
+        }
+    }
+}
+
+// === What falls due ===
+
+impl Connections {
+    /// What falls due next.
+    pub(crate) fn next_due(&self) -> Option<(Timestamp, Due, ConnectionId)> {
+        let due = |connection: &Connection| {
+            let (at, due) = connection.due();
+            (at, due, connection.id)
+        };
+        self.tracked.values().map(due).min()
+    }
+
+    /// It has been asked for a sample.
+    pub(crate) fn asked(&mut self, id: ConnectionId, now: Timestamp) {
+        if let Some(connection) = self.tracked.get_mut(&id) {
+            connection.asked(now);
+        }
+    }
+
+    /// A close has settled: the process lives on.
+    pub(crate) fn settle(&mut self, id: ConnectionId, findings: &mut Vec<Finding>) {
+        let Some(connection) = self.tracked.remove(&id) else {
+            return;
+        };
+        // It was closed then, and that is what is to be known of it.
+        let (closed, verdict) = connection.end_unseen(self.last_activity);
+        if !self.is_withdrawn(closed, verdict) {
+            self.decide(&connection, closed, verdict, findings);
+            return;
+        }
+        self.tombstones.bury(id);
+        if self.tracked.is_empty() {
+            findings.push(Finding::Withdrawn { at: closed });
+        }
+    }
+
+    /// The doubt about an address is over: it is wrong.
+    pub(crate) fn condemn(&mut self, id: ConnectionId, at: Timestamp, findings: &mut Vec<Finding>) {
+        let Some(mut connection) = self.tracked.remove(&id) else {
+            return;
+        };
+        let (ended, was_live) = connection.condemn(at);
+        if let Some(ending) = ended {
+            self.end(connection, &ending, findings);
+            return;
+        }
+        if was_live {
+            self.lost(&connection, at, Cause::WrongPeer, findings);
+        }
+        self.tracked.insert(id, connection);
+    }
+
+    /// It stayed gone without its end being told.
+    pub(crate) fn gone(&mut self, id: ConnectionId, at: Timestamp, findings: &mut Vec<Finding>) {
+        if let Some(connection) = self.tracked.remove(&id) {
+            self.end_unseen(&connection, at, findings);
+        }
+    }
+}
+
+// === For a resynchronisation ===
+
+impl Connections {
+    /// The connections that exist, as far as is known.
+    pub(crate) fn open(&self) -> impl Iterator<Item = ConnectionId> {
+        let open = self.tracked.values().filter(|known| known.is_open());
+        open.map(|known| known.id)
+    }
+
+    /// Takes out the first of `gone` that is known to have come this far.
+    pub(crate) fn take_gone(
+        &mut self,
+        gone: &mut Vec<ConnectionId>,
+        progress: Phase,
+    ) -> Option<Connection> {
+        let index = gone.iter().position(|id| {
+            let known = self.tracked.get(id);
+            known.is_some_and(|known| known.progress() == Some(progress))
+        })?;
+        self.tracked.remove(&gone.remove(index))
+    }
+
+    /// `connection`, which is not in the table any more, ended, as the kernel half tells it.
+    pub(crate) fn end(
+        &mut self,
+        mut connection: Connection,
+        ending: &Ending,
+        findings: &mut Vec<Finding>,
+    ) {
+        let (upgrade, ended) = connection.end(ending);
+        if let Some(upgrade) = upgrade {
+            self.upgraded(&connection, upgrade, findings);
+        }
+        match ended {
+            Ended::Waits => {
+                self.last_activity = self.last_activity.max(ending.at);
+                self.tracked.insert(connection.id, connection);
+            }
+            Ended::Decided(verdict) => self.decide(&connection, ending.at, verdict, findings),
+        }
+    }
+
+    /// `connection`, which is not in the table any more, is gone, and nobody told how.
+    pub(crate) fn end_unseen(
+        &mut self,
+        connection: &Connection,
+        at: Timestamp,
+        findings: &mut Vec<Finding>,
+    ) {
+        let (at, verdict) = connection.end_unseen(at);
+        self.decide(connection, at, verdict, findings);
+    }
+}
+
+// === What they are ===
+
+impl Connections {
+    /// The newest connection that is live.
+    pub(crate) fn newest_live(&self) -> Option<&Connection> {
+        let live = self.tracked.values().filter(|known| known.is_live());
+        live.max_by_key(|known| known.id.born)
+    }
+
+    /// When the peer was last heard, on a connection that exists.
+    pub(crate) fn heard(&self) -> Option<Timestamp> {
+        self.tracked.values().filter_map(Connection::heard).max()
+    }
+
+    /// The newest start or end of anything.
+    pub(crate) fn last_activity(&self) -> Timestamp {
+        self.last_activity
+    }
+
+    /// Since when there is no connection and no attempt; `None` while there is.
+    pub(crate) fn quiet_since(&self) -> Option<Timestamp> {
+        self.tracked.is_empty().then_some(self.last_activity)
+    }
+}
+
+// === How they are decided ===
+
+impl Connections {
+    /// Whether a record about a connection begins something.
+    fn is_news(&self, id: ConnectionId) -> bool {
+        !self.tracked.contains_key(&id) && !self.tombstones.covers(id)
+    }
+
+    fn track(
+        &mut self,
+        mut connection: Connection,
+        attempted: Timestamp,
+        at: Timestamp,
+        findings: &mut Vec<Finding>,
+    ) {
+        if self.tracked.len() >= limits::CONNECTIONS {
+            let oldest = self
+                .tracked
+                .values()
+                .min_by_key(|known| (known.live_span().is_some(), known.id.born))
+                .map(|known| known.id);
+            if let Some(oldest) = oldest {
+                self.gone(oldest, at, findings);
+            }
+        }
+        self.last_activity = self.last_activity.max(attempted);
+        findings.push(Finding::Dialled(connection.peer));
+        connection.first_check(self.addresses.check(connection.peer, at));
+        self.tracked.insert(connection.id, connection);
+    }
+
+    fn step(&mut self, connection: &Connection, step: Step, findings: &mut Vec<Finding>) {
+        match step {
+            Step::HandshakeFailed { at } => {
+                let cause = if connection.is_wrong() {
+                    Cause::WrongPeer
+                } else {
+                    Cause::HandshakeFailed
+                };
+                self.attempt_failed(connection, at, cause, None, findings);
+            }
+            Step::Misled { answered } => {
+                self.attempt_failed(connection, answered, Cause::WrongPeer, None, findings);
+            }
+            Step::Upgraded(upgrade) => self.upgraded(connection, upgrade, findings),
+            Step::Stalled { onset } => self.lost(connection, onset, Cause::Stalled, findings),
+            Step::Healed { at } => findings.push(Finding::Healed {
+                of: facts(connection),
+                at,
+            }),
+        }
+    }
+
+    /// `connection`, which is not in the table any more, has ended, and this is what it comes to.
+    fn decide(
+        &mut self,
+        connection: &Connection,
+        at: Timestamp,
+        verdict: Verdict,
+        findings: &mut Vec<Finding>,
+    ) {
+        self.tombstones.bury(connection.id);
+        self.last_activity = self.last_activity.max(at);
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Failed { cause, errno } => {
+                self.attempt_failed(connection, at, cause, errno, findings);
+            }
+            Verdict::Lost { cause, since } => {
+                let onset = since.map_or(at, |since| at.max(since));
+                self.lost(connection, onset, cause, findings);
+            }
+        }
+    }
+
+    fn upgraded(&self, connection: &Connection, upgrade: Upgrade, findings: &mut Vec<Finding>) {
+        findings.push(Finding::Upgraded {
+            of: facts(connection),
+            upgrade,
+        });
+    }
+
+    fn attempt_failed(
+        &self,
+        connection: &Connection,
+        at: Timestamp,
+        cause: Cause,
+        errno: Option<u16>,
+        findings: &mut Vec<Finding>,
+    ) {
+        findings.push(Finding::AttemptFailed {
+            of: facts(connection),
+            at,
+            cause,
+            errno,
+        });
+    }
+
+    /// A live connection, which is not in the table, was lost.
+    fn lost(
+        &mut self,
+        connection: &Connection,
+        at: Timestamp,
+        cause: Cause,
+        findings: &mut Vec<Finding>,
+    ) {
+        self.last_activity = self.last_activity.max(at);
+        // Another one may have been live already, or since.
+        let others = self.tracked.values().filter_map(|other| {
+            let span = other.live_span()?;
+            let lasts = span.until.is_none_or(|until| until > at);
+            lasts.then_some(Live {
+                since: span.since,
+                peer: other.peer,
+            })
+        });
+        findings.push(Finding::Lost {
+            of: facts(connection),
+            at,
+            cause,
+            other: others.min(),
+        });
+    }
+
+    /// Whether a close by this side at `closed`, that has settled, is the client's letting go:
+    /// nothing was dialled since, and nothing else is open, or another connection is live.
+    fn is_withdrawn(&self, closed: Timestamp, verdict: Verdict) -> bool {
+        let cause = match verdict {
+            Verdict::Lost { cause, .. } => cause,
+            Verdict::Nothing | Verdict::Failed { .. } => return false,
+        };
+        let remains = self.tracked.is_empty() || self.tracked.values().any(Connection::is_live);
+        self.may_withdraw && cause == Cause::LocalClosed && self.last_activity <= closed && remains
+    }
+}
+
+fn facts(connection: &Connection) -> Facts {
+    Facts {
+        peer: connection.peer,
+        attempted: connection.attempted(),
+        began: connection.began(),
+        heard: connection.heard(),
+        counts_connect: connection.counts_connect(),
+    }
+}

@@ -1,0 +1,72 @@
+//! What is certain about connections: what the table of connections hands to the assessment.
+
+use std::{net::SocketAddr, time::Duration};
+
+use statlink_ebpf::{End, Phase};
+
+use crate::{Cause, connection::Upgrade, time::Timestamp};
+
+/// One thing that is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// The client turned to this address: a connection to it began, or is known by its end.
+    Dialled(SocketAddr),
+    /// A connection is live.
+    Upgraded { of: Facts, upgrade: Upgrade },
+    /// A stall is over: the connection is live again.
+    Healed { of: Facts, at: Timestamp },
+    /// An attempt failed.
+    AttemptFailed {
+        of: Facts,
+        at: Timestamp,
+        cause: Cause,
+        errno: Option<u16>,
+    },
+    /// A live connection was lost.
+    Lost {
+        of: Facts,
+        at: Timestamp,
+        cause: Cause,
+        /// Another connection that was live at that moment, or is since.
+        other: Option<Live>,
+    },
+    /// So many connections ended like this, and nothing else is known of them.
+    EndedUnseen {
+        at: Timestamp,
+        phase: Phase,
+        how: End,
+        number: u32,
+    },
+    /// The client has let go of its last connection, and so of the peer.
+    Withdrawn { at: Timestamp },
+}
+
+/// What is known of the connection that a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) peer: SocketAddr,
+    /// When connect() was called, where that was seen.
+    pub(crate) attempted: Option<Timestamp>,
+    /// The same, or the first that is known of it.
+    pub(crate) began: Timestamp,
+    /// When the peer was last heard on it.
+    pub(crate) heard: Option<Timestamp>,
+    /// Whether its connect check, and its upgrade, are the agent's to count.
+    pub(crate) counts_connect: bool,
+}
+
+/// A connection that is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Live {
+    /// `None`: since before the agent.
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) peer: SocketAddr,
+}
+
+impl Facts {
+    /// From connect() to `end`, where connect() was seen.
+    pub(crate) fn duration(&self, end: Timestamp) -> Option<Duration> {
+        self.attempted
+            .map(|attempted| end.saturating_since(attempted))
+    }
+}

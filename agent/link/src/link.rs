@@ -1,0 +1,343 @@
+//! One client and one peer: the thin composer of what decides about them.
+//!
+//! An input goes to the connections, what is certain about them to the assessment, and what that
+//! makes of it to the driver.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    ConnectionId, Counts, Input, LinkMachine, MissedEnds, OpenConnection, Output, State,
+    assessment::{self, Assessment},
+    connection::{Due, Ending},
+    connections::Connections,
+    finding::Finding,
+    resync,
+    target::Target,
+    time::Timestamp,
+};
+
+/// One activator and one peer: whether they are connected, since when, and why not.
+///
+/// # Who calls what
+///
+/// - [`handle`](Self::handle) with each input and its time: the kernel's time of the event for
+///   what the kernel half recorded, the clock for the rest.
+/// - [`on_deadline`](Self::on_deadline) with the clock, once it has reached
+///   [`next_deadline`](Self::next_deadline). Early, it does nothing. Inputs that are waiting are
+///   handed in first.
+/// - After each of both, the outputs are performed in their order. A
+///   [`Output::Sample`] is answered by [`Input::Sampled`] as soon as possible; unanswered, it is
+///   asked again.
+/// - The getters at any time. They tell the state as of the last call above.
+///
+/// # Time
+///
+/// Before it acts on an input, the link does whatever was due up to the input's time. So when
+/// exactly the driver woke up makes no difference, with two deliberate exceptions. A driver that
+/// slept through several liveness checks gets one, and the next is back on the 5 s grid: what
+/// nobody watched is not an observation. And [`Input::ProcessEnded`] comes before anything that
+/// is due: a driver that was late learns of a killed process's closes and of its end at once.
+///
+/// An input may be older than the one before. Time then stands still for what falls due, but what
+/// the input tells is dated by its own time. No length is ever negative.
+///
+/// # Duplicates, disorder and loss
+///
+/// A connection is named by its [`ConnectionId`]; each attempt and each loss of it is counted
+/// once, whatever comes twice, late, or in another order. What is unknown at its end is counted
+/// by what the end tells. Inputs about a connection that is over are ignored; the last 256 of
+/// those are remembered one by one, older ones by their birth. After lost records,
+/// [`Input::Resynchronised`] sets the counts right.
+///
+/// # Proxies
+///
+/// A proxy in the pod takes the activator's connection and makes one of its own ([`Input::Proxy`]).
+/// Such a connection never makes the link reachable. But where a handshake fails, or a live
+/// connection stalls or is ended by its other side, and a proxy's connection failed within the
+/// second before (of a handshake: since it began; of a stall: since the peer was last heard), but
+/// not before that connection began, that failure's cause is the cause; and [`Cause::Timeout`] is
+/// where the SYN of a proxy that dialled since that connection began has gone unanswered for 1 s. A
+/// proxy that closes its own connection explains nothing.
+///
+/// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
+/// if its end had been lost ([`Cause::Other`]).
+#[derive(Clone, Debug)]
+pub struct Link {
+    connections: Connections,
+    assessment: Assessment,
+}
+
+/// What falls due on a link. At the same moment: verdicts on connections, then what follows for
+/// the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Connection(Due, ConnectionId),
+    Link(assessment::Timer),
+}
+
+impl Link {
+    /// The link of a process that was discovered at `at`. What it counts starts at 0.
+    pub fn discovered(at: Timestamp) -> Self {
+        Self {
+            connections: Connections::new(at, false),
+            assessment: Assessment::new(at, None),
+        }
+    }
+
+    /// The link of a target, to which the first dial was at `at`.
+    pub(crate) fn target(at: Timestamp) -> Self {
+        Self {
+            connections: Connections::new(at, true),
+            assessment: Assessment::new(at, Some(Target::default())),
+        }
+    }
+
+    /// Takes in one input, whose matter became true at `at`.
+    pub fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
+        if input == Input::ProcessEnded {
+            self.process_ended(at, outputs);
+            return;
+        }
+        self.run_until(at, outputs);
+        if self.assessment.has_ended() {
+            return;
+        }
+        let mut findings = Vec::new();
+        let connections = &mut self.connections;
+        match input {
+            Input::Attempted {
+                connection,
+                peer_address,
+            } => connections.attempted(at, connection, peer_address, &mut findings),
+            Input::Established {
+                connection,
+                peer_address,
+                attempted,
+            } => connections.established(at, connection, peer_address, attempted, &mut findings),
+            Input::RetransmissionTimeout {
+                connection,
+                timeouts,
+            } => connections.retransmission_timeout(at, connection, timeouts, &mut findings),
+            Input::Ended {
+                connection,
+                peer_address,
+                attempted,
+                phase,
+                how,
+                errno,
+                heard,
+            } => {
+                let ending = Ending {
+                    at,
+                    phase,
+                    how,
+                    errno,
+                    heard,
+                };
+                connections.ended(connection, peer_address, attempted, &ending, &mut findings);
+            }
+            Input::Sampled { connection, sample } => {
+                connections.sampled(at, connection, sample.as_ref(), &mut findings);
+            }
+            Input::Resynchronised { open, mut missed } => {
+                resync::reconcile(connections, at, &open, &mut missed, &mut findings);
+                resync::history(connections, at, &missed, &mut findings);
+            }
+            Input::Proxy {
+                connection,
+                peer_address,
+                event,
+            } => self.assessment.proxy(at, connection, peer_address, event),
+            Input::LookedUp => self.assessment.looked_up(at, connections.last_activity()),
+            Input::PeerAddresses(addresses) => {
+                connections.peer_addresses(at, addresses, &mut findings);
+                self.assess(findings, outputs);
+                // An end that waited for the addresses may have settled long ago.
+                self.run_until(at, outputs);
+                return;
+            }
+            // Handled above, before what is due.
+            Input::ProcessEnded => {}
+        }
+        self.assess(findings, outputs);
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is to be called next; `None` once ended.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.next_timer().map(|(due, _)| due)
+    }
+
+    /// Does what is due by `now`. Early, it does nothing.
+    pub fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        self.run_until(now, outputs);
+    }
+
+    /// What the link is.
+    pub fn state(&self) -> State {
+        self.assessment.state()
+    }
+
+    /// What it has counted since its discovery.
+    pub fn counts(&self) -> &Counts {
+        self.assessment.counts()
+    }
+
+    /// Where the live connection goes, or else the last attempt.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        let live = self.connections.newest_live();
+        live.map(|connection| connection.peer)
+            .or(self.assessment.last_peer())
+    }
+
+    /// The live connection, the newest if there are several, and its smoothed round-trip time.
+    pub fn live(&self) -> Option<(ConnectionId, Option<Duration>)> {
+        let live = self.connections.newest_live();
+        live.map(|connection| (connection.id, connection.rtt()))
+    }
+
+    /// When the peer was last heard, on a connection that exists.
+    pub fn heard(&self) -> Option<Timestamp> {
+        self.connections.heard()
+    }
+
+    /// The connections that exist, as far as is known.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.connections.open()
+    }
+}
+
+/// What a fan-out asks of its targets.
+impl Link {
+    /// Records were lost, of several targets: takes up what is `open`, and leaves in `missed` what
+    /// goes with no connection of this one.
+    pub(crate) fn reconcile(
+        &mut self,
+        at: Timestamp,
+        open: &[OpenConnection],
+        missed: &mut MissedEnds,
+        outputs: &mut Vec<Output>,
+    ) {
+        let mut findings = Vec::new();
+        resync::reconcile(&mut self.connections, at, open, missed, &mut findings);
+        self.assess(findings, outputs);
+    }
+
+    /// Another target of the same client answered at `at`.
+    pub(crate) fn answered_elsewhere(&mut self, at: Timestamp) {
+        self.assessment.answered_elsewhere(at);
+    }
+
+    /// Attempts may have gone unseen, so how long the client pauses is not known.
+    pub(crate) fn lose_track(&mut self) {
+        self.assessment.lose_track();
+    }
+
+    /// Errors since it was reachable, or since its beginning.
+    pub(crate) fn errors_since_reachable(&self) -> u64 {
+        self.assessment.errors_since_reachable()
+    }
+
+    /// When the last dial was, or the last end.
+    pub(crate) fn last_activity(&self) -> Timestamp {
+        self.connections.last_activity()
+    }
+}
+
+/// What is due, and what follows.
+impl Link {
+    /// The process has ended at `at`, which comes before what is due.
+    fn process_ended(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+        if self.assessment.has_ended() {
+            return;
+        }
+        let mut findings = Vec::new();
+        self.connections.process_ended(at, &mut findings);
+        self.assess(findings, outputs);
+        self.assessment.end(at, outputs);
+    }
+
+    fn assess(&mut self, findings: Vec<Finding>, outputs: &mut Vec<Output>) {
+        for finding in findings {
+            self.assessment.take(finding, outputs);
+        }
+    }
+
+    /// Does what is due by `now`.
+    fn run_until(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        // Each round either ends a connection or a state, or moves a timer beyond `now`.
+        while let Some((due, timer)) = self.next_timer()
+            && due <= now
+            && due < END_OF_TIME
+        {
+            self.fire(due, timer, now, outputs);
+        }
+    }
+
+    /// What falls due next.
+    fn next_timer(&self) -> Option<(Timestamp, Timer)> {
+        let quiet = self.connections.quiet_since();
+        let (due, timer) = self.assessment.next_due(quiet)?;
+        let of_link = (due, Timer::Link(timer));
+        let of_connections = self.connections.next_due();
+        let of_connections = of_connections.map(|(at, due, id)| (at, Timer::Connection(due, id)));
+        Some(of_connections.map_or(of_link, |due| due.min(of_link)))
+    }
+
+    fn fire(&mut self, due: Timestamp, timer: Timer, now: Timestamp, outputs: &mut Vec<Output>) {
+        let mut findings = Vec::new();
+        match timer {
+            Timer::Connection(Due::Sample, id) => {
+                self.connections.asked(id, now);
+                outputs.push(Output::Sample(id));
+            }
+            Timer::Connection(Due::Settle, id) => self.connections.settle(id, &mut findings),
+            Timer::Connection(Due::Condemn, id) => {
+                self.connections.condemn(id, due, &mut findings);
+            }
+            Timer::Connection(Due::Gone, id) => self.connections.gone(id, due, &mut findings),
+            Timer::Link(timer) => self.assessment.fire(timer, due, now, outputs),
+        }
+        self.assess(findings, outputs);
+    }
+}
+
+impl LinkMachine for Link {
+    fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
+        self.handle(at, input, outputs);
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.next_deadline()
+    }
+
+    fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        self.on_deadline(now, outputs);
+    }
+
+    fn state(&self) -> State {
+        self.state()
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts().clone()
+    }
+
+    fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address()
+    }
+
+    fn live(&self) -> Vec<ConnectionId> {
+        self.live().map(|(id, _)| id).into_iter().collect()
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        self.live().and_then(|(_, rtt)| rtt)
+    }
+
+    fn heard(&self) -> Option<Timestamp> {
+        self.heard()
+    }
+}
+
+/// Reached by saturation only: nothing falls due here.
+const END_OF_TIME: Timestamp = Timestamp::from_nanos(u64::MAX);

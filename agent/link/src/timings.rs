@@ -1,0 +1,122 @@
+//! Every timing of a link, and why it is what it is.
+//!
+//! The client's own numbers come first, then what is derived from them.
+//! "Knative's client" is `websocket/connection.go` of `knative.dev/pkg`, which dials, pings and
+//! pauses for activators and forwarders alike.
+
+use std::time::Duration;
+
+use statlink_ebpf::HOLD_NS;
+
+// Knative's client.
+
+/// How long the peer may take for its first data: the client's `HandshakeTimeout`, after which it
+/// closes the socket. Decided by the first look after it, for only a look tells that nothing came.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(3);
+/// The client's longest first pause after a failed dial: 100 ms, and up to half of it again.
+const FIRST_PAUSE: Duration = Duration::from_millis(150);
+/// How often the client lengthens its pause before it begins anew: 20 steps, the first of them
+/// without.
+pub(crate) const BACK_OFF_STEPS: u32 = 19;
+/// The longest pause that the client makes after so many failures in a row: each is 1.3 times the
+/// one before.
+pub(crate) fn longest_pause(failures: u32) -> Duration {
+    (0..failures.min(BACK_OFF_STEPS)).fold(FIRST_PAUSE, |pause, _| pause * 13 / 10)
+}
+
+// From established to upgraded.
+
+/// How long after its answer a connection must be held to count as upgraded. The client closes a
+/// refused upgrade at once, so holding on is the evidence. The kernel half judges by it, too.
+pub(crate) const HOLD: Duration = Duration::from_nanos(HOLD_NS);
+/// When to look for the first time after establishment. A sample tells only the last answer, and
+/// what the peer says next (a pong, whenever the client pings) must not be taken for the first.
+pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// How often to look for the peer's first data: at most 30 looks in the client's 3 s.
+pub(crate) const UNANSWERED_CADENCE: Duration = Duration::from_millis(100);
+/// The same, once the handshake has failed: Knative's client has closed by then, and any other
+/// that still waits is in no hurry.
+pub(crate) const OVERDUE_CADENCE: Duration = Duration::from_millis(500);
+/// How often to look whether a dial that takes long is over. The record of its end says so, but a
+/// program that interrupts itself leaves none (`bpf_trace_run`, `kernel/trace/bpf_trace.c`).
+pub(crate) const CONNECTING_CADENCE: Duration = Duration::from_secs(1);
+
+// Silence and stalls. The client pings every 3.33 s (a third of its 10 s read deadline), and each
+// ping is answered.
+
+/// Spoken to, but without a word for this long, the peer has stalled: one pong and a half is
+/// missing. The client itself takes 10 s to notice.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+/// How long the peer may take to answer before silence is a stall. A client that was starved sends
+/// its first ping after a long pause, and the peer gets a moment to answer it.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
+/// What is sent sooner after the peer was heard is no ping, but stats, which are not answered. A
+/// little less than 3.33 s, for the answer may have taken a moment. It matters at the client's
+/// `Shutdown()`: that sends nothing more for the 10 s until its reader gives up, and such silence
+/// is not the peer's.
+pub(crate) const BEFORE_A_PING: Duration = Duration::from_millis(3_200);
+/// When a pong should have come: 3.33 s and a little.
+pub(crate) const PONG_DUE: Duration = Duration::from_millis(3_500);
+/// How often to look at a live connection whose pong is late: how late the onset of a stall may be
+/// noticed.
+pub(crate) const LIVE_CADENCE: Duration = Duration::from_millis(500);
+/// How often to look whether a stall has healed: how late a recovery may be noticed.
+pub(crate) const STALLED_CADENCE: Duration = Duration::from_millis(200);
+
+// Ends.
+
+/// A close by this side so soon after the peer was heard answers the peer's close. A websocket
+/// server announces its close in a frame, and a quick client's FIN overtakes the server's own.
+/// Knative's answers within a round trip; pongs come every 3.33 s, so that one is taken for a
+/// close frame in less than a hundredth of all closes.
+pub(crate) const CLOSE_ANSWER: Duration = Duration::from_millis(30);
+/// How long after a close by this side the process may turn out to have been ending: long for a
+/// process that exits on a busy node, short for an outage that is reported that much later.
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
+/// The same for a close that answers the peer's: a process whose last act this was has ended by
+/// then. Shorter, for a restarted autoscaler is to be reported within 50 ms.
+pub(crate) const SETTLE_ANSWER: Duration = Duration::from_millis(40);
+/// How long the record of an end may be late, once looks find the connection gone. A
+/// resynchronisation brings lost ends within a few hundred milliseconds; after that, the link
+/// decides without knowing the cause.
+pub(crate) const VANISHED: Duration = Duration::from_secs(1);
+/// How long the set of the peer's addresses may be behind a connection: the Kubernetes API tells
+/// of a new endpoint after the endpoint is dialled, as it tells kube-proxy and the agent alike.
+pub(crate) const DOUBT: Duration = Duration::from_secs(2);
+
+// The link.
+
+/// How long after its discovery a client may be without a live connection. Its first dial may take
+/// its full 3 s and be repeated at once; the first liveness check falls on the grace's end.
+pub(crate) const START_UP_GRACE: Duration = Duration::from_secs(5);
+/// Between two liveness checks: twelve a minute, so that a minute's error rate has a resolution of
+/// 8 %, and few enough to cost nothing.
+pub(crate) const LIVENESS: Duration = Duration::from_secs(5);
+/// Without an attempt for this long, the lack of one is the cause: the longest gap between two
+/// dials of Knative's client is about 20 s.
+pub(crate) const NO_ATTEMPT: Duration = Duration::from_secs(20);
+/// How long a lookup may take that succeeds: 4 s and a little. The client's dial has 3 s for it.
+pub(crate) const LOOKUP_ANSWERED: Duration = Duration::from_millis(4_500);
+/// How much longer than its longest pause a client that is starved may take for its next dial.
+pub(crate) const PAUSE_SLACK: Duration = Duration::from_millis(1_500);
+
+// What a proxy's connection explains.
+
+/// How long before the end of a live connection a proxy's failure explains it: long for a proxy
+/// that hands the end of its own connection on, short for a failure that belongs to an earlier one.
+pub(crate) const PROXY_BEFORE: Duration = Duration::from_secs(1);
+/// How long a proxy's SYN goes unanswered before that is a failure: TCP's first retransmission
+/// timeout (RFC 6298), so that one SYN at least has been repeated.
+pub(crate) const PROXY_UNANSWERED: Duration = Duration::from_secs(1);
+/// How long a proxy's attempt that was decided is remembered: longer than any end of the client's
+/// connection waits to be judged ([`SETTLE`]).
+pub(crate) const PROXY_DECIDED: Duration = Duration::from_secs(1);
+
+// One reason stands behind several of them.
+const _: () = {
+    assert!(SETTLE_ANSWER.as_millis() < SETTLE.as_millis());
+    assert!(CLOSE_ANSWER.as_millis() < SETTLE_ANSWER.as_millis());
+    assert!(SETTLE.as_millis() < PROXY_DECIDED.as_millis());
+    assert!(PONG_DUE.as_millis() < SILENCE.as_millis());
+    assert!(BEFORE_A_PING.as_millis() + ANSWER_GRACE.as_millis() < SILENCE.as_millis());
+};
