@@ -1,8 +1,8 @@
-//! An error with all that caused it, in one line.
+//! An error and its causes, in one line.
 
 use std::error::Error;
 
-/// `error` and its sources, joined by colons; what an outer one says already is not said again.
+/// `error` and its sources, joined by colons. A source that an outer message repeats is left out.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -27,15 +27,15 @@ mod tests {
     #[derive(Debug, Error)]
     enum Outer {
         #[error("open it: {0}; cure it")]
-        Said(#[source] io::Error),
+        Shown(#[source] io::Error),
         #[error("open\n  it")]
-        Unsaid(#[source] io::Error),
+        Hidden(#[source] io::Error),
     }
 
     #[test]
-    fn each_cause_is_said_once_and_on_one_line() {
+    fn each_cause_is_shown_once_and_on_one_line() {
         let inner = || io::Error::other("locked");
-        assert_eq!(chain(&Outer::Said(inner())), "open it: locked; cure it");
-        assert_eq!(chain(&Outer::Unsaid(inner())), "open it: locked");
+        assert_eq!(chain(&Outer::Shown(inner())), "open it: locked; cure it");
+        assert_eq!(chain(&Outer::Hidden(inner())), "open it: locked");
     }
 }

@@ -1,7 +1,7 @@
 //! The optional health server: `/healthz` for liveness, `/readyz` for readiness.
 //!
-//! What live and ready mean is passed in; neither may depend on the Collector, or an outage of it
-//! would take every agent down with it. Bounded in connections and in time.
+//! The caller says what live and ready mean. Neither may depend on the Collector: its outage would
+//! restart every agent of the cluster. Connections are bounded in number and in time.
 
 use std::{
     convert::Infallible,
@@ -22,15 +22,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What a probe found: fine, or in one line why not.
-pub type Verdict = Result<(), String>;
+/// What a probe found: all is well, or in one line what is not.
+pub type ProbeResult = Result<(), String>;
 
-/// Asked at each request; must not block.
+/// The probes. They run on every request and must not block.
 pub struct Probes {
-    /// Whether the agent's loop turns and metrics are collected. Not live means: restart it.
-    pub live: Box<dyn Fn() -> Verdict + Send + Sync>,
-    /// Whether hooks are attached and the first sync is done.
-    pub ready: Box<dyn Fn() -> Verdict + Send + Sync>,
+    /// Whether the agent's loop runs and metrics are collected. If not, restart it.
+    pub live: Box<dyn Fn() -> ProbeResult + Send + Sync>,
+    /// Whether the hooks are attached and the first sync is done.
+    pub ready: Box<dyn Fn() -> ProbeResult + Send + Sync>,
 }
 
 impl fmt::Debug for Probes {
@@ -39,26 +39,33 @@ impl fmt::Debug for Probes {
     }
 }
 
-/// A server that is bound and not yet serving.
+/// A server that is bound and does not serve yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     probes: Arc<Probes>,
 }
 
-/// The address that could not be bound, and why.
+/// Why the health server could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("health server on {address}: {source}")]
+#[error(
+    "health server on {address}: {source}; stop what listens there, or name another with \
+     --health-address"
+)]
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
-    /// Why, with the errno.
+    /// The errno of bind(2).
     pub source: io::Error,
 }
 
 impl Server {
-    /// Binds `address`; port 0 takes a free one. `[::]` is every address that the kernel has,
-    /// also where it has IPv4's alone.
+    /// Binds `address`; port 0 takes a free one. `[::]` means every address of the machine, even if
+    /// it has only IPv4.
+    ///
+    /// # Errors
+    ///
+    /// If the address is in use, is not this machine's, or needs a privilege.
     pub async fn bind(address: SocketAddr, probes: Probes) -> Result<Self, BindError> {
         let mut listener = TcpListener::bind(address).await;
         if let Err(error) = &listener
@@ -72,18 +79,22 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses `getsockname`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until it is dropped, and its connections with it.
+    /// Serves until it is dropped; its connections are dropped with it.
     pub async fn serve(self) -> Infallible {
-        let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
-            // Never closed. Who waits for a permit waits in the kernel's backlog.
+            // The semaphore is never closed. Without a permit, clients wait in the kernel's backlog.
             let permit = Arc::clone(&permits).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
@@ -102,16 +113,16 @@ impl Server {
     }
 }
 
-/// One request, then the connection is closed. A client that goes away is none of our business.
+/// Answers one request and closes the connection. A client that goes away is no failure.
 async fn connection(stream: TcpStream, probes: &Probes) {
     let service = service_fn(async |request| Ok::<_, Infallible>(respond(&request, probes)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(LONGEST_HEADER)
-        .max_buf_size(LARGEST_HEADER)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    let outcome = tokio::time::timeout(LONGEST_CONNECTION, connection).await;
+    let outcome = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
     if let Ok(Err(error)) = outcome {
         tracing::debug!(%error, "Health request failed.");
     }
@@ -121,12 +132,12 @@ fn respond(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return answer(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD");
     }
-    let verdict = match request.uri().path() {
+    let result = match request.uri().path() {
         "/healthz" => (probes.live)(),
         "/readyz" => (probes.ready)(),
         _ => return answer(StatusCode::NOT_FOUND, "/healthz or /readyz"),
     };
-    match verdict {
+    match result {
         Ok(()) => answer(StatusCode::OK, "ok"),
         Err(why) => answer(StatusCode::SERVICE_UNAVAILABLE, &why),
     }
@@ -140,20 +151,22 @@ fn answer(status: StatusCode, line: &str) -> Response<Full<Bytes>> {
     response
 }
 
-const MOST_CONNECTIONS: usize = 16;
-const LONGEST_HEADER: Duration = Duration::from_secs(2);
-const LONGEST_CONNECTION: Duration = Duration::from_secs(5);
-/// The least that hyper takes.
-const LARGEST_HEADER: usize = 8 * 1024;
-/// So that running out of file descriptors does not spin.
+/// The kubelet needs two: its liveness and its readiness probe. The rest is room for people.
+const MAX_CONNECTIONS: usize = 16;
+/// The kubelet sends its header at once; its default probe timeout is 1 s.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bounds how long a client that does not read its answer keeps a place.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The smallest buffer that hyper accepts.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// When accept(2) fails, mostly for want of file descriptors, it fails again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What stands for `[::]` where there is no IPv6: a kernel booted with `ipv6.disable=1` knows no
-/// such sockets.
+/// The address to bind instead of `[::]` if the kernel has no IPv6 (`ipv6.disable=1`).
 fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
-    let every = address.ip() == Ipv6Addr::UNSPECIFIED;
-    let unknown = error.raw_os_error() == Some(libc::EAFNOSUPPORT);
-    (every && unknown).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+    let any = address.ip() == Ipv6Addr::UNSPECIFIED;
+    let no_ipv6 = error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+    (any && no_ipv6).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
 #[cfg(test)]
@@ -190,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_by_what_the_probes_say() {
+    async fn the_answer_is_what_the_probe_says() {
         let ready = Arc::new(AtomicBool::new(false));
         let to = start(Arc::clone(&ready)).await;
         for (line, status, body) in [
@@ -216,10 +229,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_client_does_not_keep_its_place() {
+    async fn a_silent_client_loses_its_place() {
         let to = start(Arc::default()).await;
         let mut silent = Vec::new();
-        for _ in 0..MOST_CONNECTIONS {
+        for _ in 0..MAX_CONNECTIONS {
             silent.push(TcpStream::connect(to).await.unwrap());
         }
         // Every place is taken until the header timeout frees one.
@@ -227,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_ipv4_s_where_there_is_no_ipv6() {
-        let unknown = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+    fn any_address_means_ipv4_where_there_is_no_ipv6() {
+        let no_ipv6 = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
         let taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
-        let every: SocketAddr = "[::]:8082".parse().unwrap();
+        let any: SocketAddr = "[::]:8082".parse().unwrap();
         let ipv4 = "0.0.0.0:8082".parse().unwrap();
-        assert_eq!(without_ipv6(every, &unknown), Some(ipv4));
-        assert_eq!(without_ipv6(every, &taken), None);
-        assert_eq!(without_ipv6("[::1]:8082".parse().unwrap(), &unknown), None);
+        assert_eq!(without_ipv6(any, &no_ipv6), Some(ipv4));
+        assert_eq!(without_ipv6(any, &taken), None);
+        assert_eq!(without_ipv6("[::1]:8082".parse().unwrap(), &no_ipv6), None);
     }
 
     #[tokio::test]

@@ -1,4 +1,7 @@
-//! Giving up what is no longer needed.
+//! Dropping the capabilities that are no longer needed.
+//!
+//! Loading and attaching the kernel half needs more than running it. Once it is attached, the loop's
+//! thread keeps what [`running`] says, and every other thread keeps nothing.
 
 use rustix::{
     io,
@@ -8,31 +11,42 @@ use rustix::{
     },
 };
 
-/// What the loop needs once the hooks are attached: to read maps and run programs on demand, and,
-/// where it was given, to read the environment of activators that come later: the file is its
-/// owner's, so whoever runs as another user needs both of the last two.
-const RUNNING: CapabilitySet = CapabilitySet::BPF
-    .union(CapabilitySet::PERFMON)
-    .union(CapabilitySet::SYS_PTRACE)
-    .union(CapabilitySet::DAC_READ_SEARCH);
+/// Without these the kernel refuses to read maps and to run programs on demand
+/// (`bpf_capable()`, `perfmon_capable()`).
+const BPF: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
 
-/// What the loop keeps: [`RUNNING`], or, where CAP_SYS_ADMIN was given in the stead of the two that
-/// it covers on every kernel, that too.
+/// What reading the environment of an activator that starts later takes: ptrace access, and, as the
+/// file belongs to the activator's user, access to another user's file.
+const ENVIRONMENT: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+
+/// The capabilities that the loop keeps once the hooks are attached, as far as it holds them.
+///
+/// CAP_SYS_ADMIN implies CAP_BPF and CAP_PERFMON in every kernel (`include/linux/capability.h`). It
+/// is kept only if one of the two is not held: older container runtimes do not know their names, so
+/// `privileged: true` or an explicit `SYS_ADMIN` gives nothing else to read maps with. Where both
+/// are held, CAP_SYS_ADMIN only mounted tracefs, and goes.
 pub(crate) fn running() -> CapabilitySet {
-    let own = CapabilitySet::BPF | CapabilitySet::PERFMON;
-    match capabilities(None) {
-        Ok(held) if !held.effective.contains(own) => RUNNING | CapabilitySet::SYS_ADMIN,
-        Ok(_) | Err(_) => RUNNING,
+    // The system call fails only for arguments that are not valid. If it did, holding nothing more
+    // than the usual set is the safe answer.
+    let held = capabilities(None).map_or(BPF, |sets| sets.effective);
+    needed(held)
+}
+
+fn needed(held: CapabilitySet) -> CapabilitySet {
+    if held.contains(BPF) {
+        BPF | ENVIRONMENT
+    } else {
+        BPF | ENVIRONMENT | CapabilitySet::SYS_ADMIN
     }
 }
 
-/// Gives up, for the calling thread and those it starts, every capability that is not in `kept`.
+/// Drops every capability that is not in `kept`, for the calling thread and the threads it starts.
 ///
-/// A capability is a thread's own (`capabilities(7)`); so each thread calls this. That it fails
-/// costs nothing but the protection, and is told.
+/// Each thread has capabilities of its own (`capabilities(7)`), so each thread has to call this. If
+/// it fails the agent works as before, less well protected; that is logged.
 pub(crate) fn reduce_to(kept: CapabilitySet) {
     if let Err(error) = reduce(kept) {
-        tracing::warn!(%error, "Capabilities that are no longer needed could not be given up.");
+        tracing::warn!(%error, "Capabilities that are no longer needed could not be dropped.");
     }
 }
 
@@ -41,11 +55,11 @@ fn reduce(kept: CapabilitySet) -> io::Result<()> {
     let held = capabilities(None)?;
     if held.effective.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all() - kept {
-            // One that this kernel does not know, nobody can get.
+            // It fails for a capability that this kernel does not know, which nobody can gain.
             let _ = remove_capability_from_bounding_set(capability);
         }
     }
-    // Ambient ones go with the inheritable.
+    // The kernel clears the ambient set with the inheritable one.
     set_capabilities(
         None,
         CapabilitySets {
@@ -61,11 +75,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_keeps_what_it_names_and_no_other_loses_anything() {
+    fn sys_admin_is_kept_only_where_it_stands_in_for_another() {
+        let keeps_sys_admin = |held| needed(held).contains(CapabilitySet::SYS_ADMIN);
+        assert!(!keeps_sys_admin(CapabilitySet::all()));
+        assert!(!keeps_sys_admin(BPF));
+        assert!(keeps_sys_admin(CapabilitySet::SYS_ADMIN));
+        let half = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
+        assert!(keeps_sys_admin(half));
+    }
+
+    #[test]
+    fn a_thread_keeps_what_it_names_and_other_threads_lose_nothing() {
         let before = capabilities(None).unwrap();
         let left = std::thread::spawn(|| {
             reduce_to(CapabilitySet::BPF);
-            // What is gone stays gone.
+            // What was dropped cannot be taken back.
             reduce_to(CapabilitySet::all());
             std::thread::spawn(|| capabilities(None).unwrap())
                 .join()

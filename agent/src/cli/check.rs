@@ -16,14 +16,18 @@ use crate::{
 #[derive(Serialize)]
 struct Document<'a> {
     version: &'static str,
-    /// Whether nothing is failed or unsupported.
+    /// Whether nothing failed and nothing is unsupported.
     ok: bool,
     findings: &'a [Finding],
 }
 
-/// Checks, prints, and gives the exit code.
+/// Checks, prints the findings, and gives the exit code.
+///
+/// # Errors
+///
+/// If the runtime cannot be started or standard output cannot be written. A bad finding is none.
 pub(super) fn run(options: &Options, json: bool) -> anyhow::Result<u8> {
-    // Whether it could be mounted is one of the findings.
+    // If it cannot be mounted, the findings say so.
     let _ = tracefs::show();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! Completions and manual pages, from the same definition as the help.
+//! Completions and manual pages, generated from the definition that the help comes from.
 
 use std::{
     io::{self, Write as _},
@@ -9,15 +9,23 @@ use anyhow::Context as _;
 use clap_complete::Shell;
 
 /// Prints the completion script for `shell`.
+///
+/// # Errors
+///
+/// If standard output cannot be written.
 pub(super) fn completions(shell: Shell, mut command: clap::Command) -> anyhow::Result<()> {
-    // The generator panics on an error of what it writes to.
+    // The generator panics if its writer fails, as standard output may; a Vec does not.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "statlink", &mut script);
     io::stdout().write_all(&script)?;
     Ok(())
 }
 
-/// Prints the manual page, or writes that of each command into a directory.
+/// Prints the manual page, or writes one page for each command into a directory.
+///
+/// # Errors
+///
+/// If the output cannot be written.
 pub(super) fn manual(directory: Option<&Path>, command: clap::Command) -> anyhow::Result<()> {
     match directory {
         None => {

@@ -1,7 +1,7 @@
 //! Which pod and container a process belongs to, by the name of its control group.
 //!
-//! `/proc/PID/cgroup` needs no capability to read. The kubelet names the group of a pod after its
-//! uid and the runtime the one below after the container's id, in one of two styles:
+//! Reading `/proc/PID/cgroup` needs no capability. The kubelet names a pod's group by the pod's uid,
+//! and the runtime names the group below it by the container's id, in one of two styles:
 //!
 //! - cgroupfs: `/kubepods/burstable/pod<uid>/<container id>`
 //! - systemd: `/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid, - as _>.slice/`
@@ -19,11 +19,11 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// The container that a `/proc/PID/cgroup` names, in whichever of its lines; `None` for a
-    /// process outside of pods.
+    /// Parses `/proc/PID/cgroup`; any line may name the container. `None` for a process outside of
+    /// pods.
     pub(super) fn of(cgroup: &str) -> Option<Self> {
         cgroup.lines().find_map(|line| {
-            // `hierarchy:controllers:path`; a path may hold colons, the others not.
+            // `hierarchy:controllers:path`; only the path may contain colons.
             let path = line.splitn(3, ':').nth(2)?;
             let mut groups = path.split('/');
             let pod_uid = groups.by_ref().find_map(pod_uid)?;
@@ -41,7 +41,7 @@ fn pod_uid(group: &str) -> Option<String> {
     } else {
         name.strip_prefix("kubepods")?.rsplit_once("-pod")?.1
     };
-    // The systemd style has to escape the dashes. A static pod's uid is a hash without any.
+    // The systemd style escapes the dashes. A static pod's uid is a hash without dashes.
     let uid = uid.replace('_', "-");
     let plausible = uid.len() >= 32 && uid.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     plausible.then_some(uid)
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn every_style_of_name_is_understood() {
+    fn every_style_of_name_is_parsed() {
         let escaped = UID.replace('-', "_");
         for cgroup in [
             // cgroup v2, cgroupfs driver, each quality of service
@@ -82,11 +82,11 @@ mod tests {
             ),
             format!("0::/kubepods.slice/kubepods-pod{escaped}.slice/crio-{ID}.scope\n"),
             format!("0::/kubepods.slice/kubepods-pod{escaped}.slice/docker-{ID}.scope\n"),
-            // CRI-O puts the process one group further down.
+            // CRI-O puts the process one group deeper.
             format!("0::/kubepods.slice/kubepods-pod{escaped}.slice/crio-{ID}.scope/container\n"),
             // A node that is itself a container.
             format!("0::/system.slice/docker-{ID}.scope/kubelet/kubepods/pod{UID}/{ID}\n"),
-            // Seen from a group beside it.
+            // Seen from a sibling group.
             format!("0::/../../pod{UID}/{ID}\n"),
         ] {
             let expected = Some((UID.to_owned(), ID.to_owned()));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_container_of_a_pod_is_none() {
+    fn processes_outside_of_pods_have_no_container() {
         for cgroup in [
             String::new(),
             "0::/\n".to_owned(),

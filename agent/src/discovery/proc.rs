@@ -1,14 +1,14 @@
-//! Reading `/proc`. A process may end at any moment: that is `None`, not an error.
+//! Reading `/proc`. A process may end at any moment; that is `None` and not an error.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _};
 
 use super::DiscoveryError;
 
-/// An environment, as it was at execution.
+/// The environment that a process was executed with.
 pub(super) struct Environment(Vec<u8>);
 
 impl Environment {
-    /// The value of a variable; a value that is not UTF-8 or empty is none.
+    /// The value of a variable; `None` if it is unset, empty or not UTF-8.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         self.0.split(|byte| *byte == 0).find_map(|entry| {
             let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
@@ -18,7 +18,7 @@ impl Environment {
     }
 }
 
-/// Every process.
+/// The ids of all processes.
 pub(super) fn pids() -> io::Result<Vec<u32>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -49,8 +49,8 @@ pub(super) fn cgroup(pid: u32) -> Option<String> {
 pub(super) fn environment(pid: u32) -> Result<Option<Environment>, DiscoveryError> {
     let path = format!("/proc/{pid}/environ");
     let read = fs::read(&path).map(Environment);
-    // A process that is just ending has no memory, and so an empty environment.
-    present(path, read).map(|found| found.filter(|environment| !environment.0.is_empty()))
+    // A process that is exiting has no memory left, so its environment reads as empty.
+    none_if_gone(path, read).map(|found| found.filter(|environment| !environment.0.is_empty()))
 }
 
 /// Inode number of a process's network namespace; `None` if it is gone.
@@ -59,10 +59,10 @@ pub(super) fn network_namespace(pid: u32) -> Result<Option<u32>, DiscoveryError>
     let inode = fs::metadata(&path).and_then(|metadata| {
         u32::try_from(metadata.ino()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
     });
-    present(path, inode)
+    none_if_gone(path, inode)
 }
 
-fn present<T>(path: String, read: io::Result<T>) -> Result<Option<T>, DiscoveryError> {
+fn none_if_gone<T>(path: String, read: io::Result<T>) -> Result<Option<T>, DiscoveryError> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error)
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_text_is_none() {
+    fn a_value_that_is_not_text_is_none() {
         let environment = Environment(b"POD_NAME=\xff\0".to_vec());
         assert_eq!(environment.get("POD_NAME"), None);
     }
