@@ -37,7 +37,7 @@ fn a_link_that_flaps_is_counted_exactly_and_summed_up_in_the_log() {
     let agent = bed.agent.as_mut().unwrap();
     agent.process.terminate(Duration::from_secs(5)).unwrap();
     let lines = agent.process.lines();
-    let rest = "Autoscaler was not reachable from activator, again and again.";
+    let rest = "Autoscaler was repeatedly not reachable from activator.";
     let rest: Vec<_> = lines
         .iter()
         .filter(|line| line.get("message") == rest)

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{DONE, FAILED, UNSUPPORTED};
+use super::exit::{DONE, FAILED, UNSUPPORTED};
 use crate::{
     kernel::tracefs,
     options::Options,

@@ -12,19 +12,23 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::{
-    control::{Missed, client},
-    report::{EndedOutage, EventKind, FailedAttempt, LinkEvent},
+    control::{client, wire::MissedEvents},
+    link_event::{EndedOutage, EventKind, FailedAttempt, LinkEvent},
 };
 
-/// A line of the agent's.
+/// One line from the agent.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Told {
+enum Line {
     Event(Box<LinkEvent>),
-    Missed(Missed),
+    Missed(MissedEvents),
 }
 
-/// Prints reports until the agent stops or the reader goes.
+/// Prints events until the agent stops or the reader of standard output goes.
+///
+/// # Errors
+///
+/// If no agent answers, or it stops; and if standard output cannot be written.
 pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     for line in client::events(socket)? {
@@ -37,28 +41,28 @@ pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn text(line: &str) -> anyhow::Result<String> {
-    let told = serde_json::from_str(line)
+    let line = serde_json::from_str(line)
         .with_context(|| format!("an event in a form unknown here: {line}"))?;
-    Ok(match told {
-        Told::Event(event) => event_text(&event),
-        Told::Missed(Missed { missed }) => format!("({missed} events were missed)"),
+    Ok(match line {
+        Line::Event(event) => event_text(&event),
+        Line::Missed(MissedEvents { missed }) => format!("({missed} events were missed)"),
     })
 }
 
 fn event_text(event: &LinkEvent) -> String {
     let time = humantime::format_rfc3339_millis(event.at.0);
     let link = &event.link;
-    let what = what(&event.kind);
-    format!("{time}  {}/{}  {what}", link.namespace, link.pod)
+    let kind = kind_text(&event.kind);
+    format!("{time}  {}/{}  {kind}", link.namespace, link.pod)
 }
 
-fn what(kind: &EventKind) -> String {
+fn kind_text(kind: &EventKind) -> String {
     match kind {
         EventKind::Discovered => "discovered".to_owned(),
         EventKind::Connected {
             peer_address,
             duration,
-        } => format!("connected to {peer_address}{}", took(*duration)),
+        } => format!("connected to {peer_address}{}", after(*duration)),
         EventKind::ConnectFailed(failed) => format!("connect failed: {}", attempt(failed)),
         EventKind::Disconnected {
             peer_address,
@@ -66,7 +70,7 @@ fn what(kind: &EventKind) -> String {
             proxy_address,
         } => format!(
             "disconnected from {peer_address}: {cause}{}",
-            of_hop(*proxy_address)
+            through(*proxy_address)
         ),
         EventKind::Reachable {
             outage,
@@ -92,9 +96,9 @@ fn what(kind: &EventKind) -> String {
             proxy_address,
             attempts,
         } => {
-            let mut text = format!("not reachable: {cause}{}", of_hop(*proxy_address));
+            let mut text = format!("not reachable: {cause}{}", through(*proxy_address));
             if let Some(address) = peer_address {
-                // As above.
+                // Writing to a string does not fail.
                 let _ = write!(text, ", {address}");
             }
             if !attempts.is_empty() {
@@ -103,17 +107,20 @@ fn what(kind: &EventKind) -> String {
             }
             text
         }
-        EventKind::Idle => "idle: nothing to be connected to".to_owned(),
+        EventKind::Idle => "idle: no peer to be connected to".to_owned(),
         EventKind::Ended => "ended".to_owned(),
     }
 }
 
-fn of_hop(hop: Option<SocketAddr>) -> String {
-    hop.map_or_else(String::new, |hop| format!(" of a hop to {hop}"))
+/// Names the proxy's connection if its failure is the cause.
+fn through(proxy: Option<SocketAddr>) -> String {
+    proxy.map_or_else(String::new, |to| {
+        format!(" of the proxy's connection to {to}")
+    })
 }
 
 fn attempt(failed: &FailedAttempt) -> String {
-    let mut text = format!("{}{}", failed.cause, of_hop(failed.proxy_address));
+    let mut text = format!("{}{}", failed.cause, through(failed.proxy_address));
     if let Some(errno) = failed.errno {
         let name = io::Error::from_raw_os_error(errno.into());
         // Writing to a string does not fail.
@@ -122,10 +129,10 @@ fn attempt(failed: &FailedAttempt) -> String {
     if let Some(address) = failed.peer_address {
         let _ = write!(text, " at {address}");
     }
-    text + &took(failed.duration)
+    text + &after(failed.duration)
 }
 
-fn took(duration: Option<Duration>) -> String {
+fn after(duration: Option<Duration>) -> String {
     duration
         .map(|took| format!(" after {:.1} ms", took.as_secs_f64() * 1e3))
         .unwrap_or_default()
@@ -136,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_in_a_line() {
+    fn an_outage_is_one_line() {
         let line = r#"{"at":1.5,"known_at":1.6,"peer":"autoscaler","namespace":"n","pod":"p","pid":3,
             "event":"unreachable","cause":"connection_refused","peer_address":"10.0.0.1:8080",
             "attempts":[{"at":1.4,"peer_address":"10.0.0.1:8080","cause":"connection_refused","errno":111,"duration":0.0005}]}"#;
@@ -149,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_missed_is_told() {
+    fn missed_events_are_reported() {
         assert_eq!(text(r#"{"missed":3}"#).unwrap(), "(3 events were missed)");
     }
 
     #[test]
-    fn what_is_not_understood_is_shown() {
+    fn a_line_that_is_not_understood_is_shown() {
         let error = format!("{:#}", text(r#"{"event":"new"}"#).unwrap_err());
         assert!(error.contains(r#"{"event":"new"}"#), "{error}");
     }

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod events;
+mod exit;
 mod pages;
 mod parse;
 mod settings;
@@ -17,25 +18,11 @@ use std::{
 
 use clap::CommandFactory as _;
 
-use self::args::{Cli, Command};
-use crate::{
-    chain::chain,
-    control::server,
-    discovery::kubernetes,
-    health,
-    kernel::KernelError,
-    run,
-    telemetry::{config::ConfigErrors, logs::LogError},
+use self::{
+    args::{Cli, Command},
+    exit::{DONE, code_of},
 };
-
-/// Done.
-const DONE: u8 = 0;
-/// Any failure without a code of its own; for `check`, something does not work.
-const FAILED: u8 = 1;
-/// A flag or variable has a value that is not accepted or cannot be used.
-const USAGE: u8 = 2;
-/// The kernel lacks or denies what the agent cannot do without.
-const UNSUPPORTED: u8 = 3;
+use crate::{chain::chain, run, telemetry::config::ConfigErrors};
 
 /// Runs the command named by the process's arguments; gives its exit code.
 pub fn main() -> ExitCode {
@@ -47,7 +34,7 @@ pub fn main() -> ExitCode {
                 // If standard error is gone, the exit code remains.
                 let _ = writeln!(io::stderr(), "error: {line}");
             }
-            ExitCode::from(exit_code(&error))
+            ExitCode::from(code_of(&error))
         }
     }
 }
@@ -86,23 +73,6 @@ fn lines(error: &anyhow::Error) -> Vec<String> {
     match error.downcast_ref::<ConfigErrors>() {
         Some(errors) => errors.iter().map(|error| chain(error)).collect(),
         None => vec![chain(error.as_ref())],
-    }
-}
-
-/// The exit code depends on the error's type, not on the command that met it.
-fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<KernelError>() {
-        UNSUPPORTED
-    } else if error.is::<usage::UsageError>()
-        || error.is::<ConfigErrors>()
-        || error.is::<LogError>()
-        || error.is::<kubernetes::ConfigError>()
-        || error.is::<server::BindError>()
-        || error.is::<health::BindError>()
-    {
-        USAGE
-    } else {
-        FAILED
     }
 }
 

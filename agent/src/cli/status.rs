@@ -18,6 +18,10 @@ use crate::{
 };
 
 /// Prints the status; with `watch`, every second until interrupted.
+///
+/// # Errors
+///
+/// If no agent answers, or standard output cannot be written.
 pub(super) fn run(socket: &Path, json: bool, watch: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let screen = watch && !json && out.is_terminal();
@@ -28,7 +32,7 @@ pub(super) fn run(socket: &Path, json: bool, watch: bool) -> anyhow::Result<()> 
             writeln!(out)?;
         } else {
             if screen {
-                // Erases the screen and goes to its top: ECMA-48 ED and CUP.
+                // Erase the screen and move to its top left: ED and CUP of ECMA-48.
                 write!(out, "\x1b[2J\x1b[H")?;
             }
             text(&mut out, &status)?;
@@ -37,7 +41,7 @@ pub(super) fn run(socket: &Path, json: bool, watch: bool) -> anyhow::Result<()> 
         if !watch {
             return Ok(());
         }
-        thread::sleep(PAUSE);
+        thread::sleep(REFRESH);
     }
 }
 
@@ -108,14 +112,15 @@ fn since(since: Duration) -> String {
     humantime::format_duration(rounded).to_string()
 }
 
-const PAUSE: Duration = Duration::from_secs(1);
-/// RTT, checks, errors, connects.
+/// As `--watch` says in its help.
+const REFRESH: Duration = Duration::from_secs(1);
+/// Index of the first column of numbers: RTT, then checks, errors and connects.
 const FIRST_NUMBER: usize = 6;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{link::Cause, report::LinkName};
+    use crate::{link::Cause, link_event::LinkName};
 
     fn link(pod: &str, state: State<Duration>) -> LinkStatus {
         LinkStatus {
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_a_link_and_what_is_unknown_is_a_dash() {
+    fn each_link_is_a_line_and_the_unknown_a_dash() {
         let up = State::Reachable {
             since: Some(Duration::from_secs_f64(3723.4)),
         };
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_told_in_milliseconds() {
+    fn less_than_a_second_is_shown_in_milliseconds() {
         assert_eq!(since(Duration::from_micros(12_300)), "12ms");
         assert_eq!(since(Duration::from_millis(59_900)), "59s");
     }

@@ -9,12 +9,12 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Request, status::Status};
+use super::{status::Status, wire::Request};
 
 /// Why the agent did not answer.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nobody is there.
+    /// Nothing listens on the socket.
     #[error(
         "no agent answers on {path}: {source}; is `statlink run` running here, and is that its --socket?"
     )]
@@ -24,7 +24,7 @@ pub enum ClientError {
         /// Why it could not be opened.
         source: io::Error,
     },
-    /// It did not end its answer.
+    /// The agent did not answer in full.
     #[error("the agent on {path} did not answer: {source}")]
     NoAnswer {
         /// The socket.
@@ -32,7 +32,7 @@ pub enum ClientError {
         /// What happened instead.
         source: io::Error,
     },
-    /// Its answer is of another version.
+    /// The answer has another form: the agent is of another version.
     #[error(
         "the agent on {path} answers in a form unknown here: {source}; are both of one version?"
     )]
@@ -45,6 +45,10 @@ pub enum ClientError {
 }
 
 /// Asks for the status once.
+///
+/// # Errors
+///
+/// If no agent listens on `path`, it does not answer within 5 s, or is of another version.
 pub fn status(path: &Path) -> Result<Status, ClientError> {
     let mut answer = String::new();
     let no_answer = |source| ClientError::NoAnswer {
@@ -53,8 +57,8 @@ pub fn status(path: &Path) -> Result<Status, ClientError> {
     };
     let stream = ask(path, Request::Status)?;
     stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| stream.take(LARGEST_ANSWER).read_to_string(&mut answer))
+        .set_read_timeout(Some(ANSWER_TIMEOUT))
+        .and_then(|()| stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer))
         .map_err(no_answer)?;
     if answer.is_empty() {
         return Err(no_answer(io::Error::other("it is stopping")));
@@ -65,7 +69,11 @@ pub fn status(path: &Path) -> Result<Status, ClientError> {
     })
 }
 
-/// Asks for reports: a line of JSON each, until the agent stops.
+/// Asks for events: one line of JSON for each, until the agent stops.
+///
+/// # Errors
+///
+/// If no agent listens on `path`.
 pub fn events(path: &Path) -> Result<impl Iterator<Item = io::Result<String>>, ClientError> {
     ask(path, Request::Events).map(|stream| BufReader::new(stream).lines())
 }
@@ -80,7 +88,8 @@ fn ask(path: &Path, request: Request) -> Result<UnixStream, ClientError> {
     Ok(stream)
 }
 
-/// The agent answers in milliseconds; under load, in tenths of a second.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// More than a thousand links.
-const LARGEST_ANSWER: u64 = 1 << 20;
+/// The agent answers in milliseconds, and under load in tenths of a second. After this it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bounds what a process that is no agent can make the command read. A link takes some 400 bytes, so
+/// this is enough for more than two thousand.
+const MAX_ANSWER_BYTES: u64 = 1 << 20;

@@ -1,4 +1,5 @@
-//! The agent's side of the control socket. Bounded in clients, in what they may say, and in time.
+//! The agent's side of the control socket. Clients are bounded in number, in what they send, and in
+//! time.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -23,36 +24,39 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Missed, Request, status::Status};
-use crate::{report::LinkEvent, snapshot::Snapshots};
+use super::{
+    status::Status,
+    wire::{MissedEvents, Request},
+};
+use crate::{link_event::LinkEvent, snapshot::Snapshots};
 
-/// A socket that is bound and not yet served. Its end removes it.
+/// A socket that is bound. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode: what is at the path later may be another's.
+    /// Device and inode of the socket: what is at the path later may be another agent's.
     identity: (u64, u64),
-    /// Its directory, if it was made for it.
+    /// The socket's directory, if this agent created it.
     made: Option<PathBuf>,
 }
 
 /// Why there is no control socket.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// Another agent answers there.
+    /// Another agent listens there.
     #[error(
         "control socket {0}: another statlink is running on it; stop that one, or name another socket with --socket"
     )]
     InUse(PathBuf),
-    /// Something else is there.
+    /// Something else is at the path.
     #[error(
-        "control socket {0}: there is a file that is no socket; name another path with --socket"
+        "control socket {0}: the path holds something that is not a socket; name another path with --socket"
     )]
     NotASocket(PathBuf),
-    /// The system refused.
+    /// The kernel refused.
     #[error(
-        "control socket {path}: {action}: {source}; name a path in a directory that can be written with --socket"
+        "control socket {path}: {action}: {source}; name a path in a writable directory with --socket"
     )]
     Refused {
         /// The path asked for.
@@ -65,8 +69,12 @@ pub enum BindError {
 }
 
 impl Server {
-    /// Binds `path`, for this user only, and makes its directory where there is none. What a dead
-    /// agent left is replaced; a living one is an error.
+    /// Binds `path` for this user only, and creates its directory if it is missing. Replaces a socket
+    /// that a dead agent left behind.
+    ///
+    /// # Errors
+    ///
+    /// If another agent listens there, the path is not a socket, or the kernel refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let refused = |action| {
             move |source: io::Error| BindError::Refused {
@@ -85,13 +93,13 @@ impl Server {
             .mode(0o700)
             .create(parent)
             .map_err(refused("create its directory"))?;
-        // Two agents that start at once must not each remove what the other has just bound.
+        // Of two agents that start at once, neither may remove what the other has just bound.
         let directory = File::open(parent).map_err(refused("open its directory"))?;
         flock(&directory, FlockOperation::LockExclusive)
             .map_err(|error| refused("lock its directory")(error.into()))?;
         remove_stale(path, refused("remove a stale one"))?;
         let listener = bound(path).map_err(refused("bind"))?;
-        let metadata = fs::symlink_metadata(path).map_err(refused("look at it"))?;
+        let metadata = fs::symlink_metadata(path).map_err(refused("stat it"))?;
         Ok(Self {
             listener,
             path: path.to_owned(),
@@ -100,19 +108,19 @@ impl Server {
         })
     }
 
-    /// Answers clients until it is dropped, and they with it.
-    pub async fn serve(self, snapshots: Snapshots, reports: broadcast::Sender<LinkEvent>) {
-        let permits = Arc::new(Semaphore::new(MOST_CLIENTS));
+    /// Answers clients until it is dropped; their connections are dropped with it.
+    pub async fn serve(self, snapshots: Snapshots, events: broadcast::Sender<LinkEvent>) {
+        let permits = Arc::new(Semaphore::new(MAX_CLIENTS));
         let mut clients = JoinSet::new();
         loop {
             while clients.try_join_next().is_some() {}
-            // Never closed. Who waits for a permit waits in the kernel's backlog.
+            // The semaphore is never closed. Without a permit, clients wait in the kernel's backlog.
             let permit = Arc::clone(&permits).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let (snapshots, reports) = (snapshots.clone(), reports.clone());
+                    let (snapshots, events) = (snapshots.clone(), events.clone());
                     clients.spawn(async move {
-                        if let Err(error) = client(stream, &snapshots, &reports).await {
+                        if let Err(error) = client(stream, &snapshots, &events).await {
                             tracing::debug!(%error, "A client of the control socket went away.");
                         }
                         drop(permit);
@@ -135,7 +143,7 @@ impl Drop for Server {
             tracing::debug!(%error, "Control socket could not be removed.");
         }
         if let Some(made) = &self.made {
-            // Not if others use it by now.
+            // This fails if it holds anything else by now, as it should.
             let _ = fs::remove_dir(made);
         }
     }
@@ -160,8 +168,8 @@ fn remove_stale(path: &Path, refused: impl Fn(io::Error) -> BindError) -> Result
     }
 }
 
-/// Binds and listens. The mode is set before there is a path, so that nobody else gets in between:
-/// `unix_bind` gives the path the mode of the socket's own inode.
+/// Binds and listens. The mode is set before there is a path, so that no other user can connect in
+/// between: `unix_bind` gives the path the mode of the socket's inode (`net/unix/af_unix.c`).
 fn bound(path: &Path) -> io::Result<UnixListener> {
     let socket = socket_with(
         AddressFamily::UNIX,
@@ -178,48 +186,48 @@ fn bound(path: &Path) -> io::Result<UnixListener> {
 async fn client(
     mut stream: UnixStream,
     snapshots: &Snapshots,
-    reports: &broadcast::Sender<LinkEvent>,
+    events: &broadcast::Sender<LinkEvent>,
 ) -> io::Result<()> {
-    // Before the request is read: who has sent it misses nothing from then on.
-    let reports = reports.subscribe();
+    // Subscribe before reading the request: a client misses nothing that happens after it has sent it.
+    let events = events.subscribe();
     let (read, mut write) = stream.split();
     let mut read = BufReader::new(read);
     let mut line = String::new();
     timeout(
-        LONGEST_REQUEST,
-        (&mut read).take(LARGEST_REQUEST).read_line(&mut line),
+        REQUEST_TIMEOUT,
+        (&mut read).take(MAX_REQUEST_BYTES).read_line(&mut line),
     )
     .await??;
     match line.parse() {
         Ok(Request::Status) => {
-            // None: the agent is stopping.
+            // `None` if the agent is stopping.
             if let Some(snapshot) = snapshots.take().await {
                 send(&mut write, &Status::from(&*snapshot)).await?;
             }
         }
-        Ok(Request::Events) => events(reports, &mut read, &mut write).await?,
+        Ok(Request::Events) => send_events(events, &mut read, &mut write).await?,
         Err(error) => send(&mut write, &error.to_string()).await?,
     }
     Ok(())
 }
 
-/// Sends reports until the client goes.
-async fn events(
-    mut reports: broadcast::Receiver<LinkEvent>,
+/// Sends events until the client goes.
+async fn send_events(
+    mut events: broadcast::Receiver<LinkEvent>,
     read: &mut (impl tokio::io::AsyncRead + Unpin),
     write: &mut (impl tokio::io::AsyncWrite + Unpin),
 ) -> io::Result<()> {
     loop {
         let mut nothing = [0];
         tokio::select! {
-            report = reports.recv() => match report {
-                Ok(report) => send(write, &report).await?,
+            event = events.recv() => match event {
+                Ok(event) => send(write, &event).await?,
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    send(write, &Missed { missed }).await?;
+                    send(write, &MissedEvents { missed }).await?;
                 }
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             },
-            // A client has nothing more to say: it has gone, or does not know what it does.
+            // A client sends nothing more. It has gone, or does not speak this protocol.
             _ = read.read(&mut nothing) => return Ok(()),
         }
     }
@@ -231,14 +239,20 @@ async fn send(
 ) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    timeout(LONGEST_WRITE, write.write_all(&line)).await?
+    timeout(WRITE_TIMEOUT, write.write_all(&line)).await?
 }
 
+/// People and scripts of one user connect, a few at a time; more wait in the backlog.
+const MAX_CLIENTS: usize = 16;
+/// Clients that wait for a place; more get EAGAIN.
 const BACKLOG: i32 = 16;
-const MOST_CLIENTS: usize = 16;
-const LARGEST_REQUEST: u64 = 64;
-const LONGEST_REQUEST: Duration = Duration::from_secs(2);
-const LONGEST_WRITE: Duration = Duration::from_secs(5);
+/// The longest request has 7 bytes.
+const MAX_REQUEST_BYTES: u64 = 64;
+/// A client sends its request at once; one that does not must not keep its place.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// A client that stops reading for this long loses its place.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// When accept(2) fails, mostly for want of file descriptors, it fails again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -262,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_living_one_is_left_alone_and_named() {
+    async fn the_socket_of_a_running_agent_is_left_alone_and_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = path(&directory);
         let _server = Server::bind(&path).unwrap();
@@ -275,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_dead_agent_left_is_replaced() {
+    async fn the_socket_of_a_dead_agent_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("left");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -294,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_cannot_be_made_is_named() {
+    async fn a_directory_that_cannot_be_created_is_named() {
         let path = Path::new("/proc/statlink/statlink.sock");
         let error = Server::bind(path).unwrap_err().to_string();
         assert!(error.contains("/proc/statlink/statlink.sock"), "{error}");
@@ -302,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_end_removes_its_own_socket_only() {
+    async fn dropping_it_removes_its_own_socket_only() {
         let directory = tempfile::tempdir().unwrap();
         let path = path(&directory);
         drop(Server::bind(&path).unwrap());
@@ -316,11 +330,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_for_nonsense_is_told_what_there_is() {
+    async fn an_unknown_request_is_answered_with_the_known_ones() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         ours.write_all(b"sudo\n").await.unwrap();
-        let (reports, _) = broadcast::channel(1);
-        client(theirs, &Snapshots::channel().0, &reports)
+        let (events, _) = broadcast::channel(1);
+        client(theirs, &Snapshots::channel().0, &events)
             .await
             .unwrap();
         let mut answer = String::new();
@@ -329,10 +343,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_says_nothing_is_not_waited_for() {
+    async fn a_silent_client_is_disconnected() {
         let (_ours, theirs) = UnixStream::pair().unwrap();
-        let (reports, _) = broadcast::channel(1);
-        let error = client(theirs, &Snapshots::channel().0, &reports)
+        let (events, _) = broadcast::channel(1);
+        let error = client(theirs, &Snapshots::channel().0, &events)
             .await
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

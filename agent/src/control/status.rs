@@ -6,27 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     link::State,
-    report::LinkName,
+    link_event::LinkName,
     snapshot::{LinkSnapshot, Snapshot},
 };
 
 /// The agent and its links at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Of the running agent.
+    /// Version of the running agent.
     pub version: String,
-    /// Hooks that are not attached; what is lost without them is in `statlink check`.
+    /// Hooks that are not attached. `statlink check` says what is lost without each.
     pub hooks_missing: Vec<String>,
-    /// Kernel records that did not reach the agent. Counts are reconciled; details are lost.
+    /// Kernel records that did not reach the agent. The counts are right all the same; details are
+    /// missing.
     pub records_lost: u64,
-    /// One entry a link, in the order of discovery.
+    /// One entry for each link, in the order of discovery.
     pub links: Vec<LinkStatus>,
 }
 
 /// One link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkStatus {
-    /// Whose, and to whom.
+    /// What identifies the link.
     #[serde(flatten)]
     pub name: LinkName,
     /// Whether it is up, for how long, and why not: `state`, `since_seconds` and `cause`.
@@ -36,7 +37,7 @@ pub struct LinkStatus {
     pub peer_address: Option<SocketAddr>,
     /// Smoothed round-trip time of the live connection.
     pub rtt_seconds: Option<f64>,
-    /// Since the peer was last heard on a connection that exists.
+    /// Time since the client last heard from the peer on a connection that exists.
     pub silence_seconds: Option<f64>,
     /// Checks, of all kinds.
     pub checks: u64,
@@ -44,7 +45,7 @@ pub struct LinkStatus {
     pub errors: u64,
     /// Connections that were upgraded.
     pub connects: u64,
-    /// Segments sent again.
+    /// Segments that were retransmitted.
     pub retransmits: u64,
 }
 

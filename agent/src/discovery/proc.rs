@@ -2,7 +2,7 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt as _};
 
-use super::DiscoveryError;
+use super::error::DiscoveryError;
 
 /// The environment that a process was executed with.
 pub(super) struct Environment(Vec<u8>);

@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
-use super::DiscoveryError;
+use super::error::DiscoveryError;
 
 /// Holds one process. It stays that process even if the kernel gives its id to another.
 #[derive(Debug)]

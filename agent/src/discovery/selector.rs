@@ -1,6 +1,6 @@
 //! Which processes are clients, and how the environment names one.
 
-use super::{DiscoveryError, kubernetes::PodIdentity, proc};
+use super::{error::DiscoveryError, kubernetes::PodIdentity, proc};
 use crate::link_kind::LinkKind;
 
 /// How to recognise clients among all processes.

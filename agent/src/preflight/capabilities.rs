@@ -2,7 +2,7 @@
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 
 struct Need {
     name: &'static str,

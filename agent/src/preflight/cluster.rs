@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 use crate::{
     discovery::{
         Discovery,

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 use crate::{
     control::{client, server},
     discovery::{Client, Discovery, Selector},

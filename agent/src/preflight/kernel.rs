@@ -1,6 +1,6 @@
 //! The kernel, its types and each hook.
 
-use super::{Finding, Verdict};
+use super::finding::{Finding, Verdict};
 use crate::kernel::{HookState, Kernel, KernelError, Watch, tracefs};
 
 pub(super) fn check(watch: &Watch) -> Vec<Finding> {

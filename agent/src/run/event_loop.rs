@@ -34,7 +34,7 @@ use crate::{
     discovery::{Client, Discovery, kubernetes::WatchEvent},
     kernel::{Kernel, KernelError, SETTLE},
     link::{Event, EventKind, Input, Output},
-    report::LinkName,
+    link_event::LinkName,
     snapshot::{Snapshot, SnapshotRequest},
     time::Timestamp,
     warn_once::WarnOnce,

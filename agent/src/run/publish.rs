@@ -8,10 +8,10 @@ use super::registry::Entry;
 use crate::{
     clock,
     link::{Cause, Event, EventKind},
-    report::{self, LinkEvent},
+    link_event::{self, LinkEvent},
     telemetry::{
         Telemetry,
-        logs::{self, Story},
+        logs::{self, FlapFilter},
     },
     time::Timestamp,
 };
@@ -29,7 +29,7 @@ pub(super) struct Publisher {
 pub(super) struct Publication {
     /// The cause last exported at once: most attempts of an outage fail alike.
     exported: Option<Cause>,
-    story: Story,
+    flaps: FlapFilter,
 }
 
 impl Publisher {
@@ -53,8 +53,8 @@ impl Publisher {
         if entry.publication.is_exported_at_once(&kind) {
             self.transition.notify_one();
         }
-        for line in entry.publication.story.take(known_at, &kind) {
-            logs::log(&entry.name, &line);
+        for log_entry in entry.publication.flaps.apply(known_at, &kind) {
+            logs::log(&entry.name, &log_entry);
         }
         let event = LinkEvent {
             at,
@@ -97,15 +97,15 @@ impl Publisher {
 
     /// Logs what is due by `now`.
     pub(super) fn log_due(&self, entry: &mut Entry, now: Timestamp) {
-        if let Some(line) = entry.publication.story.on_deadline(now) {
-            logs::log(&entry.name, &line);
+        if let Some(log_entry) = entry.publication.flaps.on_deadline(now) {
+            logs::log(&entry.name, &log_entry);
         }
     }
 
     /// Logs what is still held back: the agent stops.
     pub(super) fn log_rest(&self, entry: &mut Entry, now: Timestamp) {
-        for line in entry.publication.story.close(now) {
-            logs::log(&entry.name, &line);
+        for log_entry in entry.publication.flaps.flush(now) {
+            logs::log(&entry.name, &log_entry);
         }
     }
 }
@@ -113,11 +113,11 @@ impl Publisher {
 impl Publication {
     /// When [`Publisher::log_due`] is to be called next.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.story.next_deadline()
+        self.flaps.next_deadline()
     }
 
     /// Whether it is exported at once: a transition, or the first failure of its kind.
-    fn is_exported_at_once(&mut self, kind: &report::EventKind) -> bool {
+    fn is_exported_at_once(&mut self, kind: &link_event::EventKind) -> bool {
         let exported = match kind {
             EventKind::Discovered
             | EventKind::Reachable { .. }
@@ -143,8 +143,8 @@ mod tests {
     use super::*;
     use crate::clock::WallTime;
 
-    fn failed(cause: Cause) -> report::EventKind {
-        EventKind::ConnectFailed(report::FailedAttempt {
+    fn failed(cause: Cause) -> link_event::EventKind {
+        EventKind::ConnectFailed(link_event::FailedAttempt {
             at: WallTime(UNIX_EPOCH),
             peer_address: None,
             cause,
@@ -154,7 +154,7 @@ mod tests {
         })
     }
 
-    fn unreachable(cause: Cause) -> report::EventKind {
+    fn unreachable(cause: Cause) -> link_event::EventKind {
         EventKind::Unreachable {
             cause,
             peer_address: None,
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    fn reachable() -> report::EventKind {
+    fn reachable() -> link_event::EventKind {
         EventKind::Reachable {
             outage: None,
             peer_address: ([10, 0, 0, 1], 8080).into(),
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_transition_is_exported_at_once_and_alike_failures_are_not() {
         let mut publication = Publication::default();
-        let mut is_at_once = |kind: report::EventKind| publication.is_exported_at_once(&kind);
+        let mut is_at_once = |kind: link_event::EventKind| publication.is_exported_at_once(&kind);
         assert!(is_at_once(EventKind::Discovered));
         assert!(is_at_once(unreachable(Cause::PeerClosed)));
         assert!(is_at_once(failed(Cause::ConnectionRefused)));

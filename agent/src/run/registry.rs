@@ -9,7 +9,7 @@ use crate::{
     discovery::NodeNamespaces,
     kernel::{Kernel, KernelError},
     link::LinkMachine,
-    report::LinkName,
+    link_event::LinkName,
     time::Timestamp,
 };
 

@@ -1,7 +1,7 @@
-//! What the agent says to the outside: metrics and logs over OTLP, and lines on stdout.
+//! What the agent reports: metrics and logs over OTLP, and log lines on standard output.
 //!
-//! The driver in front of it decides when: [`pace::Pace`] says when an export is due, and
-//! [`Telemetry::export`] does one. Nothing here decides whether a link is up.
+//! Its driver decides when: [`pace::Pace`] says when an export is due, [`Telemetry::export`] makes
+//! one. Nothing here decides whether a link is up.
 
 pub mod config;
 mod exporter;
@@ -11,82 +11,74 @@ pub mod pace;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{
     Resource,
     logs::{BatchConfigBuilder, BatchLogProcessor, SdkLoggerProvider},
-    metrics::{SdkMeterProvider, exporter::PushMetricExporter},
     resource::TelemetryResourceDetector,
 };
 use tokio::runtime::Handle;
 
 use crate::{link::Cause, snapshot::Snapshot};
 use config::{Config, Destination};
-pub use exporter::BuildError;
-use exporter::{Outcomes, Reason, Watched};
-use metrics::{Durations, Frozen, View};
+use exporter::{BoundedExporter, ExportLog, LastError};
+pub use exporter::{BuildError, ProbeError};
+use metrics::MetricPipeline;
 
 /// The exports of one agent. Clones share everything.
 ///
 /// # Contract
 ///
 /// Start it on the runtime that is to carry its connections, and shut it down before that runtime
-/// goes; dropped without that, the last export is lost. `record_*` may be called from anywhere at any time; [`Telemetry::export`] too, and exports
-/// that overlap wait for each other. Cancelling one does no harm: it runs to its end all the same.
+/// ends. If it is dropped without a shutdown, the last export is lost. `record_*` and
+/// [`Telemetry::export`] may be called from any thread at any time; exports that overlap wait for each
+/// other. An export whose future is dropped still runs to its end.
 #[derive(Clone, Debug)]
 pub struct Telemetry(Arc<Inner>);
 
-/// How exports of metrics go.
+/// How exports of metrics went so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// Exports that arrived.
     pub exported: u64,
-    /// Exports that did not.
+    /// Exports that failed.
     pub failed: u64,
-    /// Since metrics were last collected, whether they arrived or not; since the start before the
-    /// first time. When it passes a few intervals, collection is broken and the agent is not live.
+    /// Time since metrics were last collected, whether they arrived or not, or since the start if
+    /// they never were. After a few intervals collection is broken, and the agent is not live.
     pub since_collection: Duration,
 }
 
 /// How one export went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// Whether the Collector took it.
+    /// Whether the Collector accepted it.
     pub arrived: bool,
-    /// Whether it showed but the zeros of a link that has more to tell: the next export is due.
+    /// Whether it showed only the zeros of a link that has counted something. If it arrived, another
+    /// export is due at once.
     pub withheld: bool,
 }
 
-/// The time of a shutdown, the last export included.
+/// How long a shutdown may take, the last export included. Kubernetes kills a pod 30 s after SIGTERM
+/// by default; 5 s leave room for the rest, and the SDK's own shutdown takes 5 s at most too.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Inner {
-    metrics: Option<Metrics>,
+    metrics: Option<MetricPipeline>,
     logs: Option<SdkLoggerProvider>,
-    outcomes: Arc<Outcomes>,
-    log_outcomes: Arc<Outcomes>,
-}
-
-#[derive(Debug)]
-struct Metrics {
-    provider: SdkMeterProvider,
-    durations: Durations,
-    frozen: Frozen,
-    /// Links whose zeros have arrived. Locked for the length of an export, so that no other
-    /// freezes its view meanwhile.
-    exported: Mutex<HashSet<u64>>,
+    metric_exports: Arc<ExportLog>,
+    log_exports: Arc<ExportLog>,
 }
 
 impl Telemetry {
-    /// Builds the exporters; connects at the first export. With everything switched off, it
+    /// Builds the exporters; they connect at the first export. With everything switched off it
     /// accepts all calls and sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// If called outside of a tokio runtime, or if the SDK refuses the configuration.
     pub fn start(config: &Config) -> Result<Self, BuildError> {
         let runtime = Handle::try_current()?;
         let attributes = config.resource.iter();
@@ -96,26 +88,36 @@ impl Telemetry {
                 attributes.map(|(key, value)| KeyValue::new(key.clone(), value.clone())),
             )
             .build();
-        let endpoint = config.metrics.as_ref().map(|to| to.endpoint.to_string());
-        let outcomes = Outcomes::new("metrics", endpoint.unwrap_or_default());
-        let metrics = config.metrics.as_ref();
-        let metrics = metrics.map(|to| Metrics::to(to, &runtime, resource.clone(), &outcomes));
-        let endpoint = config.logs.as_ref().map(|to| to.endpoint.to_string());
-        let log_outcomes = Outcomes::new("logs", endpoint.unwrap_or_default());
-        let logs = config.logs.as_ref();
-        let logs = logs.map(|to| logger(to, &runtime, resource, &log_outcomes));
+        let export_log = |signal, to: Option<&Destination>| {
+            let endpoint = to.map(|to| to.endpoint.to_string());
+            ExportLog::new(signal, endpoint.unwrap_or_default())
+        };
+        let metric_exports = export_log("metrics", config.metrics.as_ref());
+        let log_exports = export_log("logs", config.logs.as_ref());
+        let metrics = match &config.metrics {
+            Some(to) => {
+                let exporter = bounded(exporter::metrics, to, &runtime, &metric_exports)?;
+                let resource = resource.clone();
+                Some(MetricPipeline::new(exporter, resource, &metric_exports))
+            }
+            None => None,
+        };
+        let logs = match &config.logs {
+            Some(to) => Some(log_provider(to, &runtime, resource, &log_exports)?),
+            None => None,
+        };
         Ok(Self(Arc::new(Inner {
-            metrics: metrics.transpose()?,
-            logs: logs.transpose()?,
-            outcomes,
-            log_outcomes,
+            metrics,
+            logs,
+            metric_exports,
+            log_exports,
         })))
     }
 
-    /// Collects and exports `snapshot`. Why it did not arrive is logged, once an outage.
+    /// Exports `snapshot`. If it does not arrive, the reason is logged once an outage.
     pub async fn export(&self, snapshot: Arc<Snapshot>) -> Delivery {
         let telemetry = self.clone();
-        // The SDK blocks until the export has ended.
+        // The SDK blocks its thread until the export has ended.
         let export = tokio::task::spawn_blocking(move || match &telemetry.0.metrics {
             Some(metrics) => {
                 let withheld = metrics.withholds(&snapshot);
@@ -125,7 +127,7 @@ impl Telemetry {
                 }
             }
             None => {
-                telemetry.0.outcomes.collected();
+                telemetry.0.metric_exports.collected();
                 Delivery {
                     arrived: true,
                     withheld: false,
@@ -135,47 +137,48 @@ impl Telemetry {
         export.await.unwrap_or_default()
     }
 
-    /// Records the outcome of an attempt: from connect() to upgraded, or to its failure by
-    /// `cause`.
+    /// Records how long an attempt took: from connect() to upgraded, or to its failure for `cause`.
     pub fn record_connect(&self, peer: &str, duration: Duration, cause: Option<Cause>) {
         if let Some(metrics) = &self.0.metrics {
-            metrics.durations.connect(peer, duration, cause);
+            metrics.durations().connect(peer, duration, cause);
         }
     }
 
-    /// Records an outage that has ended; `cause` is the one at its onset.
+    /// Records an outage that has ended. `cause` is the cause at its onset.
     pub fn record_outage(&self, peer: &str, duration: Duration, cause: Cause) {
         if let Some(metrics) = &self.0.metrics {
-            metrics.durations.outage(peer, duration, cause);
+            metrics.durations().outage(peer, duration, cause);
         }
     }
 
-    /// Where [`logs::init`] sends events besides stdout; `None` unless asked for.
+    /// Where [`logs::init`] sends events besides standard output; `None` unless configured.
     pub fn log_provider(&self) -> Option<&SdkLoggerProvider> {
         self.0.logs.as_ref()
     }
 
-    /// How exports go, for the agent's own health.
+    /// How exports of metrics went so far, for the agent's own health.
     pub fn stats(&self) -> Stats {
-        let outcomes = &self.0.outcomes;
+        let exports = &self.0.metric_exports;
         Stats {
-            exported: outcomes.ok(),
-            failed: outcomes.failed(),
-            since_collection: outcomes.since_collection(),
+            exported: exports.ok(),
+            failed: exports.failed(),
+            since_collection: exports.since_collection(),
         }
     }
 
-    /// Exports `snapshot` and what is left of the logs, then stops; says whether all arrived.
-    /// Takes at most [`SHUTDOWN_LIMIT`]. Exports after it do nothing.
+    /// Exports `snapshot` and the remaining logs, then stops; says whether all of it arrived. Takes at
+    /// most [`SHUTDOWN_LIMIT`]. Exports after it do nothing.
     pub async fn shutdown(&self, snapshot: Arc<Snapshot>) -> bool {
         let (for_metrics, for_logs) = (self.clone(), self.clone());
         let metrics = tokio::task::spawn_blocking(move || {
             let Inner {
-                metrics, outcomes, ..
+                metrics,
+                metric_exports,
+                ..
             } = &*for_metrics.0;
             metrics
                 .as_ref()
-                .is_none_or(|metrics| metrics.shutdown(snapshot, outcomes))
+                .is_none_or(|metrics| metrics.shutdown(snapshot, metric_exports))
         });
         let logs = tokio::task::spawn_blocking(move || {
             let logs = for_logs.0.logs.as_ref();
@@ -190,16 +193,19 @@ impl Telemetry {
     }
 }
 
-/// Whether the Collector at `to` is reached, trusts and is trusted, and accepts; in one line why
-/// not. Nothing is stored there: the request carries no metric.
-pub async fn probe(to: &Destination) -> Result<(), String> {
+/// Sends a request without a metric to the Collector at `to`; nothing is stored there.
+///
+/// # Errors
+///
+/// If it cannot be reached, one side does not trust the other, or it does not accept the request.
+pub async fn probe(to: &Destination) -> Result<(), ProbeError> {
     exporter::probe(to).await
 }
 
 impl Inner {
     fn close(&self) {
-        self.outcomes.close();
-        self.log_outcomes.close();
+        self.metric_exports.close();
+        self.log_exports.close();
     }
 }
 
@@ -209,105 +215,37 @@ impl Drop for Inner {
     }
 }
 
-impl Metrics {
-    fn to(
-        to: &Destination,
-        runtime: &Handle,
-        resource: Resource,
-        outcomes: &Arc<Outcomes>,
-    ) -> Result<Self, BuildError> {
-        let watched = watched(exporter::metrics, to, runtime, outcomes)?;
-        Ok(Self::new(watched, resource, outcomes))
-    }
-
-    fn new(
-        exporter: impl PushMetricExporter,
-        resource: Resource,
-        outcomes: &Arc<Outcomes>,
-    ) -> Self {
-        let frozen = Frozen::default();
-        let (provider, durations) = metrics::provider(exporter, resource, &frozen, outcomes);
-        Self {
-            provider,
-            durations,
-            frozen,
-            exported: Mutex::default(),
-        }
-    }
-
-    /// Whether an export of `snapshot` shows only the zeros of a link that has counted something.
-    fn withholds(&self, snapshot: &Snapshot) -> bool {
-        let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut links = snapshot.links.iter();
-        links.any(|link| !exported.contains(&link.id) && link.counts.total_checks() > 0)
-    }
-
-    /// A link counts as exported once an export with it has succeeded. So a link that is
-    /// discovered and fails while the Collector is away still begins with its zero.
-    fn export(&self, snapshot: Arc<Snapshot>) -> bool {
-        let mut exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-        let links: HashSet<u64> = snapshot.links.iter().map(|link| link.id).collect();
-        self.frozen.store(Arc::new(View::new(snapshot, &exported)));
-        let arrived = self.provider.force_flush().is_ok();
-        if arrived {
-            *exported = links;
-        } else {
-            // Ids are never used again: one that is gone stays gone.
-            exported.retain(|id| links.contains(id));
-        }
-        arrived
-    }
-
-    /// Two exports where one alone would show but the zeros of a link.
-    fn shutdown(&self, snapshot: Arc<Snapshot>, outcomes: &Outcomes) -> bool {
-        let young = {
-            let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-            snapshot
-                .links
-                .iter()
-                .any(|link| !exported.contains(&link.id))
-        };
-        if young && !self.export(Arc::clone(&snapshot)) {
-            // The Collector is away; a second try would only use up the time.
-            outcomes.close();
-        }
-        let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-        self.frozen.store(Arc::new(View::new(snapshot, &exported)));
-        self.provider.shutdown().is_ok()
-    }
-}
-
-/// The exporter that `build` makes, with its outcomes watched.
-fn watched<E>(
-    build: impl FnOnce(&Destination, &Handle, &Reason) -> Result<E, BuildError>,
+/// The exporter that `build` makes for `to`, bounded and counted.
+fn bounded<E>(
+    build: impl FnOnce(&Destination, &Handle, &LastError) -> Result<E, BuildError>,
     to: &Destination,
     runtime: &Handle,
-    outcomes: &Arc<Outcomes>,
-) -> Result<Watched<E>, BuildError> {
-    let reason = Reason::default();
-    let exporter = build(to, runtime, &reason)?;
-    Ok(Watched::new(
+    log: &Arc<ExportLog>,
+) -> Result<BoundedExporter<E>, BuildError> {
+    let last_error = LastError::default();
+    let exporter = build(to, runtime, &last_error)?;
+    Ok(BoundedExporter::new(
         exporter,
-        Arc::clone(outcomes),
-        reason,
+        Arc::clone(log),
+        last_error,
         to.timeout,
         runtime.clone(),
     ))
 }
 
-fn logger(
+fn log_provider(
     to: &Destination,
     runtime: &Handle,
     resource: Resource,
-    outcomes: &Arc<Outcomes>,
+    exports: &Arc<ExportLog>,
 ) -> Result<SdkLoggerProvider, BuildError> {
-    let watched = watched(exporter::logs, to, runtime, outcomes)?;
+    let exporter = bounded(exporter::logs, to, runtime, exports)?;
     let limits = BatchConfigBuilder::default()
         .with_max_queue_size(LOG_QUEUE)
         .with_max_export_batch_size(LOG_QUEUE)
         .with_scheduled_delay(LOG_DELAY)
         .build();
-    let batches = BatchLogProcessor::builder(watched)
+    let batches = BatchLogProcessor::builder(exporter)
         .with_batch_config(limits)
         .build();
     Ok(SdkLoggerProvider::builder()
@@ -316,7 +254,8 @@ fn logger(
         .build())
 }
 
-/// Events kept while the Collector is away; more are dropped, and are on stdout all the same.
+/// Log events kept while the Collector is away. A common outage of 100 links is some 200 events; beyond
+/// that they are dropped, and standard output still has them.
 const LOG_QUEUE: usize = 256;
-/// A transition must not wait long for company.
-const LOG_DELAY: Duration = Duration::from_millis(200);
+/// How long a log event waits for others: as long as a metric export may ([`pace::SHORTEST_GAP`]).
+const LOG_DELAY: Duration = pace::SHORTEST_GAP;

@@ -1,20 +1,26 @@
 //! When to export: at each interval, at once on a transition, and never too often.
 //!
-//! Pure: it is told the time and the driver obeys. The driver waits for [`Pace::next_deadline`]
-//! or a transition, asks [`Pace::poll`], and after a `true` exports and calls [`Pace::done`].
+//! Pure: the time is an argument. The driver waits for [`Pace::next_deadline`] or a transition, calls
+//! [`Pace::poll`], and if that says so, exports and calls [`Pace::done`].
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// At most five exports a second.
+/// The shortest time between the starts of two exports: at most five a second.
+///
+/// Shorter gains nothing. A Collector holds what it receives for 200 ms before it sends it on
+/// (`flush_timeout` of exporterhelper's `sending_queue::batch`), and a transition that has to wait
+/// still arrives within the 250 ms that a transition may take to the Collector. Longer would miss
+/// those. Each export carries every series of the node, so without a gap a flapping link would make the
+/// agent export as fast as it can.
 pub const SHORTEST_GAP: Duration = Duration::from_millis(200);
 
 /// When the next export is due.
 ///
-/// Time may stand still; a step back only delays. Exports never overlap: while one runs nothing
-/// is due, and a transition meanwhile makes another due right after it. Transitions do not move
-/// the interval's beat; beats missed during a long export are skipped, not made up for.
+/// Time may stand still, and a step back only delays. Exports never overlap: while one runs nothing is
+/// due, and a transition meanwhile makes another due right after it. Transitions do not move the beat
+/// of the interval; beats that a long export missed are skipped.
 #[derive(Clone, Debug)]
 pub struct Pace {
     interval: Duration,
@@ -37,12 +43,13 @@ impl Pace {
         }
     }
 
-    /// Something changed that must not wait for the interval.
+    /// Makes an export due at once: something changed that must not wait for the interval.
     pub const fn transition(&mut self) {
         self.wanted = true;
     }
 
-    /// Whether to start an export now; `true` marks it as started. Too early a call does nothing.
+    /// Whether to start an export now; `true` marks it as started. A call before the deadline does
+    /// nothing.
     pub fn poll(&mut self, now: Timestamp) -> bool {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return false;
@@ -61,12 +68,12 @@ impl Pace {
         true
     }
 
-    /// The export that runs has ended, well or not.
+    /// Marks the running export as ended, whether it arrived or not.
     pub const fn done(&mut self) {
         self.running = false;
     }
 
-    /// When [`Pace::poll`] will say yes; `None` while an export runs.
+    /// When the next export is due; `None` while one runs.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.running {
             return None;

@@ -10,7 +10,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 
-use super::{WatchEvent, failure::WatchLog};
+use super::{directory::WatchEvent, failure::WatchLog};
 
 /// Notified of every successful response. A watch that resumes after an outage yields no event
 /// until an object changes, so only the response itself shows that it works again.

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 
 use super::{
-    ConfigError, DEFAULT_TIMEOUT, Errors, LONGEST_TIMEOUT,
     env::{Env, Signal, Var},
+    error::{ConfigError, Errors},
+    limits::{DEFAULT_TIMEOUT, MAX_TIMEOUT},
     pairs, tls,
 };
 
@@ -15,15 +16,15 @@ use super::{
 pub struct Destination {
     /// With scheme and host; for [`Protocol::Http`] with the signal's path.
     pub endpoint: Uri,
-    /// How it is spoken to.
+    /// The transport.
     pub protocol: Protocol,
-    /// Sent with each request; the values are marked sensitive and not shown by `Debug`.
+    /// Sent with each request. The values are marked sensitive, so `Debug` does not show them.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether requests are compressed with gzip.
     pub gzip: bool,
-    /// For one export with its retries.
+    /// Time for one export with its retries.
     pub timeout: Duration,
-    /// Trusts nobody where the endpoint is plain http.
+    /// Trusts nobody if the endpoint is plain http.
     pub tls: Arc<rustls::ClientConfig>,
 }
 
@@ -37,7 +38,7 @@ pub enum Protocol {
 }
 
 impl Destination {
-    /// Reads what concerns `signal`; `None` once an error was noted.
+    /// Reads the variables of `signal`; `None` if one is bad, which is noted in `errors`.
     pub(super) fn read(
         env: Env<'_>,
         signal: Signal,
@@ -59,7 +60,7 @@ impl Destination {
         let timeout = env
             .otlp(signal, "TIMEOUT")
             .map_or(Ok(DEFAULT_TIMEOUT), |var| {
-                var.milliseconds(Duration::from_millis(1)..=LONGEST_TIMEOUT)
+                var.milliseconds(Duration::from_millis(1)..=MAX_TIMEOUT)
             });
         let timeout = errors.note(timeout);
 
@@ -79,14 +80,14 @@ impl Destination {
     }
 }
 
-/// Whether an endpoint is the signal's own or the base of all.
+/// Whether an endpoint is the signal's own or the base for all signals.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Given {
     Own,
     Base,
 }
 
-/// The flag, the signal's own variable, the shared one, or the default.
+/// The endpoint: from the flag, the signal's own variable, the shared one, or the default.
 fn endpoint(env: Env<'_>, signal: Signal, protocol: Protocol, flag: Option<&Var>) -> (Var, Given) {
     let base = |name: &str, value: &str| Var {
         name: name.to_owned(),
@@ -132,7 +133,7 @@ fn parse(
     let endpoint: Uri = text.parse().map_err(|_| var.expected(FORM))?;
     let known = [Some("http"), Some("https")].contains(&endpoint.scheme_str());
     let has_host = endpoint.host().is_some_and(|host| !host.is_empty());
-    // A port that is no number parses as an authority, so it is asked for.
+    // `Uri` accepts an authority whose port is not a number, so check the port.
     let port = endpoint.authority().is_some_and(|authority| {
         let after_host = authority
             .as_str()
@@ -147,10 +148,10 @@ fn parse(
     }
 }
 
-/// For a gRPC endpoint without a scheme: what `INSECURE` says, and otherwise nothing.
+/// The scheme for a gRPC endpoint without one, if `INSECURE` says which.
 ///
-/// The specification takes silence for https, and most who write `collector:4317` mean http: so
-/// it is asked for.
+/// Without `INSECURE` the specification means https, but most people who write `collector:4317` mean
+/// http. So neither is assumed.
 fn scheme(env: Env<'_>, signal: Signal) -> Option<Result<&'static str, ConfigError>> {
     let var = env.otlp(signal, "INSECURE")?;
     Some(var.choice(&[("true", "http"), ("false", "https")]))

@@ -1,10 +1,10 @@
-//! Reads variables by OpenTelemetry's rules: empty is unset, the signal's own form goes first.
+//! Reads variables by OpenTelemetry's rules: empty is unset, and a signal's own form takes precedence.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
-/// The environment, through a lookup so that a test can be one.
+/// The environment, behind a lookup so that a test can stand in for it.
 #[derive(Clone, Copy)]
 pub(super) struct Env<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
 
@@ -13,7 +13,7 @@ pub(super) struct Env<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
 pub struct Var {
     /// The variable's name, or the flag's.
     pub name: String,
-    /// Not empty, without blanks around it.
+    /// Not empty, and without surrounding blanks.
     pub value: String,
 }
 
@@ -25,7 +25,7 @@ pub(super) enum Signal {
 }
 
 impl Signal {
-    /// As it stands in a variable's name.
+    /// Its part of a variable's name.
     const fn infix(self) -> &'static str {
         match self {
             Self::Metrics => "METRICS",
@@ -69,7 +69,7 @@ impl Env<'_> {
 }
 
 impl Var {
-    /// The error that says what was expected instead.
+    /// The error that shows the value and says what was expected.
     pub(super) fn expected(&self, expected: impl Into<String>) -> ConfigError {
         ConfigError::Value {
             variable: self.name.clone(),
@@ -87,7 +87,7 @@ impl Var {
         }
     }
 
-    /// One of `choices`, whatever the case.
+    /// One of `choices`, ignoring case.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T, ConfigError> {
         let found = choices
             .iter()

@@ -1,11 +1,11 @@
-//! What can be wrong with the configuration, each in one line that names the variable.
+//! What can be wrong with the configuration. Each error is one line that names the variable.
 
 use std::{fmt, io};
 
-/// One bad value. Values of headers and keys are secrets and never shown.
+/// One bad value. Values that may be secrets (headers, endpoints with a password) are not shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A value that is not of the accepted form.
+    /// A value that is not accepted.
     #[error("{variable}={value}: expected {expected}")]
     Value {
         /// Where it came from.
@@ -15,7 +15,7 @@ pub enum ConfigError {
         /// The accepted form.
         expected: String,
     },
-    /// A value that is not of the accepted form and may hold a secret.
+    /// A value that is not accepted and may hold a secret.
     #[error("{variable}: {problem}; expected {expected}")]
     Secret {
         /// Where it came from.
@@ -25,7 +25,7 @@ pub enum ConfigError {
         /// The accepted form.
         expected: &'static str,
     },
-    /// A resource attribute that statlink cannot carry.
+    /// A resource attribute that would hide the activator's.
     #[error(
         "{variable}: {attribute} names the agent's own pod, and a Collector may put it in the \
          place of the activator's; leave it out"
@@ -87,7 +87,7 @@ pub enum ConfigError {
     },
 }
 
-/// Every bad value found, in the order of reading; never empty. Displays one a line.
+/// Every bad value, in the order of reading; never empty. Displays one on each line.
 #[derive(Debug)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
@@ -112,12 +112,12 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Collects errors, so that all are told at once; a value that two signals share is told once.
+/// Collects errors, so that all are reported at once. An error that both signals share is kept once.
 #[derive(Debug, Default)]
 pub(super) struct Errors(Vec<ConfigError>);
 
 impl Errors {
-    /// The value, or nothing and the error noted.
+    /// The value; or `None`, and the error is kept.
     pub(super) fn note<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -131,7 +131,7 @@ impl Errors {
         }
     }
 
-    /// `value` if nothing was noted.
+    /// `value`, if there was no error.
     pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.0.is_empty() {
             Ok(value)

@@ -1,11 +1,11 @@
-//! What telemetry is told: OpenTelemetry's own environment variables and a few flags, read once
+//! The configuration of telemetry: OpenTelemetry's environment variables and a few flags, read once
 //! into one validated [`Config`].
 //!
-//! Nothing here reads the process's environment; a lookup is passed in. Files of certificates are
-//! read here, so that a bad one is told like any other bad value.
+//! Nothing here reads the process's environment; the caller passes a lookup. Certificate files are read
+//! here, so that a bad one is reported like any other bad value.
 //!
-//! Of `OTEL_EXPORTER_OTLP_*`, the form with `METRICS_` or `LOGS_` goes first; an empty value is
-//! an unset one.
+//! Of `OTEL_EXPORTER_OTLP_*`, the form with `METRICS_` or `LOGS_` takes precedence. An empty value counts
+//! as unset.
 //!
 //! | variable | accepted | default |
 //! |---|---|---|
@@ -30,29 +30,30 @@
 mod destination;
 mod env;
 mod error;
+mod limits;
 mod pairs;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 pub use destination::{Destination, Protocol};
 pub use env::Var;
 pub use error::{ConfigError, ConfigErrors};
+pub use limits::{DEFAULT_INTERVAL, DEFAULT_TIMEOUT, INTERVALS};
 
 use env::{Env, Signal};
 use error::Errors;
 
-/// What flags say; each goes before its variable.
+/// Values of flags. Each takes precedence over its variable.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Base endpoint of all signals, as `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: Option<Var>,
-    /// Between exports, as `OTEL_METRIC_EXPORT_INTERVAL`; the caller keeps it within
-    /// [`INTERVALS`].
+    /// Time between exports, as `OTEL_METRIC_EXPORT_INTERVAL`; within [`INTERVALS`].
     pub interval: Option<Duration>,
-    /// Whether logs go over OTLP too, as `OTEL_LOGS_EXPORTER=otlp`.
+    /// Whether logs are exported too, as `OTEL_LOGS_EXPORTER=otlp`.
     pub logs: bool,
     /// `k8s.node.name`.
     pub node_name: Option<String>,
@@ -60,38 +61,33 @@ pub struct Overrides {
     pub cluster_name: Option<String>,
     /// `service.version`.
     pub service_version: String,
-    /// The host's own name, for when nothing else names this instance.
+    /// The host's name: `service.instance.id` if nothing else names this instance.
     pub hostname: Option<String>,
 }
 
-/// Validated: every value in it can be used.
+/// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `None` when metrics are switched off.
     pub metrics: Option<Destination>,
-    /// `None` unless asked for.
+    /// `None` unless switched on.
     pub logs: Option<Destination>,
-    /// Between exports when nothing changes.
+    /// Time between exports while nothing changes.
     pub interval: Duration,
-    /// The resource's attributes.
+    /// Attributes of the resource.
     pub resource: BTreeMap<String, String>,
 }
 
-/// Not the SDK's 60 s: a gauge that pages must not be a minute old, and a restart of the
-/// Collector must not look like a gap.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-/// Not the SDK's 10 s: the last export has to fit into the 5 s of a shutdown.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest timeout that leaves a shutdown some time of its 5 s.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(4);
-/// Between exports when nothing changes.
-pub const INTERVALS: RangeInclusive<Duration> =
-    Duration::from_millis(200)..=Duration::from_secs(3600);
-/// They name the activator's pod on each data point, and never the agent's on the resource.
+/// Attributes that name the activator's pod on each data point. The resource must not have them: a
+/// Collector with `resource_to_telemetry_conversion` would overwrite the activator's with the agent's.
 const RESERVED: [&str; 2] = ["k8s.pod.name", "k8s.namespace.name"];
 
 impl Config {
-    /// Reads `lookup` and `overrides`, and tells everything that is wrong with them.
+    /// Reads the variables through `lookup`, and `overrides`.
+    ///
+    /// # Errors
+    ///
+    /// Every value that is not accepted, not only the first.
     pub fn read(
         lookup: &dyn Fn(&str) -> Option<String>,
         overrides: &Overrides,
@@ -113,9 +109,9 @@ impl Config {
             .then(|| Destination::read(env, Signal::Logs, flag, &mut errors))
             .flatten();
 
-        let longest = errors.note(export_timeout(env)).flatten();
-        if let (Some(metrics), Some(longest)) = (metrics.as_mut(), longest) {
-            metrics.timeout = metrics.timeout.min(longest);
+        let limit = errors.note(export_timeout(env)).flatten();
+        if let (Some(metrics), Some(limit)) = (metrics.as_mut(), limit) {
+            metrics.timeout = metrics.timeout.min(limit);
         }
         errors.note(only_cumulative(env));
         errors.note(only_explicit_buckets(env));
@@ -136,26 +132,27 @@ fn switch(env: Env<'_>, name: &str) -> Result<bool, ConfigError> {
     })
 }
 
-/// Whether a signal is exported; `None` when nothing is said.
+/// Whether a signal is exported; `None` if the variable is unset.
 fn exporter(env: Env<'_>, name: &str) -> Result<Option<bool>, ConfigError> {
     let var = env.get(name);
     var.map(|var| var.choice(&[("otlp", true), ("none", false)]))
         .transpose()
 }
 
-/// The reader's bound on one export; the exporter's own timeout is the nearer one as a rule.
+/// The SDK reader's bound on one export. The exporter's own timeout is usually the shorter one.
 fn export_timeout(env: Env<'_>) -> Result<Option<Duration>, ConfigError> {
     let var = env.get("OTEL_METRIC_EXPORT_TIMEOUT");
     var.map(|var| var.milliseconds(Duration::from_millis(1)..=*INTERVALS.end()))
         .transpose()
 }
 
-/// Counters that lose nothing while a Collector is away have to be cumulative.
+/// Rejects delta temporality: only cumulative counters lose nothing while a Collector is away.
 fn only_cumulative(env: Env<'_>) -> Result<(), ConfigError> {
     let var = env.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE");
     var.map_or(Ok(()), |var| var.choice(&[("cumulative", ())]))
 }
 
+/// Rejects other histograms than those with explicit buckets, which is what the dashboards read.
 fn only_explicit_buckets(env: Env<'_>) -> Result<(), ConfigError> {
     let var = env.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION");
     var.map_or(Ok(()), |var| {

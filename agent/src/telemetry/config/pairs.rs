@@ -3,9 +3,9 @@
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-use super::{ConfigError, env::Var};
+use super::{env::Var, error::ConfigError};
 
-/// Resource attributes. Every pair must be whole, or none is taken.
+/// Parses resource attributes. One bad entry rejects the whole list.
 pub(super) fn attributes(var: &Var) -> Result<Vec<(String, String)>, ConfigError> {
     const FORM: &str = "key=value,key=value with percent-encoded values";
     let pairs = pairs(&var.value);
@@ -14,13 +14,13 @@ pub(super) fn attributes(var: &Var) -> Result<Vec<(String, String)>, ConfigError
         .collect()
 }
 
-/// Headers of each request; their values are marked as sensitive.
+/// Parses headers. Their values are marked as sensitive.
 pub(super) fn headers(var: &Var) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
     const FORM: &str = "name=value,name=value with percent-encoded values";
     let header = |(position, pair): (usize, Option<(String, String)>)| {
         let number = position + 1;
         let (name, value) =
-            pair.ok_or_else(|| var.secret(format!("entry {number} is no pair"), FORM))?;
+            pair.ok_or_else(|| var.secret(format!("entry {number} is not a pair"), FORM))?;
         let name = HeaderName::try_from(name.to_ascii_lowercase())
             .map_err(|_| var.secret(format!("entry {number} has no valid name"), FORM))?;
         let mut value = HeaderValue::try_from(value)
@@ -31,7 +31,7 @@ pub(super) fn headers(var: &Var) -> Result<Vec<(HeaderName, HeaderValue)>, Confi
     pairs(&var.value).enumerate().map(header).collect()
 }
 
-/// Decoded pairs; `None` for an entry that is not one. Empty entries are passed over.
+/// Decoded pairs; `None` for an entry that is not a pair. Empty entries are skipped.
 fn pairs(list: &str) -> impl Iterator<Item = Option<(String, String)>> {
     let entries = list.split(',').map(str::trim).filter(|e| !e.is_empty());
     entries.map(|entry| {

@@ -2,7 +2,7 @@ use std::{collections::HashMap, fs};
 
 use super::*;
 
-/// Reads `variables` with flags that say nothing.
+/// Reads `variables` without any flag.
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     read_with(variables, &Overrides::default())
 }
@@ -67,7 +67,7 @@ fn endpoints() {
 }
 
 #[test]
-fn a_signal_s_own_form_goes_first() {
+fn a_signal_s_own_form_takes_precedence() {
     let metrics = metrics(&[
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc"),
@@ -109,7 +109,7 @@ fn headers_are_decoded_and_not_shown() {
 }
 
 #[test]
-fn flags_go_before_variables() {
+fn flags_take_precedence_over_variables() {
     let flags = Overrides {
         endpoint: Some(Var {
             name: "--otlp-endpoint".to_owned(),
@@ -155,7 +155,7 @@ fn flags_go_before_variables() {
 }
 
 #[test]
-fn the_instance_is_named_by_the_first_that_can() {
+fn the_instance_id_is_the_attribute_the_node_or_the_host() {
     let flags = |node: Option<&str>| Overrides {
         node_name: node.map(str::to_owned),
         hostname: Some("host".to_owned()),
@@ -200,14 +200,14 @@ fn signals_can_be_switched_off() {
 }
 
 #[test]
-fn the_nearer_timeout_holds() {
+fn the_shorter_timeout_applies() {
     let bound = [("OTEL_METRIC_EXPORT_TIMEOUT", "500")];
     assert_eq!(metrics(&bound).timeout, Duration::from_millis(500));
     let bound = [("OTEL_METRIC_EXPORT_TIMEOUT", "30000")];
     assert_eq!(metrics(&bound).timeout, DEFAULT_TIMEOUT);
 }
 
-/// Meant to be read: each line is what an operator gets.
+/// To be proofread: each line is what an operator sees.
 #[test]
 fn every_bad_value_has_one_line() {
     const FORM: &str = "expected http://host:port or https://host:port";
@@ -251,7 +251,7 @@ fn every_bad_value_has_one_line() {
         (
             "OTEL_EXPORTER_OTLP_HEADERS",
             "a=1,secret",
-            "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is no pair; expected name=value,name=value with percent-encoded values",
+            "OTEL_EXPORTER_OTLP_HEADERS: entry 2 is not a pair; expected name=value,name=value with percent-encoded values",
         ),
         (
             "OTEL_EXPORTER_OTLP_HEADERS",
@@ -304,7 +304,7 @@ fn every_bad_value_has_one_line() {
 }
 
 #[test]
-fn all_errors_are_told_and_a_shared_one_once() {
+fn all_errors_are_reported_and_a_shared_one_once() {
     let errors = errors(&[
         ("OTEL_LOGS_EXPORTER", "otlp"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "x"),
@@ -334,7 +334,7 @@ fn bad_certificates_are_named() {
     ] {
         assert_eq!(errors(variables), [expected]);
     }
-    // Plain http reads none of them.
+    // With plain http none of them is read.
     assert!(read(&[(CA, "/nowhere/ca.pem"), (CLIENT, "/nowhere/tls.crt")]).is_ok());
 }
 

@@ -1,4 +1,4 @@
-//! TLS towards the Collector: whom to trust, and who the client is.
+//! TLS with the Collector: which authorities to trust, and the client's own certificate.
 
 use std::{fs, sync::Arc};
 
@@ -9,14 +9,14 @@ use rustls::{
 };
 
 use super::{
-    ConfigError,
     env::{Env, Signal, Var},
+    error::ConfigError,
 };
 
-/// What `CERTIFICATE`, `CLIENT_CERTIFICATE` and `CLIENT_KEY` say, for an https endpoint.
+/// Loads what `CERTIFICATE`, `CLIENT_CERTIFICATE` and `CLIENT_KEY` name, for an https endpoint.
 ///
-/// A `CERTIFICATE` replaces the system's authorities, it does not add to them. For a plain http
-/// endpoint none of the three is read, as the specification has it.
+/// `CERTIFICATE` replaces the system's authorities and does not add to them. For a plain http endpoint
+/// none of the three is read, as the specification asks.
 pub(super) fn load(
     env: Env<'_>,
     signal: Signal,
@@ -54,7 +54,7 @@ fn named_roots(var: &Var) -> Result<RootCertStore, ConfigError> {
 
 fn system_roots(endpoint: &Var) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
-    // Some of what a system trusts may be too old to parse; what is left counts.
+    // A system may trust certificates that rustls cannot parse. Use the others.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err(ConfigError::NoRoots {
@@ -103,7 +103,7 @@ fn tls(var: &Var, source: rustls::Error) -> ConfigError {
     }
 }
 
-/// Names the other half in the form of the one that is there.
+/// Names the missing half in the same form (`METRICS_` or shared) as the one that is set.
 fn missing_half(half: &Var, key: &str, missing: &str) -> ConfigError {
     ConfigError::Half {
         missing: half.name.replace(key, missing),

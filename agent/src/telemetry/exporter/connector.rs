@@ -1,4 +1,4 @@
-//! Connects to the Collector, plain or over TLS as the endpoint's scheme says.
+//! Connects to the Collector, in plain text or over TLS, as the endpoint's scheme says.
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -10,8 +10,9 @@ pub(super) fn connector(to: &Destination) -> HttpsConnector<HttpConnector> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(to.timeout));
-    // Or a gRPC connection whose other end vanished is used until the kernel gives up on it, a
-    // quarter of an hour later. HTTP/2 pings would do too, but gRPC servers take them for abuse.
+    // Without it, a gRPC connection whose other end vanished stays in use until the kernel gives up
+    // on it, after 15 minutes (`tcp_retries2`, tcp(7)). HTTP/2 pings would notice too, but gRPC servers
+    // close connections that ping often (`too_many_pings`).
     tcp.set_tcp_user_timeout(Some(to.timeout));
     let tls = HttpsConnectorBuilder::new()
         .with_tls_config(to.tls.as_ref().clone())

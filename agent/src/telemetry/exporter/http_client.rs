@@ -1,4 +1,4 @@
-//! The HTTP client behind http/protobuf: works on the runtime whatever thread asks.
+//! The HTTP client for http/protobuf. Its requests run on the runtime, whichever thread asks.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use hyper_util::{
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 
-use super::{Reason, connector};
+use super::{connector::connector, last_error::LastError};
 use crate::telemetry::config::Destination;
 
 #[derive(Debug)]
@@ -23,13 +23,14 @@ pub(super) struct Client {
     headers: HeaderMap,
     timeout: Duration,
     runtime: Handle,
-    reason: Reason,
+    last_error: LastError,
 }
 
 impl Client {
-    pub(super) fn new(to: &Destination, runtime: &Handle, reason: Reason) -> Self {
+    pub(super) fn new(to: &Destination, runtime: &Handle, last_error: LastError) -> Self {
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
+            // Exports do not overlap, so there is never a use for a second connection.
             .pool_max_idle_per_host(1)
             .build(connector(to));
         Self {
@@ -37,14 +38,14 @@ impl Client {
             headers: to.headers.iter().cloned().collect(),
             timeout: to.timeout,
             runtime: runtime.clone(),
-            reason,
+            last_error,
         }
     }
 }
 
 #[async_trait]
 impl HttpClient for Client {
-    /// Spawns the request: the SDK polls this on a thread without a runtime.
+    /// Spawns the request, because the SDK polls this on a thread without a runtime.
     async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let headers = self.headers.clone();
         request.headers_mut().extend(headers);
@@ -54,7 +55,7 @@ impl HttpClient for Client {
             tokio::time::timeout(timeout, exchange).await?
         });
         let result = exchange.await.map_err(HttpError::from).flatten();
-        result.inspect_err(|error| self.reason.note(error.as_ref()))
+        result.inspect_err(|error| self.last_error.set(error.as_ref()))
     }
 }
 
@@ -63,12 +64,12 @@ async fn exchange(
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Bytes>, HttpError> {
     let (parts, body) = pool.request(request).await?.into_parts();
-    let body = Limited::new(body, LARGEST_ANSWER)
+    let body = Limited::new(body, MAX_RESPONSE_BYTES)
         .collect()
         .await?
         .to_bytes();
     Ok(Response::from_parts(parts, body))
 }
 
-/// A Collector answers with a few bytes; more is not a Collector.
-const LARGEST_ANSWER: usize = 64 * 1024;
+/// A Collector answers with a few bytes. Whatever sends more than this is not one.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;

@@ -1,13 +1,14 @@
-//! Builds the OTLP exporters: one way to connect and one TLS for both protocols.
+//! Builds the OTLP exporters. Both protocols connect and verify certificates in the same way.
 //!
-//! The SDK's own HTTP clients are not used: its asynchronous ones panic on the thread of its
-//! reader, and its blocking one brings a second runtime. tonic's TLS is not used either, so that
-//! both protocols trust the same, from the same variables.
+//! The SDK's own HTTP clients are not used: its asynchronous ones panic on the thread of its reader,
+//! and its blocking one brings a second runtime. tonic's TLS is not used either, so that both
+//! protocols trust the same authorities, from the same variables.
 
+mod bounded;
 mod connector;
+mod export_log;
 mod http_client;
-mod reason;
-mod watch;
+mod last_error;
 
 use opentelemetry_otlp::{
     Compression, ExporterBuildError, LogExporter, MetricExporter, RetryPolicy, WithExportConfig,
@@ -26,77 +27,91 @@ use super::config::{Destination, Protocol};
 use connector::connector;
 use http_client::Client;
 
-pub(super) use reason::Reason;
-pub(super) use watch::{Outcomes, Watched};
+pub(super) use bounded::BoundedExporter;
+pub(super) use export_log::ExportLog;
+pub(super) use last_error::LastError;
 
 /// Why an exporter could not be built from a valid configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Started where no connection can be carried.
+    /// There is no tokio runtime to carry the connections.
     #[error("telemetry has to be started on a tokio runtime: {0}")]
     NoRuntime(#[from] TryCurrentError),
     /// The SDK refused.
     #[error("OTLP exporter to {endpoint}: {source}")]
     Refused {
-        /// Where it should have gone.
+        /// The endpoint of the signal.
         endpoint: String,
-        /// Why.
+        /// Why it refused.
         source: ExporterBuildError,
     },
     /// tonic refused the endpoint.
     #[error("OTLP endpoint {endpoint}: {source}")]
     Endpoint {
-        /// Where it should have gone.
+        /// The endpoint of the signal.
         endpoint: String,
-        /// Why.
+        /// Why it refused.
         source: tonic::transport::Error,
     },
 }
 
-/// Builds the exporter of metrics. Connects at the first export, on `runtime`.
+/// Why a Collector did not accept a request.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// No exporter could be built for it.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It cannot be reached or did not accept.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<TryCurrentError> for ProbeError {
+    fn from(error: TryCurrentError) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+/// Builds the exporter of metrics. It connects at the first export, on `runtime`.
 pub(super) fn metrics(
     to: &Destination,
     runtime: &Handle,
-    reason: &Reason,
+    last_error: &LastError,
 ) -> Result<MetricExporter, BuildError> {
     let builder = MetricExporter::builder().with_temporality(Temporality::Cumulative);
     let built = match to.protocol {
         Protocol::Grpc => grpc(builder.with_tonic(), to, runtime)?.build(),
-        Protocol::Http => http(builder.with_http(), to, runtime, reason).build(),
+        Protocol::Http => http(builder.with_http(), to, runtime, last_error).build(),
     };
     built.map_err(|source| refused(to, source))
 }
 
-/// Builds the exporter of logs. Connects at the first export, on `runtime`.
+/// Builds the exporter of logs. It connects at the first export, on `runtime`.
 pub(super) fn logs(
     to: &Destination,
     runtime: &Handle,
-    reason: &Reason,
+    last_error: &LastError,
 ) -> Result<LogExporter, BuildError> {
     let builder = LogExporter::builder();
     let built = match to.protocol {
         Protocol::Grpc => grpc(builder.with_tonic(), to, runtime)?.build(),
-        Protocol::Http => http(builder.with_http(), to, runtime, reason).build(),
+        Protocol::Http => http(builder.with_http(), to, runtime, last_error).build(),
     };
     built.map_err(|source| refused(to, source))
 }
 
-/// Sends one request that carries nothing: whether `to` is reached, trusted and accepts.
-pub(super) async fn probe(to: &Destination) -> Result<(), String> {
-    let reason = Reason::default();
-    let told = |error: String| match reason.take() {
-        Some(reason) => format!("{error}: {reason}"),
-        None => error,
-    };
-    let runtime = Handle::try_current().map_err(|error| error.to_string())?;
-    let exporter = metrics(to, &runtime, &reason).map_err(|error| error.to_string())?;
+/// Sends one request without a metric, to see whether the Collector at `to` accepts it.
+pub(super) async fn probe(to: &Destination) -> Result<(), ProbeError> {
+    let last_error = LastError::default();
+    let exporter = metrics(to, &Handle::try_current()?, &last_error)?;
     let export = async { exporter.export(&ResourceMetrics::default()).await };
     match tokio::time::timeout(to.timeout, export).await {
-        Ok(result) => result.map_err(|error| told(error.to_string())),
-        Err(_) => Err(told(format!(
-            "no answer within {} ms",
-            to.timeout.as_millis()
-        ))),
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(ProbeError::Refused(last_error.explain(error.to_string()))),
+        Err(_) => {
+            let error = format!("no answer within {} ms", to.timeout.as_millis());
+            Err(ProbeError::Refused(last_error.explain(error)))
+        }
     }
 }
 
@@ -124,12 +139,12 @@ where
     })
 }
 
-fn http<B>(builder: B, to: &Destination, runtime: &Handle, reason: &Reason) -> B
+fn http<B>(builder: B, to: &Destination, runtime: &Handle, last_error: &LastError) -> B
 where
     B: WithHttpConfig + WithExportConfig,
 {
     let builder = builder
-        .with_http_client(Client::new(to, runtime, reason.clone()))
+        .with_http_client(Client::new(to, runtime, last_error.clone()))
         .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
         .with_endpoint(to.endpoint.to_string())
         .with_timeout(to.timeout)
@@ -141,7 +156,7 @@ where
     }
 }
 
-/// A channel whose connecting is bounded too: tonic's own timeout begins once it is connected.
+/// A channel with a bound on connecting as well: tonic's own timeout begins once it is connected.
 fn channel(to: &Destination, runtime: &Handle) -> Result<Channel, BuildError> {
     let endpoint = Endpoint::from_shared(to.endpoint.to_string())
         .and_then(|endpoint| endpoint.user_agent(USER_AGENT))
@@ -149,7 +164,7 @@ fn channel(to: &Destination, runtime: &Handle) -> Result<Channel, BuildError> {
             endpoint: to.endpoint.to_string(),
             source,
         })?;
-    // The channel's worker is spawned where it is made.
+    // The channel spawns its worker on the runtime that is entered here.
     let _context = runtime.enter();
     Ok(endpoint
         .timeout(to.timeout)
@@ -157,5 +172,5 @@ fn channel(to: &Destination, runtime: &Handle) -> Result<Channel, BuildError> {
         .connect_with_connector_lazy(connector(to)))
 }
 
-/// Goes before the transport's own name in each request.
+/// Precedes the transport's own name in each request's user agent.
 const USER_AGENT: &str = concat!("statlink/", env!("CARGO_PKG_VERSION"));

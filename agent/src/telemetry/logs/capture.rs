@@ -1,4 +1,4 @@
-//! What a test logs on its own thread, as the agent would print it.
+//! For tests: captures what this thread logs, as the agent would print it.
 
 use std::{
     io,
@@ -13,14 +13,14 @@ use tracing::{
 
 use super::{Format, subscriber};
 
-/// What this thread logs while it lives.
+/// Captures what this thread logs until it is dropped.
 pub(crate) struct Capture {
     lines: Arc<Lines>,
     _guard: DefaultGuard,
 }
 
 impl Capture {
-    /// From now on, what passes `filter`.
+    /// Captures what passes `filter`, from now on.
     pub(crate) fn new(filter: &str) -> Self {
         let lines = Arc::<Lines>::default();
         let filter = filter.parse().unwrap();
@@ -54,9 +54,9 @@ impl io::Write for &Lines {
 
 /// Makes `subscriber` this thread's, until the guard is dropped.
 pub(super) fn on_this_thread(subscriber: impl Subscriber + Send + Sync + 'static) -> DefaultGuard {
-    // While there is one subscriber in the process, a call site asks only the thread that reaches
-    // it first (tracing-core, callsite.rs, `Rebuilder::JustOne`): another test's thread, which has
-    // none, would switch it off for all. So there are always two.
+    // While the process has one subscriber, a call site asks only the thread that reaches it first
+    // whether it is enabled (tracing-core, callsite.rs, `Rebuilder::JustOne`). If that is another
+    // test's thread, which has no subscriber, the call site is off for all. So keep a second one.
     static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
     LazyLock::force(&SECOND);
     tracing::subscriber::set_default(subscriber)

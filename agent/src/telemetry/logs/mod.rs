@@ -1,10 +1,12 @@
-//! Lines on stdout and, on request, OTLP logs: one event per transition, nothing per check, and
-//! a summary of what flaps.
+//! Log events: lines on standard output and, on request, OTLP logs.
+//!
+//! One event per transition and none per check. [`FlapFilter`] decides which events of a link are
+//! logged, [`log`] writes them.
 
 #[cfg(test)]
 pub(crate) mod capture;
-mod report;
-mod story;
+mod flap_filter;
+mod log_event;
 #[cfg(test)]
 mod tests;
 
@@ -21,16 +23,16 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use report::log;
-pub use story::{Line, Story, Summary};
+pub use flap_filter::{FlapFilter, FlapSummary, LogEntry};
+pub use log_event::log;
 
-/// How lines on stdout look.
+/// How lines on standard output look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// One JSON object a line, its fields at the top level, its time in RFC 3339.
+    /// One JSON object a line, with its fields at the top level and its time in RFC 3339
     #[default]
     Json,
-    /// For a person at a terminal.
+    /// Text for a person at a terminal
     Text,
 }
 
@@ -41,7 +43,7 @@ pub struct Filter(EnvFilter);
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Not a filter.
+    /// The filter cannot be parsed.
     #[error(
         "log filter {filter:?}: {source}; expected a level (error, warn, info, debug, trace, off) \
          or target=level,target=level"
@@ -52,7 +54,7 @@ pub enum LogError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Logging was set up before.
+    /// The process has a logger already.
     #[error("logging is set up already: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
@@ -60,8 +62,8 @@ pub enum LogError {
 impl FromStr for Filter {
     type Err = LogError;
 
-    /// A bare level is that of statlink's own events, others stay at `warn`; `target=level` pairs
-    /// are added to that. Empty is `info`.
+    /// A bare level applies to statlink's own events; libraries stay at `warn`. Pairs of
+    /// `target=level` are added to the default. An empty filter is `info`.
     fn from_str(filter: &str) -> Result<Self, LogError> {
         let given = filter.trim();
         let directives = match given.parse::<LevelFilter>() {
@@ -80,8 +82,12 @@ impl FromStr for Filter {
     }
 }
 
-/// Sets up logging for the process, `log`'s records included; `otlp` is
+/// Sets up logging for the process. `otlp` is
 /// [`Telemetry::log_provider`](super::Telemetry::log_provider).
+///
+/// # Errors
+///
+/// If the process has a logger already.
 pub fn init(
     format: Format,
     filter: Filter,
@@ -108,8 +114,8 @@ where
         }
         Format::Text => lines.with_ansi(false).boxed(),
     };
-    // Its own filter: what carries these events must not feed on itself, whatever is asked for
-    // on stdout.
+    // OTLP gets a filter of its own: events of the libraries that carry the export would cause
+    // further exports, whatever the filter of standard output lets through.
     let own = filter_fn(is_own).and(LevelFilter::INFO);
     let otlp = otlp.map(|provider| OpenTelemetryTracingBridge::new(provider).with_filter(own));
     tracing_subscriber::registry()
@@ -122,5 +128,5 @@ fn is_own(metadata: &Metadata<'_>) -> bool {
     target == "statlink" || target.starts_with("statlink::")
 }
 
-/// kube warns of each refusal; statlink does so once an outage.
+/// kube warns of each failed request; statlink warns once an outage.
 const DEFAULT: &str = "warn,kube_runtime=error,statlink=info";

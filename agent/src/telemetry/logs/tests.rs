@@ -1,3 +1,5 @@
+//! What each entry looks like on standard output, and which reach OTLP.
+
 use std::{
     collections::BTreeMap,
     io,
@@ -15,7 +17,7 @@ use super::{
 use crate::{
     clock::WallTime,
     link::Cause,
-    report::{EndedOutage, EventKind, FailedAttempt, LinkName},
+    link_event::{EndedOutage, EventKind, FailedAttempt, LinkName},
 };
 
 /// EventKind is logged under `filter` while `act` runs.
@@ -25,18 +27,18 @@ fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
     logged.lines()
 }
 
-fn log_report(what: EventKind) {
-    log_line(&Line::Report(what));
+fn log_event(event: EventKind) {
+    log_entry(&LogEntry::Event(event));
 }
 
-fn log_line(line: &Line) {
+fn log_entry(entry: &LogEntry) {
     let link = LinkName {
         peer: "autoscaler".to_owned(),
         namespace: "knative-serving".to_owned(),
         pod: "activator-1".to_owned(),
         pid: 4711,
     };
-    log(&link, line);
+    log(&link, entry);
 }
 
 fn to() -> SocketAddr {
@@ -65,7 +67,7 @@ fn unreachable() -> EventKind {
 
 #[test]
 fn an_outage_is_one_error_line() {
-    let mut events = logged("", || log_report(unreachable()));
+    let mut events = logged("", || log_event(unreachable()));
     assert_eq!(events.len(), 1);
     let time = events[0]
         .as_object_mut()
@@ -93,7 +95,7 @@ fn an_outage_is_one_error_line() {
 }
 
 #[test]
-fn a_hop_is_named() {
+fn the_proxy_s_address_is_logged() {
     let hop = SocketAddr::from(([10, 0, 0, 7], 8080));
     let mut report = unreachable();
     if let EventKind::Unreachable {
@@ -106,7 +108,7 @@ fn a_hop_is_named() {
         attempts.truncate(1);
         attempts[0].proxy_address = Some(hop);
     }
-    let events = logged("", || log_report(report));
+    let events = logged("", || log_event(report));
     assert_eq!(events[0]["hop.address"], "10.0.0.7:8080");
     assert_eq!(
         events[0]["attempts"],
@@ -115,7 +117,7 @@ fn a_hop_is_named() {
 }
 
 #[test]
-fn a_recovery_tells_the_outage() {
+fn a_recovery_describes_the_outage() {
     let recovered = EventKind::Reachable {
         outage: Some(EndedOutage {
             duration: Duration::from_millis(12_500),
@@ -125,7 +127,7 @@ fn a_recovery_tells_the_outage() {
         }),
         peer_address: to(),
     };
-    let events = logged("", || log_report(recovered));
+    let events = logged("", || log_event(recovered));
     assert_eq!(events[0]["level"], "INFO");
     assert_eq!(events[0]["outage.duration"], 12.5);
     assert_eq!(events[0]["error.type"], "stalled");
@@ -137,22 +139,22 @@ fn a_recovery_tells_the_outage() {
 }
 
 #[test]
-fn flapping_is_summed_up_on_a_line() {
-    let summary = Summary {
+fn flapping_is_summed_up_on_one_line() {
+    let summary = FlapSummary {
         length: Duration::from_secs(60),
         outages: BTreeMap::from([(Cause::ConnectionReset, 120), (Cause::Stalled, 2)]),
-        unreachable: 17.25,
+        unreachable: Duration::from_millis(17_250),
         errors: 260,
         under_way: true,
     };
-    let mut events = logged("", || log_line(&Line::Summary(summary)));
+    let mut events = logged("", || log_entry(&LogEntry::Summary(summary)));
     events[0].as_object_mut().unwrap().remove("timestamp");
     assert_eq!(
         events[0],
         json!({
             "level": "ERROR",
             "target": "statlink",
-            "message": "Autoscaler was not reachable from activator, again and again.",
+            "message": "Autoscaler was repeatedly not reachable from activator.",
             "peer": "autoscaler",
             "k8s.namespace.name": "knative-serving",
             "k8s.pod.name": "activator-1",
@@ -168,20 +170,20 @@ fn flapping_is_summed_up_on_a_line() {
 }
 
 #[test]
-fn single_connections_are_for_debug_alone() {
+fn single_connections_are_logged_at_debug() {
     let all = || {
-        log_report(EventKind::Discovered);
-        log_report(EventKind::ConnectFailed(attempt(Cause::Timeout)));
-        log_report(EventKind::Connected {
+        log_event(EventKind::Discovered);
+        log_event(EventKind::ConnectFailed(attempt(Cause::Timeout)));
+        log_event(EventKind::Connected {
             peer_address: to(),
             duration: None,
         });
-        log_report(EventKind::Disconnected {
+        log_event(EventKind::Disconnected {
             peer_address: to(),
             cause: Cause::PeerClosed,
             proxy_address: None,
         });
-        log_report(EventKind::Ended);
+        log_event(EventKind::Ended);
     };
     let levels = |filter| -> Vec<String> {
         let events = logged(filter, all);
@@ -218,7 +220,7 @@ fn a_bad_filter_is_named() {
 }
 
 #[test]
-fn otlp_gets_transitions_of_statlink_and_nothing_of_what_carries_them() {
+fn otlp_gets_statlink_s_transitions_and_nothing_from_the_libraries_that_carry_them() {
     let memory = InMemoryLogExporter::default();
     let provider = SdkLoggerProvider::builder()
         .with_simple_exporter(memory.clone())
@@ -228,8 +230,8 @@ fn otlp_gets_transitions_of_statlink_and_nothing_of_what_carries_them() {
     let guard = on_this_thread(subscriber);
     tracing::error!(target: "h2::codec", "frame");
     tracing::error!(target: "opentelemetry_sdk", "own");
-    log_report(EventKind::ConnectFailed(attempt(Cause::Timeout)));
-    log_report(unreachable());
+    log_event(EventKind::ConnectFailed(attempt(Cause::Timeout)));
+    log_event(unreachable());
     drop(guard);
     let logs = memory.get_emitted_logs().unwrap();
     let names: Vec<_> = logs.iter().map(|log| log.record.event_name()).collect();

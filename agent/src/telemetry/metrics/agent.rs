@@ -1,10 +1,10 @@
-//! What the agent says of itself.
+//! The metrics of the agent itself.
 //!
 //! | metric | instrument, unit | attributes | what |
 //! |---|---|---|---|
 //! | `statlink.links` | gauge, `{link}` | | links known |
 //! | `statlink.hook.attached` | gauge, `{hook}` | `statlink.hook.name` | 1 attached, 0 not |
-//! | `statlink.hook.misses` | counter, `{event}` | `statlink.hook.name` | events that came while the hook's program ran on the same CPU: any socket's, most likely none that is watched |
+//! | `statlink.hook.misses` | counter, `{event}` | `statlink.hook.name` | events that the hook's program did not see because it, or another, was running on the same CPU; they may be any socket's, and most likely are no watched one's |
 //! | `statlink.records.read` | counter, `{record}` | `statlink.record.kind` | kernel records read |
 //! | `statlink.records.lost` | counter, `{record}` | `statlink.loss.reason` | kernel records lost |
 //! | `statlink.record.age` | gauge, `s` | | since the last kernel record |
@@ -17,87 +17,88 @@ use std::{fs, sync::Arc};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
-use super::Frozen;
-use crate::{snapshot::AgentSnapshot, telemetry::exporter::Outcomes};
+use super::export_view::CurrentView;
+use crate::{snapshot::AgentSnapshot, telemetry::exporter::ExportLog};
 
-/// A counter with one attribute.
-struct Figures {
+/// A counter of the agent, with one attribute.
+struct AgentCounter {
     name: &'static str,
     unit: &'static str,
     description: &'static str,
     attribute: &'static str,
-    of: fn(&AgentSnapshot) -> &[(&'static str, u64)],
+    /// The attribute's values and their counts.
+    counts: fn(&AgentSnapshot) -> &[(&'static str, u64)],
 }
 
-const FIGURES: &[Figures] = &[
-    Figures {
+const COUNTERS: &[AgentCounter] = &[
+    AgentCounter {
         name: "statlink.hook.misses",
         unit: "{event}",
         description: "Events that came while the hook's program ran on the same CPU.",
         attribute: "statlink.hook.name",
-        of: |agent| &agent.misses,
+        counts: |agent| &agent.misses,
     },
-    Figures {
+    AgentCounter {
         name: "statlink.records.read",
         unit: "{record}",
         description: "Kernel records read.",
         attribute: "statlink.record.kind",
-        of: |agent| &agent.records,
+        counts: |agent| &agent.records,
     },
-    Figures {
+    AgentCounter {
         name: "statlink.records.lost",
         unit: "{record}",
         description: "Kernel records lost; the kernel's counts make up for them.",
         attribute: "statlink.loss.reason",
-        of: |agent| &agent.lost,
+        counts: |agent| &agent.lost,
     },
 ];
 
-pub(super) fn create(meter: &Meter, frozen: &Frozen, outcomes: &Arc<Outcomes>) {
-    links(meter, frozen);
-    hooks(meter, frozen);
-    for figures in FIGURES {
-        counter(meter, frozen, figures);
+pub(super) fn create(meter: &Meter, view: &CurrentView, log: &Arc<ExportLog>) {
+    links(meter, view);
+    hooks(meter, view);
+    for definition in COUNTERS {
+        counter(meter, view, definition);
     }
-    record_age(meter, frozen);
+    record_age(meter, view);
     ring(
         meter,
-        frozen,
+        view,
         "statlink.ring.usage",
         "Bytes waiting in the ring.",
         |(fill, _)| fill,
     );
     ring(
         meter,
-        frozen,
+        view,
         "statlink.ring.limit",
         "Size of the ring.",
         |(_, size)| size,
     );
-    exports(meter, outcomes);
+    exports(meter, log);
     memory(meter);
 }
 
-fn links(meter: &Meter, frozen: &Frozen) {
-    let frozen = Arc::clone(frozen);
+fn links(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
     meter
         .u64_observable_gauge("statlink.links")
         .with_unit("{link}")
         .with_description("Links the agent knows.")
         .with_callback(move |observer| {
-            observer.observe(frozen.load().snapshot.links.len() as u64, &[]);
+            observer.observe(view.load().snapshot.links.len() as u64, &[]);
         })
         .build();
 }
 
-fn hooks(meter: &Meter, frozen: &Frozen) {
-    let frozen = Arc::clone(frozen);
+fn hooks(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
     meter
         .u64_observable_gauge("statlink.hook.attached")
         .with_unit("{hook}")
         .with_description("Whether a kernel hook is attached: 1 or 0.")
         .with_callback(move |observer| {
-            for (name, attached) in &frozen.load().snapshot.agent.hooks {
+            for (name, attached) in &view.load().snapshot.agent.hooks {
                 let name = KeyValue::new("statlink.hook.name", *name);
                 observer.observe(u64::from(*attached), &[name]);
             }
@@ -105,28 +106,28 @@ fn hooks(meter: &Meter, frozen: &Frozen) {
         .build();
 }
 
-fn counter(meter: &Meter, frozen: &Frozen, figures: &'static Figures) {
-    let frozen = Arc::clone(frozen);
+fn counter(meter: &Meter, view: &CurrentView, definition: &'static AgentCounter) {
+    let view = Arc::clone(view);
     meter
-        .u64_observable_counter(figures.name)
-        .with_unit(figures.unit)
-        .with_description(figures.description)
+        .u64_observable_counter(definition.name)
+        .with_unit(definition.unit)
+        .with_description(definition.description)
         .with_callback(move |observer| {
-            for (value, count) in (figures.of)(&frozen.load().snapshot.agent) {
-                observer.observe(*count, &[KeyValue::new(figures.attribute, *value)]);
+            for (value, count) in (definition.counts)(&view.load().snapshot.agent) {
+                observer.observe(*count, &[KeyValue::new(definition.attribute, *value)]);
             }
         })
         .build();
 }
 
-fn record_age(meter: &Meter, frozen: &Frozen) {
-    let frozen = Arc::clone(frozen);
+fn record_age(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
     meter
         .f64_observable_gauge("statlink.record.age")
         .with_unit("s")
         .with_description("Time since the last kernel record.")
         .with_callback(move |observer| {
-            if let Some(age) = frozen.load().snapshot.agent.last_record {
+            if let Some(age) = view.load().snapshot.agent.last_record {
                 observer.observe(age.as_secs_f64(), &[]);
             }
         })
@@ -135,34 +136,34 @@ fn record_age(meter: &Meter, frozen: &Frozen) {
 
 fn ring(
     meter: &Meter,
-    frozen: &Frozen,
+    view: &CurrentView,
     name: &'static str,
     description: &'static str,
     figure: fn((u64, u64)) -> u64,
 ) {
-    let frozen = Arc::clone(frozen);
+    let view = Arc::clone(view);
     meter
         .u64_observable_gauge(name)
         .with_unit("By")
         .with_description(description)
         .with_callback(move |observer| {
-            if let Some(ring) = frozen.load().snapshot.agent.ring {
+            if let Some(ring) = view.load().snapshot.agent.ring {
                 observer.observe(figure(ring), &[]);
             }
         })
         .build();
 }
 
-fn exports(meter: &Meter, outcomes: &Arc<Outcomes>) {
-    let outcomes = Arc::clone(outcomes);
+fn exports(meter: &Meter, log: &Arc<ExportLog>) {
+    let log = Arc::clone(log);
     meter
         .u64_observable_counter("statlink.exports")
         .with_unit("{export}")
         .with_description("Exports of metrics that ended before this one.")
         .with_callback(move |observer| {
             let outcome = |value| KeyValue::new("statlink.export.outcome", value);
-            observer.observe(outcomes.ok(), &[outcome("ok")]);
-            observer.observe(outcomes.failed(), &[outcome("failed")]);
+            observer.observe(log.ok(), &[outcome("ok")]);
+            observer.observe(log.failed(), &[outcome("failed")]);
         })
         .build();
 }
@@ -180,7 +181,7 @@ fn memory(meter: &Meter) {
         .build();
 }
 
-/// Bytes of physical memory this process has, as the kernel tells.
+/// Bytes of physical memory that this process uses (`VmRSS`, proc_pid_status(5)).
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,9 +1,9 @@
-//! Histograms, by `peer` and, where something went wrong, `error.type`; never by pod, so that a
-//! pod's end leaves no dead series behind.
+//! Histograms of durations, by `peer` and, for a failure, `error.type`. Never by pod: a histogram's
+//! series cannot be withdrawn, and a pod's would stay after its end.
 //!
 //! | metric | unit | recorded |
 //! |---|---|---|
-//! | `kn.activator.stats.conn.connect.duration` | `s` | at each connect's outcome |
+//! | `kn.activator.stats.conn.connect.duration` | `s` | when an attempt succeeds or fails |
 //! | `kn.activator.stats.conn.outage.duration` | `s` | at recovery |
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use opentelemetry::{
 use super::links::cause_attribute;
 use crate::link::Cause;
 
-/// The recorded, as opposed to the observed.
+/// The instruments that are recorded rather than observed.
 #[derive(Clone, Debug)]
 pub(crate) struct Durations {
     connect: Histogram<f64>,
@@ -65,12 +65,13 @@ fn record(histogram: &Histogram<f64>, peer: &str, duration: Duration, cause: Opt
     histogram.record(duration.as_secs_f64(), &attributes);
 }
 
-/// Seconds: from a handshake within a node to a dialler that gives up after several SYNs.
+/// Bucket bounds in seconds: from a handshake within a node to a client that gives up after several
+/// SYNs.
 const CONNECT: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0,
 ];
 
-/// Seconds: from a reconnect at once to an hour without an autoscaler.
+/// Bucket bounds in seconds: from an immediate reconnect to an hour without an autoscaler.
 const OUTAGE: [f64; 14] = [
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];

@@ -1,4 +1,4 @@
-//! What is said of each link. A link that has ended is gone from the next export.
+//! The metrics of each link. A link that has ended is gone from the next export.
 //!
 //! | metric | instrument, unit | more attributes |
 //! |---|---|---|
@@ -14,94 +14,94 @@ use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
-use super::{Frozen, view::Series};
+use super::export_view::{CurrentView, LinkView};
 use crate::link::{Cause, CheckKind};
 
 pub(super) const ERRORS: &str = "kn.activator.stats.conn.errors";
 
-pub(super) fn create(meter: &Meter, frozen: &Frozen) {
-    reachable(meter, frozen);
-    checks(meter, frozen);
-    errors(meter, frozen);
+pub(super) fn create(meter: &Meter, view: &CurrentView) {
+    reachable(meter, view);
+    checks(meter, view);
+    errors(meter, view);
     counter(
         meter,
-        frozen,
+        view,
         "kn.activator.stats.conn.connects",
         "{connection}",
         "Connections from the activator to the peer that came up.",
-        |series| series.counts.connects(),
+        |link| link.counts.connects(),
     );
     counter(
         meter,
-        frozen,
+        view,
         "kn.activator.stats.conn.retransmits",
         "{segment}",
-        "TCP segments the activator sent to the peer again.",
-        |series| series.retransmits,
+        "TCP segments that the activator retransmitted to the peer.",
+        |link| link.retransmits,
     );
     seconds(
         meter,
-        frozen,
+        view,
         "kn.activator.stats.conn.rtt",
         "Smoothed round-trip time of the live connection.",
-        |series| series.rtt,
+        |link| link.rtt,
     );
     seconds(
         meter,
-        frozen,
+        view,
         "kn.activator.stats.conn.silence",
-        "Time since the peer was last heard on a connection that exists.",
-        |series| series.silence,
+        "Time since the activator last heard from the peer.",
+        |link| link.silence,
     );
 }
 
-fn reachable(meter: &Meter, frozen: &Frozen) {
-    let frozen = Arc::clone(frozen);
+fn reachable(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
     meter
         .u64_observable_gauge("kn.activator.stats.conn.reachable")
         .with_unit("{reachable}")
         .with_description("Whether the peer is reachable from the activator: 1 or 0.")
         .with_callback(move |observer| {
-            for series in &frozen.load().series {
-                if let Some(reachable) = series.reachable {
-                    observer.observe(u64::from(reachable), &series.attributes);
+            for link in &view.load().links {
+                if let Some(reachable) = link.reachable {
+                    observer.observe(u64::from(reachable), &link.attributes);
                 }
             }
         })
         .build();
 }
 
-fn checks(meter: &Meter, frozen: &Frozen) {
-    let frozen = Arc::clone(frozen);
+fn checks(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
     meter
         .u64_observable_counter("kn.activator.stats.conn.checks")
         .with_unit("{check}")
         .with_description("Observations that decide for or against reachable.")
         .with_callback(move |observer| {
-            for series in &frozen.load().series {
+            for link in &view.load().links {
                 for kind in CheckKind::ALL {
-                    let attributes = series.with([kind_attribute(kind)]);
-                    observer.observe(series.counts.checks(kind), &attributes);
+                    let attributes = link.with([kind_attribute(kind)]);
+                    observer.observe(link.counts.checks(kind), &attributes);
                 }
             }
         })
         .build();
 }
 
-fn errors(meter: &Meter, frozen: &Frozen) {
-    let frozen = Arc::clone(frozen);
+fn errors(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
     meter
         .u64_observable_counter(ERRORS)
         .with_unit("{error}")
         .with_description("Checks that decided against reachable, by cause.")
         .with_callback(move |observer| {
-            for series in &frozen.load().series {
+            for link in &view.load().links {
                 for kind in CheckKind::ALL {
                     for cause in Cause::ALL {
-                        let count = series.counts.errors(kind, cause);
+                        let count = link.counts.errors(kind, cause);
                         if count > 0 || cause.is_feasible(kind) {
                             let more = [kind_attribute(kind), cause_attribute(cause)];
-                            observer.observe(count, &series.with(more));
+                            observer.observe(count, &link.with(more));
                         }
                     }
                 }
@@ -112,20 +112,20 @@ fn errors(meter: &Meter, frozen: &Frozen) {
 
 fn counter(
     meter: &Meter,
-    frozen: &Frozen,
+    view: &CurrentView,
     name: &'static str,
     unit: &'static str,
     description: &'static str,
-    figure: fn(&Series) -> u64,
+    figure: fn(&LinkView) -> u64,
 ) {
-    let frozen = Arc::clone(frozen);
+    let view = Arc::clone(view);
     meter
         .u64_observable_counter(name)
         .with_unit(unit)
         .with_description(description)
         .with_callback(move |observer| {
-            for series in &frozen.load().series {
-                observer.observe(figure(series), &series.attributes);
+            for link in &view.load().links {
+                observer.observe(figure(link), &link.attributes);
             }
         })
         .build();
@@ -133,20 +133,20 @@ fn counter(
 
 fn seconds(
     meter: &Meter,
-    frozen: &Frozen,
+    view: &CurrentView,
     name: &'static str,
     description: &'static str,
-    figure: fn(&Series) -> Option<Duration>,
+    figure: fn(&LinkView) -> Option<Duration>,
 ) {
-    let frozen = Arc::clone(frozen);
+    let view = Arc::clone(view);
     meter
         .f64_observable_gauge(name)
         .with_unit("s")
         .with_description(description)
         .with_callback(move |observer| {
-            for series in &frozen.load().series {
-                if let Some(duration) = figure(series) {
-                    observer.observe(duration.as_secs_f64(), &series.attributes);
+            for link in &view.load().links {
+                if let Some(duration) = figure(link) {
+                    observer.observe(duration.as_secs_f64(), &link.attributes);
                 }
             }
         })

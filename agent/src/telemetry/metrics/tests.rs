@@ -1,8 +1,11 @@
-//! What leaves the agent, byte for byte, through the SDK's in-memory exporter.
+//! What is exported, as the SDK's in-memory exporter receives it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,27 +17,33 @@ use opentelemetry_sdk::{
     },
 };
 
-use super::*;
+use opentelemetry_sdk::{Resource, metrics::exporter::PushMetricExporter};
+
+use super::{instruments::MAX_LINKS, *};
 use crate::{
     link::{Cause, CheckKind, Counts, State},
     snapshot::{AgentSnapshot, LinkSnapshot, Snapshot},
-    telemetry::Metrics,
+    telemetry::exporter::ExportLog,
 };
 
 /// One export: metric name to attributes (in the order of their keys) to value.
 type Export = BTreeMap<String, BTreeMap<String, f64>>;
 
 struct Bench {
-    metrics: Metrics,
+    pipeline: MetricPipeline,
     memory: InMemoryMetricExporter,
 }
 
 impl Bench {
     fn new() -> Self {
         let memory = InMemoryMetricExporter::default();
-        let outcomes = Outcomes::new("metrics", String::new());
+        let exports = ExportLog::new("metrics", String::new());
         Self {
-            metrics: Metrics::new(memory.clone(), Resource::builder_empty().build(), &outcomes),
+            pipeline: MetricPipeline::new(
+                memory.clone(),
+                Resource::builder_empty().build(),
+                &exports,
+            ),
             memory,
         }
     }
@@ -50,7 +59,7 @@ impl Bench {
             synced: true,
         };
         self.memory.reset();
-        assert!(self.metrics.export(Arc::new(Snapshot { links, agent })));
+        assert!(self.pipeline.export(Arc::new(Snapshot { links, agent })));
         self.memory.get_finished_metrics().unwrap().pop().unwrap()
     }
 
@@ -134,15 +143,15 @@ fn total(export: &Export, metric: &str) -> f64 {
 }
 
 #[test]
-fn names_units_and_scope_are_the_design_s() {
+fn names_units_and_scope_are_as_designed() {
     let bench = Bench::new();
     bench
-        .metrics
-        .durations
+        .pipeline
+        .durations()
         .connect("autoscaler", Duration::from_millis(3), None);
     bench
-        .metrics
-        .durations
+        .pipeline
+        .durations()
         .outage("autoscaler", Duration::from_secs(3), Cause::Stalled);
     let export = bench.export_raw(vec![link(1, "a")]);
     let scope = export.scope_metrics().next().unwrap();
@@ -178,7 +187,7 @@ fn names_units_and_scope_are_the_design_s() {
 }
 
 #[test]
-fn counters_begin_at_zero_and_then_tell_all() {
+fn counters_are_exported_as_zero_first_and_then_in_full() {
     let bench = Bench::new();
     let first = bench.export(vec![link(1, "a")]);
     for metric in [
@@ -216,7 +225,7 @@ fn counters_begin_at_zero_and_then_tell_all() {
 }
 
 #[test]
-fn what_was_counted_against_expectation_is_shown_all_the_same() {
+fn an_unexpected_pair_is_exported_once_it_is_counted() {
     let bench = Bench::new();
     let mut odd = link(1, "a");
     odd.counts = counts_of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
@@ -269,7 +278,7 @@ fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
 }
 
 #[test]
-fn a_restarted_container_s_newest_link_speaks_for_its_pod() {
+fn of_two_links_of_one_pod_the_newest_is_exported() {
     let bench = Bench::new();
     bench.export(vec![link(1, "a")]);
     let newest = LinkSnapshot {
@@ -291,7 +300,7 @@ fn every_pair_of_many_links_fits_and_errors_never_exceed_checks() {
         .into_iter()
         .flat_map(|kind| Cause::ALL.map(|cause| (kind, cause, 1)))
         .collect();
-    let links: Vec<_> = (0..MOST_LINKS)
+    let links: Vec<_> = (0..MAX_LINKS)
         .map(|n| LinkSnapshot {
             counts: counts_of(1, &failed, 1),
             ..link(n as u64, &format!("pod-{n}"))
@@ -303,13 +312,13 @@ fn every_pair_of_many_links_fits_and_errors_never_exceed_checks() {
         assert!(errors.keys().all(|key| !key.contains("overflow")));
         assert!(total(&export, links::ERRORS) <= total(&export, CHECKS));
     }
-    assert_eq!(bench.export(links)[links::ERRORS].len(), MOST_LINKS * 48);
+    assert_eq!(bench.export(links)[links::ERRORS].len(), MAX_LINKS * 48);
 }
 
 #[test]
 fn durations_carry_no_pod() {
     let bench = Bench::new();
-    let durations = &bench.metrics.durations;
+    let durations = bench.pipeline.durations();
     durations.connect("autoscaler", Duration::from_millis(500), None);
     durations.connect(
         "autoscaler",
@@ -332,7 +341,7 @@ fn durations_carry_no_pod() {
 }
 
 #[test]
-fn the_agent_tells_of_itself() {
+fn the_agent_exports_its_own_figures() {
     let export = Bench::new().export(vec![link(1, "a"), link(2, "b")]);
     assert_eq!(export["statlink.links"][""], 2.0);
     assert_eq!(
@@ -365,7 +374,7 @@ fn the_agent_tells_of_itself() {
     assert!(export["statlink.memory.usage"][""] > 100_000.0);
 }
 
-/// Keeps what it is given even while it fails, as a Collector does whose answer is lost.
+/// Keeps what it is given even if it fails, like a Collector whose answer is lost.
 #[derive(Clone, Default)]
 struct Flaky {
     memory: InMemoryMetricExporter,
@@ -395,15 +404,15 @@ impl PushMetricExporter for Flaky {
 }
 
 #[test]
-fn a_failed_export_does_not_use_up_the_zero_nor_take_it_back() {
+fn a_failed_export_neither_uses_up_the_zero_nor_repeats_it() {
     let flaky = Flaky::default();
-    let outcomes = Outcomes::new("metrics", String::new());
-    let metrics = Metrics::new(flaky.clone(), Resource::builder_empty().build(), &outcomes);
+    let exports = ExportLog::new("metrics", String::new());
+    let pipeline = MetricPipeline::new(flaky.clone(), Resource::builder_empty().build(), &exports);
     let retransmits = |fails, links| {
         flaky.fails.store(fails, Ordering::Relaxed);
         flaky.memory.reset();
         let agent = AgentSnapshot::default();
-        assert_eq!(metrics.export(Arc::new(Snapshot { links, agent })), !fails);
+        assert_eq!(pipeline.export(Arc::new(Snapshot { links, agent })), !fails);
         let exports = flaky.memory.get_finished_metrics().unwrap();
         flatten(exports.last().unwrap())["kn.activator.stats.conn.retransmits"].clone()
     };
@@ -418,17 +427,16 @@ fn a_failed_export_does_not_use_up_the_zero_nor_take_it_back() {
 }
 
 #[test]
-fn a_shutdown_shows_a_young_link_s_zero_and_then_its_counts() {
+fn a_shutdown_exports_a_new_link_s_zero_and_then_its_counts() {
     let bench = Bench::new();
     let snapshot = Snapshot {
         links: vec![link(1, "a")],
         ..Snapshot::default()
     };
-    assert!(
-        bench
-            .metrics
-            .shutdown(Arc::new(snapshot), &Outcomes::new("metrics", String::new()))
-    );
+    assert!(bench.pipeline.shutdown(
+        Arc::new(snapshot),
+        &ExportLog::new("metrics", String::new())
+    ));
     let exports = bench.memory.get_finished_metrics().unwrap();
     let retransmits = |export| flatten(export)["kn.activator.stats.conn.retransmits"][A];
     assert_eq!(

@@ -1,5 +1,5 @@
-//! What the agent reports as it happens: a link's event with the link's name, in wall-clock time.
-//! It is what logs and `statlink events` are made of.
+//! An event of the core with the link's name and wall-clock times: what logs and `statlink events`
+//! show.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +15,9 @@ pub type EndedOutage = link::EndedOutage<WallTime>;
 /// One event of one link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinkEvent {
-    /// When it happened, by the kernel's account.
+    /// When it happened, as the kernel saw it.
     pub at: WallTime,
-    /// When the agent knew.
+    /// When the agent knew of it.
     pub known_at: WallTime,
     /// The link.
     #[serde(flatten)]
@@ -27,16 +27,16 @@ pub struct LinkEvent {
     pub kind: EventKind,
 }
 
-/// Whose link, and to whom.
+/// What identifies a link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LinkName {
     /// The value of `peer`.
     pub peer: String,
-    /// Namespace of the activator's pod.
+    /// Namespace of the client's pod.
     pub namespace: String,
-    /// Name of the activator's pod.
+    /// Name of the client's pod.
     pub pod: String,
-    /// Process id of the activator.
+    /// Process id of the client.
     pub pid: u32,
 }
 

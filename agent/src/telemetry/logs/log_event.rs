@@ -1,29 +1,28 @@
-//! A line of a link's story as one log event.
+//! Writes a [`LogEntry`] as one structured log event.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use tracing::field::{DisplayValue, display};
 
-use super::story::{Line, Summary};
+use super::flap_filter::{FlapSummary, LogEntry};
 use crate::{
     link::Cause,
+    link_event::{EndedOutage, EventKind, FailedAttempt, LinkName},
     link_kind::client_of,
-    report::{EndedOutage, EventKind, FailedAttempt, LinkName},
 };
 
-/// Logs `line` about `link`: outages at ERROR, their ends at INFO, what happens to single
-/// connections at DEBUG.
-pub fn log(link: &LinkName, line: &Line) {
-    match line {
-        Line::Report(what) => log_report(link, what),
-        Line::Flaps => flaps(link),
-        Line::Summary(summary) => summed_up(link, summary),
-        Line::Settled => settled(link),
+/// Logs `entry` about `link`: outages at ERROR, their ends at INFO, single connections at DEBUG.
+pub fn log(link: &LinkName, entry: &LogEntry) {
+    match entry {
+        LogEntry::Event(event) => log_event(link, event),
+        LogEntry::Flapping => flapping(link),
+        LogEntry::Summary(summary) => flapped(link, summary),
+        LogEntry::Settled => settled(link),
     }
 }
 
-fn log_report(link: &LinkName, what: &EventKind) {
-    match what {
+fn log_event(link: &LinkName, event: &EventKind) {
+    match event {
         EventKind::Discovered => discovered(link),
         EventKind::Idle => idle(link),
         EventKind::Ended => ended(link),
@@ -50,7 +49,7 @@ fn log_report(link: &LinkName, what: &EventKind) {
     }
 }
 
-/// An event about one link, with the attributes of its metrics.
+/// A log event about one link, with the attributes that its metrics have.
 macro_rules! event {
     ($level:ident, $name:literal, $link:ident, $message:literal $(, $key:literal = $value:expr)*) => {
         tracing::event!(
@@ -83,7 +82,7 @@ fn idle(link: &LinkName) {
         INFO,
         "statlink.link.idle",
         link,
-        "The {client} has nothing to be connected to any more."
+        "The {client} is idle: it has no peer to be connected to."
     );
 }
 
@@ -104,7 +103,7 @@ fn reachable(link: &LinkName, outage: Option<&EndedOutage>, to: SocketAddr) {
         "outage.duration" = outage.map(|outage| outage.duration.as_secs_f64()),
         "error.type" = outage.map(|outage| outage.cause.as_str()),
         "errors" = outage.map(|outage| outage.errors),
-        "attempts" = outage.and_then(|outage| attempts_told(&outage.attempts))
+        "attempts" = outage.and_then(|outage| attempts_field(&outage.attempts))
     );
 }
 
@@ -112,7 +111,7 @@ fn unreachable(
     link: &LinkName,
     cause: Cause,
     to: Option<SocketAddr>,
-    hop: Option<SocketAddr>,
+    proxy: Option<SocketAddr>,
     attempts: &[FailedAttempt],
 ) {
     let client = client_of(&link.peer);
@@ -124,23 +123,23 @@ fn unreachable(
         "error.type" = cause.as_str(),
         "network.peer.address" = to.map(|to| display(to.ip())),
         "network.peer.port" = to.map(|to| to.port()),
-        "hop.address" = hop.map(display),
-        "attempts" = attempts_told(attempts)
+        "hop.address" = proxy.map(display),
+        "attempts" = attempts_field(attempts)
     );
 }
 
-fn flaps(link: &LinkName) {
+fn flapping(link: &LinkName) {
     event!(
         INFO,
         "statlink.link.flaps",
         link,
-        "Outages follow each other: from here on they are summed up, once a minute."
+        "The link is flapping: from now on its outages are summed up once a minute."
     );
 }
 
-fn summed_up(link: &LinkName, summary: &Summary) {
+fn flapped(link: &LinkName, summary: &FlapSummary) {
     let client = client_of(&link.peer);
-    let Summary {
+    let FlapSummary {
         length,
         outages,
         unreachable,
@@ -151,11 +150,11 @@ fn summed_up(link: &LinkName, summary: &Summary) {
         ERROR,
         "statlink.link.flapped",
         link,
-        "Autoscaler was not reachable from {client}, again and again.",
+        "Autoscaler was repeatedly not reachable from {client}.",
         "period" = length.as_secs_f64(),
         "outages" = outages.values().sum::<u64>(),
-        "error.types" = display(Numbers(outages)),
-        "outage.duration" = unreachable,
+        "error.types" = display(OutagesByCause(outages)),
+        "outage.duration" = unreachable.as_secs_f64(),
         "errors" = errors,
         "reachable" = !under_way
     );
@@ -179,7 +178,7 @@ fn connected(link: &LinkName, to: SocketAddr, duration: Option<Duration>) {
         "Connection came up.",
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
-        "connect.duration" = duration.map(|took| took.as_secs_f64())
+        "connect.duration" = duration.map(|duration| duration.as_secs_f64())
     );
 }
 
@@ -188,17 +187,17 @@ fn connect_failed(link: &LinkName, attempt: &FailedAttempt) {
         DEBUG,
         "statlink.link.connect_failed",
         link,
-        "FailedAttempt failed.",
+        "Attempt failed.",
         "network.peer.address" = attempt.peer_address.map(|to| display(to.ip())),
         "network.peer.port" = attempt.peer_address.map(|to| to.port()),
         "error.type" = attempt.cause.as_str(),
         "hop.address" = attempt.proxy_address.map(display),
         "errno" = attempt.errno,
-        "connect.duration" = attempt.duration.map(|took| took.as_secs_f64())
+        "connect.duration" = attempt.duration.map(|duration| duration.as_secs_f64())
     );
 }
 
-fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause, hop: Option<SocketAddr>) {
+fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause, proxy: Option<SocketAddr>) {
     event!(
         DEBUG,
         "statlink.link.disconnected",
@@ -207,11 +206,12 @@ fn disconnected(link: &LinkName, to: SocketAddr, cause: Cause, hop: Option<Socke
         "network.peer.address" = display(to.ip()),
         "network.peer.port" = to.port(),
         "error.type" = cause.as_str(),
-        "hop.address" = hop.map(display)
+        "hop.address" = proxy.map(display)
     );
 }
 
-fn attempts_told(attempts: &[FailedAttempt]) -> Option<DisplayValue<Attempts<'_>>> {
+/// The field `attempts`; absent if there are none.
+fn attempts_field(attempts: &[FailedAttempt]) -> Option<DisplayValue<Attempts<'_>>> {
     (!attempts.is_empty()).then(|| display(Attempts(attempts)))
 }
 
@@ -229,24 +229,24 @@ impl fmt::Display for Attempts<'_> {
                 write!(f, "{to} ")?;
             }
             write!(f, "{}", attempt.cause)?;
-            if let Some(hop) = attempt.proxy_address {
-                write!(f, " of a hop to {hop}")?;
+            if let Some(proxy) = attempt.proxy_address {
+                write!(f, " of a hop to {proxy}")?;
             }
             if let Some(errno) = attempt.errno {
                 write!(f, " (errno {errno})")?;
             }
-            if let Some(took) = attempt.duration {
-                write!(f, " after {:.3} s", took.as_secs_f64())?;
+            if let Some(duration) = attempt.duration {
+                write!(f, " after {:.3} s", duration.as_secs_f64())?;
             }
         }
         Ok(())
     }
 }
 
-/// Outages by cause on one line.
-struct Numbers<'a>(&'a BTreeMap<Cause, u64>);
+/// Numbers of outages by cause on one line: `3 connection_reset, 1 stalled`.
+struct OutagesByCause<'a>(&'a BTreeMap<Cause, u64>);
 
-impl fmt::Display for Numbers<'_> {
+impl fmt::Display for OutagesByCause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, (cause, number)) in self.0.iter().enumerate() {
             let separator = if position > 0 { ", " } else { "" };

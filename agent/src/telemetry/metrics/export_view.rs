@@ -1,4 +1,4 @@
-//! A snapshot made ready for one export.
+//! What one export shows: a snapshot, made ready for the callbacks of the instruments.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use opentelemetry::KeyValue;
 
 use crate::{
@@ -15,16 +16,20 @@ use crate::{
 
 /// What one export shows.
 #[derive(Debug, Default)]
-pub(crate) struct View {
-    /// One for each attribute set, in no particular order.
-    pub(super) series: Vec<Series>,
-    /// Where the agent's own figures are, and the number of links.
+pub(super) struct ExportView {
+    /// One for each set of attributes, in no particular order.
+    pub(super) links: Vec<LinkView>,
+    /// Holds the agent's own figures, and the number of links.
     pub(super) snapshot: Arc<Snapshot>,
 }
 
+/// Where callbacks find the view of the export that runs. It does not change while they run, so the
+/// figures of one export agree.
+pub(super) type CurrentView = Arc<ArcSwap<ExportView>>;
+
 /// What is shown of one link.
 #[derive(Debug)]
-pub(super) struct Series {
+pub(super) struct LinkView {
     /// `peer`, `k8s.namespace.name`, `k8s.pod.name`.
     pub(super) attributes: [KeyValue; 3],
     pub(super) reachable: Option<bool>,
@@ -34,15 +39,15 @@ pub(super) struct Series {
     pub(super) retransmits: u64,
 }
 
-impl View {
-    /// Freezes `snapshot`. The counters of a link that is not in `exported` show 0 whatever they
-    /// are, so that the first sample a backend gets of a series is its zero: `increase()` over a
-    /// series that is born with 3 says 0, and over one born with 0 says 3.
+impl ExportView {
+    /// Counters of a link that is not in `exported` show 0, whatever they are: `increase()` ignores a
+    /// series' first sample, so export 0 first.
     ///
-    /// Of links with one attribute set only the newest is shown: that is a pod whose container was
-    /// restarted, its old process not yet gone. Their sum would fall once the old one goes, and
-    /// count the new one's errors twice; the newest's zero is a plain reset.
-    pub(crate) fn new(snapshot: Arc<Snapshot>, exported: &HashSet<u64>) -> Self {
+    /// If several links have the same attributes, only the newest is shown. That is a pod whose
+    /// container was restarted while its old process is not gone yet. Their sum would fall when the
+    /// old one goes, and a fall counts as a reset: `increase()` would add the new one's errors twice.
+    /// The newest link's zero is a plain reset.
+    pub(super) fn new(snapshot: Arc<Snapshot>, exported: &HashSet<u64>) -> Self {
         let mut newest: BTreeMap<_, &LinkSnapshot> = BTreeMap::new();
         for link in &snapshot.links {
             let name = (&link.peer, &link.namespace, &link.pod);
@@ -51,16 +56,16 @@ impl View {
                 *shown = link;
             }
         }
-        let series = newest.into_values();
-        let series = series.map(|link| Series::new(link, exported.contains(&link.id)));
+        let links = newest.into_values();
+        let links = links.map(|link| LinkView::new(link, exported.contains(&link.id)));
         Self {
-            series: series.collect(),
+            links: links.collect(),
             snapshot: Arc::clone(&snapshot),
         }
     }
 }
 
-impl Series {
+impl LinkView {
     fn new(link: &LinkSnapshot, exported: bool) -> Self {
         let attribute = |key, value: &str| KeyValue::new(key, Arc::<str>::from(value));
         Self {
@@ -81,7 +86,7 @@ impl Series {
         }
     }
 
-    /// The attributes of every data point, and `more`.
+    /// The link's attributes, and `more`.
     pub(super) fn with<const N: usize>(&self, more: [KeyValue; N]) -> Vec<KeyValue> {
         self.attributes.iter().cloned().chain(more).collect()
     }

@@ -1,0 +1,234 @@
+//! Which events of a link are logged, so that its log stays readable.
+//!
+//! Pure: events and the time go in, log entries come out. An outage has two entries, one at each
+//! end. After [`LOGGED_EACH`] outages within a minute the link is flapping: from then on one summary
+//! a minute replaces them, until no outage ends for a minute.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    link::Cause,
+    link_event::{EndedOutage, EventKind},
+    time::Timestamp,
+};
+
+/// One thing to log about a link.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogEntry {
+    /// An event, now or a while ago.
+    Event(EventKind),
+    /// Outages are summed up from here on.
+    Flapping,
+    /// What one minute of flapping had.
+    Summary(FlapSummary),
+    /// The link no longer flaps: no outage ended for a minute and none is under way.
+    Settled,
+}
+
+/// One stretch of flapping.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FlapSummary {
+    /// How long the stretch is.
+    pub length: Duration,
+    /// Number of outages that ended in it, by the cause at their onset.
+    pub outages: BTreeMap<Cause, u64>,
+    /// Sum of their durations.
+    pub unreachable: Duration,
+    /// Sum of their errors.
+    pub errors: u64,
+    /// Whether another outage is under way at the end of the stretch.
+    pub under_way: bool,
+}
+
+/// Decides what is logged of one link.
+#[derive(Clone, Debug, Default)]
+pub struct FlapFilter {
+    /// The outage under way.
+    outage: Option<Onset>,
+    /// The outage's entry waits until then for its cause to become known.
+    held_until: Option<Timestamp>,
+    /// Whether the link was reachable before. If so, an outage begins with a loss, which has its
+    /// cause already.
+    was_reachable: bool,
+    /// When the last outages with an entry of their own began.
+    logged: VecDeque<Timestamp>,
+    flapping: Option<Flapping>,
+}
+
+/// How an outage began.
+#[derive(Clone, Debug)]
+struct Onset {
+    /// The newest event about it.
+    event: EventKind,
+    logged: bool,
+}
+
+/// The flapping since the last summary.
+#[derive(Clone, Debug)]
+struct Flapping {
+    since: Timestamp,
+    summary: FlapSummary,
+}
+
+/// How many outages within a minute have entries of their own. A restart of the autoscaler gives a
+/// link one outage, and a rolling update of its two replicas usually two. A fourth in a minute is no
+/// longer an incident to read about but a condition, and a summary says more than its lines.
+const LOGGED_EACH: usize = 3;
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long an outage at the start waits for its cause. A client without an attempt for 20 s has the
+/// cause `no_attempt`; the liveness check that says so comes at most 5 s later.
+const HELD: Duration = Duration::from_secs(25);
+
+impl FlapFilter {
+    /// Takes in an event that became known at `now`; gives what to log.
+    pub fn apply(&mut self, now: Timestamp, event: &EventKind) -> Vec<LogEntry> {
+        match event {
+            EventKind::Unreachable { .. } => self.unreachable(now, event),
+            EventKind::Reachable { outage, .. } => self.reachable(outage.as_ref(), event),
+            EventKind::Idle => self.idle(event),
+            EventKind::Ended => {
+                let held_back = self.flush(now);
+                held_back.into_iter().chain([entry(event)]).collect()
+            }
+            EventKind::Discovered
+            | EventKind::Connected { .. }
+            | EventKind::ConnectFailed(_)
+            | EventKind::Disconnected { .. } => vec![entry(event)],
+        }
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is due.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let summary = self.flapping.as_ref();
+        let summary = summary.map(|flapping| flapping.since + MINUTE);
+        self.held_until.into_iter().chain(summary).min()
+    }
+
+    /// Gives what to log at `now`. A call before the deadline gives nothing.
+    pub fn on_deadline(&mut self, now: Timestamp) -> Option<LogEntry> {
+        if self.held_until.take_if(|until| *until <= now).is_some() {
+            return self.outage.as_mut().and_then(Onset::log_once);
+        }
+        let flapping = self.flapping.as_ref()?;
+        if now < flapping.since + MINUTE {
+            return None;
+        }
+        if let Some(summary) = self.take_summary(now) {
+            return Some(LogEntry::Summary(summary));
+        }
+        self.flapping = None;
+        self.logged.clear();
+        match &mut self.outage {
+            Some(onset) => onset.log_once(),
+            None => Some(LogEntry::Settled),
+        }
+    }
+
+    /// Gives what was held back, and starts anew: nothing follows for this link.
+    pub fn flush(&mut self, now: Timestamp) -> Vec<LogEntry> {
+        let held = self.held_until.take().and(self.outage.as_mut());
+        let held = held.and_then(Onset::log_once);
+        let summary = self.take_summary(now).map(LogEntry::Summary);
+        *self = Self::default();
+        held.into_iter().chain(summary).collect()
+    }
+
+    /// An outage began, or the cause of the one under way became known.
+    fn unreachable(&mut self, now: Timestamp, event: &EventKind) -> Vec<LogEntry> {
+        if let Some(onset) = &mut self.outage {
+            onset.event = event.clone();
+            let held = self.held_until.take();
+            return held.and_then(|_| onset.log_once()).into_iter().collect();
+        }
+        let onset = self.outage.insert(Onset {
+            event: event.clone(),
+            logged: false,
+        });
+        if self.flapping.is_some() {
+            return Vec::new();
+        }
+        self.logged
+            .retain(|began| now.saturating_since(*began) < MINUTE);
+        if self.logged.len() >= LOGGED_EACH {
+            self.flapping = Some(Flapping {
+                since: now,
+                summary: FlapSummary::default(),
+            });
+            let last = onset.log_once();
+            return last.into_iter().chain([LogEntry::Flapping]).collect();
+        }
+        self.logged.push_back(now);
+        if !self.was_reachable && is_unexplained(event) {
+            self.held_until = Some(now + HELD);
+            return Vec::new();
+        }
+        onset.log_once().into_iter().collect()
+    }
+
+    fn reachable(&mut self, outage: Option<&EndedOutage>, event: &EventKind) -> Vec<LogEntry> {
+        self.was_reachable = true;
+        let held = self.end_outage();
+        let (Some(flapping), Some(outage)) = (&mut self.flapping, outage) else {
+            return held.into_iter().chain([entry(event)]).collect();
+        };
+        let summary = &mut flapping.summary;
+        *summary.outages.entry(outage.cause).or_default() += 1;
+        summary.unreachable += outage.duration;
+        summary.errors += outage.errors;
+        Vec::new()
+    }
+
+    /// Idle ends an outage without a recovery: this is its last entry.
+    fn idle(&mut self, event: &EventKind) -> Vec<LogEntry> {
+        self.was_reachable = false;
+        let held = self.end_outage();
+        if self.flapping.is_some() {
+            return Vec::new();
+        }
+        held.into_iter().chain([entry(event)]).collect()
+    }
+
+    /// Ends the outage under way; gives its first entry if that was held back.
+    fn end_outage(&mut self) -> Option<LogEntry> {
+        let mut onset = self.outage.take();
+        let held = self.held_until.take().and(onset.as_mut());
+        held.and_then(Onset::log_once)
+    }
+
+    /// The summary since the last one, if an outage ended since.
+    fn take_summary(&mut self, now: Timestamp) -> Option<FlapSummary> {
+        let flapping = self.flapping.as_mut()?;
+        let length = now.saturating_since(flapping.since);
+        flapping.since = now;
+        let summary = std::mem::take(&mut flapping.summary);
+        (!summary.outages.is_empty()).then(|| FlapSummary {
+            length,
+            under_way: self.outage.is_some(),
+            ..summary
+        })
+    }
+}
+
+impl Onset {
+    /// Its entry, the first time.
+    fn log_once(&mut self) -> Option<LogEntry> {
+        let first = !std::mem::replace(&mut self.logged, true);
+        first.then(|| entry(&self.event))
+    }
+}
+
+fn entry(event: &EventKind) -> LogEntry {
+    LogEntry::Event(event.clone())
+}
+
+/// Whether nothing is known of the cause yet, not even an attempt.
+fn is_unexplained(event: &EventKind) -> bool {
+    matches!(event, EventKind::Unreachable { cause: Cause::Other, attempts, .. } if attempts.is_empty())
+}
+
+#[cfg(test)]
+#[path = "flap_filter_tests.rs"]
+mod tests;
