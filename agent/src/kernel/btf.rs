@@ -274,6 +274,8 @@ const TYPE_TAG: u32 = 18;
 const ENUM64: u32 = 19;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use std::fs;
 
