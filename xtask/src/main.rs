@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bpf;
 mod build;
+mod fuzz;
 mod image;
 mod lint;
 mod process;
@@ -35,6 +36,8 @@ enum Command {
     Image(image::Options),
     /// Run the tests, tier by tier
     Test(test::Options),
+    /// Look for input that breaks a reader, for as long as you like
+    Fuzz(fuzz::Options),
     /// Show statlink at work on real Knative parts, on this machine
     Demo(stage::Options),
     /// Measure the figures the project promises
@@ -42,7 +45,7 @@ enum Command {
     /// Inject random faults and judge what the agent exports against what is known to be true
     #[command(disable_help_flag = true)]
     Campaign(stage::Options),
-    /// Check formatting, code, documents and licences
+    /// Check formatting, code, documents, licences and the direction of imports
     Lint(lint::Options),
 }
 
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Build(options) => build::run(&options, &workspace),
         Command::Image(options) => image::run(&options, &workspace),
         Command::Test(options) => test::run(&options, &workspace),
+        Command::Fuzz(options) => fuzz::run(&options, &workspace),
         Command::Demo(options) => stage::run("demo", &options, &workspace),
         Command::Bench(options) => stage::run("bench", &options, &workspace),
         Command::Campaign(options) => stage::run("campaign", &options, &workspace),
