@@ -3,6 +3,7 @@
 
 mod go;
 mod links;
+mod modules;
 mod rust;
 
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub(crate) struct Options {
     /// Which checks to run; all of them without one
     #[arg(value_enum)]
     checks: Vec<Check>,
-    /// Correct what can be corrected by a program: formatting
+    /// Correct what can be corrected by a program: formatting and the picture of modules
     #[arg(long)]
     fix: bool,
 }
@@ -32,6 +33,8 @@ pub(crate) struct Options {
 enum Check {
     /// rustfmt
     Format,
+    /// Modules import in one direction, and the picture of it is current
+    Modules,
     /// Relative links and anchors in the documents
     Links,
     /// typos
@@ -54,7 +57,7 @@ impl Check {
     const fn needs(self) -> &'static [Need] {
         match self {
             Self::Format => &[Need::Rustfmt],
-            Self::Links | Self::Purity => &[],
+            Self::Modules | Self::Links | Self::Purity => &[],
             Self::Spelling => &[Need::Pip, Need::Typos],
             // The agent's build script compiles the kernel half.
             Self::Clippy => &[Need::Clippy, Need::BpfCompiler, Need::BpfLinker],
@@ -68,6 +71,7 @@ impl Check {
     fn run(self, fix: bool, workspace: &Workspace) -> Result<()> {
         match self {
             Self::Format => rust::format(fix, workspace),
+            Self::Modules => modules::check(fix, workspace),
             Self::Links => links::check(workspace),
             Self::Spelling => spelling(workspace),
             Self::Purity => rust::purity(workspace),
