@@ -10,8 +10,6 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod discovery;
-#[cfg(test)]
-mod fuzz;
 pub mod health;
 pub mod kernel;
 pub mod link_event;

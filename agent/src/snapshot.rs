@@ -1,6 +1,7 @@
-//! What the agent knows at one instant: the one shape that telemetry, status and health read.
+//! What the agent knows at one instant, and how to ask for it. Metrics, `statlink status` and
+//! readiness all read this one type.
 //!
-//! It is taken whole, so that figures which belong together (checks and errors) always agree.
+//! It is taken as a whole, so that figures that belong together (checks and errors) always agree.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -30,8 +31,8 @@ impl Snapshots {
     }
 }
 
-/// As many as ask at a time: each client of the control socket, the export, readiness. Whoever
-/// comes on top waits for room.
+/// How many requests wait for the loop: as many as the control socket has clients. The export and
+/// readiness come on top; whoever finds no room waits for it.
 const REQUESTS: usize = 16;
 
 /// Everything at one instant.
@@ -43,18 +44,18 @@ pub struct Snapshot {
     pub agent: AgentSnapshot,
 }
 
-/// One activator, or who else dials, and one peer.
+/// One link: one client and its peer.
 #[derive(Clone, Debug)]
 pub struct LinkSnapshot {
     /// Unique among all links of this agent's life; never used again.
     pub id: u64,
     /// The value of `peer`.
     pub peer: String,
-    /// Namespace of the dialler's pod.
+    /// Namespace of the client's pod.
     pub namespace: String,
-    /// Name of the dialler's pod.
+    /// Name of the client's pod.
     pub pod: String,
-    /// Process id of the dialler.
+    /// Process id of the client.
     pub pid: u32,
     /// Whether it is up, for how long, and why not.
     pub state: State<Duration>,
@@ -75,16 +76,16 @@ pub struct LinkSnapshot {
 pub struct AgentSnapshot {
     /// Each hook and whether it is attached.
     pub hooks: Vec<(&'static str, bool)>,
-    /// Events that each hook missed, where the kernel tells.
-    pub misses: Vec<(&'static str, u64)>,
+    /// Events that each hook missed; without hooks for which the kernel has no count.
+    pub missed_events: Vec<(&'static str, u64)>,
     /// Kernel records read, by kind.
     pub records: Vec<(&'static str, u64)>,
     /// Kernel records lost, by reason.
     pub lost: Vec<(&'static str, u64)>,
-    /// Bytes waiting in the ring, and its size.
+    /// The most bytes found waiting in the ring since the last snapshot, and its size.
     pub ring: Option<(u64, u64)>,
     /// Since the last kernel record; `None` before the first.
     pub last_record: Option<Duration>,
-    /// Whether the Kubernetes API has told everything once, or is not asked.
+    /// Whether the Kubernetes API has listed everything once, or is not asked.
     pub synced: bool,
 }

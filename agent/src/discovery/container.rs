@@ -56,8 +56,6 @@ fn container_id(group: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod fuzz;
-#[cfg(test)]
 mod tests {
     use super::*;
 

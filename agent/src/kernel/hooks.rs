@@ -105,7 +105,9 @@ pub enum HookError {
     Kernel(#[from] ProgramError),
 }
 
-/// Every hook, in the order of attachment: those that only tell come after those that know.
+/// Every hook, in the order of attachment. What a connection may need later (its destruction, the
+/// time of its connect()) is in place before `inet_sock_set_state`, which puts connections into the
+/// maps.
 pub const HOOKS: &[Hook] = &[
     Hook {
         name: "tcp_destroy_sock",
@@ -159,14 +161,14 @@ pub const HOOKS: &[Hook] = &[
         since: KernelVersion::new(5, 11),
         purpose: "find connections older than the agent",
         standing: Standing::Optional {
-            without: "a connection older than the agent is not known until it is made anew",
+            without: "a connection older than the agent is not seen until it is made again",
         },
     },
     Hook {
         name: "namespaces",
         target: Target::Iterator("task"),
         since: KernelVersion::new(5, 8),
-        purpose: "tell the network namespace of an activator without CAP_SYS_PTRACE",
+        purpose: "read the network namespace of an activator without CAP_SYS_PTRACE",
         standing: Standing::Optional {
             without: "activators are found only with CAP_SYS_PTRACE, and a proxy in their pod explains nothing",
         },
@@ -175,7 +177,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sched_process_exec",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 5),
-        purpose: "hear of a new activator at once",
+        purpose: "find a new activator at once",
         standing: Standing::Optional {
             without: "new activators are found by looking through /proc once a second",
         },
@@ -184,4 +186,4 @@ pub const HOOKS: &[Hook] = &[
 
 const WITHOUT_CONNECT: &str = "attempts that fail before a SYN (no route, a policy, no local port) \
      and name lookups are not seen, and a refusal by ICMP, as of a Service without endpoints, may \
-     be told as cancelled or _OTHER";
+     be reported as cancelled or _OTHER";

@@ -13,8 +13,8 @@ use super::{
     log, offsets,
 };
 
-/// Makes sure that the ids of processes are the kernel's own. Where `/proc` withholds it, it is
-/// taken for right.
+/// Makes sure that process ids here are the kernel's own. Where `/proc` does not say, they are taken
+/// to be.
 pub(super) fn require_initial_pids() -> Result<(), KernelError> {
     match fs::metadata("/proc/self/ns/pid") {
         Ok(namespace) if namespace.ino() != INITIAL_PIDS => Err(KernelError::PidNamespace),
@@ -67,7 +67,7 @@ pub(super) fn attach(
         maximum: None,
     };
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised");
+        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised.");
     }
     let comms = comms(&watch.process_names);
     let mut ebpf = EbpfLoader::new()

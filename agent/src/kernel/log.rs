@@ -1,6 +1,5 @@
-//! The programs' own debug lines: off unless asked for, and then not even in the programs.
-//!
-//! `--log debug` brings them, or `--log info,statlink::hooks=debug` alone.
+//! The programs' own debug lines, off unless `--log debug` or `--log info,statlink::hooks=debug` asks
+//! for them. While off, they are not even in the loaded programs.
 
 use aya::Ebpf;
 use aya_log::{EbpfLogger, Level};
@@ -20,7 +19,8 @@ pub(super) fn level() -> u8 {
     if wanted() { Level::Debug as u8 } else { 0 }
 }
 
-/// The size of the ring: one page when nothing is logged.
+/// The size of the ring: what aya's own has when lines are logged, else one page, the least that
+/// the kernel accepts.
 pub(super) fn bytes() -> u32 {
     if wanted() { 128 * 1024 } else { 4096 }
 }
@@ -33,8 +33,8 @@ fn wanted() -> bool {
 pub(super) struct Reader(JoinHandle<()>);
 
 impl Reader {
-    /// Must be there before the programs are loaded, or the ring is not. `None` if nothing is
-    /// logged, or it cannot be read, which is no reason not to run.
+    /// Call it before the programs are loaded. `None` if nothing is logged, or the lines cannot be
+    /// read: the agent runs all the same.
     pub(super) fn start(ebpf: &mut Ebpf) -> Option<Self> {
         if !wanted() {
             return None;

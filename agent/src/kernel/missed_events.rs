@@ -1,4 +1,5 @@
-//! How often the kernel left a program out, because it was running on that CPU already.
+//! Events that a program missed: the kernel does not run a program while the same one runs on the
+//! same CPU already.
 
 use std::{
     fs,
@@ -7,7 +8,8 @@ use std::{
 
 use aya::programs::Program;
 
-/// `bpf_prog_show_fdinfo()` in `kernel/bpf/syscall.c`, since 5.12; `None` before.
+/// Since it was loaded: `recursion_misses` of `bpf_prog_show_fdinfo()`, `kernel/bpf/syscall.c`, since
+/// 5.12; `None` on kernels before.
 pub(super) fn of(program: &Program) -> Option<u64> {
     let number = program.fd().ok()?.as_fd().as_raw_fd();
     parse(&fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?)
@@ -24,7 +26,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn what_the_kernel_does_not_tell_is_not_zero() {
+    fn without_a_count_of_the_kernel_there_is_none() {
         let since_5_12 = "pos:\t0\nprog_type:\t26\nrun_cnt:\t9\nrecursion_misses:\t3\n";
         assert_eq!(parse(since_5_12), Some(3));
         assert_eq!(parse("pos:\t0\nprog_type:\t26\nrun_cnt:\t9\n"), None);

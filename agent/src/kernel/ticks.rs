@@ -1,5 +1,5 @@
-//! Jiffies as durations: the kernel's tick rate is not userspace's clock tick, and nothing exports
-//! it, so it is measured.
+//! Jiffies as durations. The kernel's tick rate (`CONFIG_HZ`) is not userspace's clock tick, and
+//! nothing exports it, so it is measured.
 
 use std::time::Duration;
 
@@ -46,10 +46,13 @@ impl Ticks {
     }
 }
 
-/// The rates of `kernel/Kconfig.hz`: a tick more or less in [`ENOUGH`] tells them apart.
+/// The rates of `kernel/Kconfig.hz`.
 const RATES: [u64; 4] = [100, 250, 300, 1000];
+/// The shortest measurement in which the nearest two rates (250 and 300) are five ticks apart: a
+/// tick more or less does not take one for the other.
 const ENOUGH: Duration = Duration::from_millis(100);
-/// A CPU without work may count its ticks late: what was measured is corrected until then.
+/// A CPU without work may count its ticks late, so the rate is measured again until then. In 2 s the
+/// nearest two rates are 100 ticks apart; no CPU is that late.
 const PLENTY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

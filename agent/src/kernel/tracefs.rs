@@ -17,6 +17,10 @@ pub fn visible() -> bool {
 /// Makes the tracepoints visible to this process if they are not.
 ///
 /// Call it before the process has other threads: a mount namespace is a thread's own.
+///
+/// # Errors
+///
+/// Fails without CAP_SYS_ADMIN, or where the kernel has no tracefs.
 pub fn show() -> io::Result<()> {
     if visible() { Ok(()) } else { mount_privately() }
 }
@@ -40,5 +44,5 @@ fn mount_privately() -> io::Result<()> {
     Ok(())
 }
 
-/// Where aya, like everybody, looks.
+/// Where aya looks for it, as other tools do.
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];

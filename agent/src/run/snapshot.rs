@@ -51,7 +51,7 @@ pub(super) fn of_agent(
         hooks: hooks
             .map(|state| (state.hook.name, state.missing.is_none()))
             .collect(),
-        misses: reconciler.missed_events().to_vec(),
+        missed_events: reconciler.missed_events().to_vec(),
         records: tally.by_kind().to_vec(),
         lost: losses
             .into_iter()

@@ -225,8 +225,9 @@ const SYNC_CADENCE: Duration = Duration::from_millis(200);
 /// The agent is taken for dead after so many intervals without a collection: one may be skipped
 /// while an export hangs, and the next with it.
 const MISSED_COLLECTIONS: u32 = 3;
-/// On top of that: a collection waits for an export that is only given up after its timeout (10 s
-/// by default).
+/// On top of that: a collection waits for the export before it (3 s, and at most 4 s), and on a
+/// starved node for its turn. Far more than either, so that a kubelet never restarts an agent that
+/// is merely slow.
 const SLACK: Duration = Duration::from_secs(15);
 /// How long tasks may take to end after the last export. None has anything left to do.
 const LAST_TASKS: Duration = Duration::from_millis(200);

@@ -30,8 +30,6 @@
 mod destination;
 mod env;
 mod error;
-#[cfg(test)]
-mod fuzz;
 mod limits;
 mod pairs;
 #[cfg(test)]

@@ -36,7 +36,7 @@ const COUNTERS: &[AgentCounter] = &[
         unit: "{event}",
         description: "Events that came while the hook's program ran on the same CPU.",
         attribute: "statlink.hook.name",
-        counts: |agent| &agent.misses,
+        counts: |agent| &agent.missed_events,
     },
     AgentCounter {
         name: "statlink.records.read",

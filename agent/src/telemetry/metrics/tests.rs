@@ -51,7 +51,7 @@ impl Bench {
     fn export_raw(&self, links: Vec<LinkSnapshot>) -> ResourceMetrics {
         let agent = AgentSnapshot {
             hooks: vec![("inet_sock_set_state", true), ("tcp_send_reset", false)],
-            misses: vec![("inet_sock_set_state", 3)],
+            missed_events: vec![("inet_sock_set_state", 3)],
             records: vec![("state", 7)],
             lost: vec![("ring_full", 2)],
             ring: Some((64, 4096)),
