@@ -1,14 +1,15 @@
-//! What can go wrong with a link, and what it may then be lost for.
+//! What can go wrong with a link, and which causes the agent may then report.
 //!
-//! A new fault is a variant here, its nature, and its way in and out in [`crate::lane`].
+//! A new fault is a variant of [`Kind`] here with its [`Nature`], and is injected and healed in
+//! [`crate::lane`].
 
 use std::time::Duration;
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// The server's kernel resets the connection, once. So it does at the begin of all that only
-    /// concern dials, down to `SlowLookups`: they would not be noticed.
+    /// The server's kernel resets the connection, once. All kinds down to `SlowLookups` concern dials
+    /// only, so they begin with such a reset: without a dial nobody would notice them.
     Reset,
     /// Dials are answered by RST: nobody listens.
     Refused,
@@ -40,11 +41,11 @@ pub(crate) enum Kind {
     NameServerKilled,
     /// Lookups vanish.
     LookupsDropped,
-    /// The name server says that there is no such name.
+    /// The name server answers NXDOMAIN.
     NxDomain,
-    /// The name server says that it cannot tell.
+    /// The name server answers SERVFAIL.
     ServFail,
-    /// The name server is late, and in time.
+    /// The name server is slow, but fast enough for a dial.
     SlowLookups,
     /// The activator's own kernel aborts the connection (SOCK_DESTROY, as a CNI does), once.
     Aborted,
@@ -84,37 +85,37 @@ pub(crate) enum Kind {
     SidecarUnavailable,
 }
 
-/// What there is to know of a kind.
+/// What is known of a kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nature {
     /// For tables and files.
     pub(crate) name: &'static str,
-    /// What a live connection may be lost for by this fault alone.
+    /// The causes for which this fault alone may end a live connection.
     pub(crate) losses: &'static [&'static str],
-    /// What an ICMP error says that answers a SYN and that the dialler may have been too late to be
-    /// told of: an IPv6 connect() waits for a second one. To the agent the SYN was answered ("ICMP
-    /// included"), the dialler knows only that its own time was up.
+    /// The causes of an ICMP error to a SYN that the client may not have been told of before it gave
+    /// up: an IPv6 connect() waits for a second one. The agent counts the SYN as answered; the client
+    /// logs a time-out.
     pub(crate) answers: &'static [&'static str],
-    /// What a sidecar's dials may fail for meanwhile, and the activator's by them.
-    pub(crate) hop: &'static [&'static str],
+    /// The causes for which a sidecar's dials may fail meanwhile, and so the activator's.
+    pub(crate) proxy: &'static [&'static str],
     pub(crate) resource: Resource,
 }
 
-/// How an activator comes to its autoscaler, which decides what can go wrong there.
+/// How an activator reaches its autoscaler, which decides what can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// By an address.
     Direct,
     /// By a name that it looks up before each dial.
     Name,
-    /// By a sidecar, which takes its connection and makes one of its own.
+    /// By a sidecar, which accepts its connection and makes one of its own.
     Sidecar,
 }
 
-/// What two faults at once must not both change.
+/// What a fault changes. Two faults at once must not both change the same, except `Filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
-    /// As many packet filters as one likes.
+    /// Packet filters: there can be any number.
     Filter,
     Route,
     Policy,
@@ -170,16 +171,18 @@ impl Kind {
     pub(crate) const fn nature(self) -> Nature {
         match self {
             Self::Reset => resets("reset"),
-            Self::Refused => resets("refused (RST)").hop(REFUSED),
+            Self::Refused => resets("refused (RST)").proxy(REFUSED),
             Self::RefusedByIcmp => resets("refused (ICMP)").answers(REFUSED),
-            Self::HostUnreachable => resets("host unreachable").answers(HOST).hop(HOST_OF_HOP),
+            Self::HostUnreachable => resets("host unreachable")
+                .answers(HOST)
+                .proxy(HOST_OF_PROXY),
             Self::NetworkUnreachable => resets("network unreachable")
                 .answers(NETWORK)
-                .hop(NETWORK_OF_HOP),
+                .proxy(NETWORK_OF_PROXY),
             Self::AdminProhibited => resets("admin prohibited").answers(PROHIBITED),
             Self::RefusedOnNode => resets("refused in connect()").answers(REFUSED),
             Self::ProhibitedOnNode => resets("prohibited in connect()").answers(PROHIBITED),
-            Self::SynDropped => resets("SYN dropped").hop(TIMEOUT),
+            Self::SynDropped => resets("SYN dropped").proxy(TIMEOUT),
             Self::NoRoute => resets("no route").of(Resource::Route),
             Self::UnreachableRoute => resets("unreachable route").of(Resource::Route),
             Self::ProhibitRoute => resets("prohibit route").of(Resource::Route),
@@ -196,14 +199,14 @@ impl Kind {
             Self::Unroutable => loses("unreachable (ICMP)", STALL).answers(HOST),
             Self::Unplugged => loses("wire cut", STALL).answers(HOST).of(Resource::Wire),
             Self::Blackhole => loses("blackhole", STALL),
-            Self::LostToServer => loses("lost to autoscaler", STALL).hop(TIMEOUT),
+            Self::LostToServer => loses("lost to autoscaler", STALL).proxy(TIMEOUT),
             Self::LostToClient => loses("lost to activator", STALL),
             Self::Frozen => loses("autoscaler SIGSTOP", STALL).of(Resource::Server),
             Self::Terminated => ends("autoscaler SIGTERM"),
             Self::Killed => ends("autoscaler SIGKILL"),
             Self::Forbidden => ends("403"),
             Self::Unavailable => ends("503"),
-            Self::ClosedAtOnce => ends("closed at once").hop(CLOSED),
+            Self::ClosedAtOnce => ends("closed at once").proxy(CLOSED),
             Self::ResetAtOnce => ends("reset at once"),
             Self::Mute => ends("never answers"),
             Self::SidecarKilled => loses("sidecar SIGKILL", END).of(Resource::Sidecar),
@@ -220,7 +223,7 @@ impl Kind {
         self.nature().resource
     }
 
-    /// Whether the connection is reset as well: what only concerns dials would not be noticed.
+    /// Whether the connection is reset as well: the fault concerns dials only.
     pub(crate) fn resets(self) -> bool {
         self <= Self::SlowLookups
     }
@@ -230,22 +233,21 @@ impl Kind {
         self.nature().losses == STALL
     }
 
-    /// Whether packets vanish: where TCP waits, it goes on waiting after it is healed.
+    /// Whether packets vanish. Where TCP waits for one, it goes on waiting after the fault is healed.
     pub(crate) fn drops(self) -> bool {
         self.stalls() && self != Self::Frozen
     }
 
-    /// Whether connect() fails before it sends a SYN, for want of a route or by a policy.
+    /// Whether connect() fails before it sends a SYN, without a route or by a policy.
     pub(crate) fn withholds_syns(self) -> bool {
         matches!(self.resource(), Resource::Route | Resource::Policy)
     }
 
-    /// How soon after its begin the link may count as stalled.
+    /// How soon after the fault's start the link may count as stalled.
     ///
-    /// Where nothing is acknowledged: two retransmission timeouts of what was sent at its begin, of
-    /// which the first is no shorter than 200 ms (`TCP_RTO_MIN`) and the second twice that. Where
-    /// the server's kernel acknowledges, or a sidecar: 5 s after the last pong, which may be one
-    /// ping's interval old.
+    /// Where nothing is acknowledged: after two retransmission timeouts of what was sent at the start.
+    /// The first is no shorter than 200 ms (`TCP_RTO_MIN`), the second twice that. Where the server's
+    /// kernel or a sidecar acknowledges: 5 s after the last pong, which may be one ping's interval old.
     pub(crate) fn stalls_after(self, way: Way) -> Duration {
         Duration::from_millis(if self.drops() && way != Way::Sidecar {
             600 - 50
@@ -254,21 +256,21 @@ impl Kind {
         })
     }
 
-    /// Whether a sidecar's dials succeed, and the answer is the failure.
-    pub(crate) const fn answers_a_hop(self) -> bool {
+    /// Whether a sidecar's dials succeed and only the answer is a failure.
+    pub(crate) const fn answers_a_proxy(self) -> bool {
         matches!(self, Self::Forbidden | Self::Unavailable | Self::Frozen)
     }
 
-    /// How long after it was healed a stall may still begin by it: a timeout that was set before,
-    /// the second after 400 ms, and the moment that a look at it takes. A neighbour that did not
-    /// answer is asked again only after 1 s (`retrans_time_ms`).
+    /// How long after its end the fault may still cause a stall: a timeout that was already set (the
+    /// second is 400 ms long), and the time to notice it. A neighbour that did not answer is asked
+    /// again only after 1 s (`retrans_time_ms`).
     pub(crate) fn lingers(self) -> Duration {
         Duration::from_millis(if self == Self::Unplugged { 1_600 } else { 600 })
     }
 }
 
 impl Way {
-    /// Most are direct; so that each way is with stats and without, in ten lanes.
+    /// Most are direct. Ten lanes have each way both with stats and without.
     pub(crate) const fn of_lane(number: usize) -> Self {
         match number % 5 {
             3 => Self::Name,
@@ -286,7 +288,7 @@ impl Way {
                     .retain(|kind| !matches!(kind.resource(), Resource::Names | Resource::Sidecar));
                 kinds
             }
-            // The dial is as any other: beside the lookups, no more than what may meet them.
+            // Beside the faults of lookups, only those that interact with them.
             Self::Name => vec![
                 Kind::NameServerKilled,
                 Kind::LookupsDropped,
@@ -300,8 +302,8 @@ impl Way {
                 Kind::Terminated,
                 Kind::Killed,
             ],
-            // What is done to the sidecar's connection, at its other end: in the pod, what the
-            // sidecar sends to the activator would be met, too.
+            // Only faults at the server's end of the sidecar's connection: inside the pod, they would
+            // also hit the connection between sidecar and activator.
             Self::Sidecar => vec![
                 Kind::Reset,
                 Kind::Refused,
@@ -329,8 +331,8 @@ impl Nature {
         Self { answers, ..self }
     }
 
-    const fn hop(self, hop: &'static [&'static str]) -> Self {
-        Self { hop, ..self }
+    const fn proxy(self, proxy: &'static [&'static str]) -> Self {
+        Self { proxy, ..self }
     }
 
     const fn of(self, resource: Resource) -> Self {
@@ -343,7 +345,7 @@ const fn loses(name: &'static str, losses: &'static [&'static str]) -> Nature {
         name,
         losses,
         answers: &[],
-        hop: &[],
+        proxy: &[],
         resource: Resource::Filter,
     }
 }
@@ -354,23 +356,23 @@ const fn resets(name: &'static str) -> Nature {
 
 /// The autoscaler's process ends, and nobody listens until there is a new one.
 const fn ends(name: &'static str) -> Nature {
-    loses(name, END).of(Resource::Server).hop(GONE)
+    loses(name, END).of(Resource::Server).proxy(GONE)
 }
 
 const RESET: &[&str] = &["connection_reset"];
-/// A process ends that had the connection: by a RST where something was left unread, be it the
-/// client's close frame at a graceful end.
+/// The process that had the connection ends: with RST instead of FIN where something was left
+/// unread, such as the client's close frame at a graceful end.
 const END: &[&str] = &["peer_closed", "connection_reset"];
 const STALL: &[&str] = &["stalled"];
 const REFUSED: &[&str] = &["connection_refused"];
-/// Its SYN has gone unanswered for 1 s; so it has where the kernel heeded no ICMP error by then.
+/// The SYN stays unanswered for 1 s; also where the kernel dropped the ICMP error.
 const TIMEOUT: &[&str] = &["timeout"];
-const HOST_OF_HOP: &[&str] = &["host_unreachable", "timeout"];
-const NETWORK_OF_HOP: &[&str] = &["network_unreachable", "timeout"];
-/// Nobody listens. Of a process that is killed, the listener may go later than its connections:
-/// what it has not accepted by then is reset.
+const HOST_OF_PROXY: &[&str] = &["host_unreachable", "timeout"];
+const NETWORK_OF_PROXY: &[&str] = &["network_unreachable", "timeout"];
+/// Nobody listens. The listener of a killed process may go later than its connections: a connection
+/// that it has not accepted by then is reset.
 const GONE: &[&str] = &["connection_refused", "connection_reset"];
-/// The same before there is a server that closes.
+/// The same until there is a server that closes.
 const CLOSED: &[&str] = &["connection_refused", "connection_reset", "handshake_failed"];
 const HOST: &[&str] = &["host_unreachable"];
 const NETWORK: &[&str] = &["network_unreachable"];

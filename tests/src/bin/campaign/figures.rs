@@ -1,10 +1,10 @@
-//! One export's figures of one link.
+//! One link's figures in one export.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
 use statlink_tests::{collector::Export, scenario::metric};
 
-/// What an export says of a link. It stands until another says otherwise.
+/// One link's figures. They hold until an export has others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
     /// When the Collector had it.
@@ -26,7 +26,7 @@ pub(crate) struct Figures {
 pub(crate) type ByCause = BTreeMap<String, u64>;
 
 impl Figures {
-    /// Those of every link that an export has, by pod.
+    /// The figures of every link in an export, by pod.
     pub(crate) fn of(export: &Export) -> BTreeMap<String, Self> {
         let mut of = BTreeMap::<String, Self>::new();
         for point in &export.points {
@@ -78,7 +78,7 @@ impl Figures {
         self.errors.values().sum()
     }
 
-    /// What was counted since `before`, by cause.
+    /// Errors since `before`, by cause.
     pub(crate) fn errors_since(&self, before: &Self, kind: &str) -> ByCause {
         let of_kind = self.errors.iter().filter(|((of, _), _)| of == kind);
         of_kind
@@ -90,7 +90,7 @@ impl Figures {
             .collect()
     }
 
-    /// Whether another export says the same.
+    /// Whether another export has the same figures.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         let Self {
             arrived,
@@ -107,7 +107,7 @@ impl Figures {
         *self == other
     }
 
-    /// The promises that it breaks, in words, where `before` was said before it.
+    /// The rules that it breaks after `before`, in words.
     pub(crate) fn broken(&self, before: Option<&Self>) -> Vec<String> {
         let mut broken = Vec::new();
         for (kind, checks) in &self.checks {
@@ -122,7 +122,7 @@ impl Figures {
         broken
     }
 
-    /// What it changes, in words.
+    /// The difference to `before`, in words.
     pub(crate) fn change_from(&self, before: &Self) -> String {
         let mut parts = Vec::new();
         if self.reachable != before.reachable {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use statlink_tests::fault::Faults;
 
-use crate::{lane::Lane, stage::Stage, told::EXPORTS_A_SECOND, truth::Sums};
+use crate::{lane::Lane, reported::EXPORTS_A_SECOND, stage::Stage, truth::Sums};
 
-/// Whether the counts are exact, and exports and log lines bounded.
+/// Whether the counts are exact, and exports and log lines limited.
 pub(crate) fn flap(length: Duration) -> Result<bool> {
     let mut stage = Stage::set(1)?;
     stage.look_for(Duration::from_secs(3));
@@ -21,7 +21,7 @@ pub(crate) fn flap(length: Duration) -> Result<bool> {
     let mut resets = 0_u32;
     while start.elapsed() < length {
         let next = Instant::now() + FLAP;
-        // Where it is not up yet, this time goes by.
+        // Without a connection there is nothing to reset this time.
         resets += u32::from(stage.lane()?.reset());
         stage.look_for(next.saturating_duration_since(Instant::now()));
     }
@@ -60,7 +60,7 @@ pub(crate) fn flap(length: Duration) -> Result<bool> {
     for broken in &stage.ledger.broken {
         println!("WRONG  {broken}");
     }
-    let bounded = lines as u64 <= length.as_secs().div_ceil(60) + LINES_OF_AN_OUTSET;
+    let bounded = lines as u64 <= length.as_secs().div_ceil(60) + LINES_AT_THE_START;
     Ok(exact && bounded && stage.ledger.broken.is_empty() && most <= EXPORTS_A_SECOND)
 }
 
@@ -75,4 +75,4 @@ impl Lane {
 const FLAP: Duration = Duration::from_millis(300);
 /// Three outages with a line at each end, the onset of the fourth, and what is summed up when it
 /// is over.
-const LINES_OF_AN_OUTSET: u64 = 3 * 2 + 1 + 1;
+const LINES_AT_THE_START: u64 = 3 * 2 + 1 + 1;

@@ -1,4 +1,4 @@
-//! Activators that were told to end.
+//! Activators that were ended.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,14 +13,14 @@ use crate::{
     run::Run,
 };
 
-/// An activator that was told to end.
+/// An activator that was ended.
 pub(crate) struct Former {
     activator: Activator,
     _home: Home,
-    /// What was known of it: nothing may be added, for this end is expected.
+    /// The figures before its end. They must not change: the end is expected.
     before: Figures,
     ended: Option<SystemTime>,
-    /// Its autoscaler is the next one's: a fault of that was this one's, too.
+    /// The next activator of this lane has the same autoscaler: a fault of that one is also this one's.
     lane: usize,
     disturbed: bool,
 }
@@ -37,7 +37,7 @@ impl Former {
         }
     }
 
-    /// A fault of this kind was injected on `lane`: others tell the pods apart.
+    /// A fault of this kind was injected on `lane`. Most kinds affect one pod only.
     pub(crate) fn disturb(&mut self, lane: usize, kind: Kind) {
         let shared = matches!(kind.resource(), Resource::Server | Resource::Wire);
         self.disturbed |= shared && lane == self.lane;
@@ -45,16 +45,16 @@ impl Former {
 }
 
 impl Run<'_> {
-    /// Those that ended are not told of any more, and their end was no error.
-    pub(crate) fn bury(&mut self) -> Result<()> {
+    /// Judges that those that ended are no longer exported, and that their end was no error.
+    pub(crate) fn judge_former(&mut self) -> Result<()> {
         let mut wrong = Vec::new();
         for former in &mut self.former {
             if former.ended.is_none() && !former.activator.process.is_running() {
                 former.ended = Some(SystemTime::now());
             }
             let pod = &former.activator.pod.name;
-            let told = self.ledger.of(pod);
-            let newest = told.newest();
+            let reported = self.ledger.of(pod);
+            let newest = reported.newest();
             if newest.all_errors() > former.before.all_errors() && !former.disturbed {
                 wrong.push(format!(
                     "the expected end of {pod}: {}",
@@ -64,23 +64,25 @@ impl Run<'_> {
             }
             // An export under way when it ended.
             if let Some(ended) = former.ended
-                && told.arrived().is_some_and(|at| at > ended + UNDER_WAY)
+                && reported
+                    .arrived()
+                    .is_some_and(|at| at > ended + EXPORT_IN_FLIGHT)
             {
                 wrong.push(format!("{pod} was told of after its end"));
                 former.ended = Some(SystemTime::now());
             }
         }
         for text in wrong {
-            self.tell(Wrong::FalseOutage, text);
+            self.add_wrong(Wrong::FalseOutage, text);
         }
         self.former.retain(|former| {
             let age = former.ended.and_then(|ended| ended.elapsed().ok());
-            age.is_none_or(|age| age < REMEMBERED)
+            age.is_none_or(|age| age < KEPT)
         });
         Ok(())
     }
 }
 
-/// An export that was under way when an activator ended, and the time to hear of its end.
-const UNDER_WAY: Duration = Duration::from_secs(1);
-const REMEMBERED: Duration = Duration::from_secs(10);
+/// The time for an export that was in flight at the end, and for the agent to learn of the end.
+const EXPORT_IN_FLIGHT: Duration = Duration::from_secs(1);
+const KEPT: Duration = Duration::from_secs(10);

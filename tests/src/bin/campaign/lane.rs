@@ -24,14 +24,14 @@ use crate::{
     truth::History,
 };
 
-/// An activator, its autoscaler, and what the former saw.
+/// An activator, its autoscaler, and the activator's history.
 #[derive(Debug)]
 pub(crate) struct Lane {
     number: usize,
-    /// How many activators it has had.
-    lives: usize,
+    /// How many of its activators have ended.
+    ended: usize,
     pub(crate) pod: Pod,
-    /// There is none between two lives.
+    /// There is none between the end of one and the start of the next.
     activator: Option<Activator>,
     home: Home,
     pub(crate) history: History,
@@ -39,13 +39,13 @@ pub(crate) struct Lane {
     server_pod: Pod,
     /// How many of Knative's there have been.
     autoscalers: u64,
-    /// Where the activator asks for its autoscaler's name, in the autoscaler's pod.
+    /// The name server that the activator uses, in the autoscaler's pod.
     names: Option<Process>,
     /// Websockets upgraded by servers that are gone.
     upgraded: u64,
 }
 
-/// What is there for one activator, and goes after it.
+/// What exists for one activator, and goes after it.
 #[derive(Debug)]
 pub(crate) struct Home {
     container: Container,
@@ -91,7 +91,7 @@ impl Lane {
         let pod = bed.network.pod(&format!("lane{number}-0"))?;
         let mut lane = Self {
             number,
-            lives: 0,
+            ended: 0,
             home: Home::new(bed, &pod, Way::of_lane(number), upstream(&server_pod))?,
             pod,
             activator: None,
@@ -109,17 +109,17 @@ impl Lane {
         Ok(lane)
     }
 
-    /// Every other sends stats.
+    /// Every other lane's activator sends stats.
     pub(crate) const fn sends_stats(&self) -> bool {
         self.number.is_multiple_of(2)
     }
 
-    /// How it comes to its autoscaler.
+    /// How the activator reaches its autoscaler.
     pub(crate) const fn way(&self) -> Way {
         Way::of_lane(self.number)
     }
 
-    /// What it is, for people.
+    /// A description for messages.
     pub(crate) fn describe(&self) -> String {
         let traffic = if self.sends_stats() { "stats" } else { "idle" };
         let to = match self.way() {
@@ -140,14 +140,14 @@ impl Lane {
         (&self.pod, &self.server_pod)
     }
 
-    /// Takes in what the activator printed since.
+    /// Reads what the activator printed since.
     pub(crate) fn look(&mut self) {
         if let Some(activator) = &self.activator {
             self.history.read(&activator.process);
         }
     }
 
-    /// What the kernel counted in the activator's network namespace, where it is alone.
+    /// What the kernel counted in the activator's network namespace.
     pub(crate) fn kernel(&self) -> Result<Counters> {
         let activator = self.activator.as_ref().context("no activator")?;
         Counters::of(activator.process.pid())
@@ -176,8 +176,8 @@ impl Lane {
             // It takes up to 10 s, until its reader gives up.
             former.process.signal(Signal::TERM)?;
         }
-        self.lives += 1;
-        let name = format!("lane{}-{}", self.number, self.lives);
+        self.ended += 1;
+        let name = format!("lane{}-{}", self.number, self.ended);
         self.pod = bed.network.pod(&name)?;
         let home = Home::new(bed, &self.pod, self.way(), upstream(&self.server_pod))?;
         let home = std::mem::replace(&mut self.home, home);
@@ -192,7 +192,7 @@ impl Lane {
         } else {
             Traffic::Idle
         };
-        // As the real one: when it is asked to end its stats stop first, and its pings go on.
+        // As the real one: on SIGTERM its stats stop first, and its pings go on.
         let mut args = vec!["--drain".to_owned(), "4s".to_owned()];
         let url = match self.way() {
             Way::Direct => format!("ws://{}", self.target()),
@@ -208,7 +208,7 @@ impl Lane {
         Ok(())
     }
 
-    /// IPv4, IPv6, and IPv4 by an IPv6 socket, by turns.
+    /// IPv4, IPv6 and IPv4-mapped, lane by lane.
     fn target(&self) -> SocketAddr {
         let address = match self.number % 3 {
             0 => IpAddr::from(self.server_pod.v4),
@@ -218,7 +218,7 @@ impl Lane {
         (address, PORT).into()
     }
 
-    /// Does it; gives what heals it.
+    /// Injects a fault; gives what heals it.
     pub(crate) fn inject(&mut self, kind: Kind) -> Result<Undo> {
         let pod = self.pod.clone();
         let server_pod = self.server_pod.clone();
@@ -226,7 +226,7 @@ impl Lane {
         let undo = match kind {
             Kind::Reset => Undo::Nothing,
             Kind::Aborted => {
-                // Another fault may have been quicker.
+                // Another fault may have ended the connection already.
                 let _ = faults.abort_at_client();
                 Undo::Nothing
             }
@@ -305,7 +305,7 @@ impl Lane {
             }
             Undo::Thaw => self.knative()?.process.thaw(),
             Undo::Server => {
-                // Its port must be free; what still ends gracefully is out of time.
+                // Its port must be free: a server that still shuts down is killed.
                 self.end_server();
                 let server = Autoscaler::start(&self.server_pod)?;
                 self.server = Some(Server::Knative(server));
@@ -331,7 +331,7 @@ impl Lane {
         Ok(Undo::Names)
     }
 
-    /// The name server does what it should.
+    /// Starts a name server that answers correctly.
     fn start_names(&mut self) -> Result<()> {
         let address = Answer::Address(self.server_pod.v4, Duration::ZERO);
         self.replace_names(address).map(drop)
@@ -368,6 +368,6 @@ const fn upstream(server: &Pod) -> SocketAddrV4 {
     SocketAddrV4::new(server.v4, PORT)
 }
 
-/// A dial has 3 s in all: what is left is long enough for a SYN that another fault drops to be sent
-/// again, after 1 s, without which it would be `cancelled` and no `timeout`.
+/// A dial has 3 s in all. What remains is long enough to retransmit a SYN that another fault drops,
+/// after 1 s: else the cause would be `cancelled` instead of `timeout`.
 const SLOW: Duration = Duration::from_millis(1_500);

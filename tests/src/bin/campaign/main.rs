@@ -1,17 +1,19 @@
-//! The campaign: random faults whose truth is known, on Knative's real client and server, and what
-//! the agent exports judged against it.
+//! The campaign: random faults between Knative's real client and server. What really happened is
+//! known, and what the agent reports is judged against it.
 //!
 //! - [`catalogue`]: what can go wrong
 //! - [`schedule`]: what happens when, from a seed
 //! - [`lane`]: one activator and its autoscaler; how a fault is injected and healed there
 //! - [`truth`]: what the activator itself saw
-//! - [`told`], [`figures`]: what the agent told
-//! - [`judge`]: whether that is the truth
-//! - [`shrink`]: a failure and no more than what concerns it
-//! - [`table`]: what came of it
-//! - [`run`], [`stream`], [`window`]: the driver, and [`former`] activators
+//! - [`reported`], [`figures`]: what the agent reported
+//! - [`judge`]: whether that is true
+//! - [`shrink`]: a failure, reduced to its own window
+//! - [`table`]: the closing table
+//! - [`run`], [`stream`], [`window`]: the driver; [`former`]: activators that were ended
 //! - [`report`]: what is printed and written at the end
-//! - [`soak`], [`flap`]: the runs without random faults, on a [`stage`]
+//! - [`soak`], [`flap`]: runs without random faults, on a [`stage`]
+//!
+//! How to add a fault: see `tests/README.md`.
 
 mod catalogue;
 mod figures;
@@ -21,6 +23,7 @@ mod judge;
 mod lane;
 mod options;
 mod report;
+mod reported;
 mod run;
 mod schedule;
 mod shrink;
@@ -28,7 +31,6 @@ mod soak;
 mod stage;
 mod stream;
 mod table;
-mod told;
 mod truth;
 mod window;
 

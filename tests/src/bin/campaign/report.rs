@@ -1,22 +1,22 @@
-//! The end of a run: what holds for the whole of it, and the report.
+//! The end of a run: the rules for the run as a whole, and the report.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::{judge::Wrong, run::Run, told::EXPORTS_A_SECOND};
+use crate::{judge::Wrong, reported::EXPORTS_A_SECOND, run::Run};
 
 impl Run<'_> {
-    /// Whether nothing was wrong.
+    /// Ends the run; whether nothing was wrong.
     pub(crate) fn close(mut self) -> Result<bool> {
         self.read()?;
         for text in self.bed.collector.undecodable() {
-            self.tell(Wrong::Promise, format!("undecodable: {text}"));
+            self.add_wrong(Wrong::Promise, format!("undecodable: {text}"));
         }
         let most = self.ledger.busiest_second;
         if most > EXPORTS_A_SECOND {
-            self.tell(Wrong::Promise, format!("{most} exports in one second"));
+            self.add_wrong(Wrong::Promise, format!("{most} exports in one second"));
         }
         let agent = self.bed.agent.as_ref().context("no agent")?;
         self.log_lines += agent.process.mark() as u64;
@@ -55,7 +55,7 @@ impl Run<'_> {
         if self.log_lines > most {
             let (lines, outages) = (self.log_lines, self.ledger.onsets);
             let text = format!("{lines} log lines for {outages} outages");
-            self.tell(Wrong::Promise, text);
+            self.add_wrong(Wrong::Promise, text);
         }
     }
 

@@ -1,5 +1,5 @@
-//! The driver: one thread, every lane a small state machine, time by the clock. What concerns one
-//! lane is in [`crate::stream`].
+//! The driver: one thread, and each lane a small state machine. What concerns one lane is in
+//! [`crate::stream`].
 
 use std::{
     path::PathBuf,
@@ -17,9 +17,9 @@ use crate::{
     judge::{Violation, Wrong},
     lane::Lane,
     options::Plan,
+    reported::Ledger,
     stream::{State, Stream},
     table::Tally,
-    told::Ledger,
 };
 
 /// The whole run.
@@ -31,7 +31,7 @@ pub(crate) struct Run<'a> {
     pub(crate) tally: Tally,
     pub(crate) windows: u64,
     pub(crate) injected: u64,
-    /// Activators that were told to end.
+    /// Activators that were ended.
     pub(crate) former: Vec<Former>,
     /// Draws what concerns all lanes.
     rng: Rng,
@@ -39,7 +39,7 @@ pub(crate) struct Run<'a> {
     pub(crate) collector_back: Option<Instant>,
     next_collector_outage: u64,
     next_restart: u64,
-    /// Whether the agent is to be started anew once all is calm.
+    /// Whether the agent is restarted once all lanes are calm.
     parking: bool,
     pub(crate) directory: PathBuf,
     pub(crate) steps: Vec<Value>,
@@ -125,12 +125,12 @@ impl<'a> Run<'a> {
         self.close()
     }
 
-    pub(crate) fn tell(&mut self, wrong: Wrong, text: String) {
+    pub(crate) fn add_wrong(&mut self, wrong: Wrong, text: String) {
         println!("WRONG  {}: {text}", wrong.name());
         self.tally.violate(&Violation { wrong, text });
     }
 
-    /// Takes in what everybody said since.
+    /// Reads what activators, agent and Collector reported since.
     pub(crate) fn read(&mut self) -> Result<()> {
         for stream in &mut self.streams {
             stream.lane.look();
@@ -138,12 +138,12 @@ impl<'a> Run<'a> {
         self.ledger.read_events(&self.events);
         self.ledger.read_exports(self.bed.collector.take());
         for text in std::mem::take(&mut self.ledger.broken) {
-            self.tell(Wrong::Promise, text);
+            self.add_wrong(Wrong::Promise, text);
         }
-        self.bury()
+        self.judge_former()
     }
 
-    /// What befalls the agent, not the links.
+    /// Faults of the agent and the Collector, not of links.
     fn disturb(&mut self) -> Result<()> {
         if self.injected >= self.next_restart && !self.parking && self.collector_back.is_none() {
             self.next_restart = self.injected + self.rng.u64(60..140);
@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The agent ends and another comes, whatever is under way.
+    /// Restarts the agent, whatever the lanes are doing.
     fn restart_agent(&mut self) -> Result<()> {
         self.restarts += 1;
         let mut agent = self.bed.agent.take().context("no agent")?;
@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
             let status = agent.stop()?;
             ensure!(status.success(), "the agent ended with {status}");
         }
-        // What the former still sent is not the new one's.
+        // The old agent's last exports are not the new one's.
         thread::sleep(Duration::from_millis(300));
         drop(self.bed.collector.take());
         self.ledger.new_agent();

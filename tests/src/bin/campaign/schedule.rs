@@ -1,4 +1,4 @@
-//! What happens when: every choice drawn from the seed, none from the run.
+//! What happens when. Every choice follows from the seed, none from the run.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::catalogue::{Kind, Resource, Way};
 /// One lane's next step.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    /// Quiet before it.
+    /// How long nothing happens before it.
     pub(crate) rest: Duration,
     pub(crate) what: What,
 }
@@ -18,8 +18,8 @@ pub(crate) struct Step {
 pub(crate) enum What {
     /// Faults, overlapping if there are several.
     Faults(Vec<Planned>),
-    /// The activator's pod is replaced, its process ended by SIGKILL or by SIGTERM; the new one
-    /// may meet faults from the first moment.
+    /// The activator's pod is replaced, its process ended by SIGKILL or SIGTERM. The new one may meet
+    /// faults from its start.
     Birth { kill: bool, faults: Vec<Planned> },
 }
 
@@ -91,7 +91,7 @@ impl Schedule {
     }
 
     fn planned(&mut self, after: Duration) -> Planned {
-        // Each kind as often as the next: a pack of cards, shuffled anew when it is used up.
+        // Each kind as often as the next: like a pack of cards that is reshuffled when it is used up.
         if self.kinds.is_empty() {
             self.kinds = self.way.kinds();
             self.rng.shuffle(&mut self.kinds);

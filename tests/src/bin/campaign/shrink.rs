@@ -1,5 +1,5 @@
-//! A failure, shrunk to what concerns it: the faults, what the activator printed, what the agent
-//! said and what the Collector had, of one lane and one window.
+//! A failure, reduced to one lane and one window: the faults, the activator's log, the agent's events
+//! and the exports.
 
 use std::{
     fmt::Write as _,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::judge::{Evidence, Violation, Window};
 
-/// Writes it to a file of `directory`, one line a moment; gives the file's name.
+/// Writes it to a file in `directory`, a line for each moment; gives the file's path.
 pub(crate) fn write(
     directory: &Path,
     lane: &str,
@@ -29,11 +29,11 @@ pub(crate) fn write(
     for seen in evidence.seen {
         lines.push((seen.at, format!("activator  {}", seen.text)));
     }
-    for event in window.events(evidence.told) {
+    for event in window.events(evidence.reported) {
         lines.push((event.known_at, format!("agent      {}", event.text)));
     }
     let mut before = &window.before.figures;
-    for figures in window.exports(evidence.told) {
+    for figures in window.exports(evidence.reported) {
         if let Some(arrived) = figures.arrived {
             lines.push((
                 arrived,

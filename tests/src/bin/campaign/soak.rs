@@ -1,4 +1,4 @@
-//! A soak: no faults, but an activator replaced every minute, by turns killed and asked to go.
+//! A soak: no faults, but an activator is replaced every minute, alternately killed and terminated.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{lane::Lane, stage::Stage};
 
-/// Nothing may be told of those that stay, nothing wrong of those that come and go, and the agent
-/// may not grow. Whether all that holds.
+/// Whether no error was reported, of activators that stay or that come and go, and the agent did not
+/// grow.
 pub(crate) fn soak(length: Duration) -> Result<bool> {
     let mut stage = Stage::set(LANES)?;
     let start = Instant::now();
@@ -42,7 +42,7 @@ pub(crate) fn soak(length: Duration) -> Result<bool> {
         let Stage { lanes, bed, .. } = &mut stage;
         let turn = usize::try_from(minute)?;
         let lane = lanes.get_mut(turn % LANES).context("no lane")?;
-        // Not with the turn of the lanes, so that each goes both ways. It has until the next turn.
+        // Each lane's activators end both ways. A terminated one has until the next turn.
         let kill = (turn / LANES).is_multiple_of(2);
         drop(former.replace(lane.depart(bed, kill)?));
         lane.arrive(bed)?;
@@ -58,21 +58,21 @@ pub(crate) fn soak(length: Duration) -> Result<bool> {
     Ok(wrong.is_empty())
 }
 
-/// What the agent takes.
+/// The agent's size.
 struct Size {
     resident_mb: f64,
     maps_kb: f64,
     descriptors: usize,
 }
 
-/// Each activator dialled once and was connected ever since, also those that are gone.
+/// Each activator, also those that have ended, dialled once and stayed connected.
 fn judge(stage: &Stage, wrong: &mut Vec<String>) {
     let here: Vec<_> = stage.lanes.iter().map(Lane::pod_name).collect();
-    for (pod, told) in stage.ledger.all() {
-        let newest = told.newest();
+    for (pod, reported) in stage.ledger.all() {
+        let newest = reported.newest();
         let errors: u64 = newest.all_errors();
         let counts = (newest.checks("connect"), newest.connects, errors);
-        let ended_in_time = here.contains(&pod) || !stage.ledger.tells_of(pod);
+        let ended_in_time = here.contains(&pod) || !stage.ledger.is_in_newest_export(pod);
         if counts != (1, 1, 0) || newest.reachable != Some(true) || !ended_in_time {
             let text = format!("{pod}: {newest:?}, ended in time: {ended_in_time}");
             if !wrong.contains(&text) {
@@ -82,13 +82,13 @@ fn judge(stage: &Stage, wrong: &mut Vec<String>) {
         }
     }
     for pod in here {
-        if !stage.ledger.tells_of(pod) {
+        if !stage.ledger.is_in_newest_export(pod) {
             wrong.push(format!("{pod} is not told of"));
         }
     }
 }
 
-/// Between the first quarter, when all has settled, and the end.
+/// Compares the end with the first quarter, when all has settled.
 fn grown(sizes: &[Size], wrong: &mut Vec<String>) {
     let (Some(settled), Some(last)) = (sizes.get(sizes.len() / 4), sizes.last()) else {
         return;

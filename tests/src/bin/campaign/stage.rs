@@ -1,4 +1,4 @@
-//! Lanes, an agent, and what it tells: the stage of the runs without random faults.
+//! Lanes, an agent and its reports, for the runs without random faults.
 
 use std::{
     thread,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use statlink_tests::{observe::Observed, process::Process, scenario::Bed};
 
-use crate::{lane::Lane, told::Ledger};
+use crate::{lane::Lane, reported::Ledger};
 
 pub(crate) struct Stage {
     pub(crate) lanes: Vec<Lane>,
@@ -48,7 +48,7 @@ impl Stage {
         Ok(Observed::new(self.agent()?.pid()))
     }
 
-    /// Takes in what is told meanwhile.
+    /// Reads what is reported for this long.
     pub(crate) fn look_for(&mut self, length: Duration) {
         let end = Instant::now() + length;
         loop {

@@ -1,4 +1,4 @@
-//! What is under way on one lane, step by step.
+//! One lane's steps: rest, faults, settling.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,17 +14,17 @@ use crate::{
     schedule::{Planned, Schedule, Step, What},
 };
 
-/// One lane and what is under way on it.
+/// One lane, its schedule and its state.
 pub(crate) struct Stream {
     pub(crate) lane: Lane,
     schedule: Schedule,
     pub(crate) state: State,
-    /// What it had told when all was last calm; nothing may be added to it until the next fault.
+    /// The figures when all was last calm. They must not change until the next fault.
     pub(crate) calm: Option<Figures>,
 }
 
 pub(crate) enum State {
-    /// Nothing until the agent has told that the link is up.
+    /// Waits until the agent exports that the link is up.
     Waiting {
         since: SystemTime,
     },
@@ -57,7 +57,7 @@ impl Stream {
         }
     }
 
-    /// How it stands, in one letter.
+    /// Its state in one letter.
     pub(crate) const fn symbol(&self) -> char {
         match self.state {
             State::Waiting { .. } => 'w',
@@ -68,7 +68,7 @@ impl Stream {
         }
     }
 
-    /// A new agent has come: what it tells begins anew.
+    /// The agent was restarted: its counters begin at 0.
     pub(crate) fn restarted(&mut self, when: (SystemTime, SystemTime)) {
         self.calm = None;
         match &mut self.state {
@@ -87,7 +87,7 @@ impl Stream {
 }
 
 impl Run<'_> {
-    /// Does what is due on one lane; `park`: begins nothing new.
+    /// Does what is due on one lane. With `park`, starts nothing new.
     pub(crate) fn step(&mut self, number: usize, park: bool) -> Result<()> {
         let state = std::mem::replace(&mut self.stream(number)?.state, State::Parked);
         let state = match state {
@@ -136,7 +136,7 @@ impl Run<'_> {
         })
     }
 
-    /// A link that is new to the agent.
+    /// Waits for a link that is new to the agent.
     fn wait(&mut self, number: usize, since: SystemTime) -> Result<State> {
         if self.is_calm(number, since, SETTLE)? {
             let newest = self.newest(number)?;
@@ -146,7 +146,7 @@ impl Run<'_> {
         if since.elapsed().unwrap_or_default() > PATIENCE {
             let lane = self.stream(number)?.lane.describe();
             let text = format!("{lane}: not reachable {PATIENCE:?} after its begin");
-            self.tell(Wrong::NotRecovered, text);
+            self.add_wrong(Wrong::NotRecovered, text);
             return Ok(State::Waiting {
                 since: SystemTime::now(),
             });
@@ -154,7 +154,7 @@ impl Run<'_> {
         Ok(State::Waiting { since })
     }
 
-    /// Nothing may have happened since all was calm.
+    /// Judges that nothing changed since all was calm.
     fn judge_quiet(&mut self, number: usize) -> Result<()> {
         let newest = self.newest(number)?;
         let stream = self.stream(number)?;
@@ -170,13 +170,13 @@ impl Run<'_> {
             let lane = stream.lane.describe();
             let change = newest.change_from(&calm);
             let text = format!("{lane}: {change} while nothing was done to it");
-            self.tell(Wrong::FalseOutage, text);
+            self.add_wrong(Wrong::FalseOutage, text);
         }
         Ok(())
     }
 
-    /// Whether the activator is connected, has been left alone by itself and by us for long
-    /// enough, and the Collector has been told since.
+    /// Whether the activator is connected, nothing has happened to it for long enough, and the agent has
+    /// exported since.
     pub(crate) fn is_calm(
         &mut self,
         number: usize,
@@ -184,12 +184,12 @@ impl Run<'_> {
         settle: Duration,
     ) -> Result<bool> {
         let newest = self.newest(number)?;
-        let told = self.ledger.arrived();
+        let reported = self.ledger.arrived();
         let stream = self.streams.get(number).context("no such lane")?;
         let history = &stream.lane.history;
         let mut last = history.last().map_or(healed, |last| last.max(healed));
-        // The first export of a link has its counts at 0, so that whoever takes differences sees
-        // the first error; what there is follows.
+        // The first export of a link has its counters at 0, so that the first error is a difference;
+        // the counts follow.
         let first = self.ledger.of(stream.lane.pod_name()).exports.first();
         if let Some(first) = first.and_then(|figures| figures.arrived) {
             last = last.max(first);
@@ -197,7 +197,7 @@ impl Run<'_> {
         Ok(history.connected()
             && last.elapsed().is_ok_and(|quiet| quiet >= settle)
             && newest.reachable == Some(true)
-            && told.is_some_and(|told| told >= last + TOLD))
+            && reported.is_some_and(|reported| reported >= last + EXPORTED_WITHIN))
     }
 
     pub(crate) fn newest(&self, number: usize) -> Result<Figures> {
@@ -208,6 +208,6 @@ impl Run<'_> {
 
 /// A connection is confirmed after 250 ms, an export may wait 200 ms.
 pub(crate) const SETTLE: Duration = Duration::from_millis(1_000);
-const TOLD: Duration = Duration::from_millis(600);
+const EXPORTED_WITHIN: Duration = Duration::from_millis(600);
 /// Its longest wait between two dials is 20 s, and a dial may take 3 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(75);

@@ -1,4 +1,4 @@
-//! The closing table, and the same as JSON.
+//! The closing table, and the same in JSON.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -278,7 +278,8 @@ impl Spread {
     }
 }
 
-/// A stall is noticed sooner where stats flow, and a new link has no connection to lose.
+/// A row's name. Stalls are noticed sooner with stats, and a new pod has no connection to lose, so these
+/// have rows of their own.
 fn name(kind: Kind, window: &Window) -> String {
     let name = match window.way {
         Way::Direct | Way::Name => kind.name().to_owned(),

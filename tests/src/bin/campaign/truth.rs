@@ -1,4 +1,4 @@
-//! What the activator itself saw: every dial, every loss, and Knative's own metric, by its log.
+//! What the activator itself saw, by its log: every dial, every loss, and Knative's own metric.
 
 use std::{
     collections::BTreeMap,
@@ -7,14 +7,14 @@ use std::{
 
 use statlink_tests::process::{Line, Process};
 
-/// The life of one activator, as its own log tells it.
+/// One activator's history, read from its own log.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     read: usize,
     seen: Vec<Seen>,
 }
 
-/// One line of it that matters.
+/// One relevant line of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) at: SystemTime,
@@ -26,7 +26,7 @@ pub(crate) struct Seen {
 pub(crate) enum Saw {
     /// A dial failed, for this cause by the text of its error.
     DialFailed(&'static str),
-    /// A lookup failed, and so nothing was dialled.
+    /// A lookup failed, so there was no dial.
     LookupFailed,
     Established,
     /// The connection was lost; the causes that its error's text leaves possible.
@@ -35,21 +35,21 @@ pub(crate) enum Saw {
     NativeLost,
 }
 
-/// What a stretch of a history amounts to.
+/// The sums of a part of a history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
     /// Attempts that failed, by cause.
     pub(crate) failed: BTreeMap<&'static str, u64>,
     pub(crate) established: u64,
     pub(crate) lost: u64,
-    /// Of those lost, the ones too short to be *upgraded*: at least and at most so many.
+    /// How many of those lost were too short to be *upgraded*: at least and at most.
     pub(crate) short: (u64, u64),
-    /// What those attempts failed for, the certain ones first.
+    /// The causes of those attempts, the certain ones first.
     pub(crate) short_causes: Vec<&'static str>,
 }
 
 impl History {
-    /// Takes in what was printed since.
+    /// Reads what was printed since.
     pub(crate) fn read(&mut self, process: &Process) {
         let lines = process.lines_after(self.read);
         self.read += lines.len();
@@ -85,7 +85,7 @@ impl Sums {
 
     pub(crate) fn of(seen: &[Seen]) -> Self {
         let mut sums = Self::default();
-        // The connection may be older than what is looked at.
+        // The connection may be older than this part.
         let mut established = None;
         for seen in seen {
             match seen.what {
@@ -139,7 +139,7 @@ pub(crate) fn outages(seen: &[Seen], begins_down: Option<SystemTime>) -> Vec<Out
             lost = lost.or(Some(seen.at));
             continue;
         }
-        // What is lost at once was never upgraded.
+        // A connection that is lost at once was never upgraded.
         let end = connections.peek().map(|next| next.at);
         let held = end.and_then(|end| end.duration_since(seen.at).ok());
         if held.is_none_or(|held| held >= CONFIRMED.1) {
@@ -180,7 +180,7 @@ fn dial_cause(error: &str) -> &'static str {
     if says("software caused connection abort") {
         return "_OTHER";
     }
-    // What else comes after the connection is made is the handshake's.
+    // Any other error after the connection was made is one of the handshake.
     if !says("dial tcp") {
         return "handshake_failed";
     }
@@ -201,7 +201,7 @@ fn dial_cause(error: &str) -> &'static str {
     }
 }
 
-/// The causes that the text of the reader's or the writer's error leaves.
+/// The causes that are possible by the text of the reader's or the writer's error.
 fn loss_causes(error: &str) -> &'static [&'static str] {
     if error.contains("connection reset by peer") {
         &["connection_reset"]
@@ -216,13 +216,13 @@ fn loss_causes(error: &str) -> &'static [&'static str] {
     } else if error.contains("i/o timeout") {
         GAVE_UP
     } else {
-        // A write that failed says only that the connection was gone.
+        // A failed write says only that the connection was gone.
         &["connection_reset", "peer_closed", "local_closed"]
     }
 }
 
-/// Its own read deadline passed: 10 s without a pong. It had stalled long before, so that a close
-/// by the activator is the cause only where a stall had just healed.
+/// The activator's read deadline passed: 10 s without a pong. The connection had stalled long before,
+/// so a close by the activator is the cause only where a stall had just healed.
 pub(crate) const GAVE_UP: &[&str] = &["local_closed"];
 
 /// *Upgraded* is confirmed 250 ms after the answer; two clocks and two processes are not exact.

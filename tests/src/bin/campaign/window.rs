@@ -1,4 +1,4 @@
-//! A window's life on a lane: it begins with a fault or a new pod, and is judged when all is calm.
+//! A window on a lane: it begins with a fault or a new pod, and is judged when all is calm.
 
 use std::time::{Instant, SystemTime};
 
@@ -35,14 +35,14 @@ impl Run<'_> {
                     streams, ledger, ..
                 } = self;
                 let lane = &streams.get(number).context("no such lane")?.lane;
-                let told = ledger.of(lane.pod_name());
+                let reported = ledger.of(lane.pod_name());
                 window.before = Before {
-                    figures: told.newest(),
+                    figures: reported.newest(),
                     kernel: lane.kernel()?,
                     upgrades: lane.upgrades(),
                     history: lane.history.mark(),
-                    events: told.events.len(),
-                    exports: told.exports.len(),
+                    events: reported.events.len(),
+                    exports: reported.exports.len(),
                 };
                 self.inject(number, window, Instant::now(), faults, Vec::new())
             }
@@ -69,7 +69,7 @@ impl Run<'_> {
         }
     }
 
-    /// What is due is injected and healed.
+    /// Injects and heals what is due.
     pub(crate) fn inject(
         &mut self,
         number: usize,
@@ -126,7 +126,7 @@ impl Run<'_> {
         })
     }
 
-    /// Until all is calm; then it is judged.
+    /// Waits until all is calm, then judges the window.
     pub(crate) fn settle(&mut self, number: usize, mut window: Window) -> Result<State> {
         window.blind |= self.collector_back.is_some();
         let healed = window.healed();
@@ -141,7 +141,7 @@ impl Run<'_> {
         let lane = &stream.lane;
         let evidence = Evidence {
             seen: lane.history.since(window.before.history),
-            told: self.ledger.of(lane.pod_name()),
+            reported: self.ledger.of(lane.pod_name()),
             after: after.clone(),
             kernel: lane.kernel()?,
             upgrades: lane.upgrades(),
@@ -177,7 +177,7 @@ impl Run<'_> {
             println!("       its window: {}", file.display());
         }
         if !calm {
-            // A fresh one, so that what went wrong is counted once.
+            // A new activator, so that the failure is counted once.
             let faults = Vec::new();
             return self.begin(number, What::Birth { kill: true, faults });
         }

@@ -1,11 +1,11 @@
-//! Why each connection was lost, loss by loss, and that each stall and each recovery was one.
+//! The cause of each loss, and whether each stall and each recovery was real.
 
 use std::time::{Duration, SystemTime};
 
-use super::{Injected, Verdict, Window, Wrong, hops::may_be_a_hop_s};
+use super::{Injected, Verdict, Window, Wrong, proxies::may_be_a_proxy_failure};
 use crate::{
     catalogue::{Kind, Way},
-    told::{CONNECTED, DISCONNECTED, Event, REACHABLE, STALLED},
+    reported::{CONNECTED, DISCONNECTED, Event, REACHABLE, STALLED},
     truth::{GAVE_UP, Saw, Seen},
 };
 
@@ -15,20 +15,20 @@ pub(crate) struct Stalls {
     pub(crate) healed: u64,
 }
 
-/// What happens to the link, in the order of time.
+/// An event of the link, by agent or activator.
 #[derive(Clone, Copy, Debug)]
 enum Turn<'a> {
-    /// The agent's word.
+    /// Reported by the agent.
     Disconnected(&'a Event),
     Reachable(&'a Event),
-    /// The activator's.
+    /// Logged by the activator.
     Established,
     Lost(&'static [&'static str]),
 }
 
 impl Window {
-    /// Each loss that the activator saw has one that the agent told, of a cause that the
-    /// activator's error allows; or it had stalled before. Nothing else is told.
+    /// For each loss that the activator saw, the agent reported one, of a cause that the activator's
+    /// error allows, or a stall before. It reported no other loss.
     pub(super) fn judge_losses(
         &self,
         verdict: &mut Verdict,
@@ -36,9 +36,9 @@ impl Window {
         events: &[Event],
     ) -> Stalls {
         let mut stalls = Stalls::default();
-        // What the connection at hand was lost for, by the agent; taken by the activator's loss.
-        let mut told: Option<&str> = None;
-        let mut of_hop = false;
+        // The cause that the agent reported for this connection, until the activator sees the loss.
+        let mut reported: Option<&str> = None;
+        let mut of_proxy = false;
         let mut healed = false;
         let mut established = (!self.birth).then_some(self.start);
         for (at, turn) in turns(seen, events) {
@@ -50,14 +50,14 @@ impl Window {
                         verdict.wrong_causes += 1;
                         verdict.add(Wrong::Cause, format!("lost for {cause}: {why}"));
                     }
-                    told = Some(cause);
-                    of_hop = event.hop;
+                    reported = Some(cause);
+                    of_proxy = event.proxy;
                 }
                 Turn::Reachable(event) => {
                     let fresh = events.iter().any(|other| {
                         other.what == CONNECTED
                             && event.known_at >= other.known_at
-                            && event.known_at <= other.known_at + TOLD_TOGETHER
+                            && event.known_at <= other.known_at + REPORTED_TOGETHER
                     });
                     if fresh {
                         // Its moment is the answer's; the activator prints a line soon after.
@@ -70,7 +70,7 @@ impl Window {
                         }
                         continue;
                     }
-                    if told.take() == Some(STALLED) && established.is_some() {
+                    if reported.take() == Some(STALLED) && established.is_some() {
                         stalls.healed += 1;
                         healed = true;
                     }
@@ -84,32 +84,32 @@ impl Window {
                 }
                 Turn::Established => {
                     established = Some(at);
-                    (told, healed) = (None, false);
+                    (reported, healed) = (None, false);
                 }
                 Turn::Lost(causes) => {
-                    // Nothing was told: too soon to be upgraded, or one is missing. The counts
-                    // tell these apart.
-                    if let Some(cause) = told.filter(|cause| *cause != STALLED)
+                    // If nothing was reported, it was too short to be upgraded, or is missing. The
+                    // counts distinguish these.
+                    if let Some(cause) = reported.filter(|cause| *cause != STALLED)
                         && !causes.contains(&cause)
-                        && !(of_hop && causes.iter().any(|own| may_be_a_hop_s(own)))
+                        && !(of_proxy && causes.iter().any(|own| may_be_a_proxy_failure(own)))
                     {
                         verdict.wrong_causes += 1;
                         let text =
                             format!("lost for {cause}; the activator's error says {causes:?}");
                         verdict.add(Wrong::Cause, text);
                     }
-                    if causes == GAVE_UP && told != Some(STALLED) && !healed {
+                    if causes == GAVE_UP && reported != Some(STALLED) && !healed {
                         let text = "10 s without a pong, and no stall was told".to_owned();
                         verdict.add(Wrong::Missed, text);
                     }
-                    (established, told, healed) = (None, None, false);
+                    (established, reported, healed) = (None, None, false);
                 }
             }
         }
         stalls
     }
 
-    /// Whether what was done to the link at that time can make a live connection be lost so.
+    /// Whether a fault in force at that time explains a loss for this cause.
     fn may_be_lost(&self, at: SystemTime, cause: &str, seen: &[Seen]) -> Result<(), String> {
         let justified = if cause == STALLED {
             self.faults.iter().any(|fault| {
@@ -147,7 +147,7 @@ impl Window {
         }
     }
 
-    /// The fault that lets nothing of an established connection pass at `at`.
+    /// The fault that blocks an established connection at `at`.
     fn blocked(&self, at: SystemTime) -> Option<Kind> {
         let mut faults = self.faults.iter().filter(|fault| fault.kind.stalls());
         let blocking = faults.find(|fault| {
@@ -165,7 +165,7 @@ impl Window {
     }
 }
 
-/// Both sides' turns. The kernel's moments come before the activator's words for the same.
+/// Both sides' events in order. The kernel's comes before the activator's log line for the same.
 fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>)> {
     let of_agent = events.iter().filter_map(|event| match event.what.as_str() {
         DISCONNECTED => Some((event.at, Turn::Disconnected(event))),
@@ -190,8 +190,8 @@ fn near(moment: SystemTime, word: SystemTime) -> bool {
 
 /// An answer is dated by ticks of the kernel, which lag on a machine that is busy.
 const TICKS: Duration = Duration::from_millis(50);
-/// Two events of one moment, told one after the other.
-const TOLD_TOGETHER: Duration = Duration::from_millis(10);
+/// Two events of one moment, reported one after the other.
+const REPORTED_TOGETHER: Duration = Duration::from_millis(10);
 /// How late an activator that waits for the processor may print what happened.
 const PRINTED: Duration = Duration::from_millis(1_000);
 /// How long nft, ip or a signal take.

@@ -1,13 +1,13 @@
-//! Every attempt and every loss, exactly: the agent's against the activator's, the kernel's and
-//! the autoscaler's.
+//! Exact counts of attempts and losses: the agent's, compared with those of the activator, the kernel
+//! and the autoscaler.
 
 use std::{fmt, time::Duration};
 
-use super::{Evidence, Verdict, Window, Wrong, causes::Stalls, hops::may_be_a_hop_s};
+use super::{Evidence, Verdict, Window, Wrong, causes::Stalls, proxies::may_be_a_proxy_failure};
 use crate::{
     catalogue::Way,
     figures::{ByCause, Figures},
-    told::{CONNECT_FAILED, DISCONNECTED, Event},
+    reported::{CONNECT_FAILED, DISCONNECTED, Event},
     truth::{Seen, Sums, outages},
 };
 
@@ -48,16 +48,16 @@ impl Window {
         stalls: Stalls,
         events: &[Event],
     ) {
-        let told = self.counted(&evidence.after);
-        verdict.causes += told.failed.values().sum::<u64>();
+        let reported = self.counted(&evidence.after);
+        verdict.causes += reported.failed.values().sum::<u64>();
         let expected: Vec<_> = (sums.short.0..=sums.short.1)
             .map(|short| Counted::expected(sums, short, stalls))
             .collect();
         let nearest = expected.first().cloned().unwrap_or_default();
-        verdict.counted.agent = told.totals();
+        verdict.counted.agent = reported.totals();
         verdict.counted.activator = expected
             .iter()
-            .find(|of| of.totals() == told.totals())
+            .find(|of| of.totals() == reported.totals())
             .unwrap_or(&nearest)
             .totals();
         let answers: Vec<_> = self
@@ -65,29 +65,29 @@ impl Window {
             .iter()
             .flat_map(|f| f.kind.nature().answers)
             .collect();
-        if expected.iter().any(|of| of.is_told_by(&told, &answers)) {
+        if expected.iter().any(|of| of.equals(&reported, &answers)) {
             return;
         }
-        let by_hops = Self::failed_by_hops(events);
+        let by_proxies = Self::failed_by_proxies(events);
         if expected
             .iter()
-            .any(|of| of.is_told_by_hops(&told, &by_hops))
+            .any(|of| of.equals_with_proxies(&reported, &by_proxies))
         {
             return;
         }
-        let same_sums = expected.iter().any(|of| of.totals() == told.totals());
+        let same_sums = expected.iter().any(|of| of.totals() == reported.totals());
         if same_sums {
-            verdict.wrong_causes += surplus(&told.failed, &nearest.failed);
-            let text = format!("attempts failed for {told}; the activator saw {nearest}");
+            verdict.wrong_causes += surplus(&reported.failed, &nearest.failed);
+            let text = format!("attempts failed for {reported}; the activator saw {nearest}");
             verdict.add(Wrong::Cause, text);
         } else {
-            let text = format!("the agent counted {told}; the activator {nearest}");
+            let text = format!("the agent counted {reported}; the activator {nearest}");
             verdict.add(Wrong::Count, text);
         }
     }
 
-    /// What the Collector has is what was told one by one; and each outage is in it.
-    pub(super) fn judge_told(
+    /// The counters at the Collector equal the events one by one, and contain each outage.
+    pub(super) fn judge_reports(
         &self,
         verdict: &mut Verdict,
         seen: &[Seen],
@@ -96,18 +96,18 @@ impl Window {
     ) {
         for (kind, what) in [("disconnect", DISCONNECTED), ("connect", CONNECT_FAILED)] {
             let exported = after.errors_since(&self.before.figures, kind);
-            let mut told = ByCause::new();
+            let mut reported = ByCause::new();
             for event in events.iter().filter(|event| event.what == what) {
                 let cause = event.cause.clone().unwrap_or_default();
-                *told.entry(cause).or_default() += 1;
+                *reported.entry(cause).or_default() += 1;
             }
-            if exported != told {
-                let text = format!("{kind} errors: exported {exported:?}, told {told:?}");
+            if exported != reported {
+                let text = format!("{kind} errors: exported {exported:?}, told {reported:?}");
                 verdict.add(Wrong::Count, text);
             }
         }
         let errors = |figures: &Figures| figures.errors("disconnect") + figures.errors("connect");
-        let told = errors(after) > errors(&self.before.figures);
+        let reported = errors(after) > errors(&self.before.figures);
         let longest = outages(seen, None)
             .into_iter()
             .filter_map(|(from, to)| to?.duration_since(from).ok())
@@ -124,9 +124,9 @@ impl Window {
             let length = fault.length();
             (fault.kind.stalls() && length >= certain).then_some(length)
         });
-        verdict.outage = told || longest.is_some() || stalled.is_some();
+        verdict.outage = reported || longest.is_some() || stalled.is_some();
         let certain = longest.max(stalled);
-        if !told && let Some(length) = certain.filter(|length| *length >= SHORTEST) {
+        if !reported && let Some(length) = certain.filter(|length| *length >= SHORTEST) {
             let text = format!("an outage of {:.3} s was not told", length.as_secs_f64());
             verdict.add(Wrong::Missed, text);
         }
@@ -139,23 +139,23 @@ impl Window {
             .kernel
             .opens
             .saturating_sub(self.before.kernel.opens);
-        // Without a port, without a route, and by a policy, connect() fails before it sends.
+        // Without a port, without a route, or by a policy, connect() fails before it sends a SYN.
         let portless = failed("address_unavailable");
         let withheld = if self.faults.iter().any(|fault| fault.kind.withholds_syns()) {
             failed("network_unreachable") + failed("host_unreachable") + failed("permission_denied")
         } else {
             0
         };
-        let told = self.counted(&evidence.after).attempts;
+        let reported = self.counted(&evidence.after).attempts;
         // A sidecar dials at most once for each of the activator's dials, in the same pod.
         let opens = match self.way {
             Way::Direct | Way::Name => opens,
-            Way::Sidecar => told.clamp(opens.div_ceil(2), opens),
+            Way::Sidecar => reported.clamp(opens.div_ceil(2), opens),
         };
-        let without = told.saturating_sub(opens);
-        if told < opens || !(portless..=portless + withheld).contains(&without) {
+        let without = reported.saturating_sub(opens);
+        if reported < opens || !(portless..=portless + withheld).contains(&without) {
             let text = format!(
-                "{told} attempts; the kernel opened {opens}, and {portless} had no port, up to \
+                "{reported} attempts; the kernel opened {opens}, and {portless} had no port, up to \
                  {withheld} no route or no leave"
             );
             verdict.add(Wrong::Count, text);
@@ -168,15 +168,15 @@ impl Window {
         counted.kernel_retransmits = retransmits.saturating_sub(before);
         let (after, before) = (evidence.after.retransmits, self.before.figures.retransmits);
         counted.agent_retransmits = after.saturating_sub(before);
-        // What the activator gives up while packets vanish, the kernel still sends, for no link; and a
-        // sidecar's connections are in the same pod.
+        // The kernel goes on sending on connections that the activator has given up, which belong to
+        // no link; and a sidecar's connections are in the same pod.
         let others = self.way == Way::Sidecar || self.faults.iter().any(|fault| fault.kind.drops());
-        let (told, kernel) = (counted.agent_retransmits, counted.kernel_retransmits);
-        if told > kernel || (told < kernel && !others) {
-            let text = format!("{told} segments sent again; the kernel counted {kernel}");
+        let (reported, kernel) = (counted.agent_retransmits, counted.kernel_retransmits);
+        if reported > kernel || (reported < kernel && !others) {
+            let text = format!("{reported} segments sent again; the kernel counted {kernel}");
             verdict.add(Wrong::Count, text);
         }
-        // An answer that vanished is no connection to the activator.
+        // If the answer was lost, the server has upgraded a connection that the activator has not.
         if upgrades < sums.established {
             let text = format!(
                 "the bed is wrong: {} established, but {upgrades} upgraded",
@@ -199,7 +199,7 @@ impl Window {
 }
 
 impl Counted {
-    /// What the agent must have counted, if so many connections were too short to be upgraded.
+    /// What the agent must have counted, if this many connections were too short to be upgraded.
     fn expected(sums: &Sums, short: u64, stalls: Stalls) -> Self {
         let failed = sums.failed.iter();
         let mut failed: ByCause = failed.map(|(c, n)| ((*c).to_owned(), *n)).collect();
@@ -219,38 +219,38 @@ impl Counted {
         }
     }
 
-    /// Whether the agent's counts are these, if it knows of some dials that timed out that they
-    /// were answered by ICMP.
-    fn is_told_by(&self, told: &Self, answers: &[&&str]) -> bool {
-        let over = surplus(&told.failed, &self.failed);
-        let under = surplus(&self.failed, &told.failed);
+    /// Whether the agent's counts are these, if it knows that some dials that timed out were answered
+    /// by ICMP.
+    fn equals(&self, reported: &Self, answers: &[&&str]) -> bool {
+        let over = surplus(&reported.failed, &self.failed);
+        let under = surplus(&self.failed, &reported.failed);
         let timeouts = |of: &Self| of.failed.get("timeout").copied().unwrap_or_default();
-        let answered = told.failed.iter().all(|(cause, n)| {
+        let answered = reported.failed.iter().all(|(cause, n)| {
             let seen = self.failed.get(cause).copied().unwrap_or_default();
             *n <= seen || answers.contains(&&cause.as_str())
         });
-        self.totals() == told.totals()
+        self.totals() == reported.totals()
             && over == under
-            && under == timeouts(self).saturating_sub(timeouts(told))
+            && under == timeouts(self).saturating_sub(timeouts(reported))
             && answered
     }
 
-    /// Whether the agent's counts are these, where it knows of some attempts that it was a hop's
-    /// failure that failed them: the activator's own is then one that a hop may be behind.
-    fn is_told_by_hops(&self, told: &Self, by_hops: &ByCause) -> bool {
-        let mut own = told.failed.clone();
-        for (cause, n) in by_hops {
+    /// Whether the agent's counts are these, if it attributes some attempts to a proxy's failure. The
+    /// activator's own error must then be one that a proxy's failure may cause.
+    fn equals_with_proxies(&self, reported: &Self, by_proxies: &ByCause) -> bool {
+        let mut own = reported.failed.clone();
+        for (cause, n) in by_proxies {
             if let Some(of) = own.get_mut(cause) {
                 *of = of.saturating_sub(*n);
             }
         }
         let mut hidden = self.failed.clone();
-        hidden.retain(|cause, _| may_be_a_hop_s(cause));
+        hidden.retain(|cause, _| may_be_a_proxy_failure(cause));
         let hidden = surplus(&hidden, &own);
-        self.totals() == told.totals()
+        self.totals() == reported.totals()
             && surplus(&own, &self.failed) == 0
             && surplus(&self.failed, &own) == hidden
-            && hidden == by_hops.values().sum::<u64>()
+            && hidden == by_proxies.values().sum::<u64>()
     }
 
     const fn totals(&self) -> Totals {
@@ -294,14 +294,14 @@ impl fmt::Display for Counted {
     }
 }
 
-fn surplus(told: &ByCause, seen: &ByCause) -> u64 {
+fn surplus(reported: &ByCause, seen: &ByCause) -> u64 {
     let over = |(cause, n): (&String, &u64)| {
         n.saturating_sub(seen.get(cause).copied().unwrap_or_default())
     };
-    told.iter().map(over).sum()
+    reported.iter().map(over).sum()
 }
 
-/// Outages from this length on must be told.
+/// Outages from this length on must be reported.
 const SHORTEST: Duration = Duration::from_millis(100);
 const STALLED_WITH_STATS: Duration = Duration::from_millis(2_500);
 const STALLED_IDLE: Duration = Duration::from_secs(6);

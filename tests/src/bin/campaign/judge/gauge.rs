@@ -1,4 +1,4 @@
-//! Reachable, as each export that the Collector had says it, against what the activator saw.
+//! The gauge in each export, compared with what the activator saw.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,17 +9,17 @@ use crate::{
 };
 
 impl Window {
-    /// 0 within every outage that lasts, 1 while the activator is connected and nothing keeps the
-    /// connection from being heard.
+    /// The gauge is 0 within every outage that lasts, and 1 while the activator is connected and no
+    /// fault blocks the connection.
     pub(super) fn judge_gauge(&self, verdict: &mut Verdict, seen: &[Seen], exports: &[Figures]) {
         // Before its first connection a link is down from the end of its start-up grace.
         let born = self.birth.then(|| self.start + START_UP_GRACE);
         let mut outages = outages(seen, born);
-        // Connected within the grace: no outage.
+        // A link that connects within the grace has no outage.
         outages.retain(|(from, to)| to.is_none_or(|to| to > *from));
         for (from, to) in &outages {
             let to = to.unwrap_or_else(|| self.healed());
-            let inside = |at: SystemTime| at > *from + TOLD && at < to;
+            let inside = |at: SystemTime| at > *from + EXPORTED_WITHIN && at < to;
             let wrong = exports.iter().find(|figures| {
                 let (first, last) = (figures.observed, figures.confirmed);
                 let says_so = |at: Option<SystemTime>| at.is_some_and(inside);
@@ -32,13 +32,15 @@ impl Window {
                 );
                 verdict.add(Wrong::Missed, text);
             }
-            let told = exports.iter().any(|figures| {
+            let reported = exports.iter().any(|figures| {
                 figures.reachable == Some(false)
                     && figures.confirmed.is_some_and(|at| at >= *from)
-                    && figures.observed.is_some_and(|at| at <= to + TOLD)
+                    && figures
+                        .observed
+                        .is_some_and(|at| at <= to + EXPORTED_WITHIN)
             });
             let length = to.duration_since(*from).unwrap_or_default();
-            if !told && !self.blind && length >= LASTS {
+            if !reported && !self.blind && length >= LASTS {
                 let text = format!("reachable was never exported as 0 in {length:?}");
                 verdict.add(Wrong::Missed, text);
             }
@@ -58,22 +60,24 @@ impl Window {
         }
     }
 
-    /// Whether the connection was up and well at `at`, and has been for long enough to be known.
+    /// Whether the connection was up and unblocked at `at`, for long enough to be known.
     fn is_up(&self, at: SystemTime, seen: &[Seen]) -> bool {
         let newest = seen
             .iter()
             .rev()
             .filter(|seen| seen.at <= at)
             .find_map(|seen| match seen.what {
-                Saw::Established => Some(seen.at + CONFIRMED + TOLD <= at),
+                Saw::Established => Some(seen.at + CONFIRMED + EXPORTED_WITHIN <= at),
                 Saw::Lost(_) => Some(false),
                 Saw::DialFailed(_) | Saw::LookupFailed | Saw::NativeLost => None,
             });
         let disturbed = self.faults.iter().any(|fault| {
-            let until = fault.healed.map(|healed| healed + fault.aftermath() + TOLD);
+            let until = fault
+                .healed
+                .map(|healed| healed + fault.aftermath() + EXPORTED_WITHIN);
             fault.kind.stalls() && fault.at <= at && until.is_none_or(|until| at <= until)
         });
-        // The activator learns of an end no sooner than its own kernel.
+        // The activator logs an end later than its kernel knows it.
         let ends = seen.iter().any(|seen| {
             let soon = seen
                 .at
@@ -90,14 +94,14 @@ fn since(from: SystemTime, at: Option<SystemTime>) -> f64 {
     after.unwrap_or_default().as_secs_f64()
 }
 
-/// What the agent has to know by then, on a machine that is busy: twice what is promised at the
-/// Collector. The figures that are measured are in the table.
-const TOLD: Duration = Duration::from_secs(1);
-/// An outage that no export can miss: a transition is exported at once, five times a second at
-/// most, and at the latest with the next interval.
+/// How late an export may be on a busy machine: twice the figure promised at the Collector. The
+/// measured figures are in the table.
+const EXPORTED_WITHIN: Duration = Duration::from_secs(1);
+/// An outage of this length is in at least one export: a transition is exported at once, at most five
+/// times a second, and at the latest with the next interval.
 const LASTS: Duration = Duration::from_secs(3);
 const START_UP_GRACE: Duration = Duration::from_secs(5);
 /// *Upgraded* is known 250 ms after the answer.
 const CONFIRMED: Duration = Duration::from_millis(250);
-/// How late an activator may print what it learned.
+/// How late an activator may log an end.
 const PRINTED: Duration = Duration::from_millis(500);

@@ -1,11 +1,11 @@
-//! How soon it was told: in the agent, at the Collector, and by Knative's own metric.
+//! How soon a loss was known: in the agent, at the Collector, and by Knative's own metric.
 
 use std::time::{Duration, SystemTime};
 
 use super::Window;
 use crate::{
     figures::Figures,
-    told::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
+    reported::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
     truth::{Saw, Seen},
 };
 
@@ -45,8 +45,8 @@ impl Window {
             lost.map(|lost| lost.at)
         };
         if let Some(onset) = onset {
-            let told = events.iter().find(|event| event.what == UNREACHABLE);
-            latencies.agent = told.map(|event| {
+            let reported = events.iter().find(|event| event.what == UNREACHABLE);
+            latencies.agent = reported.map(|event| {
                 let from = if fault.kind.stalls() { onset } else { event.at };
                 since(from, event.known_at)
             });
@@ -62,8 +62,8 @@ impl Window {
         }
         let established = seen.iter().rev().find(|seen| seen.what == Saw::Established);
         if let Some(back) = established.map(|seen| seen.at) {
-            let told = events.iter().rev().find(|event| event.what == REACHABLE);
-            latencies.recovery_agent = told.map(|event| since(back, event.known_at));
+            let reported = events.iter().rev().find(|event| event.what == REACHABLE);
+            latencies.recovery_agent = reported.map(|event| since(back, event.known_at));
             if !self.blind {
                 let mut exports = exports.iter();
                 let first = exports.find(|figures| {
@@ -99,7 +99,7 @@ impl Window {
     }
 }
 
-/// Clocks of three processes are one, read at three times.
+/// Three processes read the same clock at different times, so a difference may be negative.
 fn since(from: SystemTime, to: SystemTime) -> Duration {
     to.duration_since(from).unwrap_or_default()
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{Verdict, Window, Wrong, lookups::DNS};
 use crate::{
     figures::Figures,
-    told::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
+    reported::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
 };
 
 impl Window {
-    /// One liveness check every 5 s; against while it was not reachable, for what ended something.
+    /// There is one liveness check every 5 s. While the link is not reachable it is an error, with the
+    /// cause of the last end.
     pub(super) fn judge_liveness(&self, verdict: &mut Verdict, events: &[Event], after: &Figures) {
         let before = &self.before.figures;
         let checks = after.checks_since(before, "liveness");
@@ -51,15 +52,14 @@ impl Window {
     }
 }
 
-/// One check every 5 s: one more or less at the ends, and a moment.
+/// One check every 5 s, give or take one at each end and the scheduler's delay.
 fn within(checks: u64, span: Duration) -> bool {
     let least = span.saturating_sub(LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
     let most = (span + LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
     (least..=most).contains(&u128::from(checks))
 }
 
-/// The fewest and the most checks that can fall into the outages that were told, by when they
-/// were known.
+/// The fewest and the most checks that can fall into the reported outages, by when the agent knew.
 fn liveness_errors(events: &[Event], birth: bool) -> (u64, u64) {
     let mut since = events.first().filter(|_| birth).map(|event| event.known_at);
     let mut bounds = (0, 0);

@@ -1,4 +1,4 @@
-//! `dns`: no dial follows the activator's lookups, by its own log.
+//! `dns`: by the activator's own log, no dial follows its lookups.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     figures::Figures,
-    told::{Event, UNREACHABLE},
+    reported::{Event, UNREACHABLE},
     truth::{Saw, Seen},
 };
 
-/// Without a connection and without a dial, from one end to the next dial's.
+/// A time without a connection and without a dial: from one end to the end of the next dial.
 #[derive(Debug)]
 struct Stretch {
     from: SystemTime,
@@ -24,8 +24,8 @@ struct Stretch {
 }
 
 impl Window {
-    /// Liveness errors are for `dns` where lookups fail, no dial follows, and that is long enough
-    /// for both to be known; nowhere else. A slow lookup is followed by a dial.
+    /// The cause of liveness errors is `dns` exactly where lookups fail and no dial follows for long
+    /// enough. A slow lookup is followed by a dial.
     pub(super) fn judge_lookups(
         &self,
         verdict: &mut Verdict,
@@ -36,38 +36,41 @@ impl Window {
         let born = events.first().filter(|_| self.birth);
         let stretches = stretches(seen, born.map(|event| event.known_at));
         let errors = after.errors_since(&self.before.figures, "liveness");
-        let told = errors.get(DNS).copied().unwrap_or_default();
+        let reported = errors.get(DNS).copied().unwrap_or_default();
         let most: u64 = stretches.iter().map(Stretch::most).sum();
         let least: u64 = stretches.iter().map(|of| self.least(of, &stretches)).sum();
-        if !(least..=most).contains(&told) {
+        if !(least..=most).contains(&reported) {
             let text =
-                format!("{told} liveness errors for {DNS}; {least} to {most} by its lookups");
+                format!("{reported} liveness errors for {DNS}; {least} to {most} by its lookups");
             verdict.add(Wrong::Cause, text);
         }
         let of_outages = events.iter().filter(|event| event.what == UNREACHABLE);
         for event in of_outages.filter(|event| event.cause.as_deref() == Some(DNS)) {
-            if !stretches.iter().any(|of| of.may_be_told_at(event.known_at)) {
+            if !stretches
+                .iter()
+                .any(|of| of.may_be_reported_at(event.known_at))
+            {
                 let text = format!("not reachable for {DNS}, but lookups did not fail then");
                 verdict.add(Wrong::Cause, text);
             }
         }
     }
 
-    /// How many checks fall into it for certain once it is known.
+    /// How many checks must have this cause.
     fn least(&self, of: &Stretch, all: &[Stretch]) -> u64 {
-        // The agent hears of a new activator after its first lookup has begun.
+        // The agent discovers a new activator after its first lookup has begun.
         let first = of.lookups.get(usize::from(self.birth));
         let (Some(first), Some(until)) = (first, of.until) else {
             return 0;
         };
-        // Once told, the agent does not know how often the activator has failed since.
-        let told_before = all
+        // After it has reported `dns`, the agent does not know how often the activator failed since.
+        let reported_before = all
             .iter()
             .any(|other| other.from < of.from && other.most() > 0);
-        let failures = if told_before { STEPS } else { of.failures };
+        let failures = if reported_before { STEPS } else { of.failures };
         let pause = LONGEST_FIRST_PAUSE.mul_f64(1.3_f64.powi(failures.min(STEPS)));
         let due = (of.from + pause).max(*first) + ANSWERED + MOMENT;
-        // A dial that another fault lets wait began before it was decided.
+        // A dial that another fault delays began before it was decided.
         let dial = if self.single().is_some() {
             MOMENT
         } else {
@@ -79,14 +82,14 @@ impl Window {
 
 impl Stretch {
     /// No sooner than an answer may take; and until the next dial is decided.
-    fn may_be_told_at(&self, at: SystemTime) -> bool {
+    fn may_be_reported_at(&self, at: SystemTime) -> bool {
         let until = self.until.map(|until| until + MOMENT);
         !self.lookups.is_empty()
             && at >= self.from + ANSWERED - MOMENT
             && until.is_none_or(|until| at <= until)
     }
 
-    /// The most checks that can fall into it.
+    /// The most checks that can have this cause.
     fn most(&self) -> u64 {
         let until = self.until.unwrap_or_else(SystemTime::now) + MOMENT;
         if self.lookups.is_empty() {
@@ -175,8 +178,8 @@ mod tests {
         assert_eq!(most, [2, 0]);
         let of = stretches.first().unwrap();
         assert_eq!((of.failures, of.lookups.len()), (1, 2));
-        assert!(!of.may_be_told_at(at(3_900)));
-        assert!(of.may_be_told_at(at(5_000)));
-        assert!(!of.may_be_told_at(at(11_000)));
+        assert!(!of.may_be_reported_at(at(3_900)));
+        assert!(of.may_be_reported_at(at(5_000)));
+        assert!(!of.may_be_reported_at(at(11_000)));
     }
 }

@@ -1,26 +1,26 @@
-//! One stretch of one lane: what was done to it, what the activator saw, what the agent told, and
-//! whether that is the truth.
+//! One window of one lane: what was done to it, what the activator saw, what the agent reported, and
+//! whether the report is true.
 //!
-//! The truth is the activator's own log (each dial with its error, each loss with its), what was
-//! injected and healed when, and the kernel's counters. Of each acceptance the comment says which
-//! rule of the link makes it right.
+//! The truth is the activator's own log (each dial and each loss with its error), what was injected
+//! and healed when, and the kernel's counters. Where more than one answer is accepted, the comment
+//! says which rule of the link allows it.
 //!
-//! - [`causes`]: why each connection was lost, and that each stall was one
+//! - [`causes`]: the cause of each loss, and whether each stall was real
 //! - [`counts`]: every attempt and every loss, exactly
 //! - [`gauge`]: reachable, at the Collector, at each moment
-//! - [`hops`]: what a sidecar's connections explain
 //! - [`liveness`]: the check of every 5 s
 //! - [`lookups`]: `dns`, where no dial follows the activator's lookups
-//! - [`restarted`]: the same of an agent that came in the middle
+//! - [`proxies`]: failures that a sidecar's connections explain
+//! - [`restarted`]: the same for an agent that started in the middle
 //! - [`latency`]: how soon
 
 mod causes;
 mod counts;
 mod gauge;
-mod hops;
 mod latency;
 mod liveness;
 mod lookups;
+mod proxies;
 mod restarted;
 
 use std::time::{Duration, SystemTime};
@@ -30,7 +30,7 @@ use statlink_tests::tcp::Counters;
 use crate::{
     catalogue::{Kind, Way},
     figures::Figures,
-    told::{Event, Told},
+    reported::{Event, Reported},
     truth::{Seen, Sums},
 };
 
@@ -45,13 +45,13 @@ pub(crate) struct Window {
     pub(crate) start: SystemTime,
     pub(crate) faults: Vec<Injected>,
     pub(crate) before: Before,
-    /// The Collector was away for a part of it: nothing is said of when it was told.
+    /// The Collector was absent for a part of it: when exports arrived is not judged.
     pub(crate) blind: bool,
     pub(crate) stats: bool,
     pub(crate) way: Way,
-    /// It begins with the activator's own begin.
+    /// It begins with the start of the activator.
     pub(crate) birth: bool,
-    /// When the agent was started anew, from its start to its readiness: what it tells begins anew.
+    /// When the agent was restarted: from its start to its readiness. Its counters begin at 0.
     pub(crate) restarted: Option<(SystemTime, SystemTime)>,
 }
 
@@ -66,11 +66,11 @@ pub(crate) struct Before {
     pub(crate) exports: usize,
 }
 
-/// What there is at its end.
+/// What is known at its end.
 pub(crate) struct Evidence<'a> {
     /// What the activator printed.
     pub(crate) seen: &'a [Seen],
-    pub(crate) told: &'a Told,
+    pub(crate) reported: &'a Reported,
     pub(crate) after: Figures,
     pub(crate) kernel: Counters,
     /// Websockets that autoscalers upgraded.
@@ -103,7 +103,7 @@ pub(crate) struct Violation {
     pub(crate) text: String,
 }
 
-/// What a window amounts to.
+/// The result of a window.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) violations: Vec<Violation>,
@@ -131,11 +131,11 @@ impl Window {
         healed.max().unwrap_or(self.start)
     }
 
-    /// How long after that an end that it caused may still come.
+    /// How long after that a fault may still end a connection.
     pub(crate) fn aftermath(&self) -> Duration {
         let longest = self.faults.iter().map(Injected::aftermath).max();
         let longest = longest.unwrap_or_default();
-        // A RST that vanished is not sent again: the next ping finds out.
+        // A RST that was dropped is not sent again: only the next ping finds out.
         if self.single().is_none() && !longest.is_zero() {
             longest.max(PING)
         } else {
@@ -146,16 +146,16 @@ impl Window {
     /// Judges it.
     pub(crate) fn judge(&self, evidence: &Evidence<'_>) -> Verdict {
         let mut verdict = Verdict::default();
-        let events = self.events(evidence.told);
-        let exports = self.exports(evidence.told);
+        let events = self.events(evidence.reported);
+        let exports = self.exports(evidence.reported);
         let sums = Sums::of(evidence.seen);
         if let Some((started, ready)) = self.restarted {
             self.judge_restarted(&mut verdict, evidence, (started, ready));
         } else {
             let stalls = self.judge_losses(&mut verdict, evidence.seen, events);
             self.judge_counts(&mut verdict, evidence, &sums, stalls, events);
-            self.judge_hops(&mut verdict, events, &sums);
-            self.judge_told(&mut verdict, evidence.seen, events, &evidence.after);
+            self.judge_proxies(&mut verdict, events, &sums);
+            self.judge_reports(&mut verdict, evidence.seen, events, &evidence.after);
             self.judge_liveness(&mut verdict, events, &evidence.after);
             self.judge_lookups(&mut verdict, evidence.seen, events, &evidence.after);
             self.judge_kernel(&mut verdict, evidence, &sums);
@@ -165,12 +165,18 @@ impl Window {
         verdict
     }
 
-    pub(crate) fn events<'a>(&self, told: &'a Told) -> &'a [Event] {
-        told.events.get(self.before.events..).unwrap_or_default()
+    pub(crate) fn events<'a>(&self, reported: &'a Reported) -> &'a [Event] {
+        reported
+            .events
+            .get(self.before.events..)
+            .unwrap_or_default()
     }
 
-    pub(crate) fn exports<'a>(&self, told: &'a Told) -> &'a [Figures] {
-        told.exports.get(self.before.exports..).unwrap_or_default()
+    pub(crate) fn exports<'a>(&self, reported: &'a Reported) -> &'a [Figures] {
+        reported
+            .exports
+            .get(self.before.exports..)
+            .unwrap_or_default()
     }
 }
 
@@ -221,7 +227,7 @@ impl Wrong {
     }
 }
 
-/// An idle activator is heard so often, and a moment.
+/// The interval of an idle activator's pings, and a little.
 const PING: Duration = Duration::from_millis(3_334 + 100);
-/// The activator gives up what is silent for so long.
+/// The activator gives up a silent connection after this long.
 const LONGEST_SILENCE: Duration = Duration::from_secs(13);

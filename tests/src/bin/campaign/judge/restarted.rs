@@ -1,13 +1,13 @@
-//! An agent that came in the middle of it.
+//! An agent that was restarted in the middle of a window.
 
 use std::time::SystemTime;
 
-use super::{Evidence, Verdict, Window, Wrong, hops::may_be_a_hop_s};
-use crate::{told::REACHABLE, truth::Sums};
+use super::{Evidence, Verdict, Window, Wrong, proxies::may_be_a_proxy_failure};
+use crate::{reported::REACHABLE, truth::Sums};
 
 impl Window {
-    /// Of an agent that came in the middle: no less than what happened since it was ready, and no
-    /// more than what happened since it was started.
+    /// It counts no less than what happened since it was ready, and no more than what happened since it
+    /// was started.
     pub(super) fn judge_restarted(
         &self,
         verdict: &mut Verdict,
@@ -19,33 +19,36 @@ impl Window {
             Sums::of(&seen.cloned().collect::<Vec<_>>())
         };
         let (least, most) = (since(ready), since(started));
-        let told = self.counted(&evidence.after);
-        verdict.outage = told.losses > 0 || !told.failed.is_empty();
+        let reported = self.counted(&evidence.after);
+        verdict.outage = reported.losses > 0 || !reported.failed.is_empty();
         let healed = evidence
-            .told
+            .reported
             .events
             .iter()
             .filter(|event| event.what == REACHABLE)
             .count();
-        // The attempt that was under way is not the new one's to count. What stalled before it
-        // came is not live to it, and a stall may heal.
+        // The new agent need not count the attempt that was in progress. A connection that had stalled
+        // before is not live to it, and a stall may heal.
         let attempts = least.attempts().saturating_sub(1)..=most.attempts();
         let losses = least.lost.saturating_sub(1 + least.short.1)..=most.lost + healed as u64;
-        if !attempts.contains(&told.attempts) || !losses.contains(&told.losses) {
+        if !attempts.contains(&reported.attempts) || !losses.contains(&reported.losses) {
             let text = format!(
-                "a new agent counted {told}; {attempts:?} attempts and {losses:?} losses were possible"
+                "a new agent counted {reported}; {attempts:?} attempts and {losses:?} losses were possible"
             );
             verdict.add(Wrong::Count, text);
         }
-        for (cause, n) in &told.failed {
+        for (cause, n) in &reported.failed {
             let short = if cause == "handshake_failed" || cause == "connection_reset" {
                 most.short.1
             } else {
                 0
             };
             let mut seen = most.failed.get(cause.as_str()).copied().unwrap_or_default();
-            if self.may_fail_a_hop(cause, &most) {
-                let hidden = most.failed.iter().filter(|(own, _)| may_be_a_hop_s(own));
+            if self.may_fail_a_proxy(cause, &most) {
+                let hidden = most
+                    .failed
+                    .iter()
+                    .filter(|(own, _)| may_be_a_proxy_failure(own));
                 seen += hidden.map(|(_, n)| n).sum::<u64>() + most.short.1;
             }
             verdict.causes += n;

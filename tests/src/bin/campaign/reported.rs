@@ -1,4 +1,4 @@
-//! What the agent told: at the Collector, and by its own stream of events.
+//! What the agent reported: its exports at the Collector, and its own stream of events.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +12,9 @@ use statlink_tests::{
 
 use crate::figures::Figures;
 
-/// All that was told of one activator's link by one agent.
+/// Everything that one agent reported about one activator's link.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Reported {
     /// Each export that changed something, oldest first.
     pub(crate) exports: Vec<Figures>,
     pub(crate) events: Vec<Event>,
@@ -29,15 +29,15 @@ pub(crate) struct Event {
     pub(crate) known_at: SystemTime,
     pub(crate) what: String,
     pub(crate) cause: Option<String>,
-    /// The cause is the failure of a connection of a proxy's in the pod.
-    pub(crate) hop: bool,
+    /// The cause is the failure of a connection of a proxy in the pod.
+    pub(crate) proxy: bool,
     pub(crate) text: String,
 }
 
-/// Everything told by one agent, by pod.
+/// Everything that one agent reported, by pod.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    of: BTreeMap<String, Told>,
+    of: BTreeMap<String, Reported>,
     events_read: usize,
     exports: u64,
     arrived: Option<SystemTime>,
@@ -45,24 +45,24 @@ pub(crate) struct Ledger {
     recent: Vec<SystemTime>,
     /// The most of them in one second.
     pub(crate) busiest_second: usize,
-    /// Promises that an export broke.
+    /// Rules that an export broke, in words.
     pub(crate) broken: Vec<String>,
-    /// How many outages were told to have begun.
+    /// How many outages the agent reported.
     pub(crate) onsets: u64,
 }
 
 impl Ledger {
-    /// A new agent counts anew.
+    /// A new agent's counters begin at 0.
     pub(crate) fn new_agent(&mut self) {
         self.of.clear();
         self.events_read = 0;
         self.arrived = None;
-        // So many a second are each agent's own.
+        // The limit of exports a second is each agent's own.
         self.recent.clear();
     }
 
-    pub(crate) fn of(&self, pod: &str) -> &Told {
-        static NOTHING: Told = Told {
+    pub(crate) fn of(&self, pod: &str) -> &Reported {
+        static NOTHING: Reported = Reported {
             exports: Vec::new(),
             events: Vec::new(),
             arrived: None,
@@ -70,15 +70,18 @@ impl Ledger {
         self.of.get(pod).unwrap_or(&NOTHING)
     }
 
-    /// What was told of each pod.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Told)> {
-        self.of.iter().map(|(pod, told)| (pod.as_str(), told))
+    /// What was reported about each pod.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Reported)> {
+        self.of
+            .iter()
+            .map(|(pod, reported)| (pod.as_str(), reported))
     }
 
     /// Whether the newest export has this pod.
-    pub(crate) fn tells_of(&self, pod: &str) -> bool {
-        let told = self.of.get(pod);
-        told.is_some_and(|told| told.arrived.is_some() && told.arrived == self.arrived)
+    pub(crate) fn is_in_newest_export(&self, pod: &str) -> bool {
+        let reported = self.of.get(pod);
+        reported
+            .is_some_and(|reported| reported.arrived.is_some() && reported.arrived == self.arrived)
     }
 
     /// When the newest export of metrics came.
@@ -100,8 +103,8 @@ impl Ledger {
             }
             if let (Some(pod), Some(event)) = (line.get("pod").as_str(), event(line)) {
                 self.onsets += u64::from(event.what == UNREACHABLE);
-                let told = self.of.entry(pod.to_owned()).or_default();
-                told.events.push(event);
+                let reported = self.of.entry(pod.to_owned()).or_default();
+                reported.events.push(event);
             }
         }
     }
@@ -124,19 +127,19 @@ impl Ledger {
     }
 
     fn take(&mut self, pod: &str, figures: Figures) {
-        let told = self.of.entry(pod.to_owned()).or_default();
-        told.arrived = figures.arrived;
-        let broken = figures.broken(told.exports.last());
+        let reported = self.of.entry(pod.to_owned()).or_default();
+        reported.arrived = figures.arrived;
+        let broken = figures.broken(reported.exports.last());
         let broken = broken.iter().map(|broken| format!("{pod}: {broken}"));
         self.broken.extend(broken);
-        match told.exports.last_mut() {
+        match reported.exports.last_mut() {
             Some(before) if before.says_the_same(&figures) => before.confirmed = figures.confirmed,
-            Some(_) | None => told.exports.push(figures),
+            Some(_) | None => reported.exports.push(figures),
         }
     }
 }
 
-impl Told {
+impl Reported {
     pub(crate) fn newest(&self) -> Figures {
         self.exports.last().cloned().unwrap_or_default()
     }
@@ -157,7 +160,7 @@ fn event(line: &Line) -> Option<Event> {
         known_at: moment("known_at")?,
         what: line.event()?.to_owned(),
         cause: line.get("cause").as_str().map(str::to_owned),
-        hop: line.get("hop_address").is_string(),
+        proxy: line.get("hop_address").is_string(),
         text: line.text.clone(),
     })
 }
