@@ -87,6 +87,11 @@ mod tests {
     #[test]
     fn a_thread_keeps_what_it_names_and_other_threads_lose_nothing() {
         let before = capabilities(None).unwrap();
+        // Without it there is nothing to give up.
+        assert!(
+            before.permitted.contains(CapabilitySet::BPF),
+            "this test needs CAP_BPF: run it as root"
+        );
         let left = std::thread::spawn(|| {
             reduce_to(CapabilitySet::BPF);
             // What was dropped cannot be taken back.
