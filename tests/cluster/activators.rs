@@ -1,4 +1,4 @@
-//! Activators come, go, start over, and run on the node's own network; the agent loses its rights.
+//! Activators are scaled, restart, and run on the node's network; the agent's RBAC is withdrawn.
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -10,16 +10,16 @@ use crate::{
 };
 
 #[test]
-fn activators_are_told_one_by_one_whatever_becomes_of_them() {
+fn each_activator_keeps_a_link_of_its_own() {
     let mut world = World::start();
     scaled_up_and_down(&mut world);
     rights_withdrawn(&mut world);
     world.check_invariants([0, 0]);
     container_restarted(&mut world);
-    // Counters have fallen, to 0.
-    let anew = world.marks();
+    // A restarted container's counters begin at 0 again.
+    let restarted = world.marks();
     on_the_node_s_network(&mut world);
-    world.check_invariants(anew);
+    world.check_invariants(restarted);
 }
 
 fn scaled_up_and_down(world: &mut World) {
@@ -42,7 +42,7 @@ fn scaled_up_and_down(world: &mut World) {
     world.stays_up("activators scaled to 1: who stays", &one);
 }
 
-/// Within its pod: the kubelet starts it again, under the same name.
+/// The kubelet restarts the container in the same pod, so under the same name.
 fn container_restarted(world: &mut World) {
     let [activator] = world.activators();
     let before = world.before(&activator);
@@ -53,13 +53,13 @@ fn container_restarted(world: &mut World) {
         let process = world.cluster.process(KNATIVE, &activator, "activator");
         process.is_ok_and(|pid| pid != old)
     });
-    world.begun_anew(&before);
+    world.wait_counters_restarted(&before);
     world.gauge(&before, 1.0);
     world.no_outage(&before);
     world.stays_up("activator's container restarted", &activator);
 }
 
-/// The API server lets watches go on that it would not let begin: they begin anew with it.
+/// The API server checks rights only when a watch begins, so it is restarted.
 fn rights_withdrawn(world: &mut World) {
     let [activator] = world.activators();
     for Agent { profile, .. } in &world.agents {
@@ -88,7 +88,7 @@ fn rights_withdrawn(world: &mut World) {
         "disconnect",
         |_| &["peer_closed"],
     );
-    // Its new address is not in what was known, the Service's is.
+    // The agent does not know the autoscaler's new address, but still knows the Service's.
     world.recovered(&before);
     for agent in &world.agents {
         agent.upgrade(&world.cluster);
@@ -100,7 +100,7 @@ fn rights_withdrawn(world: &mut World) {
     }
 }
 
-/// Where every process of the node dials from the same addresses.
+/// Every process on the node's network dials from the same addresses.
 fn on_the_node_s_network(world: &mut World) {
     let [old] = world.activators();
     let spec = json!({ "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet" });

@@ -1,23 +1,20 @@
-//! The autoscaler comes and goes, and so does the API server.
+//! The autoscaler is scaled, deleted and rolled out; the API server is unavailable.
 
-use std::{
-    thread,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use statlink_tests::{
     cluster::KNATIVE,
     collector::{Point, Value},
-    scenario::metric::{ERRORS, REACHABLE},
+    scenario::metric::{CHECKS, ERRORS, REACHABLE},
 };
 
 use crate::{
-    told::{GOING, REFUSED},
+    expectations::{GOING, REFUSED},
     world::{World, series, wait},
 };
 
 #[test]
-fn what_becomes_of_the_autoscaler_is_told_with_its_cause() {
+fn every_change_of_the_autoscaler_is_reported_with_its_cause() {
     let mut world = World::start();
     installed(&mut world);
     scaled_to_zero_and_back(&mut world);
@@ -42,7 +39,7 @@ fn installed(world: &mut World) {
         let after = at.duration_since(ready).unwrap_or_default();
         world
             .table
-            .told("installed: reachable", agent.profile, "-", Some(after));
+            .add("installed: reachable", agent.profile, "-", Some(after));
         let status = agent.exec(&world.cluster, &["status", "--json"]);
         assert!(status.contains(&activator), "{status}");
         let check = agent.exec(&world.cluster, &["check", "--json"]);
@@ -55,16 +52,16 @@ fn installed(world: &mut World) {
 fn scaled_to_zero_and_back(world: &mut World) {
     let [activator] = world.activators();
     let before = world.lose_autoscaler("autoscaler scaled to 0", &activator);
-    wait("0 of Knative's own", || knative(world) == Some(0.0));
+    wait("0 in Knative's own gauge", || knative(world) == Some(0.0));
 
     world.scale_autoscaler(1);
     world.recovered(&before);
     world.nothing_but(&before, "connect", GOING);
     world.nothing_but(&before, "disconnect", |_| &["peer_closed"]);
-    wait("1 of Knative's own", || knative(world) == Some(1.0));
+    wait("1 in Knative's own gauge", || knative(world) == Some(1.0));
 }
 
-/// Killed without a good-bye; its successor gets ready while the Service rejects.
+/// Killed without a close; while its successor starts, the Service rejects.
 fn deleted_by_force(world: &mut World) {
     let [activator] = world.activators();
     let (before, _) = world.lose(
@@ -88,7 +85,7 @@ fn autoscaler_rolled_out(world: &mut World) {
         |_| &["peer_closed"],
     );
     world.recovered(&before);
-    // Its successor was ready first; the Service may name the old one for a moment.
+    // Its successor is ready first, but the Service may name the old one for a moment.
     world.nothing_but(&before, "connect", GOING);
 }
 
@@ -110,8 +107,9 @@ fn both_rolled_out(world: &mut World) {
     world.wait_ended(&old);
     let [new] = world.activators();
     world.wait_reachable(&new);
-    // The last of the old autoscaler may still be heard.
-    thread::sleep(Duration::from_secs(3));
+    // The new activator may still be connected to the old autoscaler.
+    world.wait_single_autoscaler();
+    world.wait_liveness_check(&new);
     world.wait_reachable(&new);
     world.stays_up("both rolled out", &new);
 }
@@ -119,21 +117,29 @@ fn both_rolled_out(world: &mut World) {
 fn api_server_away_in_an_outage(world: &mut World) {
     let [activator] = world.activators();
     let before = world.lose_autoscaler("the same, then no API server", &activator);
-    // kube-proxy is to hear of it, and the last dial of one that is gone to end.
-    world.wait_no_endpoint();
-    thread::sleep(Duration::from_secs(5));
+    // From here on only kube-proxy can refuse a dial, and the last dial before it has ended.
+    world.wait_no_autoscaler();
+    let gone = world.before(&activator);
+    let now = SystemTime::now();
+    world.wait_errors(
+        "the same, refused by kube-proxy",
+        &gone,
+        now,
+        "connect",
+        REFUSED,
+    );
     world.cluster.stop_api_server().unwrap();
     let away = world.before(&activator);
     let liveness = [&series(&activator)[..], &[("kn.check.kind", "liveness")]].concat();
-    let errors = |world: &World| {
-        let each = world.agents.iter();
-        each.map(|agent| agent.exports.total(ERRORS, &liveness))
-            .collect::<Vec<_>>()
-    };
-    let at_first = errors(world);
-    thread::sleep(Duration::from_secs(30));
-    for (now, before) in errors(world).iter().zip(at_first) {
-        assert!((5.0..=7.0).contains(&(now - before)), "{before} to {now}");
+    for agent in &world.agents {
+        let count = |metric| agent.exports.total(metric, &liveness);
+        let before = (count(CHECKS), count(ERRORS));
+        wait("six more liveness checks", || {
+            count(CHECKS) >= before.0 + 6.0
+        });
+        // Each of them decides against the link.
+        let (checks, errors) = (count(CHECKS) - before.0, count(ERRORS) - before.1);
+        assert_eq!(errors, checks, "{}", agent.profile);
     }
     world.nothing_but(&away, "liveness", REFUSED);
     world.nothing_but(&away, "connect", REFUSED);
@@ -141,7 +147,7 @@ fn api_server_away_in_an_outage(world: &mut World) {
     world.cluster.start_api_server().unwrap();
     world.scale_autoscaler(1);
     world.recovered(&before);
-    // What they watched from had expired: all was listed anew.
+    // The API server no longer knows the version that the watches began at, so they list again.
     for agent in &world.agents {
         wait("expired watch", || {
             let log = agent.log(&world.cluster);
@@ -153,7 +159,8 @@ fn api_server_away_in_an_outage(world: &mut World) {
 }
 
 impl World {
-    fn wait_no_endpoint(&self) {
+    /// Waits until there is neither an endpoint nor a pod of the autoscaler.
+    fn wait_no_autoscaler(&self) {
         let get = ["get", "endpointslices", "--namespace", KNATIVE];
         let of = ["--selector=kubernetes.io/service-name=autoscaler"];
         let addresses = ["--output=jsonpath={.items[*].endpoints[*].addresses[*]}"];
@@ -161,10 +168,21 @@ impl World {
         wait("absence of endpoints", || {
             self.cluster.kubectl(&get).unwrap().trim().is_empty()
         });
+        wait("absence of pods", || self.autoscalers().is_empty());
+    }
+
+    /// Waits until the old pod is gone.
+    fn wait_single_autoscaler(&self) {
+        wait("single autoscaler", || self.autoscalers().len() == 1);
+    }
+
+    /// The autoscaler's pods, those that are being deleted included.
+    fn autoscalers(&self) -> Vec<String> {
+        self.pods(KNATIVE, "app=autoscaler")
     }
 }
 
-/// The newest of Knative's own gauge, which has no pod.
+/// The newest value of Knative's own gauge, which has no pod.
 fn knative(world: &World) -> Option<f64> {
     let own = |point: &&Point| {
         point.is(REACHABLE, &[("peer", "autoscaler")])

@@ -1,22 +1,22 @@
-//! On a real node: a kubelet's pods, Services by kube-proxy, Knative as it is deployed, and an
-//! agent of each security profile beside the other. Needs root.
+//! On a real node: a kubelet's pods, Services by kube-proxy, Knative as it is deployed, and an agent
+//! of each security profile side by side. Needs root.
 //!
 //! Every scenario is asserted of both agents, at the Collector. A cluster takes half a minute to
-//! start, so that those of one subject share one. What was told, and when, is printed as a table
-//! at each test's end.
+//! start, so all scenarios of one subject share one. Each test ends with a table of what the agents
+//! reported in each scenario, and when.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a test fails by panic"
 )]
 
+mod activator_sockets;
 mod activators;
+mod agent_exports;
 mod autoscaler;
-mod history;
+mod expectations;
 mod network;
-mod table;
-mod told;
-mod witness;
+mod result_table;
 mod world;
 
 use std::time::Duration;

@@ -1,17 +1,18 @@
-//! What is on the way: packets, Services, names.
+//! Packet filters, Services and DNS between activator and autoscaler.
 
-use std::{
-    thread,
-    time::{Duration, SystemTime},
-};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use statlink_tests::{build, cluster::KNATIVE};
 
-use crate::{told::GOING, witness, world::World};
+use crate::{
+    activator_sockets,
+    expectations::GOING,
+    world::{World, wait},
+};
 
 #[test]
-fn what_happens_on_the_way_is_told_of_those_it_happens_to() {
+fn network_faults_are_reported_only_of_the_links_that_they_affect() {
     let mut world = World::start();
     let [touched, other] = world.scale_activators();
     world.wait_reachable(&touched);
@@ -24,7 +25,7 @@ fn what_happens_on_the_way_is_told_of_those_it_happens_to() {
     world.check_invariants([0, 0]);
 }
 
-/// As a policy that breaks what is established: a blackhole, then SYNs unanswered.
+/// A policy that breaks established connections: a blackhole, then unanswered SYNs.
 fn everything_dropped(world: &mut World, touched: &str, other: &str) {
     let (before, untouched) = (world.before(touched), world.before(other));
     let address = world.address(KNATIVE, touched);
@@ -32,11 +33,11 @@ fn everything_dropped(world: &mut World, touched: &str, other: &str) {
         format!("ip saddr {address} tcp dport 8080 drop\nip daddr {address} tcp sport 8080 drop");
     world.policy(&both);
     let since = SystemTime::now();
-    world.told("both ways dropped", &before, since, "disconnect", |_| {
+    world.wait_errors("both ways dropped", &before, since, "disconnect", |_| {
         &["stalled"]
     });
     world.gauge(&before, 0.0);
-    world.told(
+    world.wait_errors(
         "both ways dropped, dialled",
         &before,
         since,
@@ -50,7 +51,7 @@ fn everything_dropped(world: &mut World, touched: &str, other: &str) {
     world.steady("both ways dropped, of another", &untouched);
 }
 
-/// As a policy that lets be what is established.
+/// A policy that spares established connections.
 fn new_connections_dropped(world: &mut World, touched: &str, other: &str) {
     let (before, untouched) = (world.before(touched), world.before(other));
     let address = world.address(KNATIVE, touched);
@@ -75,11 +76,11 @@ fn new_connections_dropped(world: &mut World, touched: &str, other: &str) {
     });
 }
 
-/// With another ClusterIP: what is established stays so, to an address that is nobody's now.
+/// With another ClusterIP: the established connection stays, to an address that no Service has.
 fn service_recreated(world: &mut World, touched: &str) {
     let before = world.before(touched);
     let pid = world.pid(touched);
-    let connections = witness::connections(pid);
+    let connections = activator_sockets::connections(pid);
     let get = [
         "get",
         "service",
@@ -97,10 +98,10 @@ fn service_recreated(world: &mut World, touched: &str) {
     service.as_object_mut().unwrap().remove("status");
     let delete = ["delete", "service", "autoscaler", "--namespace", KNATIVE];
     world.cluster.kubectl(&delete).unwrap();
-    thread::sleep(Duration::from_secs(3));
+    world.wait_liveness_check(touched);
     world.cluster.apply(&service.to_string()).unwrap();
-    thread::sleep(Duration::from_secs(6));
-    assert_eq!(witness::connections(pid), connections);
+    world.wait_liveness_check(touched);
+    assert_eq!(activator_sockets::connections(pid), connections);
     world.steady("Service recreated, while connected", &before);
 
     let (before, _) = world.lose(
@@ -118,9 +119,11 @@ fn no_name_server(world: &mut World, touched: &str) {
     let before = world.before(touched);
     let names = ("kube-system", "deployment/coredns");
     world.cluster.scale(names.0, names.1, 0).unwrap();
-    thread::sleep(Duration::from_secs(3));
+    wait("end of CoreDNS", || {
+        world.pods(names.0, "k8s-app=kube-dns").is_empty()
+    });
     world.steady("no name server, while connected", &before);
-    // Without tracefs nobody sees lookups.
+    // Without tracefs the agent does not see lookups.
     let (before, _) = world.lose(
         "no name server, autoscaler deleted",
         touched,
@@ -136,7 +139,7 @@ fn no_name_server(world: &mut World, touched: &str) {
     world.recovered(&before);
 }
 
-/// A wildcard's answer leads to another server that speaks websocket.
+/// A wildcard record leads to another server that speaks websocket.
 fn names_lead_elsewhere(world: &mut World, touched: &str) {
     let program = build::parts().unwrap().autoscaler;
     let image = world.cluster.import_program("elsewhere", &program).unwrap();
@@ -173,11 +176,11 @@ fn names_lead_elsewhere(world: &mut World, touched: &str) {
         |_| &["wrong_peer"],
     );
     world.gauge(&before, 0.0);
-    // It is up, and stays so: to somebody else.
+    // The connection stays up, but to the wrong peer.
     let meanwhile = world.before(touched);
-    thread::sleep(Duration::from_secs(6));
+    world.wait_liveness_check(touched);
     world.always(&meanwhile, 0.0);
-    assert_eq!(witness::connections(world.pid(touched)).len(), 1);
+    assert_eq!(activator_sockets::connections(world.pid(touched)).len(), 1);
     world.nothing_but(&before, "connect", |_| &["wrong_peer"]);
     world.set_corefile(&right);
     let delete = ["delete", "pod", "elsewhere", "--namespace=default"];
@@ -187,7 +190,7 @@ fn names_lead_elsewhere(world: &mut World, touched: &str) {
 }
 
 impl World {
-    /// Rules for what the node forwards.
+    /// Adds rules for what the node forwards.
     fn policy(&self, rules: &str) {
         let table = format!(
             "table inet network_policy {{\nchain forward {{\ntype filter hook forward priority 0\n{rules}\n}}\n}}\n"
@@ -208,7 +211,7 @@ impl World {
         self.cluster.kubectl(&get).unwrap()
     }
 
-    /// What CoreDNS answers from now on.
+    /// Changes CoreDNS's configuration.
     fn set_corefile(&mut self, text: &str) {
         let patch = json!({ "data": { "Corefile": text } }).to_string();
         let patch = format!("--patch={patch}");

@@ -1,10 +1,6 @@
 //! A cluster with an agent of each security profile, from the image and by the chart.
 
-use std::{
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use statlink_tests::{
@@ -12,9 +8,10 @@ use statlink_tests::{
     collector::{Exports, Point, Value},
     deploy,
     scenario::{self, metric::REACHABLE},
+    wait,
 };
 
-use crate::{SOON, table::Table};
+use crate::{SOON, result_table::Table};
 
 /// All of it.
 pub(crate) struct World {
@@ -52,7 +49,7 @@ impl World {
         }
     }
 
-    /// The activators' pods that are not being deleted, once there are so many.
+    /// The activators' pods that are not being deleted, once there are N.
     pub(crate) fn activators<const N: usize>(&self) -> [String; N] {
         let mut names = Vec::new();
         wait("activators", || {
@@ -62,7 +59,7 @@ impl World {
         names.try_into().unwrap()
     }
 
-    /// Scales the activators, and waits until those there are are ready.
+    /// Scales the activators, and waits until all are ready.
     pub(crate) fn scale_activators<const N: usize>(&mut self) -> [String; N] {
         let replicas = u32::try_from(N).unwrap();
         let activator = "deployment/activator";
@@ -79,7 +76,7 @@ impl World {
         self.cluster.scale(KNATIVE, autoscaler, replicas).unwrap();
     }
 
-    /// Restarts Deployments of Knative's by a rollout each, and waits for the end.
+    /// Restarts these Deployments of Knative by a rollout each, and waits for its end.
     pub(crate) fn rollout_restart(&mut self, names: &[&str]) {
         self.rollout_restart_in(KNATIVE, names);
     }
@@ -111,6 +108,14 @@ impl World {
         self.cluster.kubectl(&[&delete, more].concat()).unwrap();
     }
 
+    /// The names of pods with a label, those that are being deleted included.
+    pub(crate) fn pods(&self, namespace: &str, label: &str) -> Vec<String> {
+        let (selector, names) = (format!("--selector={label}"), "--output=name");
+        let get = ["get", "pods", "--namespace", namespace, &selector, names];
+        let names = self.cluster.kubectl(&get).unwrap();
+        names.lines().map(str::to_owned).collect()
+    }
+
     /// A pod's address.
     pub(crate) fn address(&self, namespace: &str, pod: &str) -> String {
         let address = "--output=jsonpath={.status.podIP}";
@@ -124,14 +129,14 @@ impl World {
         process.unwrap()
     }
 
-    /// Waits until every agent tells that this link is up.
+    /// Waits until every agent exports that this link is reachable.
     pub(crate) fn wait_reachable(&self, activator: &str) {
         for agent in &self.agents {
             agent.wait_gauge(&self.cluster, 0, activator, 1.0);
         }
     }
 
-    /// Waits until no agent tells of this link any more.
+    /// Waits until no agent exports this link any more.
     pub(crate) fn wait_ended(&self, activator: &str) {
         for Agent { exports, .. } in &self.agents {
             exports
@@ -140,7 +145,7 @@ impl World {
         }
     }
 
-    /// What holds of every export, from these on.
+    /// Checks what must hold in every export, from these on.
     pub(crate) fn check_invariants(&self, from: [usize; 2]) {
         for (Agent { exports, .. }, mark) in self.agents.iter().zip(from) {
             assert_eq!(exports.undecodable(), Vec::<String>::new());
@@ -169,7 +174,7 @@ impl Agent {
         }
     }
 
-    /// Upgrades its release to what it is: what was deleted of it is made again.
+    /// Upgrades its release without a change: objects that were deleted are created again.
     pub(crate) fn upgrade(&self, cluster: &Cluster) {
         let chart = deploy::chart().display().to_string();
         let release = ["upgrade", self.profile, &chart, "--namespace", self.profile];
@@ -178,7 +183,7 @@ impl Agent {
             .unwrap();
     }
 
-    /// What its program says in its own pod.
+    /// The output of a command of its program in its own pod.
     pub(crate) fn exec(&self, cluster: &Cluster, command: &[&str]) -> String {
         let daemonset = format!("daemonset/{}", self.profile);
         let pod = ["exec", "--namespace", self.profile, &daemonset, "--"];
@@ -194,7 +199,7 @@ impl Agent {
             .unwrap_or_else(|error| format!("{error:#}"))
     }
 
-    /// Waits until its newest export after `mark` has this gauge.
+    /// Waits until its newest export, after `mark`, has this gauge.
     pub(crate) fn wait_gauge(&self, cluster: &Cluster, mark: usize, activator: &str, value: f64) {
         let wanted = |point: &Point| point.value == Value::Gauge(value);
         self.exports
@@ -216,21 +221,14 @@ pub(crate) fn series(activator: &str) -> [(&str, &str); 3] {
     ]
 }
 
-/// Waits until something is so.
-pub(crate) fn wait(what: &str, is_so: impl FnMut() -> bool) {
-    assert!(soon(is_so), "no {what} in {SOON:?}");
+/// Waits for a condition.
+pub(crate) fn wait(what: &str, is_met: impl FnMut() -> bool) {
+    assert!(soon(is_met), "no {what} in {SOON:?}");
 }
 
-/// Whether something gets so soon.
-pub(crate) fn soon(mut is_so: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + SOON;
-    while !is_so() {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-    true
+/// Whether a condition is met soon.
+pub(crate) fn soon(mut is_met: impl FnMut() -> bool) -> bool {
+    wait::until("condition", SOON, || Ok(is_met().then_some(()))).is_ok()
 }
 
 fn activators(cluster: &Cluster) -> Vec<String> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use statlink_tests::deploy;
 
-use crate::render::{Objects, helm, template, told};
+use crate::render::{Objects, helm, stderr, template};
 
 fn pod(objects: &Objects) -> &Value {
     objects["DaemonSet statlink/statlink"]
@@ -38,7 +38,7 @@ fn every_example_lints_and_renders() {
 }
 
 #[test]
-fn a_value_that_is_not_one_is_refused_by_its_name() {
+fn an_invalid_value_is_refused_by_its_name() {
     for (value, named) in [
         ("otlp.endpont=http://a:4317", "endpont"),
         ("otlp.endpoint=collector:4317", "endpoint"),
@@ -69,7 +69,11 @@ fn a_value_that_is_not_one_is_refused_by_its_name() {
     ] {
         let output = helm(&["template", "statlink", "--set", value]);
         assert!(!output.status.success(), "{value} was accepted");
-        assert!(told(&output).contains(named), "{value}: {}", told(&output));
+        assert!(
+            stderr(&output).contains(named),
+            "{value}: {}",
+            stderr(&output)
+        );
     }
 }
 
@@ -94,12 +98,16 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
     ] {
         let output = helm(&["template", "statlink", "--set", values]);
         assert!(!output.status.success(), "{values} was accepted");
-        assert!(told(&output).contains(key), "{values}: {}", told(&output));
+        assert!(
+            stderr(&output).contains(key),
+            "{values}: {}",
+            stderr(&output)
+        );
     }
 }
 
 #[test]
-fn in_every_example_the_agent_sees_little_and_nothing_is_cluster_wide() {
+fn no_example_grants_more_than_reading_one_namespace() {
     for values in examples() {
         let objects = template(&["--values", &values]);
         for key in objects.keys() {
@@ -160,7 +168,7 @@ fn the_profiles_differ_in_privilege_alone() {
 }
 
 #[test]
-fn secrets_are_referred_to_and_not_told() {
+fn secrets_are_references_and_never_values() {
     let values = deploy::chart()
         .join("ci/tls-values.yaml")
         .display()
@@ -176,7 +184,7 @@ fn secrets_are_referred_to_and_not_told() {
 }
 
 #[test]
-fn a_resource_attribute_is_one_whatever_its_value() {
+fn any_value_of_a_resource_attribute_is_encoded() {
     let set = r"resourceAttributes.team=a\,b=c d";
     let objects = template(&["--set", set]);
     let attributes = variable(&objects, "OTEL_RESOURCE_ATTRIBUTES").unwrap();

@@ -1,10 +1,10 @@
-//! The Kustomize base and its overlay: the same objects as the chart's.
+//! The Kustomize base and its overlay render the same objects as the chart.
 
 use serde_json::Value;
 
 use crate::render::{Objects, kustomize, template};
 
-/// Without the namespace, which Helm makes by itself, and without what names the tool.
+/// Without the namespace, which Helm creates itself, and without labels that name the tool.
 fn comparable(mut objects: Objects) -> Objects {
     objects.remove("Namespace -/statlink");
     for object in objects.values_mut() {

@@ -1,5 +1,5 @@
-//! What an operator takes: that the chart is sound, refuses what is wrong, and renders what
-//! Kustomize renders. No cluster, no root.
+//! The Helm chart is valid, refuses wrong values, and renders the same as Kustomize. Needs neither a
+//! cluster nor root.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,

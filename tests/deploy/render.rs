@@ -1,4 +1,4 @@
-//! Running Helm and Kustomize, and what they render.
+//! Runs Helm and Kustomize, and parses what they render.
 
 use std::{collections::BTreeMap, process::Output};
 
@@ -17,7 +17,7 @@ pub(crate) fn helm(arguments: &[&str]) -> Output {
 pub(crate) fn template(arguments: &[&str]) -> Objects {
     let fixed = ["template", "statlink", "--namespace", "statlink"];
     let output = helm(&[&fixed, arguments].concat());
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     objects(&text(&output.stdout))
 }
 
@@ -26,8 +26,8 @@ pub(crate) fn kustomize(directory: &str) -> Objects {
     objects(&deploy::kustomize(directory).unwrap())
 }
 
-/// What a program said on standard error.
-pub(crate) fn told(output: &Output) -> String {
+/// What a program printed on standard error.
+pub(crate) fn stderr(output: &Output) -> String {
     text(&output.stderr)
 }
 

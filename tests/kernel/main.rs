@@ -1,4 +1,4 @@
-//! What the kernel must have, and what the kernel half tells of real sockets.
+//! What the kernel must have, and what the kernel half records of real sockets.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod preflight;

@@ -1,4 +1,4 @@
-//! What the agent does with two capabilities, and which it keeps.
+//! Which capabilities the agent needs for what, and which it keeps.
 
 use std::{
     fs,
@@ -7,14 +7,13 @@ use std::{
     path::PathBuf,
     process::Command,
     thread,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
 use statlink_tests::{
     agent::{self, Agent},
     container::Container,
-    netns::Network,
+    netns::{self, Network},
     peer::Activator,
     process::{Line, Process},
 };
@@ -37,8 +36,8 @@ fn statlink_with(capabilities: &str, arguments: &[&str]) -> Command {
 
 const TWO: &str = "+bpf,+perfmon";
 
-/// A mock of an API server, without TLS: it lists one pod, a Service and no endpoints, and then
-/// watches in silence.
+/// A mock of an API server, without TLS: it lists one pod, a Service and no endpoints. Its watches
+/// send nothing.
 struct Api {
     kubeconfig: PathBuf,
     directory: tempfile::TempDir,
@@ -93,7 +92,7 @@ fn answer(client: TcpStream, pod: &Value) -> Option<()> {
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             )
             .ok()?;
-            // Silence, until the client goes.
+            // Nothing more until the client closes.
             return reader.read_line(&mut header).ok().map(|_| ());
         }
         let service = json!({
@@ -133,6 +132,11 @@ fn pod(containers: &Value) -> Value {
     })
 }
 
+/// What the kubelet reports of a container.
+fn status(name: &str, container: &Container) -> Value {
+    json!({"name": name, "containerID": format!("containerd://{}", container.id)})
+}
+
 fn run_with_api(api: &Api) -> Process {
     let socket = api.socket();
     let mut command = statlink_with(
@@ -158,44 +162,43 @@ fn discovered(line: &Line) -> bool {
 fn two_capabilities_and_the_api_name_an_activator_and_its_namespace() {
     let network = Network::new().unwrap();
     let its_pod = network.pod("activator").unwrap();
-    let mut activator = Activator::stand_in(&its_pod, ["cancel", "127.0.0.1:1"]).unwrap();
     let container = Container::new(UID).unwrap();
-    container.take(activator.process.pid()).unwrap();
-    let status =
-        json!([{"name": "activator", "containerID": format!("containerd://{}", container.id)}]);
-    let api = Api::with(&pod(&status));
+    let _activator =
+        Activator::stand_in_in(&container, &its_pod, ["cancel", "127.0.0.1:1"]).unwrap();
+    let api = Api::with(&pod(&json!([status("activator", &container)])));
     let mut agent = run_with_api(&api);
     agent.wait_for("discovery", PATIENCE, discovered).unwrap();
     assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
-    activator.process.kill().unwrap();
 }
 
 #[test]
-fn a_sidecar_of_the_activator_s_name_is_no_activator() {
+fn a_sidecar_with_the_activator_s_name_is_no_activator() {
     let network = Network::new().unwrap();
     let its_pod = network.pod("activator").unwrap();
-    let mut sidecar = Activator::stand_in(&its_pod, ["idle"]).unwrap();
-    let container = Container::new(UID).unwrap();
-    container.take(sidecar.process.pid()).unwrap();
-    let status =
-        json!([{"name": "proxy", "containerID": format!("containerd://{}", container.id)}]);
-    let api = Api::with(&pod(&status));
+    let containers = [Container::new(UID).unwrap(), Container::new(UID).unwrap()];
+    let [proxy, own] = &containers;
+    let statuses = json!([status("proxy", proxy), status("activator", own)]);
+    let api = Api::with(&pod(&statuses));
+    let sidecar = Activator::stand_in_in(proxy, &its_pod, ["idle"]).unwrap();
     let mut agent = run_with_api(&api);
     agent
         .wait_for("start", PATIENCE, |line| line.get("message") == "Attached.")
         .unwrap();
-    thread::sleep(Duration::from_secs(2));
-    assert!(
-        !agent.lines().iter().any(discovered),
-        "{}",
-        agent.describe()
-    );
+    // It comes later, so that the agent has seen the sidecar when it knows this one.
+    let activator = Activator::stand_in_in(own, &its_pod, ["idle"]).unwrap();
+    agent.wait_for("discovery", PATIENCE, discovered).unwrap();
+    let mut command = agent::command(None).unwrap();
+    command.args(["status", "--json", "--socket", &api.socket()]);
+    let status: Value = serde_json::from_str(&netns::run(&mut command).unwrap()).unwrap();
+    let links = status.pointer("/links").unwrap().as_array().unwrap();
+    let pids: Vec<_> = links.iter().map(|link| link.get("pid")).collect();
+    assert_eq!(pids, [Some(&json!(activator.process.pid()))], "{status}");
     assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
-    sidecar.process.kill().unwrap();
+    drop(sidecar);
 }
 
 #[test]
-fn what_is_needed_no_more_is_given_up_by_every_thread() {
+fn every_thread_gives_up_what_is_no_longer_needed() {
     let agent =
         Agent::start(&agent::Options::default().env("OTEL_METRICS_EXPORTER", "none")).unwrap();
     let pid = agent.process.pid();
@@ -212,7 +215,7 @@ fn what_is_needed_no_more_is_given_up_by_every_thread() {
         kept.push(field("CapEff:"));
     }
     kept.sort_unstable();
-    // The loop's thread alone has any.
+    // Only the event loop's thread has any.
     assert_eq!(kept.iter().filter(|set| **set != 0).count(), 1, "{kept:x?}");
     assert!(agent.stop().unwrap().success());
 }
@@ -224,8 +227,7 @@ const LOOP: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
 fn another_user_s_environment_takes_two_capabilities_to_read() {
     let network = Network::new().unwrap();
     let pod = network.pod("activator").unwrap();
-    // As Knative's own, which runs as nobody.
-    let activator = Activator::stand_in_as(&pod, 65_532, ["idle"]).unwrap();
+    let activator = Activator::stand_in(&pod, ["idle"]).unwrap();
     let of_it = format!("/proc/{}/environ", activator.process.pid());
     let findings = |capabilities| {
         let output = statlink_with(capabilities, &["check", "--json"])
@@ -235,7 +237,7 @@ fn another_user_s_environment_takes_two_capabilities_to_read() {
         document.pointer("/findings").unwrap().to_string()
     };
     let refused = findings("+bpf,+perfmon,+sys_ptrace");
-    // Of several it tells one: it may be another test's.
+    // It names one of several, which may be another test's.
     assert!(refused.contains("/environ: Permission denied"), "{refused}");
     assert!(!refused.contains(&network.system_namespace()), "{refused}");
     let read = findings("+bpf,+perfmon,+sys_ptrace,+dac_read_search");

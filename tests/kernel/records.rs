@@ -1,4 +1,4 @@
-//! What is told of real sockets on the watched port, by kind, and that nothing is told twice.
+//! What the kernel half records of real sockets on the watched port, each thing once.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::{
@@ -23,6 +23,7 @@ use statlink_ebpf::{ENDS, End, PHASES, Phase};
 use statlink_tests::{
     netns::{Namespace, Network},
     peer::{Activator, PORT, bad_server},
+    wait,
 };
 use tokio::runtime::Runtime;
 
@@ -50,7 +51,7 @@ impl Half {
         Self { kernel, runtime }
     }
 
-    /// The records of `source` that are there.
+    /// The records of `source` that are in the ring.
     fn drain(&mut self, source: Source) -> Vec<Record> {
         let _entered = self.runtime.enter();
         let mut records = Vec::new();
@@ -67,18 +68,19 @@ impl Half {
         settled.remove(&source).unwrap()
     }
 
-    /// Waits for the end of a connection of `source`.
+    /// Waits for the end of a connection of `source`; there must be one only.
+    #[track_caller]
     fn end(&mut self, source: Source) -> Record {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let records = self.drain(source);
-            let ended = |record: &&Record| record.kind == RecordKind::Ended as u8;
-            if let Some(ended) = records.iter().find(ended) {
-                return *ended;
-            }
-            assert!(Instant::now() < deadline, "no end was told");
-            thread::sleep(Duration::from_millis(1));
-        }
+        let ended = wait::until("record of an end", PATIENCE, || {
+            let mut records = self.drain(source);
+            records.retain(|record| record.kind == RecordKind::Ended as u8);
+            Ok(Some(records).filter(|ended| !ended.is_empty()))
+        });
+        let ended = ended.unwrap();
+        let [ended] = ended[..] else {
+            panic!("{ended:#?}");
+        };
+        ended
     }
 }
 
@@ -112,7 +114,7 @@ fn sum(ends: &[[u32; ENDS]; PHASES]) -> u32 {
 }
 
 #[test]
-fn each_end_is_told_as_what_it_was() {
+fn each_end_is_recorded_once_and_as_what_it_was() {
     let network = Network::new().unwrap();
     let pod = network.pod("client").unwrap();
     let mut half = Half::load();
@@ -123,19 +125,19 @@ fn each_end_is_told_as_what_it_was() {
 
         let refused = pod.namespace.run(|| TcpStream::connect(address)).unwrap();
         assert!(refused.is_err());
-        let told = half.end(source);
-        assert_eq!(End::from_raw(told.end), Some(End::Refused));
-        assert_eq!(Phase::from_raw(told.phase), Some(Phase::Connecting));
+        let ended = half.end(source);
+        assert_eq!(End::from_raw(ended.end), Some(End::Refused));
+        assert_eq!(Phase::from_raw(ended.phase), Some(Phase::Connecting));
         assert_eq!(
-            (told.errno, peer(told.peer, told.peer_port)),
+            (ended.errno, peer(ended.peer, ended.peer_port)),
             (111, address)
         );
 
         let (client, server) = connected(&pod.namespace, at);
         server.shutdown(Shutdown::Write).unwrap();
-        let told = half.end(source);
-        assert_eq!(End::from_raw(told.end), Some(End::PeerClosed));
-        assert_eq!(Phase::from_raw(told.phase), Some(Phase::Established));
+        let ended = half.end(source);
+        assert_eq!(End::from_raw(ended.end), Some(End::PeerClosed));
+        assert_eq!(Phase::from_raw(ended.phase), Some(Phase::Established));
         drop((client, server));
 
         let (client, server) = connected(&pod.namespace, at);
@@ -146,18 +148,17 @@ fn each_end_is_told_as_what_it_was() {
         let (client, server) = connected(&pod.namespace, at);
         set_socket_linger(&server, Some(Duration::ZERO)).unwrap();
         drop(server);
-        let told = half.end(source);
-        assert_eq!(End::from_raw(told.end), Some(End::Reset));
-        assert_eq!(told.errno, 104);
+        let ended = half.end(source);
+        assert_eq!(End::from_raw(ended.end), Some(End::Reset));
+        assert_eq!(ended.errno, 104);
         drop(client);
     }
-    // A connection is told to end once, whatever else happens to its socket.
-    thread::sleep(Duration::from_millis(50));
-    let more = half.drain(source);
-    let ends = more.iter().filter(|r| r.kind == RecordKind::Ended as u8);
-    assert_eq!(ends.count(), 0, "{more:#?}");
+    // Whatever else happened to the sockets ended none of them again: the next end is the next one's.
+    let refused = pod.namespace.run(|| TcpStream::connect(("::1", PORT)));
+    assert!(refused.unwrap().is_err());
+    assert_eq!(End::from_raw(half.end(source).end), Some(End::Refused));
     let totals = half.kernel.source_totals(source).unwrap();
-    assert_eq!((totals.attempts, sum(&totals.ended)), (8, 8));
+    assert_eq!((totals.attempts, sum(&totals.ended)), (9, 9));
     assert_eq!(sum(&totals.missed), 0);
 }
 
@@ -182,19 +183,19 @@ fn a_connection_older_than_the_kernel_half_is_found_with_its_owner() {
     });
     read.join().unwrap().unwrap();
     let inventory = half.inventory(source);
-    // The client's end; the server's has another peer's port.
+    // The client's end only: the server's socket has another remote port.
     let [(sock, found)] = &inventory.open[..] else {
         panic!("{:#?}", inventory.open);
     };
     assert_eq!(found.tgid, std::process::id());
-    assert_eq!(found.attempted_ns, 0, "its age is not known");
+    assert_eq!(found.attempted_ns, 0, "its age is unknown");
     assert_eq!(Phase::from_raw(found.phase), Some(Phase::Established));
 
     let id = connection_id(*sock, found.born_ns);
     let sample = half.kernel.sample(id).unwrap().unwrap();
     assert!(sample.established);
     assert!(sample.rtt.is_some());
-    // Another connection's name does not get this one's figures.
+    // A stale id does not get this connection's figures.
     let other = connection_id(*sock, found.born_ns - 1);
     assert_eq!(half.kernel.sample(other).unwrap(), None);
     drop(client);
@@ -205,7 +206,7 @@ fn a_connection_older_than_the_kernel_half_is_found_with_its_owner() {
 }
 
 #[test]
-fn what_a_stranger_did_is_there_when_it_is_asked_for() {
+fn what_an_untracked_source_did_is_there_once_it_is_tracked() {
     let network = Network::new().unwrap();
     let (pod, nobody) = (
         network.pod("client").unwrap(),
@@ -213,17 +214,17 @@ fn what_a_stranger_did_is_there_when_it_is_asked_for() {
     );
     let mut half = Half::load();
     let to = format!("{}:{PORT}", nobody.v4);
-    let mut dialler = Activator::stand_in(&pod, ["flap", &to, "0", "300"]).unwrap();
-    dialler.process.wait_event("flapped", PATIENCE).unwrap();
-    let source = source(&pod.namespace, dialler.process.pid());
-    assert_eq!(half.drain(source), [], "nobody has asked");
+    let mut client = Activator::stand_in(&pod, ["flap", &to, "0", "300"]).unwrap();
+    client.process.wait_event("flapped", PATIENCE).unwrap();
+    let source = source(&pod.namespace, client.process.pid());
+    assert_eq!(half.drain(source), [], "it is not tracked");
     half.kernel.track(source).unwrap();
     let missed = half.inventory(source).missed;
     let refused = missed
         .first()
         .and_then(|ends| ends.get(End::Refused as usize));
     assert_eq!((refused, sum(&missed)), (Some(&300), 300));
-    // A stranger that nobody asks for is not this one.
+    // Another untracked source has totals of its own.
     let other = Source {
         tgid: source.tgid + 1,
         ..source
@@ -242,16 +243,16 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
     let mut half = Half::load();
     let to = format!("{}:{PORT}", sink.v4);
     let arguments = ["flap", &to, "10000", &CONNECTIONS.to_string()];
-    let mut dialler = Activator::stand_in(&pod, arguments).unwrap();
-    let source = source(&pod.namespace, dialler.process.pid());
+    let mut client = Activator::stand_in(&pod, arguments).unwrap();
+    let source = source(&pod.namespace, client.process.pid());
     half.kernel.track(source).unwrap();
-    dialler.process.wait_event("flapped", PATIENCE).unwrap();
+    client.process.wait_event("flapped", PATIENCE).unwrap();
 
     let totals = half.kernel.source_totals(source).unwrap();
     let records = half.drain(source);
     let ended = records.iter().filter(|r| r.kind == RecordKind::Ended as u8);
     let ended = u32::try_from(ended.count()).unwrap();
-    assert!(ended > 0, "some were told");
+    assert!(ended > 0, "some fitted into the ring");
     assert_eq!(ended + sum(&totals.missed), CONNECTIONS);
     assert_eq!(sum(&totals.ended), CONNECTIONS);
     assert_eq!(totals.attempts, u64::from(CONNECTIONS));
@@ -261,10 +262,10 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
 }
 
 #[test]
-fn what_a_hook_misses_is_told_of_each() {
-    // Since 5.12. That it misses something can not be brought about.
+fn missed_events_are_counted_of_each_attached_hook() {
+    // Since Linux 5.12. No test can make a hook miss an event.
     let half = Half::load();
-    let told: Vec<_> = half
+    let counted: Vec<_> = half
         .kernel
         .missed_events()
         .iter()
@@ -273,12 +274,12 @@ fn what_a_hook_misses_is_told_of_each() {
     let hooks = half.kernel.hooks().iter();
     let attached = hooks.filter(|state| state.missing.is_none());
     let attached: Vec<_> = attached.map(|state| state.hook.name).collect();
-    assert_eq!(told, attached);
+    assert_eq!(counted, attached);
 }
 
 #[test]
-fn two_processes_of_one_namespace_are_told_apart() {
-    // As activators on the host's network are.
+fn two_processes_of_one_namespace_have_totals_of_their_own() {
+    // Activators on the host's network share its namespace.
     let network = Network::new().unwrap();
     let pod = network.pod("host").unwrap();
     let mut half = Half::load();
@@ -292,25 +293,24 @@ fn two_processes_of_one_namespace_are_told_apart() {
         let refused = pod.namespace.run(|| TcpStream::connect(address)).unwrap();
         assert!(refused.is_err());
     }
-    let deadline = Instant::now() + PATIENCE;
-    while half.kernel.source_totals(other).unwrap().attempts < 3 {
-        assert!(Instant::now() < deadline, "its attempts were not counted");
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait::until("count of its attempts", PATIENCE, || {
+        Ok((half.kernel.source_totals(other)?.attempts >= 3).then_some(()))
+    })
+    .unwrap();
     assert_eq!(half.kernel.source_totals(one).unwrap().attempts, 2);
     let _ended = activator.process.kill();
 }
 
 #[test]
-fn a_network_namespace_is_told_without_proc() {
+fn the_kernel_half_knows_a_network_namespace_without_proc() {
     let network = Network::new().unwrap();
     let pod = network.pod("activator").unwrap();
     let activator = Activator::stand_in(&pod, ["idle"]).unwrap();
     let pid = activator.process.pid();
     let mut half = Half::load();
-    let told = half.kernel.network_namespace(pid).unwrap();
-    assert_eq!(told, Some(source(&pod.namespace, pid).netns));
-    // Not of the watched name.
+    let known = half.kernel.network_namespace(pid).unwrap();
+    assert_eq!(known, Some(source(&pod.namespace, pid).netns));
+    // This process does not have the watched name.
     let own = half.kernel.network_namespace(std::process::id()).unwrap();
     assert_eq!(own, None);
 }

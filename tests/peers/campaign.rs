@@ -1,14 +1,14 @@
-//! A short run of `cargo xtask campaign`, always the same.
+//! A short run of `cargo xtask campaign` with a fixed seed.
 
 use std::{process::Command, time::Duration};
 
 use serde_json::Value;
 use statlink_tests::{build, process::Process};
 
-/// Random faults, single and overlapping, are told as they were: nothing missed, nothing false, every
-/// count right, and of the causes at least 99 in 100: on a busy machine a dialler may take the errno
-/// of a late ICMP error before the kernel half reads it, and the cause is then `_OTHER`. How soon is
-/// measured by the long run, not asserted here.
+/// For random faults, single and overlapping, the agent misses no outage, invents none, counts
+/// exactly, and names at least 99 of 100 causes right. The rest: on a busy machine a client may take
+/// the errno of a late ICMP error before the kernel half reads it, and the cause is then `_OTHER`.
+/// How soon it knows is measured by the long run, not asserted here.
 #[test]
 fn a_short_campaign_of_a_fixed_seed_finds_nothing_wrong() {
     let directory = tempfile::tempdir().unwrap();

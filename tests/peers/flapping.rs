@@ -1,10 +1,8 @@
 //! A link that breaks again and again.
 
-use std::time::Duration;
-
 use statlink_tests::{figures::Figures, peer::Traffic, process::Line, scenario::Bed};
 
-use crate::{PATIENCE, start_agent, told::log};
+use crate::{PATIENCE, agent_log::log, start_agent};
 
 #[test]
 fn a_link_that_flaps_is_counted_exactly_and_summed_up_in_the_log() {
@@ -35,7 +33,7 @@ fn a_link_that_flaps_is_counted_exactly_and_summed_up_in_the_log() {
     assert_eq!(log(&bed, &activator, "ERROR").len(), 4);
     assert_eq!(log(&bed, &activator, "INFO").len(), 1 + 3);
     let agent = bed.agent.as_mut().unwrap();
-    agent.process.terminate(Duration::from_secs(5)).unwrap();
+    agent.process.terminate(PATIENCE).unwrap();
     let lines = agent.process.lines();
     let rest = "Autoscaler was repeatedly not reachable from activator.";
     let rest: Vec<_> = lines

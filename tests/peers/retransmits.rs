@@ -1,39 +1,37 @@
-//! Segments sent again: as many as the kernel counts, while the activator holds the connection.
+//! Retransmitted segments: as many as the kernel counts, while the activator holds the connection.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use statlink_tests::{
     figures::Figures,
     peer::{Activator, Traffic},
     scenario::{Bed, metric},
     tcp::Counters,
+    wait,
 };
 
 use crate::{PATIENCE, start_agent};
 
-/// What the kernel counted and what was told, once it is the same, or after a while.
-fn counted(bed: &Bed, activator: &Activator) -> (f64, f64) {
-    let end = Instant::now() + Duration::from_secs(5);
-    loop {
-        let kernel = Counters::of(activator.process.pid()).unwrap().retransmits as f64;
-        let told = bed.count(activator, metric::RETRANSMITS, &[]);
-        if told == kernel || Instant::now() > end {
-            return (kernel, told);
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
+/// What the kernel counted in the activator's pod.
+fn by_kernel(activator: &Activator) -> f64 {
+    Counters::of(activator.process.pid()).unwrap().retransmits as f64
 }
 
-/// After a moment too short for the activator to give it up.
-fn hold() {
-    thread::sleep(Duration::from_secs(4));
+/// Waits until the agent has exported what the kernel counted; gives the number.
+#[track_caller]
+fn wait_equal(bed: &Bed, activator: &Activator) -> f64 {
+    let exported = || bed.count(activator, metric::RETRANSMITS, &[]);
+    let equal = wait::until("equal count", PATIENCE, || {
+        let kernel = by_kernel(activator);
+        Ok((exported() == kernel).then_some(kernel))
+    });
+    let (kernel, exported) = (by_kernel(activator), exported());
+    assert!(equal.is_ok(), "kernel {kernel}, exported {exported}");
+    equal.unwrap()
 }
 
 #[test]
-fn what_is_sent_again_is_counted_as_the_kernel_counts_it() {
+fn retransmits_are_counted_as_the_kernel_counts_them() {
     let mut bed = Bed::new().unwrap();
     start_agent(&mut bed);
     let stats = Traffic::Every(Duration::from_secs(1));
@@ -41,12 +39,12 @@ fn what_is_sent_again_is_counted_as_the_kernel_counts_it() {
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
 
     let blackhole = bed.faults(&activator).blackhole().unwrap();
-    hold();
+    // It stalls by retransmissions, long before the activator gives it up after 10 s.
+    bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
     blackhole.heal().unwrap();
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
-    let (data, told) = counted(&bed, &activator);
+    let data = wait_equal(&bed, &activator);
     assert!(data > 0.0);
-    assert_eq!(told, data, "data");
 
     let dropped = bed.faults(&activator).drop_syn().unwrap();
     bed.faults(&activator).reset_established().unwrap();
@@ -54,22 +52,24 @@ fn what_is_sent_again_is_counted_as_the_kernel_counts_it() {
         .unwrap();
     dropped.heal().unwrap();
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
-    let (syns, told) = counted(&bed, &activator);
-    assert!(syns > data);
-    assert_eq!(told, syns, "SYNs");
+    let with_syns = wait_equal(&bed, &activator);
+    assert!(with_syns > data);
 
-    // What the kernel still sends of a connection that the activator has given up is no link's.
+    // What the kernel still sends of a connection that the activator has given up belongs to no
+    // link.
     let blackhole = bed.faults(&activator).blackhole().unwrap();
     let dials = || Figures::of(&bed, &activator).checks("connect");
-    let (before, end) = (dials(), Instant::now() + PATIENCE);
-    while dials() == before {
-        assert!(Instant::now() < end, "it never dialled again");
-        thread::sleep(Duration::from_millis(100));
-    }
-    let (orphans, told) = counted(&bed, &activator);
+    let before = dials();
+    wait::until("another dial", PATIENCE, || {
+        Ok((dials() > before).then_some(()))
+    })
+    .unwrap();
+    bed.wait_liveness_checks(&activator, 1, PATIENCE).unwrap();
+    let exported = bed.count(&activator, metric::RETRANSMITS, &[]);
+    let kernel = by_kernel(&activator);
     assert!(
-        syns < told && told <= orphans,
-        "{syns} < {told} <= {orphans}"
+        with_syns < exported && exported <= kernel,
+        "{with_syns} < {exported} <= {kernel}"
     );
     blackhole.heal().unwrap();
     bed.check_invariants().unwrap();

@@ -20,10 +20,10 @@ use crate::{
     scratch,
 };
 
-/// How the agent is started. What is not said is as an operator leaves it.
+/// How the agent is started. Everything else has its default.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The namespace it runs in; none is the test's own.
+    /// The network namespace it runs in; none: the test's own.
     pub namespace: Option<Namespace>,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: Option<String>,
@@ -46,7 +46,7 @@ pub struct Agent {
     _directory: TempDir,
 }
 
-/// What the agent's command line is called: the one place that says so.
+/// Names on the agent's command line, here only.
 mod names {
     pub(super) const BINARY: &str = "statlink";
     /// Overrides where the binary is looked for.
@@ -129,7 +129,7 @@ impl Agent {
         Ok(())
     }
 
-    /// What `statlink status --json` says.
+    /// The output of `statlink status --json`.
     pub fn status(&self) -> Result<Value> {
         let mut command = command(None)?;
         command
@@ -139,7 +139,7 @@ impl Agent {
         serde_json::from_str(&text).with_context(|| format!("status is not JSON: {text}"))
     }
 
-    /// What it says of activators' links.
+    /// The links of activators in it.
     pub fn activators(&self) -> Result<Vec<Value>> {
         let status = self.status()?;
         let links = status.get("links").and_then(Value::as_array);
@@ -150,7 +150,7 @@ impl Agent {
         Ok(of_activators.cloned().collect())
     }
 
-    /// A running `statlink events --json`: a line per report, from now on.
+    /// A running `statlink events --json`: a line for each event from now on.
     pub fn events(&self) -> Result<Process> {
         let mut command = command(None)?;
         command
@@ -159,9 +159,9 @@ impl Agent {
         Process::spawn("statlink events", command)
     }
 
-    /// SIGTERM, and how it ended: within 5 s, by its promise.
+    /// SIGTERM, then its exit status.
     pub fn stop(mut self) -> Result<ExitStatus> {
-        self.process.terminate(Duration::from_secs(6))
+        self.process.terminate(STOP)
     }
 
     /// Its status socket.
@@ -175,7 +175,7 @@ pub fn command(namespace: Option<&Namespace>) -> Result<Command> {
     Ok(clean(binary()?, namespace))
 }
 
-/// The same with these capabilities alone, comma-separated, and no way to more.
+/// The same with only these capabilities, comma-separated, and no way to get more.
 fn command_with(capabilities: &str, namespace: Option<&Namespace>) -> Result<Command> {
     let kept: String = capabilities
         .split(',')
@@ -206,7 +206,7 @@ fn clean(program: PathBuf, namespace: Option<&Namespace>) -> Command {
         Some(namespace) => namespace.command(program),
         None => Command::new(program),
     };
-    // What the machine says about its own telemetry is not the test's.
+    // The environment of the machine must not configure the agent under test.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("OTEL_") || (text.starts_with("STATLINK_") && text != names::BINARY_ENV)
@@ -216,3 +216,6 @@ fn clean(program: PathBuf, namespace: Option<&Namespace>) -> Command {
     }
     command
 }
+
+/// It promises to end within 5 s; a busy machine gets more.
+const STOP: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! The parts of the test bed that are written in Go: built once, kept under the target directory
-//! by a hash of what they are made of.
+//! Builds the parts of the test bed that are written in Go, once: the results are kept in the target
+//! directory, named by a hash of their sources.
 
 use std::{
     ffi::OsStr,
@@ -24,7 +24,7 @@ pub struct Parts {
     pub autoscaler: PathBuf,
 }
 
-/// The programs that render what is deployed.
+/// The programs that render the manifests.
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// Helm.
@@ -33,7 +33,7 @@ pub struct Tools {
     pub kustomize: PathBuf,
 }
 
-/// Knative's activator and autoscaler, as they are deployed.
+/// Knative's own activator and autoscaler, and how they are deployed.
 #[derive(Clone, Debug)]
 pub struct Serving {
     /// The activator.
@@ -45,7 +45,7 @@ pub struct Serving {
     pub manifests: PathBuf,
 }
 
-/// Finds the parts, and builds those that are missing: minutes the first time, then nothing.
+/// The peers and the Collector. Builds what is missing: minutes the first time, then nothing.
 pub fn parts() -> Result<Parts> {
     let directory = directory()?;
     let _lock = lock(&directory)?;
@@ -57,7 +57,7 @@ pub fn parts() -> Result<Parts> {
     })
 }
 
-/// The same of the tools.
+/// Helm and Kustomize, likewise.
 pub fn tools() -> Result<Tools> {
     let programs = [
         ("helm", "helm.sh/helm/v4/cmd/helm"),
@@ -70,9 +70,9 @@ pub fn tools() -> Result<Tools> {
     })
 }
 
-/// Kubernetes, all its parts in one program: the first argument says which.
+/// All parts of Kubernetes in one program: its first argument chooses one.
 pub fn kubernetes() -> Result<PathBuf> {
-    // Without a version, clients and servers would call each other v0.0.0.
+    // Without these, all parts would report version v0.0.0.
     let flags = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
                  -X k8s.io/component-base/version.gitMajor=1 \
                  -X k8s.io/component-base/version.gitMinor=36";
@@ -88,7 +88,7 @@ pub fn coredns() -> Result<PathBuf> {
     Ok(home.join("coredns"))
 }
 
-/// What holds a pod's namespaces.
+/// The program that keeps a pod's namespaces alive.
 pub fn pause() -> Result<PathBuf> {
     let home = module("pause", "-s -w", &[("pause", ".")], |_| Ok(()))?;
     Ok(home.join("pause"))
@@ -108,18 +108,18 @@ pub fn serving() -> Result<Serving> {
     })
 }
 
-/// Collects Knative's manifests: those that the link needs, in the order of their application.
+/// Collects those of Knative's manifests that the link needs, in the order in which to apply them.
 fn manifests(to: &Path) -> Result<()> {
     let module = go_sources().join("serving");
-    let place = |of: &str| {
+    let directory = |of: &str| {
         let mut list = Command::new("go");
         list.args(["list", "-m", "-f", "{{.Dir}}", of])
             .current_dir(&module);
-        let place = crate::netns::run(&mut list)?;
-        Ok::<_, anyhow::Error>(PathBuf::from(place.trim()))
+        let path = crate::netns::run(&mut list)?;
+        Ok::<_, anyhow::Error>(PathBuf::from(path.trim()))
     };
-    let serving = place("knative.dev/serving")?.join("config/core");
-    let networking = place("knative.dev/networking")?.join("config");
+    let serving = directory("knative.dev/serving")?.join("config/core");
+    let networking = directory("knative.dev/networking")?.join("config");
     let deployments = serving.join("deployments");
     for (name, sources) in [
         (
@@ -158,23 +158,23 @@ fn manifests(to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The YAML files among these, and in the directories among these.
-fn yaml(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// These YAML files, and those in these directories.
+fn yaml(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for place in places {
-        if place.is_dir() {
-            let mut inside = listed(place)?;
+    for path in paths {
+        if path.is_dir() {
+            let mut inside = listed(path)?;
             inside.retain(|path| path.extension().is_some_and(|end| end == "yaml"));
             files.extend(inside);
         } else {
-            files.push(place.clone());
+            files.push(path.clone());
         }
     }
     Ok(files)
 }
 
-/// Finds the programs of one of this package's Go modules, or builds them (name and package of
-/// each) and has `also` put more beside them; gives their directory.
+/// Finds the programs of a Go module of this package, or builds them from the name and package of
+/// each. `also` puts more files beside them. Gives their directory.
 fn module(
     name: &str,
     flags: &str,
@@ -215,7 +215,7 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Test binaries run at the same time: one builds, the others wait here.
+/// Several test programs may run at the same time: one builds, the others wait here.
 fn lock(directory: &Path) -> Result<File> {
     let lock = directory.join("lock");
     let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
@@ -236,7 +236,7 @@ pub fn directory() -> Result<PathBuf> {
         .with_context(|| format!("resolve {}", directory.display()))
 }
 
-/// One of this package's own helper binaries, as Cargo built it beside the running one.
+/// One of this package's own binaries: Cargo puts it beside the running one.
 pub fn helper(name: &str) -> Result<PathBuf> {
     let me = std::env::current_exe().context("find the running program")?;
     // target/debug/testbed, or target/debug/deps/bed-0123.
@@ -313,7 +313,7 @@ fn knative(directory: &Path) -> Result<PathBuf> {
         &built,
     )?;
     fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-    // A link is enough for the role, which is argv[0], and a hard one for /proc/PID/exe as well.
+    // The role is argv[0], and /proc/PID/exe must show it too: hence a hard link.
     let autoscaler = home.join("autoscaler");
     let _ = fs::remove_file(&autoscaler); // an interrupted build's
     fs::hard_link(&built, &autoscaler).with_context(|| format!("link {}", autoscaler.display()))?;
@@ -322,7 +322,7 @@ fn knative(directory: &Path) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Runs Go, and says now and then that it still does.
+/// Runs Go, and reports every 5 s that it still runs.
 fn go<'a>(
     what: &str,
     directory: &Path,
@@ -349,13 +349,13 @@ fn go<'a>(
         }
         Err(e) => return Err(e).with_context(|| format!("run {command:?}")),
     };
-    let mut told = started;
+    let mut reported = started;
     let status = loop {
         if let Some(status) = child.try_wait().context("wait for go")? {
             break status;
         }
-        if told.elapsed() > Duration::from_secs(5) {
-            told = Instant::now();
+        if reported.elapsed() > Duration::from_secs(5) {
+            reported = Instant::now();
             eprintln!(
                 "testbed: building {what}, {} s",
                 started.elapsed().as_secs()
@@ -371,13 +371,13 @@ fn go<'a>(
     Ok(())
 }
 
-/// Moves a finished binary to its place in one step, so that what is there is whole.
+/// Moves a finished build to its place in one step, so that a build in place is complete.
 fn keep(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("move {} to {}", from.display(), to.display()))
 }
 
 fn fresh(directory: &Path) -> Result<PathBuf> {
-    // What an interrupted build left.
+    // An interrupted build may have left it.
     let _ = fs::remove_dir_all(directory);
     fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     Ok(directory.to_owned())

@@ -1,4 +1,4 @@
-//! What a container of a pod is to the kernel: a control group, named as the kubelet does.
+//! A pod's container, as the kernel sees it: a control group with the kubelet's name.
 
 use std::{
     fs::{self, File},
@@ -6,17 +6,18 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::wait;
 
 /// A container's control group, removed on drop.
 #[derive(Debug)]
 pub struct Container {
     group: PathBuf,
-    /// Its id, as the runtime would report it.
+    /// Its id, as a container runtime would report it.
     pub id: String,
 }
 
@@ -36,19 +37,14 @@ impl Container {
         &self.group
     }
 
-    /// Puts a process that runs already into it.
-    pub fn take(&self, pid: u32) -> Result<()> {
-        let path = self.group.join(MEMBERS);
-        fs::write(&path, pid.to_string()).with_context(|| format!("write {}", path.display()))
-    }
-
-    /// What `command` starts will be in it from its first instruction on, as under a runtime.
+    /// Has `command` start in it, so that its first instruction already runs there, as under a container
+    /// runtime.
     pub fn hold(&self, command: &mut Command) -> Result<()> {
         let path = self.group.join(MEMBERS);
         let members = File::options().write(true).open(&path);
         let members = members.with_context(|| format!("open {}", path.display()))?;
         let enter = move || {
-            // 0 is whoever writes.
+            // 0 is the writing process.
             rustix::io::write(members.as_fd(), b"0")?;
             Ok(())
         };
@@ -61,16 +57,13 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // A group with a process that is just ending is busy for a moment.
-        let start = Instant::now();
-        while let Err(error) = fs::remove_dir(&self.group) {
-            if start.elapsed() > Duration::from_secs(2) {
-                eprintln!("testbed: {} stays: {error}", self.group.display());
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
+        // A group is busy until its last process has been reaped.
+        let gone = || Ok(fs::remove_dir(&self.group).ok());
+        if let Err(error) = wait::until("idle control group", Duration::from_secs(2), gone) {
+            eprintln!("testbed: {} stays: {error}", self.group.display());
+            return;
         }
-        // The pod's, once its last container's is gone, and then the node's.
+        // The pod's group goes with its last container, the node's with its last pod.
         for group in self.group.ancestors().skip(1).take(2) {
             let _ = fs::remove_dir(group);
         }

@@ -1,5 +1,5 @@
-//! A real Kubernetes API server, with etcd behind it and no node: pods are objects that nobody
-//! runs. What runs is put into a pod's control group by a [`Container`](crate::container).
+//! A real Kubernetes API server with etcd and without a node: its pods are objects only. A
+//! [`Container`](crate::container) puts a process into a pod's control group.
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -40,9 +40,9 @@ impl ControlPlane {
         };
         let options = [
             "--bind-address=127.0.0.1",
-            // Told to pods, and there are none: an address that is nobody's.
+            // Only pods use it, and none runs: an address that is nobody's.
             "--advertise-address=192.0.2.1",
-            // There is no controller that would make the accounts it asks for.
+            // No controller creates the accounts that it would require.
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",
         ];
@@ -60,7 +60,7 @@ impl ControlPlane {
         self.api.start_again()
     }
 
-    /// Kills the API server: who watches is cut off.
+    /// Kills the API server, which ends all watches.
     pub fn stop_api(&mut self) -> Result<()> {
         self.api.stop()
     }
@@ -80,13 +80,13 @@ impl ControlPlane {
         self.api.apply(&object.to_string(), &[]).map(drop)
     }
 
-    /// Has the API server say what it would make of manifests, with every field one that it knows.
+    /// A dry run of manifests, which refuses unknown fields; gives the API server's answer.
     pub fn try_apply(&self, manifests: &str) -> Result<String> {
         self.api
             .apply(manifests, &["--dry-run=server", "--validate=strict"])
     }
 
-    /// Makes a namespace, and gives the agent what its Role in a cluster gives it there.
+    /// Creates a namespace, and gives the agent its Role there.
     pub fn namespace(&self, name: &str) -> Result<()> {
         self.apply(
             &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }),
@@ -94,7 +94,7 @@ impl ControlPlane {
         self.grant(name)
     }
 
-    /// The Role that the chart makes.
+    /// Creates the agent's Role and RoleBinding, as the chart does.
     pub fn grant(&self, namespace: &str) -> Result<()> {
         let metadata = json!({ "name": "statlink", "namespace": namespace });
         let verbs = ["get", "list", "watch"];
@@ -122,7 +122,7 @@ impl ControlPlane {
         }))
     }
 
-    /// An activator pod on this node, and its uid.
+    /// Creates an activator's pod on this node; gives its uid.
     pub fn pod(&self, namespace: &str, name: &str) -> Result<String> {
         let container = |name: &str| json!({ "name": name, "image": name });
         self.apply(&json!({
@@ -143,7 +143,7 @@ impl ControlPlane {
         Ok(uid.trim().to_owned())
     }
 
-    /// What the kubelet would report: which container has which id.
+    /// Sets the container ids in a pod's status, as the kubelet would.
     pub fn report(&self, namespace: &str, pod: &str, containers: &[(&str, &str)]) -> Result<()> {
         let statuses: Vec<Value> = containers
             .iter()
@@ -165,7 +165,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The autoscaler's Service with this ClusterIP, and an EndpointSlice with these addresses.
+    /// Creates the autoscaler's Service with this ClusterIP, and its EndpointSlice.
     pub fn autoscaler(&self, namespace: &str, cluster_ip: &str, endpoints: &[&str]) -> Result<()> {
         self.apply(&json!({
             "apiVersion": "v1",
@@ -176,7 +176,7 @@ impl ControlPlane {
         self.endpoints(namespace, endpoints)
     }
 
-    /// The addresses of the autoscaler's pods.
+    /// Sets the addresses of the autoscaler's pods.
     pub fn endpoints(&self, namespace: &str, addresses: &[&str]) -> Result<()> {
         let endpoints: Vec<Value> = addresses
             .iter()

@@ -1,4 +1,4 @@
-//! What an operator takes, as the real Helm and Kustomize render it.
+//! The chart and the Kustomize base, rendered by the real Helm and Kustomize.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ pub fn chart() -> PathBuf {
     directory().join("helm/statlink")
 }
 
-/// Every file of values that the chart is tested with.
+/// The chart's example values, a file each.
 pub fn examples() -> Result<Vec<PathBuf>> {
     let directory = chart().join("ci");
     let files = std::fs::read_dir(&directory)
@@ -28,14 +28,14 @@ pub fn examples() -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Helm on this chart.
+/// Runs Helm on the chart.
 pub fn helm(arguments: &[&str]) -> Result<Output> {
     let Tools { helm, .. } = tools()?;
     let output = Command::new(helm).args(arguments).arg(chart()).output();
     output.context("run Helm")
 }
 
-/// What Kustomize builds of a directory below `deploy/kustomize`.
+/// What Kustomize builds from a directory below `deploy/kustomize`.
 pub fn kustomize(name: &str) -> Result<String> {
     let Tools { kustomize, .. } = tools()?;
     let path = directory().join("kustomize").join(name);

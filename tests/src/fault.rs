@@ -1,8 +1,8 @@
-//! What can be done to a link, each undone by [`Fault::heal`] or on drop.
+//! Faults of a link. [`Fault::heal`] undoes one, and so does its drop.
 //!
-//! Packets are dropped and rejected in the *server's* namespace where they would be in the field:
-//! behind the client's back. A drop in the client's own output path is another thing: there the
-//! kernel knows that nothing left.
+//! Packets are dropped and rejected in the *server's* namespace, as in the field, where the client's
+//! kernel does not know. A drop in the client's own output path would be different: there its kernel
+//! knows that nothing was sent.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener};
 
@@ -21,13 +21,13 @@ pub struct Fault {
     undo: Vec<Undo>,
 }
 
-/// Where faults of one link go.
+/// Injects faults into one link.
 #[derive(Clone, Debug)]
 pub struct Faults<'a> {
     client: &'a Pod,
     server: &'a Pod,
     port: u16,
-    /// Whether the server's side tells this client's packets from others.
+    /// Whether rules at the server match this client's packets only.
     of_client: bool,
 }
 
@@ -47,7 +47,7 @@ pub enum Reject {
     AdminProhibited,
 }
 
-/// A route that leads nowhere.
+/// A route without a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// No route at all: ENETUNREACH.
@@ -65,14 +65,14 @@ enum Undo {
     Nft(Namespace, String),
     Ip(Namespace, String),
     Sysctl(Namespace, &'static str, String),
-    /// Nothing but to let go of them.
+    /// Dropping them is all.
     Sockets(Vec<TcpListener>),
 }
 
 // === impl Faults ===
 
 impl<'a> Faults<'a> {
-    /// Of the link from `client` to the autoscaler's port on `server`, and of no other.
+    /// Into the link from `client` to the autoscaler's port on `server`, and no other.
     pub fn new(client: &'a Pod, server: &'a Pod) -> Self {
         Self {
             client,
@@ -82,7 +82,7 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// Of every client of the server. Needed where the client comes by a Service, which hides its
+    /// Into the links of every client of the server. Needed behind a Service, which hides the client's
     /// address.
     pub fn of_anyone(self) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// The client's SYNs vanish on the way.
+    /// The client's SYNs are dropped on the way.
     pub fn drop_syn(&self) -> Result<Fault> {
         self.at_server(
             "SYN dropped",
@@ -107,7 +107,7 @@ impl<'a> Faults<'a> {
         Ok(fault)
     }
 
-    /// What the client sends vanishes; what the server sends arrives.
+    /// What the client sends is dropped; what the server sends arrives.
     pub fn drop_to_server(&self) -> Result<Fault> {
         self.at_server(
             "dropped to the server",
@@ -115,7 +115,7 @@ impl<'a> Faults<'a> {
         )
     }
 
-    /// What the server sends vanishes; what the client sends arrives.
+    /// What the server sends is dropped; what the client sends arrives.
     pub fn drop_to_client(&self) -> Result<Fault> {
         let rule = format!("tcp sport {} drop", self.port);
         Fault::nft(
@@ -132,8 +132,8 @@ impl<'a> Faults<'a> {
         self.at_server(&format!("SYN rejected: {with:?}"), &rule)
     }
 
-    /// New connections over IPv4 are answered by ICMP protocol unreachable, for which IPv6 has no
-    /// equal: ENOPROTOOPT.
+    /// New connections over IPv4 are answered by ICMP protocol unreachable: ENOPROTOOPT. IPv6 has no
+    /// such message.
     pub fn reject_protocol(&self) -> Result<Fault> {
         let (client, port) = (self.client.v4, self.port);
         let rule = format!(
@@ -143,14 +143,14 @@ impl<'a> Faults<'a> {
         Fault::nft(what, &self.server.namespace, "input", &rule)
     }
 
-    /// A new connection's first SYN vanishes, and only its first retransmission is refused: when
-    /// no connect() holds the socket any more. For one dial at a time.
+    /// A new connection's first SYN is dropped, and its first retransmission refused, when connect() has
+    /// returned. For one dial at a time.
     pub fn reject_syn_late(&self, with: Reject) -> Result<Fault> {
         let port = self.port;
         let late = format!("tcp dport {port} {SYN} numgen inc mod 2 == 1");
         let refused = format!("{late} reject with {}", with.nft());
         let mut fault = self.drop_syn()?;
-        // Of chains at one hook the newest is asked first.
+        // The newest of several chains at one hook is evaluated first.
         fault.join(self.at_server("SYN rejected late", &refused)?);
         fault.what = format!("SYN rejected late: {with:?}");
         Ok(fault)
@@ -163,8 +163,7 @@ impl<'a> Faults<'a> {
         Fault::nft(&what, &self.client.namespace, "output", &rule)
     }
 
-    /// Whatever the client sends next on an established connection is answered with this. New
-    /// connections are answered so, too.
+    /// Whatever the client sends, on established connections too, is answered with this.
     pub fn reject_all(&self, with: Reject) -> Result<Fault> {
         let rule = format!("tcp dport {} reject with {}", self.port, with.nft());
         self.at_server(&format!("rejected: {with:?}"), &rule)
@@ -196,9 +195,9 @@ impl<'a> Faults<'a> {
         )
     }
 
-    /// The server's wire is cut and the client has forgotten where it was: nobody answers its ARP
-    /// or neighbour discovery, EHOSTUNREACH after three probes. These are closer together than the
-    /// usual second, or Knative's dial would give up at the same moment.
+    /// The server's interface is down, and the client's neighbour cache is empty: nobody answers ARP or
+    /// neighbour discovery, EHOSTUNREACH after three probes. They are 250 ms apart instead of 1 s, else
+    /// Knative's dial would give up at the same moment.
     pub fn unplug_server(&self) -> Result<Fault> {
         let Pod {
             node,
@@ -227,7 +226,7 @@ impl<'a> Faults<'a> {
         Ok(fault)
     }
 
-    /// The client has no local port left. What it has connected stays connected.
+    /// The client has no free local port. Its connections stay.
     pub fn out_of_ports(&self) -> Result<Fault> {
         Fault::out_of_ports(&self.client.namespace)
     }
@@ -243,7 +242,7 @@ impl<'a> Faults<'a> {
     }
 }
 
-/// Never the listener: it is not `established`.
+/// Resets established sockets; the listener is not one.
 fn kill_sockets(at: &Namespace, filter: &str) -> Result<()> {
     let mut ss = at.command("ss");
     ss.args(["--kill", "--tcp", "--numeric", "--no-header"]);
@@ -260,7 +259,8 @@ fn kill_sockets(at: &Namespace, filter: &str) -> Result<()> {
 // === impl Fault ===
 
 impl Fault {
-    /// An nftables rule, or a line each, in a chain of its own on `hook` (`input`, `output`, `forward`).
+    /// One or more lines of nftables rules in a chain of their own on `hook` (`input`, `output`,
+    /// `forward`).
     pub fn nft(what: &str, at: &Namespace, hook: &str, rule: &str) -> Result<Self> {
         let table = unique_table();
         at.nft(&format!(
@@ -290,7 +290,7 @@ impl Fault {
             undo: Vec::new(),
         };
         for destination in destinations {
-            // Before the metric-1024 default of IPv6, and longer than the link's own prefix.
+            // It wins: metric 1 before IPv6's default of 1024, a longer prefix than the interface's.
             let route = format!("{} {destination} metric 1", route.ip());
             at.ip(&format!("route add {route}\n"))
                 .with_context(|| format!("inject fault: {}", fault.what))?;
@@ -300,9 +300,9 @@ impl Fault {
         Ok(fault)
     }
 
-    /// What is sent to `from` goes to `port` of loopback instead, as a sidecar's redirection makes
-    /// it; the sender's socket still believes that it talks to `from`. A proxy in the same
-    /// namespace must therefore dial another address than `from`.
+    /// What is sent to `from` goes to `port` of loopback instead, as with a sidecar's redirection. The
+    /// sender's socket still has the peer `from`. A proxy in the same namespace must dial another
+    /// address.
     pub fn redirect(at: &Namespace, from: SocketAddrV4, port: u16) -> Result<Self> {
         let table = unique_table();
         let (address, dport) = (from.ip(), from.port());
@@ -322,12 +322,12 @@ impl Fault {
         })
     }
 
-    /// One ephemeral port only, and that one taken.
+    /// The range of local ports is one port, and that is taken.
     pub fn out_of_ports(at: &Namespace) -> Result<Self> {
         const RANGE: &str = "net/ipv4/ip_local_port_range";
         const ONLY: u16 = 61_001;
 
-        // A bound port without SO_REUSEADDR on both sides is of no use to connect().
+        // connect() cannot use a bound port without SO_REUSEADDR on both sockets.
         let taken = at.run(|| TcpListener::bind(SocketAddr::from(([0_u16; 8], ONLY))))?;
         let taken = taken.context("take the only port")?;
         let before = at.read_sysctl(RANGE)?;
@@ -347,7 +347,7 @@ impl Fault {
             .with_context(|| format!("heal: {}", self.what))
     }
 
-    /// What it is, for messages.
+    /// A description for messages.
     pub fn what(&self) -> &str {
         &self.what
     }
@@ -399,7 +399,7 @@ impl Reject {
 impl Route {
     fn ip(self) -> &'static str {
         match self {
-            // Ends the look-up in this table; no other has an answer.
+            // Ends the look-up in this table; no other table has a route.
             Self::None => "throw",
             Self::Unreachable => "unreachable",
             Self::Prohibit => "prohibit",

@@ -1,4 +1,4 @@
-//! What the Collector had last about one link.
+//! The newest metrics of one link.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of one export, so that they belong together; nothing if there was none with this link.
+    /// The figures of one export, so that they are consistent; empty if no export has the link.
     pub fn of(bed: &Bed, activator: &Activator) -> Self {
         let attributes = link(&activator.pod);
         bed.collector.read(|exports| {

@@ -1,27 +1,29 @@
 //! The test bed of statlink: one machine that behaves like a node with activators on it.
 //!
-//! - [`build`]: what is made of Go (Knative's own code as peers, the Collector), once
+//! - [`scenario`]: a whole node in one value, [`scenario::Bed`]. Most tests begin there.
 //! - [`netns`]: network namespaces as pods, on one node
-//! - [`process`]: a program in a namespace, its JSON lines, its signals
-//! - [`fault`]: what can be done to the link, and undone
-//! - [`peer`]: both ends of the link, and their stand-ins
-//! - [`names`]: the autoscaler's name, and who is asked for it
+//! - [`peer`]: activators and autoscalers (Knative's own code), and their stand-ins
+//! - [`agent`]: the `statlink` binary
+//! - [`collector`]: a real Collector, and everything that it received
+//! - [`figures`]: the newest metrics of one link
+//! - [`fault`]: faults of a link, injected and healed
+//! - [`policy`]: a policy that makes connect() itself fail
+//! - [`names`]: the autoscaler's name, and name servers
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
 //! - [`sidecar`]: a proxy in the activator's pod
-//! - [`collector`]: a real Collector, and what it was sent
+//! - [`container`]: a pod's container, as far as the kernel knows it
 //! - [`control_plane`]: a real Kubernetes API server without a node
-//! - [`container`]: a pod's container, as far as the kernel knows
-//! - [`policy`]: a policy that refuses connect() itself
-//! - [`observe`]: what the kernel accounts to a process
-//! - [`tcp`]: what the kernel counted in a network namespace
-//! - [`agent`]: the `statlink` binary
-//! - [`deploy`]: what is deployed, rendered
 //! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
-//! - [`scenario`]: all of it in one [`scenario::Bed`]
+//! - [`deploy`]: the Helm chart and the Kustomize base, rendered
+//! - [`process`]: a program in a namespace, its JSON lines, its signals
+//! - [`wait`]: waiting for a condition
+//! - [`observe`]: CPU time and memory of a process
+//! - [`tcp`]: the kernel's TCP counters of a network namespace
+//! - [`build`]: builds the parts that are written in Go, once
 //!
-//! It needs root, iproute2, nftables and, for the first build, Go. Nothing of it outlives the
-//! process: namespaces are removed on drop, on panic and on SIGINT or SIGTERM, and what a killed
-//! run left is swept by the next; programs die with the thread that spawned them.
+//! It needs root, iproute2, nftables and, for the first build, Go. Nothing outlives the process:
+//! namespaces are removed on drop, on panic and on SIGINT or SIGTERM, and the next run removes what
+//! a killed run left. Programs die with the thread that spawned them.
 
 pub mod agent;
 mod api_server;
@@ -44,6 +46,7 @@ mod scratch;
 pub mod service;
 pub mod sidecar;
 pub mod tcp;
+pub mod wait;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

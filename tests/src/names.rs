@@ -1,4 +1,4 @@
-//! The autoscaler's name, and servers that are asked for it.
+//! The autoscaler's name, and name servers.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -6,18 +6,18 @@ use anyhow::Result;
 
 use crate::{fault::Fault, netns::Pod, peer::bad_server, process::Process};
 
-/// What a name server answers, whatever the name.
+/// What a name server answers to every query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The name's address, so late.
+    /// This address, after this delay.
     Address(Ipv4Addr, Duration),
-    /// There is no such name.
+    /// NXDOMAIN.
     NxDomain,
-    /// It cannot tell.
+    /// SERVFAIL.
     ServFail,
 }
 
-/// Starts a name server in `pod`, on its usual port.
+/// Starts a name server in `pod`, on port 53.
 pub fn name_server(pod: &Pod, answer: Answer) -> Result<Process> {
     let (answer, late) = match answer {
         Answer::Address(address, late) => (address.to_string(), late),
@@ -28,16 +28,16 @@ pub fn name_server(pod: &Pod, answer: Answer) -> Result<Process> {
     bad_server(pod, ["dns", "0.0.0.0:53", &answer, &late])
 }
 
-/// What `server` is asked vanishes.
+/// Drops all queries to `server`.
 pub fn drop_lookups(server: &Pod) -> Result<Fault> {
     let rule = "udp dport 53 drop";
     Fault::nft("lookups dropped", &server.namespace, "input", rule)
 }
 
-/// The flags by which Knative's client asks the name server in `server`.
+/// The flags that make Knative's client use the name server in `server`.
 pub fn ask(server: &Pod) -> [String; 2] {
     ["--resolver".to_owned(), format!("{}:53", server.v4)]
 }
 
-/// Where the autoscaler is, by its name.
+/// The autoscaler's URL by name.
 pub const URL: &str = "ws://autoscaler.knative-serving.svc.cluster.local:8080";

@@ -1,8 +1,8 @@
 //! Network namespaces as pods, joined by a bridge on a namespace that plays the node.
 //!
-//! Each pod has `eth0` with an IPv4 and an IPv6 address and a default route by the node; the
-//! node has the bridge and forwards. Addresses are the same in every [`Network`]: each is a world
-//! of its own, so tests can run side by side.
+//! Each pod has `eth0` with an IPv4 and an IPv6 address and a default route to the node, which has the
+//! bridge and forwards. All [`Network`]s use the same addresses: they are isolated from each other, so
+//! tests can run in parallel.
 
 use std::{
     cell::Cell,
@@ -71,7 +71,7 @@ impl Network {
     /// The node's IPv6 address.
     pub const NODE_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 
-    /// A node without pods. Sweeps what dead runs left.
+    /// A node without pods. Removes what killed runs left.
     pub fn new() -> Result<Self> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         ensure!(
@@ -97,7 +97,7 @@ impl Network {
             Self::NODE_V6
         ))?;
         node.sysctl("net/ipv4/ip_forward", "1")?;
-        // What leaves by the interface it came in by, as traffic to a Service does, is no mistake.
+        // Traffic to a Service leaves by the interface it came in by, and must not cause ICMP redirects.
         node.sysctl("net/ipv4/conf/all/send_redirects", "0")?;
         node.sysctl("net/ipv4/conf/br0/send_redirects", "0")?;
         node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
@@ -176,7 +176,7 @@ impl Namespace {
             name: name.to_owned(),
             file,
         }));
-        // A rejected packet is told of each time, not once a second.
+        // Each rejected packet is answered by ICMP, not one a second.
         namespace.sysctl("net/ipv4/icmp_ratelimit", "0")?;
         namespace.sysctl("net/ipv6/icmp/ratelimit", "0")?;
         Ok(namespace)
@@ -192,15 +192,14 @@ impl Namespace {
         Path::new(DIRECTORY).join(self.name())
     }
 
-    /// Its inode number: how the kernel's events name it.
+    /// Its inode number, which identifies it in the kernel's records.
     pub fn inum(&self) -> Result<u64> {
         Ok(rustix::fs::fstat(&self.0.file)
             .context("stat a namespace")?
             .st_ino)
     }
 
-    /// A command that will run inside. Only the network changes: unlike `ip netns exec`, this
-    /// leaves /sys as it is.
+    /// A command that will run inside. Unlike `ip netns exec`, it leaves /sys mounted as it is.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let inner = Arc::clone(&self.0);
@@ -239,7 +238,7 @@ impl Namespace {
         self.feed("nft", &["-f", "-"], script)
     }
 
-    /// Reads a sysctl under /proc/sys, named by its path, as it is inside.
+    /// Reads a sysctl inside, named by its path under /proc/sys.
     pub fn read_sysctl(&self, path: &str) -> Result<String> {
         let path = Path::new("/proc/sys").join(path);
         let value = self.run(|| fs::read_to_string(&path))?;
@@ -249,7 +248,7 @@ impl Namespace {
             .to_owned())
     }
 
-    /// Writes a sysctl under /proc/sys, named by its path, as it is inside.
+    /// Writes a sysctl inside, named by its path under /proc/sys.
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
         let path = Path::new("/proc/sys").join(path);
         self.run(|| fs::write(&path, value))?
@@ -307,7 +306,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Removes namespaces of test runs that no longer live.
+/// Removes the namespaces of test runs that have ended.
 pub fn sweep() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else {
         return; // no namespace was ever made here
@@ -334,7 +333,7 @@ fn remove(name: &str) {
     }
 }
 
-/// Removes this process's namespaces and directories when it is told to end.
+/// Removes this process's namespaces and directories when a signal ends it.
 pub(crate) fn guard() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,17 +1,17 @@
-//! What the kernel accounts to the agent.
+//! CPU time and memory of a process, by the kernel's own accounting.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-/// A process that is looked at.
+/// A process whose use of resources is read.
 #[derive(Debug)]
 pub struct Observed {
     pid: u32,
 }
 
 impl Observed {
-    /// Looks at a process.
+    /// Of the process with this id.
     pub fn new(pid: u32) -> Self {
         Self { pid }
     }
@@ -37,7 +37,7 @@ impl Observed {
         self.status("VmRSS").map(|kb| kb / 1024.0)
     }
 
-    /// The most resident memory that it ever had.
+    /// The peak of its resident memory.
     pub fn peak_mb(&self) -> Result<f64> {
         self.status("VmHWM").map(|kb| kb / 1024.0)
     }
@@ -55,7 +55,7 @@ impl Observed {
         Ok(value)
     }
 
-    /// Kernel memory of the maps and of the programs that it holds: `memlock` of each descriptor
+    /// Kernel memory of the maps and of the programs that it has open: `memlock` of each descriptor
     /// (`Documentation/filesystems/proc.rst` and `bpf_map_show_fdinfo()`).
     pub fn kernel_kb(&self) -> Result<(f64, f64)> {
         let (mut maps, mut programs) = (BTreeMap::new(), BTreeMap::new());
@@ -67,7 +67,7 @@ impl Observed {
             let Some(bytes) = field_of(&text, "memlock") else {
                 continue;
             };
-            // By identity: the same may be open twice.
+            // By id: the same one may be open twice.
             if let Some(id) = id_of(&text, "map_id") {
                 maps.insert(id, bytes);
             } else if let Some(id) = id_of(&text, "prog_id") {
@@ -79,7 +79,7 @@ impl Observed {
     }
 }
 
-/// By nearest rank.
+/// A quantile by nearest rank; sorts the values.
 pub fn quantile(values: &mut [f64], q: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     #[expect(

@@ -1,22 +1,25 @@
-//! The two ends of the link, and those that stand in for one of them.
+//! The two ends of the link, and their stand-ins. All run as the user of Knative's images.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_groups, set_thread_uid};
 use tempfile::TempDir;
 
 use crate::{
     build,
     container::Container,
-    netns::Pod,
+    netns::{self, Pod},
     process::{Line, Process},
     scratch,
 };
@@ -24,10 +27,10 @@ use crate::{
 /// The port of the link.
 pub const PORT: u16 = 8080;
 
-/// What an activator has to tell its autoscaler.
+/// The stats that an activator sends to its autoscaler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// Nothing: only pings.
+    /// None: only pings.
     Idle,
     /// A stat message at this interval; the real one sends one a second.
     Every(Duration),
@@ -35,15 +38,15 @@ pub enum Traffic {
 
 /// An activator pod: Knative's client, or a stand-in of the same name.
 ///
-/// SIGTERM makes Knative's client close its connection, but only up to 10 s later: its Shutdown()
-/// waits for the reader to give up, and sends no pings meanwhile.
+/// On SIGTERM, Knative's client closes its connection up to 10 s late: Shutdown() waits for its
+/// reader, which ends at the read deadline, and no ping goes out meanwhile.
 #[derive(Debug)]
 pub struct Activator {
     /// The pod that it runs in; its name is the value of `k8s.pod.name`.
     pub pod: Pod,
     /// Its process.
     pub process: Process,
-    _directory: Option<TempDir>,
+    _program: Program,
 }
 
 /// An autoscaler pod: Knative's server.
@@ -53,6 +56,15 @@ pub struct Autoscaler {
     pub pod: Pod,
     /// Its process.
     pub process: Process,
+    _program: Program,
+}
+
+/// A program where its user can run it: the build's own directories may be root's alone. All
+/// processes of one program share the copy; it goes with the last of them.
+#[derive(Clone, Debug)]
+struct Program {
+    path: PathBuf,
+    _directory: Arc<TempDir>,
 }
 
 // === impl Activator ===
@@ -70,7 +82,8 @@ impl Activator {
         traffic: Traffic,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        Self::spawn(pod, Self::client(pod, url, traffic, args)?)
+        let (program, command) = Self::client(pod, url, traffic, args)?;
+        Self::spawn(pod, program, command)
     }
 
     /// Knative's client inside a container of a pod that a Kubernetes API knows.
@@ -87,9 +100,9 @@ impl Activator {
         traffic: Traffic,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        let mut command = Self::client(pod, url, traffic, args)?;
+        let (program, mut command) = Self::client(pod, url, traffic, args)?;
         container.hold(&mut command)?;
-        Self::spawn(pod, command)
+        Self::spawn(pod, program, command)
     }
 
     fn client(
@@ -97,8 +110,9 @@ impl Activator {
         url: &str,
         traffic: Traffic,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    ) -> Result<Command> {
-        let mut command = pod.namespace.command(build::parts()?.activator);
+    ) -> Result<(Program, Command)> {
+        let program = Program::named("activator", &build::parts()?.activator)?;
+        let mut command = pod.namespace.command(&program.path);
         command.args(["--autoscaler", url]).args(args);
         if let Traffic::Every(interval) = traffic {
             command
@@ -106,62 +120,43 @@ impl Activator {
                 .arg(format!("{}ms", interval.as_millis()));
         }
         command.envs(environment(pod));
-        Ok(command)
+        Ok((program, command))
     }
 
-    fn spawn(pod: &Pod, command: Command) -> Result<Self> {
-        let mut process = Process::spawn(pod.name.clone(), command)?;
-        process.wait_event("started", START)?;
-        Ok(Self {
-            pod: pod.clone(),
-            process,
-            _directory: None,
-        })
-    }
-
-    /// Our own dialler under the activator's name, for what Knative's client cannot be made to do.
+    /// The test client under the activator's name, for what Knative's client cannot be made to do.
     pub fn stand_in(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
-        Self::stand_in_by(pod, None, args)
+        let (program, command) = Self::test_client(pod, args)?;
+        Self::spawn(pod, program, command)
     }
 
-    /// The same, run by the user of this id.
-    pub fn stand_in_as(
+    /// The same inside a container.
+    pub fn stand_in_in(
+        container: &Container,
         pod: &Pod,
-        user: u32,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Self> {
-        Self::stand_in_by(pod, Some(user), args)
+        let (program, mut command) = Self::test_client(pod, args)?;
+        container.hold(&mut command)?;
+        Self::spawn(pod, program, command)
     }
 
-    fn stand_in_by(
+    fn test_client(
         pod: &Pod,
-        user: Option<u32>,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
-    ) -> Result<Self> {
-        // A hard link, so on the same file system: a symbolic one would show in /proc/PID/exe, and
-        // a copy may still be open for writing in a child that another thread has just forked.
-        let directory = scratch::directory_in(&build::directory()?, "dialler")?;
-        let binary = directory.path().join("activator");
-        let built = build::helper("dialler")?;
-        fs::hard_link(&built, &binary).with_context(|| format!("link {}", built.display()))?;
-        let mut command = match user {
-            // After the namespace was entered, which only root may.
-            Some(user) => {
-                fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-                let mut command = pod.namespace.command("setpriv");
-                let (user, group) = (format!("--reuid={user}"), format!("--regid={user}"));
-                command.args([&user, &group, "--clear-groups"]).arg(binary);
-                command
-            }
-            None => pod.namespace.command(binary),
-        };
+    ) -> Result<(Program, Command)> {
+        let program = Program::named("activator", &build::helper("test_client")?)?;
+        let mut command = pod.namespace.command(&program.path);
         command.args(args).envs(environment(pod));
-        let mut process = Process::spawn(pod.name.clone(), command)?;
+        Ok((program, command))
+    }
+
+    fn spawn(pod: &Pod, program: Program, command: Command) -> Result<Self> {
+        let mut process = Process::spawn(pod.name.clone(), as_user(command))?;
         process.wait_event("started", START)?;
         Ok(Self {
             pod: pod.clone(),
             process,
-            _directory: Some(directory),
+            _program: program,
         })
     }
 
@@ -210,35 +205,37 @@ impl Autoscaler {
         Self::start_with(pod, [] as [&str; 0])
     }
 
-    /// The same, and every second it forwards a stat of each of so many buckets to its owner, by
-    /// Knative's forwarder, once [`own`](Self::own) has said who that is.
+    /// The same with Knative's forwarder: every second it sends a stat of each of `buckets` buckets
+    /// to the bucket's owner, once [`own`](Self::own) has named one.
     pub fn start_forwarding(pod: &Pod, buckets: u32) -> Result<Self> {
         Self::start_with(pod, ["--buckets", &buckets.to_string()])
     }
 
-    /// Tells a forwarding one that the autoscaler in `pod` owns a bucket from now on. It takes up
-    /// to 10 s to close a connection to the one before: as of [`Activator`].
+    /// Makes the autoscaler in `pod` the owner of a bucket, for a forwarding one. The connection to
+    /// the owner before closes up to 10 s later, as an [`Activator`]'s does.
     pub fn own(&mut self, bucket: u32, pod: &Pod) -> Result<()> {
         self.process.say(&format!("{bucket} {}", pod.v4))
     }
 
     fn start_with(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
-        let mut command = pod.namespace.command(build::parts()?.autoscaler);
+        let program = Program::named("autoscaler", &build::parts()?.autoscaler)?;
+        let mut command = pod.namespace.command(&program.path);
         command
             .arg("--listen")
             .arg(format!(":{PORT}"))
             .args(args)
             .envs(environment(pod));
-        let mut process = Process::spawn(pod.name.clone(), command)?;
+        let mut process = Process::spawn(pod.name.clone(), as_user(command))?;
         process.wait_event("listening", START)?;
         Ok(Self {
             pod: pod.clone(),
             process,
+            _program: program,
         })
     }
 
-    /// Ends it by SIGTERM and starts it again in the same pod: what a rollout looks like to those
-    /// that dial the pod's address.
+    /// Ends it by SIGTERM and starts it again in the same pod: a rollout, as seen by clients that
+    /// dial the pod's address.
     pub fn restart(&mut self) -> Result<()> {
         self.process.terminate(Duration::from_secs(10))?;
         *self = Self::start(&self.pod.clone())?;
@@ -279,7 +276,7 @@ impl Autoscaler {
     }
 }
 
-/// A server that does not do what it should, in `pod`: `args` are those of `bad_server`.
+/// A misbehaving server in `pod`: `args` are those of `bad_server`.
 pub fn bad_server(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Process> {
     let binary: PathBuf = build::helper("bad_server")?;
     let mut command = pod.namespace.command(binary);
@@ -289,7 +286,53 @@ pub fn bad_server(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) 
     Ok(process)
 }
 
-/// What the downward API gives the real ones.
+/// Has a command run as the user of Knative's images. Whatever else prepares the command and
+/// needs root (entering a namespace or a control group) must come before.
+fn as_user(mut command: Command) -> Command {
+    let drop_root = || {
+        set_thread_groups(&[])?;
+        set_thread_gid(Gid::from_raw(USER))?;
+        set_thread_uid(Uid::from_raw(USER))?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes three system calls, for the only thread that
+    // there is; it neither allocates nor locks.
+    unsafe { command.pre_exec(drop_root) };
+    command
+}
+
+impl Program {
+    /// `built` under this name: the agent knows processes by it.
+    fn named(name: &str, built: &Path) -> Result<Self> {
+        static COPIES: Mutex<BTreeMap<PathBuf, Weak<TempDir>>> = Mutex::new(BTreeMap::new());
+
+        let mut copies = COPIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = copies.get(built).and_then(Weak::upgrade);
+        let directory = match shared {
+            Some(directory) => directory,
+            None => {
+                let directory = scratch::directory(name)?;
+                fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
+                    .with_context(|| format!("open {} to all", directory.path().display()))?;
+                // Not a link, which needs the same file system. Not by this process: a child that
+                // another thread has just forked would still have the copy open for writing, and
+                // running it would fail with ETXTBSY.
+                let mut install = Command::new("install");
+                install.arg("--mode=755").arg(built);
+                netns::run(install.arg(directory.path().join(name)))?;
+                let directory = Arc::new(directory);
+                copies.insert(built.to_owned(), Arc::downgrade(&directory));
+                directory
+            }
+        };
+        Ok(Self {
+            path: directory.path().join(name),
+            _directory: directory,
+        })
+    }
+}
+
+/// The environment that the downward API gives Knative's containers.
 fn environment(pod: &Pod) -> [(&'static str, String); 3] {
     [
         ("POD_NAME", pod.name.clone()),
@@ -297,5 +340,8 @@ fn environment(pod: &Pod) -> [(&'static str, String); 3] {
         ("SYSTEM_NAMESPACE", pod.system_namespace.clone()),
     ]
 }
+
+/// The user of Knative's images: `nonroot` of distroless.
+const USER: u32 = 65_532;
 
 const START: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! A policy that refuses connect() itself: EPERM from a program on the activator's cgroup, as the
-//! eBPF policies of a node do it.
+//! A policy that makes connect() fail with EPERM, by a program on the activator's cgroup, as eBPF
+//! policies of a node do.
 
 use std::fs::File;
 
@@ -15,12 +15,12 @@ use object::{
 
 use crate::container::Container;
 
-/// Whoever is in the container cannot connect, in either family, as long as this lasts.
+/// While this exists, no process in the container can connect, in either family.
 #[derive(Debug)]
 pub struct Policy(#[expect(dead_code, reason = "attached until it is dropped")] Ebpf);
 
 impl Policy {
-    /// From now on.
+    /// Attaches the policy to the container.
     pub fn refuse(container: &Container) -> Result<Self> {
         let mut programs = Ebpf::load(&programs()?).context("load the policy")?;
         for name in HOOKS {
@@ -34,19 +34,19 @@ impl Policy {
     }
 }
 
-/// An object file of one program per hook: it returns 0, which is no.
+/// An object file with one program for each hook, which returns 0: refused.
 fn programs() -> Result<Vec<u8>> {
     /// `r0 = 0; exit`, as the kernel's `struct bpf_insn`.
-    const NO: [u8; 16] = [0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    const REFUSE: [u8; 16] = [0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
     for name in HOOKS {
         let section = format!("cgroup/{name}").into_bytes();
         let section = object.add_section(Vec::new(), section, SectionKind::Text);
-        object.append_section_data(section, &NO, 8);
+        object.append_section_data(section, &REFUSE, 8);
         object.add_symbol(Symbol {
             name: name.into(),
             value: 0,
-            size: NO.len() as u64,
+            size: REFUSE.len() as u64,
             kind: SymbolKind::Text,
             scope: SymbolScope::Dynamic,
             weak: false,

@@ -40,7 +40,7 @@ struct Output {
     more: Condvar,
 }
 
-/// Whether a process runs: not one that has ended and waits for its parent to notice.
+/// Whether a process runs; a zombie does not.
 pub(crate) fn is_alive(pid: u32) -> bool {
     std::fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
@@ -48,7 +48,7 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 // === impl Process ===
 
 impl Process {
-    /// Starts `command`; `name` is what messages call it.
+    /// Starts `command`, called `name` in messages.
     pub fn spawn(name: impl Into<String>, mut command: Command) -> Result<Self> {
         let name = name.into();
         let with_parent = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
@@ -75,7 +75,7 @@ impl Process {
         })
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -108,7 +108,7 @@ impl Process {
         self.output.lines().len()
     }
 
-    /// Waits for a line that is or was printed.
+    /// Waits for a line, printed before or from now on.
     pub fn wait_for(
         &mut self,
         what: &str,
@@ -129,7 +129,7 @@ impl Process {
         let deadline = Instant::now() + timeout;
         let mut seen = mark;
         loop {
-            // Asked before the lines are: an ended program's lines are then all there, or nearly.
+            // Before the lines are read, so that all lines of an ended program are seen.
             let ended = self.child.try_wait().context("ask for a program's end")?;
             let mut lines = self.output.lines();
             while let Some(line) = lines.get(seen) {
@@ -166,7 +166,7 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("send {signal:?} to {}", self.name))
     }
 
-    /// SIGSTOP: frozen, while its kernel goes on acknowledging.
+    /// SIGSTOP. The kernel goes on acknowledging for it.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -253,7 +253,7 @@ impl Line {
         self.json.get(field).unwrap_or(&Value::Null)
     }
 
-    /// When it happened, by the program's own clock: `time` of the peers, `at` of the agent.
+    /// When it happened, as the program says: `time` of the peers, `at` of the agent.
     pub fn time(&self) -> Option<SystemTime> {
         let seconds = self
             .get("time")

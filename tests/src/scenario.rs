@@ -1,4 +1,4 @@
-//! A whole node in one value: network, autoscaler, Collector, agent, and activators as asked for.
+//! A whole node in one value: network, autoscaler, Collector, agent, and any number of activators.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -85,7 +85,7 @@ impl Bed {
         Ok(bed)
     }
 
-    /// The same with nobody on the autoscaler's port: the pod is there, so that it can refuse.
+    /// The same without an autoscaler: its pod exists, and refuses connections.
     pub fn without_autoscaler() -> Result<Self> {
         let network = Network::new()?;
         let autoscaler_pod = network.pod("autoscaler")?;
@@ -158,7 +158,7 @@ impl Bed {
         Service::new(self.network.node(), PORT)
     }
 
-    /// Our dialler in a new pod, under the activator's name: `args` are those of `dialler`.
+    /// The test client in a new pod, under the activator's name: `args` are those of `test_client`.
     pub fn stand_in(&self, name: &str, args: &[&str]) -> Result<Activator> {
         Activator::stand_in(&self.network.pod(name)?, args)
     }
@@ -168,8 +168,8 @@ impl Bed {
         Faults::new(&activator.pod, &self.autoscaler_pod)
     }
 
-    /// Waits until the agent has told that the link is reachable (1) or not (0); gives the time
-    /// that the Collector had it.
+    /// Waits until the agent exports that the link is reachable (1) or not (0); gives the time when
+    /// the Collector had it.
     pub fn wait_reachable(
         &self,
         activator: &Activator,
@@ -198,14 +198,32 @@ impl Bed {
             })
     }
 
+    /// Waits until the Collector has this many more liveness checks of the link. One comes every
+    /// 5 s, so whatever happened to the link before this call has had its effect by then: tests that
+    /// assert that nothing happened wait for this.
+    pub fn wait_liveness_checks(
+        &self,
+        activator: &Activator,
+        more: u32,
+        timeout: Duration,
+    ) -> Result<()> {
+        let liveness = [&link(&activator.pod)[..], &[("kn.check.kind", "liveness")]].concat();
+        let enough = self.collector.value(metric::CHECKS, &liveness) + f64::from(more);
+        self.collector
+            .wait_for(metric::CHECKS, &liveness, timeout, |point| {
+                point.value.number() >= enough
+            })
+            .map(drop)
+    }
+
     /// The activator's newest count of `metric` over all series with these attributes.
     pub fn count(&self, activator: &Activator, metric: &str, more: &[(&str, &str)]) -> f64 {
         let attributes = [&link(&activator.pod), more].concat();
         self.collector.total(metric, &attributes)
     }
 
-    /// What holds in every export: errors ≤ checks for each link and kind, counters that never
-    /// fall, and reachable 1 or 0.
+    /// Checks what must hold in every export: errors ≤ checks for each link and kind, no counter
+    /// ever falls, and reachable is 1 or 0.
     pub fn check_invariants(&self) -> Result<()> {
         let undecodable = self.collector.undecodable();
         ensure!(undecodable.is_empty(), "undecodable: {undecodable:?}");

@@ -1,24 +1,21 @@
-//! Directories that last as long as what runs in them, and at most until the next run.
+//! Temporary directories. The next run removes those of killed runs.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-/// A directory in the machine's temporary one: short enough a path for a socket.
+/// A directory, removed on drop; its path is short enough for a socket's. Removes those that killed runs
+/// left.
 pub(crate) fn directory(what: &str) -> Result<TempDir> {
-    directory_in(&std::env::temp_dir(), what)
-}
-
-/// A directory in `root`, removed on drop. Removes those that killed runs left there.
-pub(crate) fn directory_in(root: &Path, what: &str) -> Result<TempDir> {
-    sweep(root, |pid| !Path::new("/proc").join(pid).exists());
+    let root = std::env::temp_dir();
+    sweep(&root, |pid| !Path::new("/proc").join(pid).exists());
     let prefix = format!("{PREFIX}{}-{what}-", std::process::id());
-    TempDir::with_prefix_in(prefix, root)
+    TempDir::with_prefix_in(prefix, &root)
         .with_context(|| format!("make a directory in {}", root.display()))
 }
 
-/// Removes this process's directories in the machine's temporary one, when it ends by a signal.
+/// Removes this process's directories, when a signal ends it.
 pub(crate) fn remove_own() {
     let own = std::process::id().to_string();
     sweep(&std::env::temp_dir(), |pid| pid == own);
@@ -33,7 +30,7 @@ fn sweep(root: &Path, gone: impl Fn(&str) -> bool) {
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && gone(pid)) {
-            // Another run may be at it, too.
+            // Another run may be removing it, too.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

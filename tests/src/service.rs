@@ -1,5 +1,5 @@
-//! A Service's ClusterIP on the node, with the effect that kube-proxy's nftables mode has: endpoints
-//! by destination NAT, and without endpoints an ICMP port unreachable.
+//! A Service's ClusterIP on the node, as kube-proxy's nftables mode implements it: destination NAT to
+//! the endpoint, or ICMP port unreachable without one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
@@ -25,7 +25,7 @@ impl Service {
             address: Ipv4Addr::new(10, 96, 0, 10),
             port,
         };
-        // Forwarding is decided on before any rule of ours; a real node has a default route.
+        // The kernel routes before it applies the rules below, and this node has no default route.
         node.ip(&format!("route replace {}/32 dev br0\n", service.address))?;
         service.set_endpoint(None)?;
         Ok(service)
@@ -54,7 +54,7 @@ impl Service {
                 format!("ip daddr {address} tcp dport {port} reject with icmp port-unreachable"),
             ),
         };
-        // Declared first, so that it can be deleted whether or not it was there.
+        // Declared first, so that deleting it cannot fail.
         node.nft(&format!(
             "table ip service\n\
              delete table ip service\n\

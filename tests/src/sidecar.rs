@@ -1,4 +1,4 @@
-//! A proxy in the activator's pod, as a mesh's sidecar: haproxy behind a redirection, which takes
+//! A proxy in the activator's pod, such as a mesh's sidecar: haproxy behind a redirection, which accepts
 //! the activator's connection whatever the autoscaler does.
 
 use std::{
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{fault::Fault, netns::Pod, process::Process};
 
-/// Who dials the service in the pod meets it, as long as this lasts.
+/// While this exists, dials to the service inside the pod reach the proxy.
 #[derive(Debug)]
 pub struct Sidecar {
     pod: Pod,
@@ -22,17 +22,17 @@ pub struct Sidecar {
     directory: TempDir,
 }
 
-/// What it does with what it is sent.
+/// What it does with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// It passes everything on to this address.
     Pass(SocketAddrV4),
-    /// It answers by itself, with this status.
+    /// It answers by itself with this HTTP status.
     Answer(u16),
 }
 
 impl Sidecar {
-    /// Of those in `pod` who dial `service`.
+    /// Starts one in `pod` for dials to `service`.
     pub fn start(pod: &Pod, service: SocketAddrV4, rule: Rule) -> Result<Self> {
         let mut sidecar = Self {
             pod: pod.clone(),
@@ -44,12 +44,12 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// Ends it by SIGKILL: who dials is refused.
+    /// Ends it by SIGKILL: dials are refused.
     pub fn kill(&mut self) {
         self.haproxy = None;
     }
 
-    /// Ends it by SIGKILL, if it is there, and starts one with another rule.
+    /// Ends it by SIGKILL, if it runs, and starts one with another rule.
     pub fn replace(&mut self, rule: Rule) -> Result<()> {
         self.kill();
         let rules = match rule {
@@ -65,7 +65,7 @@ impl Sidecar {
         let mut command = self.pod.namespace.command("haproxy");
         command.arg("-db").arg("-f").arg(&file);
         let haproxy = self.haproxy.insert(Process::spawn("haproxy", command)?);
-        // Not by a connection, which it would pass on.
+        // Not by a trial connection, which it would pass on.
         let sockets = format!("/proc/{}/net/tcp", haproxy.pid());
         let start = Instant::now();
         while !listens(&fs::read_to_string(&sockets).unwrap_or_default()) {

@@ -1,4 +1,4 @@
-//! What the kernel's TCP counted in a network namespace.
+//! The kernel's TCP counters of a network namespace.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 /// Two of TCP's counters (RFC 4022, `net/ipv4/proc.c`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// `tcpActiveOpens`: SYNs of connect(), each counted once.
+    /// `tcpActiveOpens`: connects that sent a SYN.
     pub opens: u64,
     /// `tcpRetransSegs`.
     pub retransmits: u64,
 }
 
 impl Counters {
-    /// In the network namespace of a process.
+    /// Of the network namespace of a process.
     pub fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/net/snmp");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;

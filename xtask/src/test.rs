@@ -134,7 +134,11 @@ impl Tier {
                 image: false,
                 test_bed: &["build"],
                 runs: &[Run {
-                    select: &["--package=statlink-tests", "--test=kernel", "--test=lives"],
+                    select: &[
+                        "--package=statlink-tests",
+                        "--test=kernel",
+                        "--test=lifecycle",
+                    ],
                     threads: Some(1),
                 }],
             },
@@ -146,7 +150,11 @@ impl Tier {
                 image: false,
                 test_bed: &["build"],
                 runs: &[Run {
-                    select: &["--package=statlink-tests", "--test=bed", "--test=peers"],
+                    select: &[
+                        "--package=statlink-tests",
+                        "--test=test_bed",
+                        "--test=peers",
+                    ],
                     threads: Some(2),
                 }],
             },
@@ -158,7 +166,11 @@ impl Tier {
                 image: true,
                 test_bed: &["build", "cluster"],
                 runs: &[Run {
-                    select: &["--package=statlink-tests", "--test=api", "--test=cluster"],
+                    select: &[
+                        "--package=statlink-tests",
+                        "--test=kubernetes_api",
+                        "--test=cluster",
+                    ],
                     threads: Some(1),
                 }],
             },

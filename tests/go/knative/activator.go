@@ -120,10 +120,11 @@ func sendStats(ctx context.Context, every time.Duration, to chan<- []metrics.Sta
 	}
 }
 
-// lookUp looks up name four times a second and ignores the result.
+// lookUp looks up name four times a second and reports whether that failed.
 func lookUp(ctx context.Context, name string) {
 	for ctx.Err() == nil {
-		_, _ = net.DefaultResolver.LookupHost(ctx, name)
+		_, err := net.DefaultResolver.LookupHost(ctx, name)
+		report("looked_up", fields{"failed": err != nil})
 		time.Sleep(250 * time.Millisecond)
 	}
 }

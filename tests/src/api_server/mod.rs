@@ -1,5 +1,5 @@
-//! etcd, an API server, and kubectl as its administrator: what a cluster and a control plane
-//! without nodes have in common.
+//! etcd, an API server and an administrator's kubectl: shared by a cluster and a control plane without
+//! nodes.
 
 mod pki;
 
@@ -20,16 +20,16 @@ use crate::{
     process::Process,
 };
 
-/// Kubernetes, all its parts in one program, in a network of its own.
+/// Where a Kubernetes runs, and its certificates.
 #[derive(Clone, Debug)]
 pub(crate) struct Kubernetes {
-    /// The program: its first argument says which part.
+    /// The program with all parts: its first argument chooses one.
     pub(crate) program: PathBuf,
     /// Where it runs.
     pub(crate) namespace: Namespace,
     /// Where its files are.
     pub(crate) directory: PathBuf,
-    /// Who is who in it.
+    /// Its certificates and kubeconfigs.
     pub(crate) pki: Pki,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct ApiServer {
 // === impl Kubernetes ===
 
 impl Kubernetes {
-    /// A part of it.
+    /// A command that runs one of its parts.
     pub(crate) fn part(&self, name: &str) -> Command {
         let mut command = self.namespace.command(&self.program);
         command.arg(name);
@@ -58,7 +58,7 @@ impl Kubernetes {
         command
             .arg("--kubeconfig")
             .arg(self.pki.kubeconfig("admin"))
-            // Its caches and preferences are not this machine's user's.
+            // kubectl's caches and preferences must not be those of this machine's user.
             .env("HOME", &self.directory);
         command
     }
@@ -68,7 +68,7 @@ impl Kubernetes {
         command
             .arg("--data-dir")
             .arg(self.directory.join("etcd"))
-            // Nothing here is to survive the machine.
+            // Nothing here must survive a crash of the machine.
             .args(["--unsafe-no-fsync", "--log-level=warn"]);
         Process::spawn("etcd", command)
     }
@@ -111,7 +111,7 @@ impl Kubernetes {
 // === impl ApiServer ===
 
 impl ApiServer {
-    /// Starts both; `options` are more of the API server's. It is not ready yet.
+    /// Starts both, with more `options` of the API server. It is not ready yet.
     pub(crate) fn start(of: &Kubernetes, options: &[&str]) -> Result<Self> {
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
         let etcd = of.etcd()?;
@@ -123,7 +123,7 @@ impl ApiServer {
         })
     }
 
-    /// Waits until it answers, service accounts' roles included.
+    /// Waits until it is ready.
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         let process = self.process.as_mut().context(STOPPED)?;
         let deadline = Instant::now() + START;
@@ -139,7 +139,7 @@ impl ApiServer {
         }
     }
 
-    /// Kills the API server: who watches is cut off.
+    /// Kills the API server, which ends all watches.
     pub(crate) fn stop(&mut self) -> Result<()> {
         let mut process = self.process.take().context(STOPPED)?;
         process.kill().map(drop)
@@ -191,7 +191,7 @@ pub(crate) fn option(name: &str, path: &Path) -> String {
     format!("{name}={}", path.display())
 }
 
-/// Writes a file of the cluster's; gives its path.
+/// Writes a file of the cluster; gives its path.
 pub(crate) fn write(path: PathBuf, text: &str) -> Result<PathBuf> {
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
@@ -199,5 +199,5 @@ pub(crate) fn write(path: PathBuf, text: &str) -> Result<PathBuf> {
 
 const STOPPED: &str = "the API server is not running";
 
-/// It is ready in seconds on an idle machine.
+/// It takes seconds on an idle machine.
 const START: Duration = Duration::from_secs(120);

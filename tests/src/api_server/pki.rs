@@ -1,4 +1,4 @@
-//! Who is who in the cluster: certificates and kubeconfigs.
+//! The cluster's certificates and kubeconfigs.
 
 use std::{fs, net::Ipv4Addr, path::PathBuf};
 
@@ -12,7 +12,7 @@ use crate::collector::sign;
 pub(crate) struct Pki(PathBuf);
 
 impl Pki {
-    /// Makes all that a cluster needs; they hold for two days.
+    /// Makes all certificates that a cluster needs, valid for two days.
     pub(crate) fn make(directory: PathBuf, node: Ipv4Addr, service: Ipv4Addr) -> Result<Self> {
         fs::create_dir(&directory).with_context(|| format!("create {}", directory.display()))?;
         let pki = Self(directory);
@@ -99,7 +99,7 @@ contexts:
 
 const CLIENT: &str = "extendedKeyUsage=clientAuth\n";
 
-/// Files' names, and the subjects that Kubernetes' own roles are bound to.
+/// File names, and the subjects that Kubernetes binds its own roles to.
 const CLIENTS: [(&str, &str); 7] = [
     ("admin", "O=system:masters\nCN=admin"),
     (

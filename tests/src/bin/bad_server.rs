@@ -1,18 +1,17 @@
-//! Servers that do not do what they should, by the first argument:
+//! Misbehaving servers. The first argument says which:
 //!
 //! - `forbid ADDRESS`: reads the request and answers 403
 //! - `unavailable ADDRESS`: the same with 503
 //! - `close ADDRESS`: accepts and closes at once, by FIN whatever has come by then
 //! - `reset ADDRESS`: accepts and resets at once
-//! - `sink ADDRESS`: the same as `close` in silence, as fast as can be
+//! - `sink ADDRESS`: the same as `close`, as fast as possible and without a line of output
 //! - `mute ADDRESS`: accepts and never answers
-//! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it go on taking what comes and pass
-//!   nothing on; another SIGUSR1 makes it pass on again what comes from then
-//! - `dns ADDRESS ANSWER [AFTER_MS]`: a name server that gives the IPv4 address ANSWER for every
-//!   name, or says that there is none (`nxdomain`), or that it cannot tell (`servfail`); each
-//!   answer AFTER_MS late
+//! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it absorb: it goes on reading and passes
+//!   nothing on. Another SIGUSR1 makes it pass on again what comes from then on
+//! - `dns ADDRESS ANSWER [AFTER_MS]`: a name server that answers every name with the IPv4 address
+//!   ANSWER, or with NXDOMAIN (`nxdomain`), or with SERVFAIL (`servfail`), AFTER_MS late
 //!
-//! JSON lines on standard output tell what it does.
+//! It reports what it does as JSON lines on standard output.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -66,14 +65,14 @@ fn serve(address: &str, behave: impl Fn(TcpStream) + Send + Sync) -> Result<()> 
 }
 
 fn close(mut stream: TcpStream) {
-    // Dropped with something unread, it would be a RST.
+    // A socket that is dropped with unread data sends RST.
     let _ = stream.shutdown(Shutdown::Write);
     let _ = io::copy(&mut stream, &mut io::sink());
 }
 
 fn refuse(mut stream: TcpStream, status: &str) {
     let mut request = [0; 4096];
-    let _ = stream.read(&mut request); // whatever it asks
+    let _ = stream.read(&mut request); // its content does not matter
     let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
     // The client closes first, as it does with a server that keeps connections alive.
     let _ = stream.read(&mut request);
@@ -109,7 +108,7 @@ fn proxy(address: &str, upstream: &str) -> Result<()> {
     });
     serve(address, |down| {
         let Ok(up) = TcpStream::connect(upstream) else {
-            return; // and so closes the other side, as sidecars do
+            return; // which closes the other side, as sidecars do
         };
         thread::scope(|scope| {
             scope.spawn(|| pass(&down, &up, &absorbing));
@@ -122,7 +121,9 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream, absorbing: &AtomicBool) {
     let mut buffer = [0; 4096];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         let passed = buffer.get(..n).unwrap_or_default();
-        if !absorbing.load(Ordering::Relaxed) && to.write_all(passed).is_err() {
+        if absorbing.load(Ordering::Relaxed) {
+            report("absorbed", [("bytes", n.into())]);
+        } else if to.write_all(passed).is_err() {
             break;
         }
     }
@@ -146,7 +147,7 @@ fn dns(address: &str, answer: &str, after: Duration) -> Result<()> {
                 let socket = &socket;
                 scope.spawn(move || {
                     thread::sleep(after);
-                    // Whoever asked may have given up.
+                    // The client may have given up.
                     let _ = socket.send_to(&reply, from);
                 });
             }

@@ -1,8 +1,8 @@
 //! The test bed by hand.
 //!
-//! - `testbed build` prepares what the test bed runs, so that no test waits for it
+//! - `testbed build` builds the peers and the Collector, so that no test waits for them
 //! - `testbed build api` adds the API server of Kubernetes
-//! - `testbed build cluster` adds all of the cluster
+//! - `testbed build cluster` adds all parts of the cluster
 //! - `testbed cluster` keeps a Kubernetes of one node with Knative on it until interrupted
 //! - `testbed up` keeps a node with an autoscaler, a Collector and an activator until interrupted
 

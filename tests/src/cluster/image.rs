@@ -1,4 +1,4 @@
-//! Images without a container engine: one static program as the only layer.
+//! Container images of one static program each, made without a container engine.
 
 use std::{
     ffi::OsStr,
@@ -12,8 +12,7 @@ use serde_json::json;
 
 use crate::netns::run;
 
-/// Writes an image of `program`, which keeps its file's name, into `directory`, in Docker's format;
-/// gives the archive.
+/// Writes an image of `program` into `directory`, in Docker's format; gives the archive.
 pub(super) fn archive(directory: &Path, name: &str, program: &Path) -> Result<PathBuf> {
     let work = directory.join(name);
     let root = work.join("root");
@@ -30,7 +29,7 @@ pub(super) fn archive(directory: &Path, name: &str, program: &Path) -> Result<Pa
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        // A number: the kubelet cannot tell whether a name is root.
+        // A number: the kubelet cannot check whether a user's name is root.
         "config": { "User": "65532:65532", "Entrypoint": [Path::new("/").join(file)] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{sum}")] },
     });

@@ -1,5 +1,5 @@
 //! A Kubernetes of one node, with Knative's activator and autoscaler as they are deployed, and a
-//! Collector that takes what they and the agent export.
+//! Collector that receives what they and the agent export.
 //!
 //! All parts are the real ones: etcd, the control plane, kubelet, kube-proxy with nftables,
 //! containerd with runc and CNI, CoreDNS. The node has a network namespace, a directory and a
@@ -29,23 +29,23 @@ use crate::{
 
 /// The cluster.
 ///
-/// Fields are dropped in this order: first who would start again what ends, the node last.
+/// Fields are dropped in this order: first the kubelet, which would restart what ends; the node last.
 #[derive(Debug)]
 pub struct Cluster {
     kubelet: Process,
     _others: Vec<Process>,
     _containerd: Process,
     api: ApiServer,
-    /// What its Collector was sent.
+    /// What its Collector received.
     pub exports: Exports,
     node: Node,
     _lock: File,
 }
 
-/// Where Knative lives.
+/// Knative's namespace.
 pub const KNATIVE: &str = "knative-serving";
 
-/// Where the Collector takes OTLP over gRPC, from pods.
+/// The Collector's endpoint for OTLP over gRPC, from pods.
 pub const OTLP: &str = "http://collector.observability.svc.cluster.local:4317";
 
 /// Removes this process's cluster, when it ends by a signal.
@@ -57,8 +57,8 @@ pub(crate) fn remove_own() {
 }
 
 impl Cluster {
-    /// Starts all of it, and waits until the activator and the autoscaler are ready. Waits for
-    /// the cluster of another process to go; sweeps what dead runs left.
+    /// Starts all of it, and waits until the activator and the autoscaler are ready. Waits for the end of
+    /// another process's cluster; removes what killed runs left.
     ///
     /// The calling thread must outlive it: its programs end with that thread.
     pub fn start() -> Result<Self> {
@@ -123,8 +123,8 @@ impl Cluster {
         self.api.apply(manifests, &[]).map(drop)
     }
 
-    /// Waits until `resource` (`deployment/activator`) has been rolled out; an error says what
-    /// its namespace looks like.
+    /// Waits until `resource` (`deployment/activator`) has been rolled out; an error describes its
+    /// namespace.
     pub fn rollout_status(
         &mut self,
         namespace: &str,
@@ -145,24 +145,24 @@ impl Cluster {
         })
     }
 
-    /// Sets the number of a resource's replicas.
+    /// Sets a resource's number of replicas.
     pub fn scale(&self, namespace: &str, resource: &str, replicas: u32) -> Result<()> {
         let replicas = format!("--replicas={replicas}");
         self.kubectl(&["scale", "-n", namespace, resource, &replicas])
             .map(drop)
     }
 
-    /// Makes an image known to the node: an archive in Docker's or the OCI's format.
+    /// Imports an image into the node: an archive in Docker's or the OCI's format.
     pub fn import_image(&self, archive: &Path) -> Result<()> {
         self.node.import(archive)
     }
 
-    /// Makes an image of a static program; gives what pods name it by.
+    /// Imports an image of a static program; gives its reference.
     pub fn import_program(&self, name: &str, program: &Path) -> Result<String> {
         self.node.import_program(name, program)
     }
 
-    /// The process of this name in a pod, as the node numbers it.
+    /// The process id, on the node, of the process with this name in a pod.
     pub fn process(&self, namespace: &str, pod: &str, name: &str) -> Result<u32> {
         let uid = "--output=jsonpath={.metadata.uid}";
         let uid = self.kubectl(&["get", "pod", pod, "--namespace", namespace, uid])?;
@@ -185,7 +185,7 @@ impl Cluster {
         )
     }
 
-    /// Ends the API server, as an outage of it would.
+    /// Kills the API server.
     pub fn stop_api_server(&mut self) -> Result<()> {
         self.api.stop()
     }
@@ -200,7 +200,7 @@ impl Cluster {
         &self.node.kubernetes.namespace
     }
 
-    /// Where its administrator's kubeconfig is; it holds in [`Cluster::namespace`].
+    /// The administrator's kubeconfig, for use in [`Cluster::namespace`].
     pub fn kubeconfig(&self) -> std::path::PathBuf {
         self.node.kubernetes.pki.kubeconfig("admin")
     }
@@ -244,7 +244,7 @@ impl Cluster {
             "--patch",
             &patch.to_string(),
         ])?;
-        // The activator finds them before it looks for the autoscaler.
+        // The activator must find these when it starts.
         self.rollout_status("kube-system", "deployment/coredns", PATIENCE)?;
         self.rollout_status("observability", "deployment/collector", PATIENCE)?;
 
@@ -261,12 +261,12 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // What ends from here on is not to be started again.
+        // Else it would restart what ends from here on.
         let _ = self.kubelet.kill(); // it may have ended
     }
 }
 
-/// One node at a time: kubelets would take each other's ports and the machine's time.
+/// One node at a time: kubelets would compete for ports and for the machine's time.
 fn lock() -> Result<File> {
     let path = std::env::temp_dir().join("statlink-cluster.lock");
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
@@ -275,7 +275,7 @@ fn lock() -> Result<File> {
     Ok(file)
 }
 
-/// Says what is being waited for, and since when.
+/// Reports what is being waited for, and since when.
 struct Progress(Instant);
 
 impl Progress {
@@ -291,5 +291,5 @@ impl Progress {
     }
 }
 
-/// For anything that is ready in seconds on an idle machine.
+/// Long enough on a busy machine for what takes seconds on an idle one.
 const PATIENCE: Duration = Duration::from_secs(120);

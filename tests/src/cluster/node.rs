@@ -1,4 +1,4 @@
-//! The node's own programs: each with the configuration that it needs on a shared machine.
+//! The node's own programs, each with the configuration that it needs on a shared machine.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     process::Process,
 };
 
-/// Where the node is: its network, its files, who is who.
+/// The node: its network, its files, its certificates.
 #[derive(Debug)]
 pub(super) struct Node {
     name: String,
@@ -27,12 +27,12 @@ pub(super) struct Node {
 impl Node {
     /// The node's address.
     pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
-    /// The API server's Service: the first address of those of Services.
+    /// The API server's Service: the first address of the range of Services.
     pub(super) const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
     /// CoreDNS's Service.
     pub(super) const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
-    /// A network, a directory and certificates; nothing runs yet.
+    /// Makes its network, directory and certificates; nothing runs yet.
     pub(super) fn new(program: PathBuf) -> Result<Self> {
         let name = remains::own_name();
         let directory = remains::directory(&name);
@@ -63,11 +63,11 @@ impl Node {
         Ok(Self { name, kubernetes })
     }
 
-    /// What is particular to the API server of a cluster with a node.
+    /// The API server, with the options that a cluster with a node needs.
     pub(super) fn api_server(&self) -> Result<ApiServer> {
         let options = [
             &format!("--advertise-address={}", Self::ADDRESS),
-            // Or logs and exec ask DNS for the node's name.
+            // Else `kubectl logs` and `exec` would look up the node's name by DNS.
             "--kubelet-preferred-address-types=InternalIP",
         ];
         ApiServer::start(&self.kubernetes, &options)
@@ -136,8 +136,8 @@ conf_dir = "{directory}/cni"
         );
         let config = self.write("containerd.toml", &text)?;
         fs::create_dir(self.kubernetes.directory.join("cni")).context("create CNI's directory")?;
-        // Every packet between pods is routed by the node: one on a bridge would pass its
-        // translation of Services' addresses by.
+        // The node routes every packet between pods. On a bridge, packets would bypass its translation
+        // of Services' addresses.
         let network = serde_json::json!({
             "cniVersion": "0.4.0",
             "name": self.name,
@@ -162,7 +162,7 @@ conf_dir = "{directory}/cni"
         Ok(process)
     }
 
-    /// Puts an image's archive where pods find it.
+    /// Imports an image's archive.
     pub(super) fn import(&self, archive: &Path) -> Result<()> {
         netns::run(
             Command::new("ctr")
@@ -174,7 +174,7 @@ conf_dir = "{directory}/cni"
         .map(drop)
     }
 
-    /// Makes an image of a program, and puts it there.
+    /// Imports an image of a program; gives its reference.
     pub(super) fn import_program(&self, name: &str, program: &Path) -> Result<String> {
         let archive = image::archive(&self.kubernetes.directory, name, program)?;
         self.import(&archive)?;
@@ -213,7 +213,7 @@ makeIPTablesUtilChains: false
 clusterDomain: cluster.local
 clusterDNS: [{dns}]
 resolvConf: {resolver}
-# The machine's disk is not the test's business.
+# A full disk of the machine must not evict pods.
 evictionHard: {{memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%", nodefs.inodesFree: "0%"}}
 imageGCHighThresholdPercent: 100
 "#,
@@ -251,7 +251,7 @@ mode: nftables
 clusterCIDR: {PODS}
 hostnameOverride: node
 clientConnection: {{kubeconfig: {}}}
-# The machine's own, which the node's network cannot set.
+# Limits of conntrack are the machine's, and cannot be set in the node's network.
 conntrack: {{maxPerCore: 0}}
 ",
             self.kubernetes.pki.kubeconfig("proxy").display()

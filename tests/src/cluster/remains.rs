@@ -1,4 +1,4 @@
-//! What a node leaves on its machine, and its removal: processes, mounts, cgroups, files.
+//! Removal of what a node leaves on its machine: processes, mounts, cgroups, files.
 
 use std::{
     fs,
@@ -15,23 +15,23 @@ use rustix::{
 
 use crate::process::is_alive;
 
-/// The name of this process's node: of its directory, its cgroup and its CNI network.
+/// The name of this process's node, and of its directory, cgroup and CNI network.
 pub(super) fn own_name() -> String {
     format!("{PREFIX}{}", std::process::id())
 }
 
-/// Where the node of this name has all its files: a short path, since sockets are there, too.
+/// The directory of this node's files: a short path, since sockets are there, too.
 pub(super) fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
-/// Where cgroups of this name are, in every hierarchy that is mounted.
+/// The cgroups of this name in every mounted hierarchy.
 pub(super) fn cgroups(name: &str) -> Vec<PathBuf> {
     let mounts = mount_points(|kind| kind == "cgroup" || kind == "cgroup2");
     mounts.into_iter().map(|root| root.join(name)).collect()
 }
 
-/// Removes what dead runs left.
+/// Removes what killed runs left.
 pub(super) fn sweep() {
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten();
     for entry in entries.flatten() {
@@ -47,11 +47,11 @@ pub(super) fn sweep() {
     }
 }
 
-/// Removes all of the node of this name. Its own daemons must have been told to end, or be dead.
+/// Removes everything of the node with this name. Its own daemons must be ending or dead.
 pub(super) fn remove(name: &str) {
     let directory = directory(name);
     let deadline = Instant::now() + PATIENCE;
-    // Killed until none is left: a shim that sees its container die may start another program.
+    // Again until none is left: a shim whose container dies may start another program.
     loop {
         let left = processes(name, &directory);
         if left.is_empty() || Instant::now() >= deadline {
@@ -62,7 +62,7 @@ pub(super) fn remove(name: &str) {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    // What was mounted last is above.
+    // The last mount first: it may be on top of another.
     for point in mount_points(|_| true).iter().rev() {
         if point.starts_with(&directory) {
             let _ = unmount(point.as_path(), UnmountFlags::DETACH);
@@ -85,7 +85,7 @@ pub(super) fn remove(name: &str) {
     }
 }
 
-/// What runs in the node's cgroups, and shims, whose command line names the node's directory.
+/// The processes in the node's cgroups, and shims, whose command line has the node's directory.
 pub(super) fn processes(name: &str, directory: &Path) -> Vec<Pid> {
     let mut found = Vec::new();
     for group in cgroups(name) {
@@ -122,7 +122,7 @@ fn members(group: &Path, to: &mut Vec<Pid>) {
     }
 }
 
-/// Whether the group is gone, with all below it.
+/// Removes a group with all its children; whether it is gone.
 fn remove_group(group: &Path) -> bool {
     for child in children(group) {
         remove_group(&child);
@@ -139,9 +139,9 @@ fn children(group: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What kubelet, CNI and shims keep in places that nothing can change.
+/// Removes the files of kubelet, CNI and shims whose place cannot be configured.
 fn remove_stray_files(name: &str, directory: &Path) {
-    // A shim's socket is named by a hash; its bundle says which.
+    // The name of a shim's socket is a hash; its bundle has it.
     let bundles = directory.join("containerd/state/io.containerd.runtime.v2.task/k8s.io");
     for bundle in children(&bundles) {
         let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! The Collector's configuration, written anew for each.
+//! The Collector's configuration.
 
 use std::{net::SocketAddr, path::Path};
 
 use super::Tls;
 
-/// OTLP in by both transports, a JSON line per request out.
+/// OTLP over gRPC and HTTP in, a line of JSON for each request out.
 pub(crate) fn text(
     grpc: SocketAddr,
     http: SocketAddr,

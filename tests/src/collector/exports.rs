@@ -1,4 +1,4 @@
-//! What a Collector was sent, wherever it runs.
+//! What a Collector received.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{Export, LogRecord, Point, follow::Follower};
 
-/// The exports of one Collector, read from its file as they come.
+/// The exports of one Collector, read from its file as they arrive.
 #[derive(Debug)]
 pub struct Exports(Follower);
 
@@ -21,8 +21,8 @@ impl Exports {
         Self(Follower::start(file, None))
     }
 
-    /// Those alone whose resource has this attribute, by a reader of their own: one exporter of
-    /// several to the same Collector.
+    /// Only the exports whose resource has this attribute: one of several exporters to the same
+    /// Collector.
     pub fn of(&self, key: &str, value: &str) -> Self {
         Self(Follower::start(self.file().to_owned(), Some((key, value))))
     }
@@ -32,17 +32,17 @@ impl Exports {
         self.read(<[Export]>::to_vec)
     }
 
-    /// Looks at every export so far without a copy; new ones wait meanwhile.
+    /// Reads every export so far without a copy; new ones wait meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&[Export]) -> T) -> T {
         self.0.read(look)
     }
 
-    /// Takes out every export so far: what runs for hours must not keep them all.
+    /// Takes out every export so far, so that a run of hours need not keep them all.
     pub fn take(&self) -> Vec<Export> {
         self.0.take()
     }
 
-    /// What it was sent that the test bed could not decode, and why: nothing, if all is well.
+    /// Why some exports could not be decoded; empty if all is well.
     pub fn undecodable(&self) -> Vec<String> {
         self.0.errors()
     }
@@ -52,19 +52,19 @@ impl Exports {
         self.read(<[Export]>::len)
     }
 
-    /// The newest point of `metric` that has these attributes, among others.
+    /// The newest point of `metric` with at least these attributes.
     pub fn latest(&self, metric: &str, attributes: &[(&str, &str)]) -> Option<Point> {
         self.newest_since(0, metric, attributes)
             .map(|(_, point)| point)
     }
 
-    /// The newest value that [`Exports::latest`] finds; 0 where there is none, as for a counter.
+    /// The value of [`Exports::latest`]; 0 if there is none, as for a counter.
     pub fn value(&self, metric: &str, attributes: &[(&str, &str)]) -> f64 {
         self.latest(metric, attributes)
             .map_or(0.0, |point| point.value.number())
     }
 
-    /// The sum of the newest values of all series of `metric` with these attributes, among others.
+    /// The sum of the newest values of all series of `metric` with at least these attributes.
     pub fn total(&self, metric: &str, attributes: &[(&str, &str)]) -> f64 {
         self.read(|exports| {
             let mut series = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Reads the file exporter's lines as they come, on a thread, so that each has its arrival time.
+//! Reads the file exporter's lines on a thread as they arrive, to note each one's arrival time.
 
 use std::{
     fs::File,
@@ -50,7 +50,7 @@ impl Follower {
         &self.file
     }
 
-    /// Looks at all exports; new ones wait meanwhile.
+    /// Reads all exports; new ones wait meanwhile.
     pub(super) fn read<T>(&self, look: impl FnOnce(&[Export]) -> T) -> T {
         look(&lock(&self.seen).exports)
     }
@@ -89,7 +89,8 @@ fn follow(file: &Path, of: Option<&(String, String)>, seen: &Mutex<Seen>, stop: 
         };
         // A line may be read in parts: what has no end yet stays in `line`.
         while matches!(reader.read_until(b'\n', &mut line), Ok(n) if n > 0) {
-            if line.last() != Some(&b'\n') {
+            // Nobody looks at what is still to be read.
+            if line.last() != Some(&b'\n') || stop.load(Ordering::Relaxed) {
                 break;
             }
             let decoded = decode::line(&line, SystemTime::now());

@@ -1,4 +1,4 @@
-//! A real OpenTelemetry Collector, and everything that it was sent.
+//! A real OpenTelemetry Collector, and everything that it received.
 
 mod config;
 mod decode;
@@ -48,7 +48,7 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
 }
 
-/// One request that the Collector took.
+/// One request that the Collector accepted.
 #[derive(Clone, Debug)]
 pub struct Export {
     /// When its line was read: some 20 ms after the Collector had it.
@@ -152,7 +152,7 @@ impl Collector {
         Ok(collector)
     }
 
-    /// Starts it again, on the same ports. What it was sent before is kept.
+    /// Starts it again, on the same ports. Earlier exports are kept.
     pub fn restart(&mut self) -> Result<()> {
         const READY: &str = "Everything is ready";
         let parts = build::parts()?;
@@ -171,7 +171,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Ends it, as an outage of it would.
+    /// Ends it.
     pub fn stop(&mut self) -> Result<()> {
         let mut process = self
             .process
@@ -185,12 +185,12 @@ impl Collector {
         self.process.as_mut()
     }
 
-    /// Where it takes OTLP over gRPC, as `OTEL_EXPORTER_OTLP_ENDPOINT` wants it.
+    /// Its endpoint for OTLP over gRPC, as in `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn grpc_endpoint(&self) -> String {
         self.endpoint(self.grpc)
     }
 
-    /// Where it takes OTLP over HTTP.
+    /// Its endpoint for OTLP over HTTP.
     pub fn http_endpoint(&self) -> String {
         self.endpoint(self.http)
     }
@@ -217,7 +217,7 @@ impl Deref for Collector {
 // === impl Export ===
 
 impl Export {
-    /// Whether it tells of a resource with this attribute.
+    /// Whether it has a resource with this attribute.
     fn is_of(&self, key: &str, value: &str) -> bool {
         let of_points = self.points.iter().map(|point| &point.resource);
         let of_logs = self.logs.iter().map(|log| &log.resource);
@@ -257,8 +257,8 @@ impl Value {
     }
 }
 
-/// Two ports that nothing listens on. Another program may take them before the Collector does;
-/// it then says so and the test fails.
+/// Two free ports. If another program takes one before the Collector does, the Collector reports it and
+/// the test fails.
 fn free_ports() -> Result<(SocketAddr, SocketAddr)> {
     let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port");
     let (one, other) = (any()?, any()?);

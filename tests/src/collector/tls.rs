@@ -27,7 +27,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them in `directory`; they hold for two days.
+    /// Makes them in `directory`, valid for two days.
     pub fn make(directory: &Path) -> Result<Self> {
         let file = |name: &str| directory.join(name);
         let (ca, ca_key) = (file("ca.pem"), file("ca.key"));
@@ -74,7 +74,7 @@ impl Certificates {
     }
 }
 
-/// A certificate with its key, signed by `by` or by itself. The subject has a name=value a line.
+/// Makes a certificate with its key, signed by `by` or by itself. The subject is lines of name=value.
 pub(crate) fn sign(
     subject: &str,
     extensions: &str,
@@ -82,7 +82,7 @@ pub(crate) fn sign(
     to: &Path,
     key: &Path,
 ) -> Result<()> {
-    // Not the machine's own configuration, which adds extensions.
+    // The machine's own configuration would add extensions.
     let config = to.with_extension("cnf");
     let text = format!(
         "[req]\ndistinguished_name=dn\nx509_extensions=v3\nprompt=no\n\

@@ -1,4 +1,4 @@
-//! From what happens to who knows it.
+//! How soon the agent and the Collector know of an event.
 
 use std::time::{Duration, SystemTime};
 
@@ -102,8 +102,8 @@ fn lose(
     Ok(())
 }
 
-/// A blackhole, healed as soon as it is noticed. Counted from its injection: in the kernel nothing
-/// happens until something is late.
+/// A blackhole, healed as soon as it is noticed. Measured from its injection: it causes no event in the
+/// kernel.
 fn blackhole(
     bed: &mut Bed,
     events: &mut Process,

@@ -1,5 +1,5 @@
-//! The figures that the design promises, measured on the agent at work beside Knative's own client
-//! and server, and printed beside their budgets. Nothing is asserted: figures are for reading.
+//! Measures the promised figures on an agent at work beside Knative's own client and server, and prints
+//! them with their budgets. It asserts nothing.
 
 mod figures;
 mod latency;
@@ -21,9 +21,9 @@ use statlink_tests::{
 
 use self::figures::Figures;
 
-/// What is measured for how long.
+/// How much is measured, and for how long.
 struct Plan {
-    /// Each kind of loss is injected so many times.
+    /// How often each kind of loss is injected.
     losses: usize,
     /// How long an idle agent is watched.
     idle: Duration,
@@ -89,7 +89,7 @@ fn bench() -> Result<()> {
     Ok(())
 }
 
-/// From the start of the process to what its own log calls attached.
+/// From the start of the process to the line `Attached.` in its log.
 fn starts(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
     let (mut attach, mut ready) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
@@ -107,9 +107,9 @@ fn starts(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// What a healthy link costs.
+/// The cost of a healthy link.
 fn idle(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
-    // What the start took is given back by now.
+    // Memory of the start is released by then.
     thread::sleep(Duration::from_secs(2));
     println!("one healthy link for {} s", length.as_secs());
     let agent = observed(bed)?;
@@ -135,7 +135,7 @@ fn idle(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// What a link costs that is made anew all the time.
+/// The cost of a link that is made and lost all the time.
 fn flap(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
     println!(
         "a link made {RATE} times a second for {} s",

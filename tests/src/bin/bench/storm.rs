@@ -1,4 +1,4 @@
-//! What the agent costs those it does not watch.
+//! The agent's cost to connections that it does not watch.
 
 use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -11,7 +11,7 @@ use statlink_tests::{observe::quantile, peer::PORT, scenario::Bed};
 
 use crate::figures::Figures;
 
-/// Rounds with and without the agent by turns, so that what else the machine does falls on both.
+/// Alternates rounds with and without the agent, so that other load of the machine affects both.
 pub(crate) fn measure(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
     ensure!(listener.local_addr()?.port() != PORT, "the watched port");
@@ -37,7 +37,7 @@ pub(crate) fn measure(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// One thread does both ends: the handshake is done when connect() returns, and no queue fills.
+/// One thread does both ends: the handshake is complete when connect() returns, and no queue fills.
 fn round(listener: &TcpListener) -> Result<Duration> {
     let address = listener.local_addr()?;
     let start = Instant::now();

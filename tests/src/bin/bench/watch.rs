@@ -1,5 +1,5 @@
-//! What the agent takes with the Kubernetes watch, and what the pods that are no activators of its
-//! node add to it.
+//! The agent's memory with the Kubernetes watch, and what pods add to it that are not activators of its
+//! node.
 
 use std::{thread, time::Duration};
 
@@ -50,7 +50,7 @@ pub(crate) fn measure(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// A pod of somebody else's: every other on this node, every third an activator elsewhere.
+/// A pod that the agent must ignore: every other one is on this node, some are activators elsewhere.
 fn foreign(namespace: &str, n: usize) -> Value {
     let (app, node) = match (n % 2, n % 3) {
         (0, _) => ("revision", NODE),
@@ -77,5 +77,5 @@ fn foreign(namespace: &str, n: usize) -> Value {
 
 const FOREIGN: usize = 1000;
 const BATCH: usize = 250;
-/// For what a start took to be given back, and what is new to be heard of.
+/// For memory of the start to be released, and for the watch to deliver new pods.
 const SETTLE: Duration = Duration::from_secs(5);

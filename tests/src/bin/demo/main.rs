@@ -1,5 +1,5 @@
-//! The demo: a real activator client loses a real autoscaler server in six ways, and who notices
-//! what, when, is told side by side: the agent, the Collector, and Knative's own metric.
+//! The demo: Knative's real client loses its real server in six ways. It shows side by side what the
+//! agent, the Collector and Knative's own metric notice, and when.
 
 mod table;
 mod trouble;
@@ -83,7 +83,7 @@ impl Stage {
         })
     }
 
-    /// Injects one trouble, tells who notices, and heals it.
+    /// Injects one trouble, shows who notices, and heals it.
     fn play(&mut self, trouble: &Trouble) -> Result<Row> {
         if trouble.from_the_start {
             self.play_from_the_start(trouble)
@@ -144,7 +144,7 @@ impl Stage {
         })
     }
 
-    /// An activator that starts into the trouble: it was never connected.
+    /// An activator starts during the trouble: it was never connected.
     fn play_from_the_start(&mut self, trouble: &Trouble) -> Result<Row> {
         let pod = self.bed.network.pod(trouble.name)?;
         let mark = self.events.mark();
@@ -189,7 +189,7 @@ impl Stage {
         })
     }
 
-    /// The next report of this kind about this pod.
+    /// The next event of this kind about this pod.
     fn event(&mut self, mark: usize, event: &str, pod: &str) -> Result<Line> {
         let what = format!("report {event:?} of {pod}");
         let line = self.events.wait_for_after(mark, &what, PATIENCE, |line| {

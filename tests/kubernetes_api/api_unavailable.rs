@@ -1,0 +1,72 @@
+//! The API is unavailable, or refuses.
+
+use statlink_tests::figures::Figures;
+
+use crate::{PATIENCE, world::World};
+
+#[test]
+fn while_it_is_unavailable_links_stay_known_and_it_is_logged_once() {
+    let mut world = World::new();
+    // An agent that can read environments names new activators without the API.
+    let privileged = world.options();
+    world.bed.start_agent_with(&privileged).unwrap();
+    let known = world.connected("known");
+
+    world.plane.stop_api().unwrap();
+    world.wait_log("Watching pods failed", PATIENCE);
+    let bed = &world.bed;
+    let newcomer = bed
+        .activator("newcomer", statlink_tests::peer::Traffic::Idle)
+        .unwrap();
+    bed.wait_reachable(&newcomer, 1, PATIENCE).unwrap();
+    bed.faults(&known.activator).reset_established().unwrap();
+    bed.wait_error(&known.activator, "disconnect", "connection_reset", PATIENCE)
+        .unwrap();
+    bed.wait_reachable(&known.activator, 1, PATIENCE).unwrap();
+
+    world.plane.start_api().unwrap();
+    for resource in ["pods", "services", "endpointslices"] {
+        let again = format!("Watching {resource} works again");
+        world.wait_log(&again, PATIENCE);
+        // A server that has just started refuses until it has read its roles. That is another
+        // reason, and so another line.
+        let failed = format!(" {resource} in {}", world.namespace);
+        let lines = world.log(&failed);
+        let refused = lines
+            .iter()
+            .filter(|line| line.contains("forbidden"))
+            .count();
+        assert!(refused <= 1 && lines.len() - refused == 1, "{lines:#?}");
+    }
+    let figures = Figures::of(&world.bed, &known.activator);
+    assert_eq!(figures.reachable, Some(1.0));
+    assert_eq!(figures.checks("disconnect"), 1.0);
+    assert_eq!(figures.connects, 2.0, "{figures:#?}");
+    world.bed.check_invariants().unwrap();
+}
+
+#[test]
+fn a_refusal_is_logged_with_verb_resource_and_cure() {
+    let mut world = World::new();
+    let namespace = world.namespace.clone();
+    let binding = ["delete", "rolebinding", "statlink", "--namespace"];
+    world
+        .plane
+        .kubectl(&[&binding[..], &[&namespace]].concat())
+        .unwrap();
+    let restricted = world.restricted();
+    world.bed.start_agent_with(&restricted).unwrap();
+    for resource in ["pods", "services", "endpointslices"] {
+        world.wait_log(&format!("list {resource} in {namespace}"), PATIENCE);
+    }
+    let refusals = world.log("list pods in");
+    assert_eq!(refusals.len(), 1, "{refusals:#?}");
+    assert!(
+        refusals
+            .iter()
+            .all(|line| line.contains("give the ServiceAccount a Role"))
+    );
+
+    world.plane.grant(&namespace).unwrap();
+    let _member = world.connected("activator");
+}

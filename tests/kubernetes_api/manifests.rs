@@ -1,0 +1,35 @@
+//! The API server's own validation of the manifests.
+
+use statlink_tests::{control_plane::ControlPlane, deploy, netns::Network};
+
+#[test]
+fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
+    let network = Network::new().unwrap();
+    let plane = ControlPlane::start(network.node()).unwrap();
+    // A dry run creates nothing, so the namespaces must exist.
+    for namespace in ["statlink", "knative-serving", "serving"] {
+        plane.namespace(namespace).unwrap();
+    }
+    let mut rendered = Vec::new();
+    for values in deploy::examples().unwrap() {
+        let values = values.to_str().unwrap();
+        for profile in ["privileged", "restricted"] {
+            let profile = format!("security.profile={profile}");
+            let template = ["template", "statlink", "--namespace=statlink", "--values"];
+            let output = deploy::helm(&[&template[..], &[values, "--set", &profile]].concat());
+            rendered.push(String::from_utf8(output.unwrap().stdout).unwrap());
+        }
+    }
+    for name in ["base", "restricted"] {
+        rendered.push(deploy::kustomize(name).unwrap());
+    }
+    for manifests in &rendered {
+        let accepted = plane.try_apply(manifests).unwrap();
+        assert!(accepted.contains("daemonset.apps/"), "{accepted}");
+    }
+    // The validation is strict: an unknown field is refused.
+    let base = rendered.last().unwrap();
+    let typo = base.replacen("hostPID: true", "hostPid: true", 1);
+    let refusal = plane.try_apply(&typo).unwrap_err().to_string();
+    assert!(refusal.contains("hostPid"), "{refusal}");
+}

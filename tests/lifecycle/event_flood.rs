@@ -1,0 +1,67 @@
+//! More records than the ring holds: counts stay right, and the lost records are counted.
+
+use statlink_tests::{
+    figures::Figures,
+    peer::{PORT, bad_server},
+    scenario::{Bed, link, metric},
+    tcp::Counters,
+    wait,
+};
+
+use crate::{PATIENCE, options};
+
+/// The test client connects at the rate that the agent must bear without losing a count.
+#[test]
+fn every_connection_of_a_flood_is_counted_although_the_agent_slept() {
+    const CONNECTIONS: u32 = 50_000;
+    let mut bed = Bed::without_autoscaler().unwrap();
+    let options = options(&bed);
+    bed.start_agent_with(&options).unwrap();
+    let sink = bed.network.pod("sink").unwrap();
+    let _sink = bad_server(&sink, ["sink", &format!("[::]:{PORT}")]).unwrap();
+    let to = format!("{}:{PORT}", sink.v4);
+    let arguments = ["flap", &to, "10000", &CONNECTIONS.to_string()];
+    let mut client = bed.stand_in("activator", &arguments).unwrap();
+    let of_link = link(&client.pod);
+    bed.collector
+        .wait_for(metric::CHECKS, &of_link, PATIENCE, |_| true)
+        .unwrap();
+    let agent = &bed.agent.as_ref().unwrap().process;
+    let opened = || Counters::of(client.process.pid()).map(|counters| counters.opens);
+    agent.freeze().unwrap();
+    let asleep = opened().unwrap();
+    wait::until("flood while the agent sleeps", PATIENCE, || {
+        Ok((opened()? >= asleep + WHILE_ASLEEP).then_some(()))
+    })
+    .unwrap();
+    agent.thaw().unwrap();
+    let done = client.process.wait_event("flapped", PATIENCE * 2).unwrap();
+    let seconds = done.get("seconds").as_f64().unwrap();
+    println!(
+        "{:.0} connections a second",
+        f64::from(CONNECTIONS) / seconds
+    );
+
+    let all = f64::from(CONNECTIONS);
+    let checks = [("kn.check.kind", "connect")];
+    let of_link = [&of_link[..], &checks].concat();
+    bed.collector
+        .wait_for(metric::CHECKS, &of_link, PATIENCE, |point| {
+            point.value.number() >= all
+        })
+        .unwrap();
+    // None is counted a second time later.
+    bed.wait_liveness_checks(&client, 1, PATIENCE).unwrap();
+    let figures = Figures::of(&bed, &client);
+    let errors: f64 = figures.errors("connect").iter().map(|(_, n)| n).sum();
+    assert_eq!(figures.checks("connect"), all, "{figures:#?}");
+    assert_eq!(errors, all, "none was upgraded: {figures:#?}");
+    let reason = [("statlink.loss.reason", "ring_full")];
+    let lost = bed.collector.value("statlink.records.lost", &reason);
+    println!("{lost} records did not fit into the ring");
+    assert!(lost > 0.0, "the test floods too little");
+    bed.check_invariants().unwrap();
+}
+
+/// Each connection sends two records of more than 64 bytes; the ring has 128 KiB.
+const WHILE_ASLEEP: u64 = 15_000;
