@@ -1,7 +1,8 @@
 //! An event of the core with the link's name and wall-clock times: what logs and `statlink events`
 //! show.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_json::Value;
 
 use crate::{clock::WallTime, link};
 
@@ -13,7 +14,7 @@ pub type FailedAttempt = link::FailedAttempt<WallTime>;
 pub type EndedOutage = link::EndedOutage<WallTime>;
 
 /// One event of one link.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LinkEvent {
     /// When it happened, as the kernel saw it.
     pub at: WallTime,
@@ -38,6 +39,27 @@ pub struct LinkName {
     pub pod: String,
     /// Process id of the client.
     pub pid: u32,
+}
+
+/// Reads what [`Serialize`] writes. A derived implementation could not: `connect_failed` has the key `at`
+/// twice, once as the event's and once as the attempt's, and serde accepts a key once. Both hold the
+/// same moment, so whichever a [`Value`] keeps serves both.
+impl<'de> Deserialize<'de> for LinkEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Times {
+            at: WallTime,
+            known_at: WallTime,
+        }
+        let line = Value::deserialize(deserializer)?;
+        let Times { at, known_at } = Times::deserialize(&line).map_err(D::Error::custom)?;
+        Ok(Self {
+            at,
+            known_at,
+            link: LinkName::deserialize(&line).map_err(D::Error::custom)?,
+            kind: EventKind::deserialize(&line).map_err(D::Error::custom)?,
+        })
+    }
 }
 
 /// The JSON that `statlink events --json` prints is a contract: byte for byte.
@@ -226,12 +248,19 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_printed_is_read_again() {
+    fn every_event_is_read_as_it_was_printed() {
         let outage = EndedOutage {
             duration: Duration::from_millis(12_500),
             cause: Cause::Timeout,
             errors: 4,
             attempts: vec![full_attempt(), bare_attempt()],
+        };
+        let failed = |attempt| {
+            EventKind::ConnectFailed(FailedAttempt {
+                // The attempt failed when the event happened.
+                at: time(123_457_000),
+                ..attempt
+            })
         };
         for kind in [
             EventKind::Discovered,
@@ -239,6 +268,8 @@ mod tests {
                 peer_address: v4(),
                 duration: None,
             },
+            failed(full_attempt()),
+            failed(bare_attempt()),
             EventKind::Disconnected {
                 peer_address: v4(),
                 cause: Cause::LocalClosed,
@@ -254,6 +285,8 @@ mod tests {
                 proxy_address: None,
                 attempts: vec![bare_attempt()],
             },
+            EventKind::Idle,
+            EventKind::Ended,
         ] {
             let printed = line(kind);
             let read: LinkEvent = serde_json::from_str(&printed).expect(&printed);

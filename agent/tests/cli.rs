@@ -1,5 +1,5 @@
-//! The command line as a person or a manifest meets it. Nothing here needs root: what is wrong is
-//! found before the kernel is touched.
+//! The command line as a person or a manifest uses it. Nothing here needs root: errors in the
+//! arguments are found before the kernel is touched.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
@@ -27,13 +27,13 @@ fn text(bytes: &[u8]) -> &str {
 #[track_caller]
 fn assert_refused(arguments: &[&str], environment: &[(&str, &str)], lines: &[&str]) {
     let output = statlink(arguments, environment);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
     assert_eq!(text(&output.stdout), "", "{arguments:?}");
-    let told: Vec<_> = told.lines().collect();
-    assert_eq!(told.len(), lines.len(), "{told:#?}");
-    for (told, expected) in told.iter().zip(lines) {
-        assert!(told.starts_with(&format!("error: {expected}")), "{told}");
+    let errors: Vec<_> = stderr.lines().collect();
+    assert_eq!(errors.len(), lines.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(lines) {
+        assert!(error.starts_with(&format!("error: {expected}")), "{error}");
     }
 }
 
@@ -41,9 +41,9 @@ fn assert_refused(arguments: &[&str], environment: &[(&str, &str)], lines: &[&st
 fn every_bad_flag_is_named_with_the_accepted_form() {
     for (flag, value, accepted) in BAD {
         for command in ["run", "check"] {
-            let told = format!("--{flag}={value}: {accepted}");
-            assert_refused(&[command, &format!("--{flag}"), value], &[], &[&told]);
-            assert_refused(&[command, &format!("--{flag}={value}")], &[], &[&told]);
+            let line = format!("--{flag}={value}: {accepted}");
+            assert_refused(&[command, &format!("--{flag}"), value], &[], &[&line]);
+            assert_refused(&[command, &format!("--{flag}={value}")], &[], &[&line]);
         }
     }
 }
@@ -52,18 +52,18 @@ fn every_bad_flag_is_named_with_the_accepted_form() {
 fn every_bad_variable_is_named_with_the_accepted_form() {
     for (flag, value, accepted) in BAD {
         let variable = format!("STATLINK_{}", flag.replace('-', "_").to_uppercase());
-        let told = format!("{variable}={value}: {accepted}");
-        assert_refused(&["run"], &[(&variable, value)], &[&told]);
+        let line = format!("{variable}={value}: {accepted}");
+        assert_refused(&["run"], &[(&variable, value)], &[&line]);
     }
-    let told = "STATLINK_OTLP_LOGS=maybe: expected true or false";
-    assert_refused(&["run"], &[("STATLINK_OTLP_LOGS", "maybe")], &[told]);
+    let line = "STATLINK_OTLP_LOGS=maybe: expected true or false";
+    assert_refused(&["run"], &[("STATLINK_OTLP_LOGS", "maybe")], &[line]);
 }
 
 const BAD: &[(&str, &str, &str)] = &[
     ("peer-port", "http", "expected a port, 1 to 65535"),
     ("peer-port", "0", "expected a port, 1 to 65535"),
     ("peer-port", "65536", "expected a port, 1 to 65535"),
-    // What Kubernetes sets beside a Service named `statlink-peer`.
+    // What Kubernetes sets in pods beside a Service named `statlink-peer`.
     (
         "peer-port",
         "tcp://10.0.0.1:80",
@@ -125,7 +125,7 @@ const BAD: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn all_that_is_wrong_with_opentelemetry_s_variables_is_told_at_once() {
+fn every_bad_opentelemetry_variable_is_reported_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.pem");
     let empty = directory.path().join("empty.pem");
@@ -175,7 +175,7 @@ fn all_that_is_wrong_with_opentelemetry_s_variables_is_told_at_once() {
 }
 
 #[test]
-fn secrets_are_not_told() {
+fn secrets_are_not_printed() {
     for environment in [
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: hunter2"),
         (
@@ -185,9 +185,9 @@ fn secrets_are_not_told() {
     ] {
         let output = statlink(&["run"], &[environment]);
         assert_eq!(output.status.code(), Some(2));
-        let told = text(&output.stderr);
-        assert!(told.contains(environment.0), "{told}");
-        assert!(!told.contains("hunter2"), "{told}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(environment.0), "{stderr}");
+        assert!(!stderr.contains("hunter2"), "{stderr}");
     }
 }
 
@@ -198,21 +198,21 @@ fn a_variable_set_to_nothing_is_not_set() {
     let arguments = ["status", "--socket", socket.to_str().unwrap()];
     let output = statlink(&arguments, &[("STATLINK_SOCKET", "")]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    // Not refused for its form; for the next thing that is wrong.
+    // The empty variable is accepted; the error is about the other one.
     let environment = [("STATLINK_PEER_PORT", ""), ("STATLINK_LOG_FORMAT", "xml")];
-    let told = "STATLINK_LOG_FORMAT=xml: expected json or text";
-    assert_refused(&["run"], &environment, &[told]);
+    let line = "STATLINK_LOG_FORMAT=xml: expected json or text";
+    assert_refused(&["run"], &environment, &[line]);
 }
 
 #[test]
-fn without_an_agent_its_clients_say_where_they_looked() {
+fn without_an_agent_status_and_events_name_the_socket() {
     for command in ["status", "events"] {
         let output = statlink(&[command, "--socket", "/nonexistent/statlink.sock"], &[]);
         assert_eq!(output.status.code(), Some(1), "{command}");
-        let told = text(&output.stderr);
-        assert_eq!(told.lines().count(), 1, "{told}");
-        assert!(told.contains("/nonexistent/statlink.sock"), "{told}");
-        assert!(told.contains("statlink run"), "{told}");
+        let stderr = text(&output.stderr);
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains("/nonexistent/statlink.sock"), "{stderr}");
+        assert!(stderr.contains("statlink run"), "{stderr}");
     }
 }
 
@@ -244,7 +244,7 @@ fn help_teaches() {
 }
 
 #[test]
-fn completions_and_pages_are_made() {
+fn completions_and_manual_pages_are_generated() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = statlink(&["completions", shell], &[]);
         assert!(text(&script.stdout).contains("statlink"), "{shell}");

@@ -156,6 +156,19 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_attempt_is_one_line() {
+        // The key `at` is there twice.
+        let line = r#"{"at":1.5,"known_at":1.6,"peer":"autoscaler","namespace":"n","pod":"p","pid":3,
+            "event":"connect_failed","at":1.5,"peer_address":"10.0.0.1:8080","cause":"timeout",
+            "hop_address":"10.0.0.2:8080"}"#;
+        assert_eq!(
+            text(line).unwrap(),
+            "1970-01-01T00:00:01.500Z  n/p  connect failed: timeout of the proxy's connection to \
+             10.0.0.2:8080 at 10.0.0.1:8080"
+        );
+    }
+
+    #[test]
     fn missed_events_are_reported() {
         assert_eq!(text(r#"{"missed":3}"#).unwrap(), "(3 events were missed)");
     }

@@ -63,7 +63,7 @@ pub(super) fn check(kubernetes: bool) -> Vec<Finding> {
     let held = match capabilities(None) {
         Ok(sets) => sets.effective,
         Err(error) => {
-            let finding = Finding::new("capabilities", "everything", error.to_string());
+            let finding = Finding::new("capabilities", "run at all", error.to_string());
             return vec![finding.with_verdict(
                 Verdict::Warning,
                 "cannot be read: see whether the hooks above attach",

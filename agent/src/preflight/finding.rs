@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 pub struct Finding {
     /// What was checked.
     pub subject: String,
-    /// Whether the agent can do with it.
+    /// Whether that is good enough for the agent.
     pub verdict: Verdict,
     /// What the agent needs it for.
     pub purpose: String,
-    /// What one check found.
+    /// What was found.
     pub detail: String,
     /// What to do about it; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cure: Option<String>,
 }
 
-/// Whether the agent can do with what was found, from best to worst.
+/// Whether what was found is good enough for the agent; from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It can.
+    /// It is.
     Ok,
-    /// The agent runs and lacks something.
+    /// The agent runs, and something that it can do without is missing.
     Warning,
     /// The agent runs, but cannot do what it is for.
     Failed,

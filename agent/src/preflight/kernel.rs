@@ -26,19 +26,19 @@ fn release() -> Finding {
     let machine = name.machine().to_string_lossy();
     Finding::new(
         "kernel",
-        "BPF with types and a ring buffer, from 5.10 on",
+        "have BPF with types and a ring buffer: 5.10 or later",
         format!("Linux {release}, {machine}"),
     )
 }
 
 fn tracing() -> Finding {
-    let finding = |detail| Finding::new("tracefs", "hooks of connect()", detail);
+    let finding = |detail| Finding::new("tracefs", "attach the hooks of connect()", detail);
     if tracefs::visible() {
         finding("visible, or mounted by the agent for itself alone")
     } else {
         finding("not visible").with_verdict(
             Verdict::Warning,
-            "mount it at /sys/kernel/tracing, or give CAP_SYS_ADMIN so that the agent mounts one of its own",
+            "mount it at /sys/kernel/tracing, or give CAP_SYS_ADMIN so that the agent mounts one for itself",
         )
     }
 }
