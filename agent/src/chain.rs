@@ -3,7 +3,7 @@
 use std::error::Error;
 
 /// `error` and its sources, joined by colons. A source that an outer message repeats is left out.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

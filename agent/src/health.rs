@@ -23,10 +23,10 @@ use tokio::{
 };
 
 /// What a probe found: all is well, or in one line what is not.
-pub type ProbeResult = Result<(), String>;
+pub(crate) type ProbeResult = Result<(), String>;
 
 /// The probes. They run on every request and must not block.
-pub struct Probes {
+pub(crate) struct Probes {
     /// Whether the agent's loop runs and metrics are collected. If not, restart it.
     pub live: Box<dyn Fn() -> ProbeResult + Send + Sync>,
     /// Whether the hooks are attached and the first sync is done.
@@ -41,7 +41,7 @@ impl fmt::Debug for Probes {
 
 /// A server that is bound and does not serve yet.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     probes: Arc<Probes>,
 }
@@ -52,7 +52,7 @@ pub struct Server {
     "health server on {address}: {source}; stop what listens there, or name another with \
      --health-address"
 )]
-pub struct BindError {
+pub(crate) struct BindError {
     /// The address.
     pub address: SocketAddr,
     /// The errno of bind(2).
@@ -66,7 +66,7 @@ impl Server {
     /// # Errors
     ///
     /// If the address is in use, is not this machine's, or needs a privilege.
-    pub async fn bind(address: SocketAddr, probes: Probes) -> Result<Self, BindError> {
+    pub(crate) async fn bind(address: SocketAddr, probes: Probes) -> Result<Self, BindError> {
         let mut listener = TcpListener::bind(address).await;
         if let Err(error) = &listener
             && let Some(instead) = without_ipv6(address, error)
@@ -79,17 +79,8 @@ impl Server {
         })
     }
 
-    /// The address it listens on.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel refuses `getsockname`.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
     /// Serves until it is dropped; its connections are dropped with it.
-    pub async fn serve(self) -> Infallible {
+    pub(crate) async fn serve(self) -> Infallible {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -187,7 +178,7 @@ mod tests {
         };
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(address, probes).await.unwrap();
-        let address = server.local_address().unwrap();
+        let address = server.listener.local_addr().unwrap();
         tokio::spawn(server.serve());
         address
     }

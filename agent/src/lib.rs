@@ -1,25 +1,27 @@
 //! statlink: whether each Knative activator is connected to the autoscaler, and why not.
 //!
-//! The heart is [`link`], the pure state machine of one link. Everything else is a shell around
-//! it: [`kernel`] and [`discovery`] bring facts, `run` feeds them in and performs what the
-//! links decide, [`telemetry`], [`control`] and [`health`] show the result; [`cli`] is the
-//! command line over it all.
+//! The heart is [`link`], the pure state machine of one link, a crate of its own. The rest of the
+//! agent is a shell around it: `kernel` and `discovery` say what happens and to whom, `run` feeds the
+//! links and does what they decide, `telemetry`, `control` and `health` show the result, `preflight`
+//! checks the machine beforehand, and `cli` is the command line over it all.
+//!
+//! Public is what the binary, the benches and the test bed use.
 
-pub mod chain;
+mod chain;
 pub mod cli;
 pub mod clock;
-pub mod control;
-pub mod discovery;
-pub mod health;
+mod control;
+mod discovery;
+mod health;
 pub mod kernel;
-pub mod link_event;
-pub mod link_kind;
-pub mod options;
-pub mod preflight;
+mod link_event;
+mod link_kind;
+mod options;
+mod preflight;
 mod privileges;
 mod run;
-pub mod snapshot;
-pub mod telemetry;
+mod snapshot;
+mod telemetry;
 mod warn_once;
 
 pub use statlink_link::{self as link, time};

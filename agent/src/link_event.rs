@@ -7,15 +7,15 @@ use serde_json::Value;
 use crate::{clock::WallTime, link};
 
 /// What happened to a link, in wall-clock time.
-pub type EventKind = link::EventKind<WallTime>;
+pub(crate) type EventKind = link::EventKind<WallTime>;
 /// One failed attempt, in wall-clock time.
-pub type FailedAttempt = link::FailedAttempt<WallTime>;
+pub(crate) type FailedAttempt = link::FailedAttempt<WallTime>;
 /// An outage that is over, in wall-clock time.
-pub type EndedOutage = link::EndedOutage<WallTime>;
+pub(crate) type EndedOutage = link::EndedOutage<WallTime>;
 
 /// One event of one link.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LinkEvent {
+pub(crate) struct LinkEvent {
     /// When it happened, as the kernel saw it.
     pub at: WallTime,
     /// When the agent knew of it.
@@ -30,7 +30,7 @@ pub struct LinkEvent {
 
 /// What identifies a link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LinkName {
+pub(crate) struct LinkName {
     /// The value of `peer`.
     pub peer: String,
     /// Namespace of the client's pod.

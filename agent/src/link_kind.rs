@@ -10,7 +10,7 @@ use crate::link::Shape;
 
 /// One kind of link: which processes dial, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkKind {
+pub(crate) struct LinkKind {
     /// Value of the attribute `peer` on every signal of such a link.
     pub peer: Cow<'static, str>,
     /// Name (`comm`) of the client's process.
@@ -25,7 +25,7 @@ pub struct LinkKind {
 
 /// The kinds that `--links` accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BuiltinLinkKind {
+pub(crate) enum BuiltinLinkKind {
     /// Activators send their stats to the autoscaler
     Activator,
     /// Autoscalers forward stats to the autoscalers that own them, where there are several
@@ -34,7 +34,7 @@ pub enum BuiltinLinkKind {
 
 impl BuiltinLinkKind {
     /// The kind as Knative ships it.
-    pub const fn link_kind(self) -> &'static LinkKind {
+    pub(crate) const fn link_kind(self) -> &'static LinkKind {
         match self {
             Self::Activator => &ACTIVATOR,
             Self::AutoscalerForwarder => &AUTOSCALER_FORWARDER,
@@ -44,7 +44,7 @@ impl BuiltinLinkKind {
 
 /// What messages call the client of a link to `peer`. A peer that a flag renamed is the
 /// activator's: no flag renames the forwarder's.
-pub fn client_of(peer: &str) -> &'static str {
+pub(crate) fn client_of(peer: &str) -> &'static str {
     let kind = if peer == AUTOSCALER_FORWARDER.peer {
         &AUTOSCALER_FORWARDER
     } else {
@@ -54,7 +54,7 @@ pub fn client_of(peer: &str) -> &'static str {
 }
 
 /// The labels and names of `config/core/deployments/activator.yaml` in knative/serving.
-pub static ACTIVATOR: LinkKind = LinkKind {
+pub(crate) static ACTIVATOR: LinkKind = LinkKind {
     peer: Cow::Borrowed("autoscaler"),
     process_name: Cow::Borrowed("activator"),
     pod_selector: Cow::Borrowed("app=activator"),

@@ -13,7 +13,7 @@ use crate::{
 
 /// What `statlink run` does and `statlink check` tries.
 #[derive(Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// What the kernel half watches.
     pub watch: Watch,
     /// Which processes are clients, and how they are named.

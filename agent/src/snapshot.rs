@@ -11,7 +11,7 @@ use crate::link::{Counts, State};
 
 /// Where a fresh snapshot is to be had: asks the running agent's loop.
 #[derive(Clone, Debug)]
-pub struct Snapshots(mpsc::Sender<SnapshotRequest>);
+pub(crate) struct Snapshots(mpsc::Sender<SnapshotRequest>);
 
 /// One request for a snapshot: where to send it.
 pub(crate) type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
@@ -24,7 +24,7 @@ impl Snapshots {
     }
 
     /// Everything the agent knows now; `None` if it is stopping.
-    pub async fn take(&self) -> Option<Arc<Snapshot>> {
+    pub(crate) async fn take(&self) -> Option<Arc<Snapshot>> {
         let (reply, answer) = oneshot::channel();
         self.0.send(reply).await.ok()?;
         answer.await.ok()
@@ -37,7 +37,7 @@ const REQUESTS: usize = 16;
 
 /// Everything at one instant.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// One entry a link, in the order of discovery.
     pub links: Vec<LinkSnapshot>,
     /// The agent about itself.
@@ -46,7 +46,7 @@ pub struct Snapshot {
 
 /// One link: one client and its peer.
 #[derive(Clone, Debug)]
-pub struct LinkSnapshot {
+pub(crate) struct LinkSnapshot {
     /// Unique among all links of this agent's life; never used again.
     pub id: u64,
     /// The value of `peer`.
@@ -73,7 +73,7 @@ pub struct LinkSnapshot {
 
 /// The agent's own health.
 #[derive(Clone, Debug, Default)]
-pub struct AgentSnapshot {
+pub(crate) struct AgentSnapshot {
     /// Each hook and whether it is attached.
     pub hooks: Vec<(&'static str, bool)>,
     /// Events that each hook missed; without hooks for which the kernel has no count.

@@ -13,7 +13,7 @@ use super::{status::Status, wire::Request};
 
 /// Why the agent did not answer.
 #[derive(Debug, Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// Nothing listens on the socket.
     #[error(
         "no agent answers on {path}: {source}; is `statlink run` running here, and is that its --socket?"
@@ -49,7 +49,7 @@ pub enum ClientError {
 /// # Errors
 ///
 /// If no agent listens on `path`, it does not answer within 5 s, or is of another version.
-pub fn status(path: &Path) -> Result<Status, ClientError> {
+pub(crate) fn status(path: &Path) -> Result<Status, ClientError> {
     let mut answer = String::new();
     let no_answer = |source| ClientError::NoAnswer {
         path: path.to_owned(),
@@ -74,7 +74,7 @@ pub fn status(path: &Path) -> Result<Status, ClientError> {
 /// # Errors
 ///
 /// If no agent listens on `path`.
-pub fn events(path: &Path) -> Result<impl Iterator<Item = io::Result<String>>, ClientError> {
+pub(crate) fn events(path: &Path) -> Result<impl Iterator<Item = io::Result<String>>, ClientError> {
     ask(path, Request::Events).map(|stream| BufReader::new(stream).lines())
 }
 

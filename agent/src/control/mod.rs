@@ -3,7 +3,7 @@
 //! A Unix stream socket that only the agent's own user can open. [`wire`] has what goes over it,
 //! [`server`] is the agent's side, [`client`] the commands'.
 
-pub mod client;
-pub mod server;
-pub mod status;
-pub mod wire;
+pub(crate) mod client;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod wire;

@@ -32,7 +32,7 @@ use crate::{link_event::LinkEvent, snapshot::Snapshots};
 
 /// A socket that is bound. Dropping it removes the socket.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the socket: what is at the path later may be another agent's.
@@ -43,7 +43,7 @@ pub struct Server {
 
 /// Why there is no control socket.
 #[derive(Debug, Error)]
-pub enum BindError {
+pub(crate) enum BindError {
     /// Another agent listens there.
     #[error(
         "control socket {0}: another statlink is running on it; stop that one, or name another socket with --socket"
@@ -75,7 +75,7 @@ impl Server {
     /// # Errors
     ///
     /// If another agent listens there, the path is not a socket, or the kernel refuses.
-    pub fn bind(path: &Path) -> Result<Self, BindError> {
+    pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
         let refused = |action| {
             move |source: io::Error| BindError::Refused {
                 path: path.to_owned(),
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// Answers clients until it is dropped; their connections are dropped with it.
-    pub async fn serve(self, snapshots: Snapshots, events: broadcast::Sender<LinkEvent>) {
+    pub(crate) async fn serve(self, snapshots: Snapshots, events: broadcast::Sender<LinkEvent>) {
         let permits = Arc::new(Semaphore::new(MAX_CLIENTS));
         let mut clients = JoinSet::new();
         loop {

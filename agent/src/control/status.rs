@@ -12,7 +12,7 @@ use crate::{
 
 /// The agent and its links at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Version of the running agent.
     pub version: String,
     /// Hooks that are not attached. `statlink check` says what is lost without each.
@@ -26,7 +26,7 @@ pub struct Status {
 
 /// One link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LinkStatus {
+pub(crate) struct LinkStatus {
     /// What identifies the link.
     #[serde(flatten)]
     pub name: LinkName,

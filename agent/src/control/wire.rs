@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 /// What a client may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// One [`Status`](super::status::Status), then the end.
     Status,
     /// A [`LinkEvent`](crate::link_event::LinkEvent) on each line, from now on. A client that reads too slowly
@@ -15,7 +15,7 @@ pub enum Request {
 
 /// Stands for events that a slow client missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct MissedEvents {
+pub(crate) struct MissedEvents {
     /// How many.
     pub missed: u64,
 }
@@ -38,7 +38,7 @@ impl fmt::Display for Request {
 /// The line is no request. The answer says nothing else, because it may go to anybody.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `status` or `events`")]
-pub struct UnknownRequest;
+pub(crate) struct UnknownRequest;
 
 impl FromStr for Request {
     type Err = UnknownRequest;

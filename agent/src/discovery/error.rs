@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// Why a process could not be inspected.
 #[derive(Debug, Error)]
-pub enum DiscoveryError {
+pub(crate) enum DiscoveryError {
     /// `/proc` could not be read.
     #[error("{}; {}", self.problem(), self.cure())]
     Proc {
@@ -27,7 +27,7 @@ pub enum DiscoveryError {
 
 impl DiscoveryError {
     /// What failed and why, without the cure.
-    pub fn problem(&self) -> String {
+    pub(crate) fn problem(&self) -> String {
         match self {
             Self::Proc { path, source } => format!("read {path}: {source}"),
             Self::Pidfd { pid, source } => format!("open a pidfd of process {pid}: {source}"),
@@ -35,7 +35,7 @@ impl DiscoveryError {
     }
 
     /// What to do about it.
-    pub fn cure(&self) -> &'static str {
+    pub(crate) fn cure(&self) -> &'static str {
         match self {
             Self::Proc { .. } if self.is_refusal() => {
                 "needs CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH for another user's process, and the \

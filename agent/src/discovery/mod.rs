@@ -10,7 +10,7 @@
 
 mod container;
 mod error;
-pub mod kubernetes;
+pub(crate) mod kubernetes;
 mod network_namespace;
 mod proc;
 mod process_handle;
@@ -22,7 +22,7 @@ use self::{
     container::Container,
     kubernetes::{ContainerOwner, Directory, PodIdentity, WatchEvent},
 };
-pub use self::{
+pub(crate) use self::{
     error::DiscoveryError, network_namespace::NodeNamespaces, process_handle::ProcessHandle,
     selector::Selector,
 };
@@ -30,7 +30,7 @@ use crate::link_kind::LinkKind;
 
 /// A running process whose links are watched.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     /// The kind of its links.
     pub kind: LinkKind,
     /// Its process id.
@@ -51,7 +51,7 @@ pub struct Client {
 
 /// Finds clients, by `/proc` and what the Kubernetes API said so far.
 #[derive(Debug)]
-pub struct Discovery {
+pub(crate) struct Discovery {
     selector: Selector,
     /// `None` without an API.
     directory: Option<Directory>,
@@ -60,7 +60,7 @@ pub struct Discovery {
 
 /// What an event of the Kubernetes API changes for the links.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Update {
+pub(crate) struct Update {
     /// Uids of pods whose links' end is expected.
     pub ended: Vec<String>,
     /// Whether processes may have got a name: scan again.
@@ -71,7 +71,7 @@ pub struct Update {
 
 impl Discovery {
     /// Uses `/proc` alone.
-    pub fn new(selector: Selector) -> Self {
+    pub(crate) fn new(selector: Selector) -> Self {
         Self {
             selector,
             directory: None,
@@ -80,7 +80,7 @@ impl Discovery {
     }
 
     /// Uses the Kubernetes API as well, whose events are to be passed to [`apply`](Self::apply).
-    pub fn with_kubernetes(selector: Selector) -> Self {
+    pub(crate) fn with_kubernetes(selector: Selector) -> Self {
         let kinds = selector.kinds.iter();
         let directory = Directory::new(kinds.map(|kind| kind.container.clone().into_owned()));
         Self {
@@ -91,27 +91,27 @@ impl Discovery {
     }
 
     /// Which network namespaces are nodes', and which a pod's own.
-    pub fn node_namespaces(&self) -> &NodeNamespaces {
+    pub(crate) fn node_namespaces(&self) -> &NodeNamespaces {
         &self.node_namespaces
     }
 
     /// The same, to take in what is found out later.
-    pub fn node_namespaces_mut(&mut self) -> &mut NodeNamespaces {
+    pub(crate) fn node_namespaces_mut(&mut self) -> &mut NodeNamespaces {
         &mut self.node_namespaces
     }
 
     /// Whether the Kubernetes API is used.
-    pub fn uses_kubernetes(&self) -> bool {
+    pub(crate) fn uses_kubernetes(&self) -> bool {
         self.directory.is_some()
     }
 
     /// Whether the API has listed everything once, or is not used.
-    pub fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         self.directory.as_ref().is_none_or(Directory::is_synced)
     }
 
     /// Whether the API has listed this node's pods, or is not used.
-    pub fn knows_pods(&self) -> bool {
+    pub(crate) fn knows_pods(&self) -> bool {
         self.directory.as_ref().is_none_or(Directory::knows_pods)
     }
 
@@ -129,7 +129,7 @@ impl Discovery {
     }
 
     /// Every address of the peer; `None` while they are not known.
-    pub fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
+    pub(crate) fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         self.directory.as_ref()?.peer_addresses()
     }
 
@@ -139,7 +139,7 @@ impl Discovery {
     /// # Errors
     ///
     /// If `/proc` itself cannot be listed.
-    pub fn scan(&self) -> Result<Vec<Result<Client, DiscoveryError>>, DiscoveryError> {
+    pub(crate) fn scan(&self) -> Result<Vec<Result<Client, DiscoveryError>>, DiscoveryError> {
         let pids = proc::pids().map_err(|source| DiscoveryError::Proc {
             path: "/proc".to_owned(),
             source,
@@ -155,7 +155,7 @@ impl Discovery {
     /// # Errors
     ///
     /// If it has a client's process name and the kernel denies what names it.
-    pub fn inspect(&self, pid: u32) -> Result<Option<Client>, DiscoveryError> {
+    pub(crate) fn inspect(&self, pid: u32) -> Result<Option<Client>, DiscoveryError> {
         let Some((index, kind)) = proc::comm(pid).and_then(|comm| self.selector.kind_of(&comm))
         else {
             return Ok(None);

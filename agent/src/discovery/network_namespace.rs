@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// The network namespaces of nodes, as far as they are known, each by its inode number.
 #[derive(Debug, Default)]
-pub struct NodeNamespaces {
+pub(crate) struct NodeNamespaces {
     /// The one that the kernel's own threads are in; `None` while this is not known.
     host: Option<u32>,
     /// Those of nodes that are containers themselves (kind's are), as far as pods share them.
@@ -16,18 +16,18 @@ pub struct NodeNamespaces {
 
 impl NodeNamespaces {
     /// Takes in which namespace the host's is; `None` if the kernel does not say.
-    pub fn set_host(&mut self, netns: Option<u32>) {
+    pub(crate) fn set_host(&mut self, netns: Option<u32>) {
         self.host = netns;
     }
 
     /// Takes in that a pod with `hostNetwork: true` is in `netns`: it is its node's.
-    pub fn add_shared(&mut self, netns: u32) {
+    pub(crate) fn add_shared(&mut self, netns: u32) {
         self.shared.insert(netns);
     }
 
     /// Whether `netns` is a pod's own. Where the host's is not known, no namespace is: a process
     /// of the host would be taken for a pod's proxy.
-    pub fn is_pods_own(&self, netns: u32) -> bool {
+    pub(crate) fn is_pods_own(&self, netns: u32) -> bool {
         self.host.is_some_and(|host| host != netns) && !self.shared.contains(&netns)
     }
 }

@@ -9,7 +9,7 @@ use super::error::DiscoveryError;
 
 /// Holds one process. It stays that process even if the kernel gives its id to another.
 #[derive(Debug)]
-pub struct ProcessHandle(AsyncFd<OwnedFd>);
+pub(crate) struct ProcessHandle(AsyncFd<OwnedFd>);
 
 impl ProcessHandle {
     /// Opens process `pid`; `None` if there is none.
@@ -35,7 +35,7 @@ impl ProcessHandle {
     /// # Errors
     ///
     /// If the descriptor cannot be polled, which happens only when the runtime is shutting down.
-    pub async fn ended(&self) -> io::Result<()> {
+    pub(crate) async fn ended(&self) -> io::Result<()> {
         // A pidfd becomes readable when its process ends, and stays so (pidfd_open(2)).
         self.0.readable().await.map(|_guard| ())
     }

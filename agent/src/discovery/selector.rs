@@ -5,7 +5,7 @@ use crate::link_kind::LinkKind;
 
 /// How to recognise clients among all processes.
 #[derive(Clone, Debug)]
-pub struct Selector {
+pub(crate) struct Selector {
     /// The kinds of link to watch; a client's process name tells which kind it is of.
     pub kinds: Vec<LinkKind>,
     /// The environment variable that holds the name of the client's pod.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What was checked.
     pub subject: String,
     /// Whether that is good enough for the agent.
@@ -21,7 +21,7 @@ pub struct Finding {
 /// Whether what was found is good enough for the agent; from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is.
     Ok,
     /// The agent runs, and something that it can do without is missing.

@@ -9,12 +9,12 @@ mod environment;
 mod finding;
 mod kernel;
 
-pub use self::finding::{Finding, Verdict};
+pub(crate) use self::finding::{Finding, Verdict};
 use crate::options::Options;
 
 /// Checks everything, in the order in which the agent needs it. Must be called within a tokio
 /// runtime, on the thread that called [`tracefs::show`](crate::kernel::tracefs::show).
-pub async fn check(options: &Options) -> Vec<Finding> {
+pub(crate) async fn check(options: &Options) -> Vec<Finding> {
     let mut findings = kernel::check(&options.watch);
     findings.extend(capabilities::check(options.kubernetes.is_some()));
     let (api, discovery) = cluster::check(options).await;

@@ -3,11 +3,11 @@
 //! Its driver decides when: [`pace::Pace`] says when an export is due, [`Telemetry::export`] makes
 //! one. Nothing here decides whether a link is up.
 
-pub mod config;
+pub(crate) mod config;
 mod exporter;
-pub mod logs;
+pub(crate) mod logs;
 mod metrics;
-pub mod pace;
+pub(crate) mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use crate::{link::Cause, snapshot::Snapshot};
 use config::{Config, Destination};
 use exporter::{BoundedExporter, ExportLog, LastError};
-pub use exporter::{BuildError, ProbeError};
+pub(crate) use exporter::{BuildError, ProbeError};
 use metrics::MetricPipeline;
 
 /// The exports of one agent. Clones share everything.
@@ -36,11 +36,11 @@ use metrics::MetricPipeline;
 /// [`Telemetry::export`] may be called from any thread at any time; exports that overlap wait for each
 /// other. An export whose future is dropped still runs to its end.
 #[derive(Clone, Debug)]
-pub struct Telemetry(Arc<Inner>);
+pub(crate) struct Telemetry(Arc<Inner>);
 
 /// How exports of metrics went so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Exports that arrived.
     pub exported: u64,
     /// Exports that failed.
@@ -52,7 +52,7 @@ pub struct Stats {
 
 /// How one export went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// Whether the Collector accepted it.
     pub arrived: bool,
     /// Whether it showed only the zeros of a link that has counted something. If it arrived, another
@@ -62,7 +62,7 @@ pub struct Delivery {
 
 /// How long a shutdown may take, the last export included. Kubernetes kills a pod 30 s after SIGTERM
 /// by default; 5 s leave room for the rest, and the SDK's own shutdown takes 5 s at most too.
-pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Inner {
@@ -79,7 +79,7 @@ impl Telemetry {
     /// # Errors
     ///
     /// If called outside of a tokio runtime, or if the SDK refuses the configuration.
-    pub fn start(config: &Config) -> Result<Self, BuildError> {
+    pub(crate) fn start(config: &Config) -> Result<Self, BuildError> {
         let runtime = Handle::try_current()?;
         let attributes = config.resource.iter();
         let resource = Resource::builder_empty()
@@ -115,7 +115,7 @@ impl Telemetry {
     }
 
     /// Exports `snapshot`. If it does not arrive, the reason is logged once an outage.
-    pub async fn export(&self, snapshot: Arc<Snapshot>) -> Delivery {
+    pub(crate) async fn export(&self, snapshot: Arc<Snapshot>) -> Delivery {
         let telemetry = self.clone();
         // The SDK blocks its thread until the export has ended.
         let export = tokio::task::spawn_blocking(move || match &telemetry.0.metrics {
@@ -138,26 +138,26 @@ impl Telemetry {
     }
 
     /// Records how long an attempt took: from connect() to upgraded, or to its failure for `cause`.
-    pub fn record_connect(&self, peer: &str, duration: Duration, cause: Option<Cause>) {
+    pub(crate) fn record_connect(&self, peer: &str, duration: Duration, cause: Option<Cause>) {
         if let Some(metrics) = &self.0.metrics {
             metrics.durations().connect(peer, duration, cause);
         }
     }
 
     /// Records an outage that has ended. `cause` is the cause at its onset.
-    pub fn record_outage(&self, peer: &str, duration: Duration, cause: Cause) {
+    pub(crate) fn record_outage(&self, peer: &str, duration: Duration, cause: Cause) {
         if let Some(metrics) = &self.0.metrics {
             metrics.durations().outage(peer, duration, cause);
         }
     }
 
     /// Where [`logs::init`] sends events besides standard output; `None` unless configured.
-    pub fn log_provider(&self) -> Option<&SdkLoggerProvider> {
+    pub(crate) fn log_provider(&self) -> Option<&SdkLoggerProvider> {
         self.0.logs.as_ref()
     }
 
     /// How exports of metrics went so far, for the agent's own health.
-    pub fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         let exports = &self.0.metric_exports;
         Stats {
             exported: exports.ok(),
@@ -168,7 +168,7 @@ impl Telemetry {
 
     /// Exports `snapshot` and the remaining logs, then stops; says whether all of it arrived. Takes at
     /// most [`SHUTDOWN_LIMIT`]. Exports after it do nothing.
-    pub async fn shutdown(&self, snapshot: Arc<Snapshot>) -> bool {
+    pub(crate) async fn shutdown(&self, snapshot: Arc<Snapshot>) -> bool {
         let (for_metrics, for_logs) = (self.clone(), self.clone());
         let metrics = tokio::task::spawn_blocking(move || {
             let Inner {
@@ -198,7 +198,7 @@ impl Telemetry {
 /// # Errors
 ///
 /// If it cannot be reached, one side does not trust the other, or it does not accept the request.
-pub async fn probe(to: &Destination) -> Result<(), ProbeError> {
+pub(crate) async fn probe(to: &Destination) -> Result<(), ProbeError> {
     exporter::probe(to).await
 }
 

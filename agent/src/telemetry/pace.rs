@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 /// still arrives within the 250 ms that a transition may take to the Collector. Longer would miss
 /// those. Each export carries every series of the node, so without a gap a flapping link would make the
 /// agent export as fast as it can.
-pub const SHORTEST_GAP: Duration = Duration::from_millis(200);
+pub(crate) const SHORTEST_GAP: Duration = Duration::from_millis(200);
 
 /// When the next export is due.
 ///
@@ -22,7 +22,7 @@ pub const SHORTEST_GAP: Duration = Duration::from_millis(200);
 /// due, and a transition meanwhile makes another due right after it. Transitions do not move the beat
 /// of the interval; beats that a long export missed are skipped.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     interval: Duration,
     next_beat: Timestamp,
     last_start: Option<Timestamp>,
@@ -32,7 +32,7 @@ pub struct Pace {
 
 impl Pace {
     /// The first beat comes one `interval` after `now`.
-    pub fn new(now: Timestamp, interval: Duration) -> Self {
+    pub(crate) fn new(now: Timestamp, interval: Duration) -> Self {
         let interval = interval.max(SHORTEST_GAP);
         Self {
             interval,
@@ -44,13 +44,13 @@ impl Pace {
     }
 
     /// Makes an export due at once: something changed that must not wait for the interval.
-    pub const fn transition(&mut self) {
+    pub(crate) const fn transition(&mut self) {
         self.wanted = true;
     }
 
     /// Whether to start an export now; `true` marks it as started. A call before the deadline does
     /// nothing.
-    pub fn poll(&mut self, now: Timestamp) -> bool {
+    pub(crate) fn poll(&mut self, now: Timestamp) -> bool {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return false;
         }
@@ -69,12 +69,12 @@ impl Pace {
     }
 
     /// Marks the running export as ended, whether it arrived or not.
-    pub const fn done(&mut self) {
+    pub(crate) const fn done(&mut self) {
         self.running = false;
     }
 
     /// When the next export is due; `None` while one runs.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         if self.running {
             return None;
         }

@@ -8,7 +8,7 @@ use crate::{chain::chain, warn_once::WarnOnce};
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestFailure {
+pub(crate) struct RequestFailure {
     /// The verb of the request, as in a Role.
     pub verb: &'static str,
     /// The answer of the API server, or why there is none.

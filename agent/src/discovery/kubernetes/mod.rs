@@ -1,7 +1,7 @@
 //! What the Kubernetes API knows: this node's pods of each kind of link, the peer's Service and its
 //! EndpointSlices.
 //!
-//! [`watch`] sends every change as a [`WatchEvent`], for as long as the agent runs; a [`Directory`]
+//! [`watch()`] sends every change as a [`WatchEvent`], for as long as the agent runs; a [`Directory`]
 //! keeps what they add up to.
 
 mod directory;
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tower::util::MapResponseLayer;
 
 pub(crate) use self::directory::{ContainerOwner, Directory, PodIdentity, WatchEvent};
-pub use self::failure::RequestFailure;
+pub(crate) use self::failure::RequestFailure;
 use self::{
     failure::WatchLog,
     object::{EndpointSlice, Pod, Service},
@@ -34,7 +34,7 @@ use crate::{chain::chain, link_kind::LinkKind};
 
 /// What to watch.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Namespace of Knative Serving.
     pub namespace: String,
     /// This node's name.
@@ -48,13 +48,13 @@ pub struct Settings {
 /// Why the API cannot be used at all.
 #[derive(Debug, Error)]
 #[error("configure the Kubernetes client: {reason}; {cure}", cure = Self::CURE)]
-pub struct ConfigError {
+pub(crate) struct ConfigError {
     reason: String,
 }
 
 impl ConfigError {
     /// What to do about it.
-    pub const CURE: &str = "needs a ServiceAccount's token, or KUBECONFIG";
+    pub(crate) const CURE: &str = "needs a ServiceAccount's token, or KUBECONFIG";
 
     fn new(error: &(dyn std::error::Error + 'static)) -> Self {
         Self {
@@ -63,14 +63,14 @@ impl ConfigError {
     }
 
     /// What is wrong, without the cure.
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         &self.reason
     }
 }
 
 /// Whether the agent may list and watch one resource.
 #[derive(Debug)]
-pub struct Access {
+pub(crate) struct Access {
     /// Plural of the resource, as in a Role.
     pub resource: &'static str,
     /// Why it may not.
@@ -79,7 +79,7 @@ pub struct Access {
 
 /// Why one resource cannot be listed and watched.
 #[derive(Debug, Error)]
-pub enum AccessError {
+pub(crate) enum AccessError {
     /// The request failed.
     #[error("{}: {}", .0.verb, .0.reason)]
     Failed(RequestFailure),
@@ -90,7 +90,7 @@ pub enum AccessError {
 
 impl AccessError {
     /// What to do about it.
-    pub fn cure(&self) -> &'static str {
+    pub(crate) fn cure(&self) -> &'static str {
         const REACH: &str = "check that the API server is reached from here";
         match self {
             Self::Failed(failure) => failure.cure.unwrap_or(REACH),
@@ -106,7 +106,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Whether this process runs in a pod that may use the API.
-pub fn in_cluster() -> bool {
+pub(crate) fn in_cluster() -> bool {
     // Every pod has the variable; one without access lacks the token.
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists()
 }
@@ -116,7 +116,7 @@ pub fn in_cluster() -> bool {
 /// # Errors
 ///
 /// If there is neither, or it cannot be read.
-pub async fn find() -> Result<kube::Config, ConfigError> {
+pub(crate) async fn find() -> Result<kube::Config, ConfigError> {
     let found = kube::Config::infer().await;
     found.map_err(|error| ConfigError::new(&error))
 }

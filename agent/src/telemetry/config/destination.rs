@@ -13,7 +13,7 @@ use super::{
 
 /// Where one signal goes, and how.
 #[derive(Clone, Debug)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// With scheme and host; for [`Protocol::Http`] with the signal's path.
     pub endpoint: Uri,
     /// The transport.
@@ -30,7 +30,7 @@ pub struct Destination {
 
 /// OTLP's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// `grpc`.
     Grpc,
     /// `http/protobuf`.

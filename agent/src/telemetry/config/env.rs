@@ -10,7 +10,7 @@ pub(super) struct Env<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
 
 /// A value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Var {
+pub(crate) struct Var {
     /// The variable's name, or the flag's.
     pub name: String,
     /// Not empty, and without surrounding blanks.

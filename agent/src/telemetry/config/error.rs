@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 /// One bad value. Values that may be secrets (headers, endpoints with a password) are not shown.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// A value that is not accepted.
     #[error("{variable}={value}: expected {expected}")]
     Value {
@@ -89,11 +89,11 @@ pub enum ConfigError {
 
 /// Every bad value, in the order of reading; never empty. Displays one on each line.
 #[derive(Debug)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub(crate) struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
     /// The errors.
-    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.0.iter()
     }
 }

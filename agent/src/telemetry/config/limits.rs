@@ -6,12 +6,12 @@ use crate::telemetry::pace::SHORTEST_GAP;
 
 /// Time between exports while nothing changes. The SDK's default is 60 s; but a gauge that pages
 /// somebody must not be a minute old, and a restart of the Collector must not look like a gap.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 /// The intervals that are accepted. Shorter than the gap that exports keep anyway has no effect. Longer
 /// than an hour is a mistake in the unit: Prometheus forgets a series 5 minutes after its last sample.
-pub const INTERVALS: RangeInclusive<Duration> = SHORTEST_GAP..=Duration::from_secs(3600);
+pub(crate) const INTERVALS: RangeInclusive<Duration> = SHORTEST_GAP..=Duration::from_secs(3600);
 /// Time for one export with its retries. The SDK's default is 10 s; but the last export has to fit into
 /// the 5 s of a shutdown.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest timeout that leaves a shutdown something of its 5 s.
 pub(super) const MAX_TIMEOUT: Duration = Duration::from_secs(4);

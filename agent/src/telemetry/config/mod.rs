@@ -38,17 +38,17 @@ mod tls;
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use destination::{Destination, Protocol};
-pub use env::Var;
-pub use error::{ConfigError, ConfigErrors};
-pub use limits::{DEFAULT_INTERVAL, DEFAULT_TIMEOUT, INTERVALS};
+pub(crate) use destination::{Destination, Protocol};
+pub(crate) use env::Var;
+pub(crate) use error::{ConfigError, ConfigErrors};
+pub(crate) use limits::{DEFAULT_INTERVAL, INTERVALS};
 
 use env::{Env, Signal};
 use error::Errors;
 
 /// Values of flags. Each takes precedence over its variable.
 #[derive(Clone, Debug, Default)]
-pub struct Overrides {
+pub(crate) struct Overrides {
     /// Base endpoint of all signals, as `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: Option<Var>,
     /// Time between exports, as `OTEL_METRIC_EXPORT_INTERVAL`; within [`INTERVALS`].
@@ -67,7 +67,7 @@ pub struct Overrides {
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// `None` when metrics are switched off.
     pub metrics: Option<Destination>,
     /// `None` unless switched on.
@@ -88,7 +88,7 @@ impl Config {
     /// # Errors
     ///
     /// Every value that is not accepted, not only the first.
-    pub fn read(
+    pub(crate) fn read(
         lookup: &dyn Fn(&str) -> Option<String>,
         overrides: &Overrides,
     ) -> Result<Self, ConfigErrors> {

@@ -1,6 +1,6 @@
 use std::{collections::HashMap, fs};
 
-use super::*;
+use super::{limits::DEFAULT_TIMEOUT, *};
 
 /// Reads `variables` without any flag.
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {

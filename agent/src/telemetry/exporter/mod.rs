@@ -33,7 +33,7 @@ pub(super) use last_error::LastError;
 
 /// Why an exporter could not be built from a valid configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub(crate) enum BuildError {
     /// There is no tokio runtime to carry the connections.
     #[error("telemetry has to be started on a tokio runtime: {0}")]
     NoRuntime(#[from] TryCurrentError),
@@ -57,7 +57,7 @@ pub enum BuildError {
 
 /// Why a Collector did not accept a request.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// No exporter could be built for it.
     #[error(transparent)]
     Build(#[from] BuildError),

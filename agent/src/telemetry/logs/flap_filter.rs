@@ -17,7 +17,7 @@ use crate::{
 
 /// One thing to log about a link.
 #[derive(Clone, Debug, PartialEq)]
-pub enum LogEntry {
+pub(crate) enum LogEntry {
     /// An event, now or a while ago.
     Event(EventKind),
     /// Outages are summed up from here on.
@@ -30,7 +30,7 @@ pub enum LogEntry {
 
 /// One stretch of flapping.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct FlapSummary {
+pub(crate) struct FlapSummary {
     /// How long the stretch is.
     pub length: Duration,
     /// Number of outages that ended in it, by the cause at their onset.
@@ -45,7 +45,7 @@ pub struct FlapSummary {
 
 /// Decides what is logged of one link.
 #[derive(Clone, Debug, Default)]
-pub struct FlapFilter {
+pub(crate) struct FlapFilter {
     /// The outage under way.
     outage: Option<Onset>,
     /// The outage's entry waits until then for its cause to become known.
@@ -84,7 +84,7 @@ const HELD: Duration = Duration::from_secs(25);
 
 impl FlapFilter {
     /// Takes in an event that became known at `now`; gives what to log.
-    pub fn apply(&mut self, now: Timestamp, event: &EventKind) -> Vec<LogEntry> {
+    pub(crate) fn apply(&mut self, now: Timestamp, event: &EventKind) -> Vec<LogEntry> {
         match event {
             EventKind::Unreachable { .. } => self.unreachable(now, event),
             EventKind::Reachable { outage, .. } => self.reachable(outage.as_ref(), event),
@@ -101,14 +101,14 @@ impl FlapFilter {
     }
 
     /// When [`on_deadline`](Self::on_deadline) is due.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let summary = self.flapping.as_ref();
         let summary = summary.map(|flapping| flapping.since + MINUTE);
         self.held_until.into_iter().chain(summary).min()
     }
 
     /// Gives what to log at `now`. A call before the deadline gives nothing.
-    pub fn on_deadline(&mut self, now: Timestamp) -> Option<LogEntry> {
+    pub(crate) fn on_deadline(&mut self, now: Timestamp) -> Option<LogEntry> {
         if self.held_until.take_if(|until| *until <= now).is_some() {
             return self.outage.as_mut().and_then(Onset::log_once);
         }
@@ -128,7 +128,7 @@ impl FlapFilter {
     }
 
     /// Gives what was held back, and starts anew: nothing follows for this link.
-    pub fn flush(&mut self, now: Timestamp) -> Vec<LogEntry> {
+    pub(crate) fn flush(&mut self, now: Timestamp) -> Vec<LogEntry> {
         let held = self.held_until.take().and(self.outage.as_mut());
         let held = held.and_then(Onset::log_once);
         let summary = self.take_summary(now).map(LogEntry::Summary);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Logs `entry` about `link`: outages at ERROR, their ends at INFO, single connections at DEBUG.
-pub fn log(link: &LinkName, entry: &LogEntry) {
+pub(crate) fn log(link: &LinkName, entry: &LogEntry) {
     match entry {
         LogEntry::Event(event) => log_event(link, event),
         LogEntry::Flapping => flapping(link),

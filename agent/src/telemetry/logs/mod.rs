@@ -23,12 +23,12 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use flap_filter::{FlapFilter, FlapSummary, LogEntry};
-pub use log_event::log;
+pub(crate) use flap_filter::FlapFilter;
+pub(crate) use log_event::log;
 
 /// How lines on standard output look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// One JSON object a line, with its fields at the top level and its time in RFC 3339
     #[default]
     Json,
@@ -38,11 +38,11 @@ pub enum Format {
 
 /// Which events are logged.
 #[derive(Debug)]
-pub struct Filter(EnvFilter);
+pub(crate) struct Filter(EnvFilter);
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// The filter cannot be parsed.
     #[error(
         "log filter {filter:?}: {source}; expected a level (error, warn, info, debug, trace, off) \
@@ -88,7 +88,7 @@ impl FromStr for Filter {
 /// # Errors
 ///
 /// If the process has a logger already.
-pub fn init(
+pub(crate) fn init(
     format: Format,
     filter: Filter,
     otlp: Option<&SdkLoggerProvider>,

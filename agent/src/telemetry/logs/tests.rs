@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     capture::{Capture, on_this_thread},
+    flap_filter::{FlapSummary, LogEntry},
     *,
 };
 use crate::{
