@@ -12,6 +12,8 @@ pub mod cli;
 pub mod clock;
 mod control;
 mod discovery;
+#[cfg(test)]
+mod fuzz;
 mod health;
 pub mod kernel;
 mod link_event;

@@ -34,6 +34,8 @@ enum Tier {
     Link,
     /// Logic alone: no root, no kernel, no network; includes `link`
     Pure,
+    /// What reads the input of others, on random input: a fixed number of inputs, seconds
+    Fuzz,
     /// What is deployed: chart and Kustomize base (builds Helm the first time)
     Deploy,
     /// Real kernel, network namespaces and our own dialler (root)
@@ -58,10 +60,11 @@ struct Plan {
     runs: &'static [Run],
 }
 
-/// One `cargo test`: what of which package, and how many of its tests at a time (none: as many
-/// as the machine has processors).
+/// One `cargo test`: what of which package, which of its tests, and how many of them at a time
+/// (none: as many as the machine has processors).
 struct Run {
     select: &'static [&'static str],
+    filter: &'static [&'static str],
     threads: Option<u8>,
 }
 
@@ -69,6 +72,7 @@ impl Tier {
     /// What a pull request must pass. [`Tier::Link`] is part of [`Tier::Pure`].
     const ALL: &[Self] = &[
         Self::Pure,
+        Self::Fuzz,
         Self::Deploy,
         Self::Kernel,
         Self::Peers,
@@ -86,6 +90,7 @@ impl Tier {
                 test_bed: &[],
                 runs: &[Run {
                     select: &["--package=statlink-link"],
+                    filter: &[],
                     threads: None,
                 }],
             },
@@ -102,6 +107,7 @@ impl Tier {
                             "--package=statlink-link",
                             "--package=xtask",
                         ],
+                        filter: &["--skip=fuzz::"],
                         threads: None,
                     },
                     // Their binaries are built for other targets, or are no tests.
@@ -111,9 +117,22 @@ impl Tier {
                             "--package=statlink-tests",
                             "--lib",
                         ],
+                        filter: &[],
                         threads: None,
                     },
                 ],
+            },
+            Self::Fuzz => Plan {
+                name: "fuzz",
+                needs: setup::BUILD,
+                agent: false,
+                image: false,
+                test_bed: &[],
+                runs: &[Run {
+                    select: &["--package=statlink", "--lib"],
+                    filter: &["fuzz::"],
+                    threads: None,
+                }],
             },
             Self::Deploy => Plan {
                 name: "deploy",
@@ -123,6 +142,7 @@ impl Tier {
                 test_bed: &[],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=deploy"],
+                    filter: &[],
                     threads: None,
                 }],
             },
@@ -139,6 +159,7 @@ impl Tier {
                         "--test=kernel",
                         "--test=lifecycle",
                     ],
+                    filter: &[],
                     threads: Some(1),
                 }],
             },
@@ -155,6 +176,7 @@ impl Tier {
                         "--test=test_bed",
                         "--test=peers",
                     ],
+                    filter: &[],
                     threads: Some(2),
                 }],
             },
@@ -171,6 +193,7 @@ impl Tier {
                         "--test=kubernetes_api",
                         "--test=cluster",
                     ],
+                    filter: &[],
                     threads: Some(1),
                 }],
             },
@@ -268,7 +291,7 @@ fn run_tier(
             run.threads
                 .map(|threads| format!("--test-threads={threads}")),
         );
-        command.args(&options.arguments);
+        command.args(run.filter).args(&options.arguments);
         if let Some(agent) = &agent {
             command.env("STATLINK_BIN", Path::new(agent));
         }
@@ -376,7 +399,10 @@ mod tests {
         let mut seen = BTreeSet::new();
         for tier in Tier::ALL {
             let plan = tier.plan();
-            assert_eq!(plan.agent, !matches!(tier, Tier::Pure | Tier::Deploy));
+            assert_eq!(
+                plan.agent,
+                !matches!(tier, Tier::Pure | Tier::Fuzz | Tier::Deploy)
+            );
             assert!(setup::BUILD.iter().all(|need| plan.needs.contains(need)));
             for target in plan.runs.iter().flat_map(|run| run.select) {
                 if target.starts_with("--test=") {

@@ -56,6 +56,8 @@ fn container_id(group: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

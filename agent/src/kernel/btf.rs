@@ -83,16 +83,17 @@ impl<'a> Btf<'a> {
     /// Fails if there is no such member, it has another width, or the data contradicts itself.
     pub fn offset(&self, structure: &str, path: &str, width: u32) -> Result<u32, BtfError> {
         let mut id = self.structure(structure)?;
-        let mut bits = 0;
+        let mut bits = 0_u32;
+        let mut unnamed = MAX_UNNAMED;
         for segment in path.split('.') {
-            let (member, at) = self
-                .member(id, segment, 0)?
-                .ok_or_else(|| BtfError::NoMember {
-                    structure: structure.to_owned(),
-                    member: path.to_owned(),
-                })?;
+            let (member, at) =
+                self.member(id, segment, 0, &mut unnamed)?
+                    .ok_or_else(|| BtfError::NoMember {
+                        structure: structure.to_owned(),
+                        member: path.to_owned(),
+                    })?;
             id = member;
-            bits += at;
+            bits = sum(bits, at, id)?;
         }
         let found = if bits % 8 == 0 { self.size(id, 0)? } else { 0 };
         if found != width {
@@ -119,7 +120,13 @@ impl<'a> Btf<'a> {
     }
 
     /// The type and bit offset of a member, anonymous structures and unions looked through.
-    fn member(&self, id: u32, name: &str, depth: u8) -> Result<Option<(u32, u32)>, BtfError> {
+    fn member(
+        &self,
+        id: u32,
+        name: &str,
+        depth: u8,
+        unnamed: &mut u16,
+    ) -> Result<Option<(u32, u32)>, BtfError> {
         let (id, at) = self.resolve(id, depth)?;
         let info = word(self.types, at + 4)?;
         if !matches!(kind(info), STRUCT | UNION) || depth > MAX_DEPTH {
@@ -141,19 +148,28 @@ impl<'a> Btf<'a> {
                 return Ok(Some((member_type, bits)));
             }
             if member_name.is_empty()
-                && let Some((inner, more)) = self.anonymous(member_type, name, depth)?
+                && let Some((inner, more)) = self.anonymous(member_type, name, depth, unnamed)?
             {
-                return Ok(Some((inner, bits + more)));
+                return Ok(Some((inner, sum(bits, more, member_type)?)));
             }
         }
         Ok(None)
     }
 
     /// Looks `name` up in an anonymous member; `None` also if that is an unnamed bit field.
-    fn anonymous(&self, id: u32, name: &str, depth: u8) -> Result<Option<(u32, u32)>, BtfError> {
+    fn anonymous(
+        &self,
+        id: u32,
+        name: &str,
+        depth: u8,
+        unnamed: &mut u16,
+    ) -> Result<Option<(u32, u32)>, BtfError> {
+        *unnamed = unnamed
+            .checked_sub(1)
+            .ok_or(BtfError::Malformed(id as usize))?;
         let (_, at) = self.resolve(id, depth)?;
         match kind(word(self.types, at + 4)?) {
-            STRUCT | UNION => self.member(id, name, depth + 1),
+            STRUCT | UNION => self.member(id, name, depth + 1, unnamed),
             _ => Ok(None),
         }
     }
@@ -209,6 +225,12 @@ fn trailer(info: u32) -> Option<usize> {
     })
 }
 
+/// Bits from the beginning of a structure; data of any kind may claim more than there can be.
+fn sum(bits: u32, more: u32, id: u32) -> Result<u32, BtfError> {
+    bits.checked_add(more)
+        .ok_or(BtfError::Malformed(id as usize))
+}
+
 const fn kind(info: u32) -> u32 {
     (info >> 24) & 0x1f
 }
@@ -234,6 +256,9 @@ fn usize_at(data: &[u8], at: usize) -> Result<usize, BtfError> {
 const MAGIC: u16 = 0xeb9f;
 /// Deeper than any kernel nests; a loop in the data ends here.
 const MAX_DEPTH: u8 = 32;
+/// Unnamed members that are looked into for one path. The kernel's socket has a dozen. Without a
+/// bound, two in each structure that lead back to it are looked into 2^[`MAX_DEPTH`] times.
+const MAX_UNNAMED: u16 = 1024;
 
 // `include/uapi/linux/btf.h`.
 const INT: u32 = 1;
@@ -256,6 +281,8 @@ const DECL_TAG: u32 = 17;
 const TYPE_TAG: u32 = 18;
 const ENUM64: u32 = 19;
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -430,6 +457,30 @@ mod tests {
             .build();
         let btf = Btf::parse(&data).unwrap();
         assert!(btf.offset("sock", "x", 8).is_err());
+    }
+
+    #[test]
+    fn offsets_that_add_up_to_too_much_are_refused() {
+        let far = u32::MAX - 7;
+        let data = Assembler::new()
+            .int("u16", 2)
+            .composite(UNION, "", 8, 0, &[("port", 1, far)])
+            .composite(STRUCT, "sock", 8, 0, &[("", 2, far), ("in", 2, far)])
+            .build();
+        let btf = Btf::parse(&data).unwrap();
+        for path in ["port", "in.port"] {
+            let refused = btf.offset("sock", path, 2).unwrap_err();
+            assert!(matches!(refused, BtfError::Malformed(_)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_holds_itself_twice_is_refused_soon() {
+        let data = Assembler::new()
+            .composite(STRUCT, "sock", 8, 0, &[("", 1, 0), ("", 1, 64)])
+            .build();
+        let btf = Btf::parse(&data).unwrap();
+        assert!(btf.offset("sock", "port", 2).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: what a fresh machine lacks to build, test and lint statlink.
 //!
-//! [`needs`] says what is needed, what for, and where it comes from; [`install`] gets it. Each
-//! command asks for its own part with [`ensure`], so nobody has to run setup first.
+//! `needs.rs` says what is needed, what for, and where it comes from; `install.rs` gets it. Each
+//! command asks for its own part with [`ensure()`], so nobody has to run setup first.
 
 mod install;
 mod needs;

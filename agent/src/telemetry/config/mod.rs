@@ -30,6 +30,8 @@
 mod destination;
 mod env;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod pairs;
 #[cfg(test)]

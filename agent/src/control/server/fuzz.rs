@@ -1,0 +1,61 @@
+//! Requests on the control socket: whoever may open it may write anything.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use bolero::check;
+use tokio::sync::broadcast;
+
+use super::Server;
+use crate::{
+    fuzz::{Edit, ITERATIONS, edited},
+    snapshot::Snapshots,
+};
+
+const REQUESTS: [&str; 2] = ["status\n", "events\n"];
+
+#[test]
+fn any_request_is_answered_by_one_line_or_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("statlink.sock");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (events, _kept) = broadcast::channel(1);
+    // Nobody takes a snapshot, as while the agent stops: `status` is answered by nothing.
+    let (snapshots, _) = Snapshots::channel();
+    let server = {
+        let _entered = runtime.enter();
+        Server::bind(&path).unwrap()
+    };
+    let served = runtime.spawn(server.serve(snapshots, events));
+
+    check!()
+        .with_iterations(ITERATIONS)
+        .with_type::<(u8, Vec<Edit>)>()
+        .for_each(|(request, edits)| {
+            let request = REQUESTS[usize::from(*request) % REQUESTS.len()];
+            let request = edited(request.as_bytes(), edits.get(..3).unwrap_or(edits));
+            let mut stream = UnixStream::connect(&path).unwrap();
+            // Far beyond what it takes: a server that hangs fails the test, not the run.
+            stream
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
+            // It may have gone after reading as much as it takes of a request.
+            let _ = stream.write_all(&request);
+            let _ = stream.shutdown(Shutdown::Write);
+            let mut answer = Vec::new();
+            if stream.read_to_end(&mut answer).is_ok() && !answer.is_empty() {
+                let line = answer.strip_suffix(b"\n").expect("a whole line");
+                let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+                assert!(value.is_string(), "{value}");
+            }
+            assert!(!served.is_finished(), "the server has gone");
+        });
+}
