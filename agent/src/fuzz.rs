@@ -13,13 +13,41 @@ pub(crate) const ITERATIONS: usize = 5_000;
 /// A change to a valid input. Random bytes alone would seldom pass a reader's first check.
 #[derive(Clone, Debug, TypeGenerator)]
 pub(crate) enum Edit {
-    Byte { at: u16, value: u8 },
-    Word { at: u16, value: u32 },
-    Insert { at: u16, bytes: Vec<u8> },
-    Remove { at: u16, count: u8 },
-    Repeat { at: u16, count: u8 },
-    Cut { at: u16 },
+    Byte {
+        at: u16,
+        value: u8,
+    },
+    Word {
+        at: u16,
+        value: u32,
+    },
+    Insert {
+        at: u16,
+        bytes: Vec<u8>,
+    },
+    Token {
+        at: u16,
+        token: u8,
+    },
+    Remove {
+        at: u16,
+        #[generator(1..=8)]
+        count: u8,
+    },
+    Repeat {
+        at: u16,
+        #[generator(1..=8)]
+        count: u8,
+    },
+    Cut {
+        at: u16,
+    },
 }
+
+/// What means something to one reader of text or another.
+const TOKENS: [&str; 16] = [
+    "/", ":", "://", "%", "%2", "=", ",", "-", "_", ".", "\n", "0", "9999", "null", "{}", "\"",
+];
 
 /// `input` with all `edits`, in their order. Places beyond its end wrap around.
 pub(crate) fn edited(input: &[u8], edits: &[Edit]) -> Vec<u8> {
@@ -38,6 +66,11 @@ pub(crate) fn edited(input: &[u8], edits: &[Edit]) -> Vec<u8> {
             Edit::Insert { at, bytes } => {
                 let at = place(*at);
                 data.splice(at..at, bytes.iter().copied());
+            }
+            Edit::Token { at, token } => {
+                let at = place(*at);
+                let token = TOKENS[usize::from(*token) % TOKENS.len()];
+                data.splice(at..at, token.bytes());
             }
             Edit::Remove { at, count } => {
                 let at = place(*at);
