@@ -1,5 +1,6 @@
-//! The Helm chart is valid, refuses wrong values, and renders the same as Kustomize. Needs neither a
-//! cluster nor root.
+//! The Helm chart is valid, refuses wrong values, and renders the same as Kustomize; the rules for
+//! Prometheus fire when they should, and only then; every alert and every cause has its runbook.
+//! Needs neither a cluster nor root.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -9,3 +10,5 @@
 mod chart;
 mod kustomize;
 mod render;
+mod rules;
+mod runbooks;

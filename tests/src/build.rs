@@ -33,6 +33,15 @@ pub struct Tools {
     pub kustomize: PathBuf,
 }
 
+/// The programs that check rules for Prometheus.
+#[derive(Clone, Debug)]
+pub struct RuleTools {
+    /// promtool, Prometheus' own.
+    pub promtool: PathBuf,
+    /// pint, a linter.
+    pub pint: PathBuf,
+}
+
 /// Knative's own activator and autoscaler, and how they are deployed.
 #[derive(Clone, Debug)]
 pub struct Serving {
@@ -51,7 +60,7 @@ pub fn parts() -> Result<Parts> {
     let _lock = lock(&directory)?;
     let knative = knative(&directory)?;
     Ok(Parts {
-        collector: collector(&directory)?,
+        collector: collector(&directory, "collector")?,
         activator: knative.join("activator"),
         autoscaler: knative.join("autoscaler"),
     })
@@ -63,34 +72,54 @@ pub fn tools() -> Result<Tools> {
         ("helm", "helm.sh/helm/v4/cmd/helm"),
         ("kustomize", "sigs.k8s.io/kustomize/kustomize/v5"),
     ];
-    let home = module("tools", "-s -w", &programs, |_| Ok(()))?;
+    let home = module("tools", STRIPPED, &programs, |_| Ok(()))?;
     Ok(Tools {
         helm: home.join("helm"),
         kustomize: home.join("kustomize"),
     })
 }
 
+/// The same of the tools for rules. They are modules of their own, for each wants a Prometheus of its
+/// own version.
+pub fn rule_tools() -> Result<RuleTools> {
+    // Without the discovery of targets in every cloud, which is most of what there is to compile.
+    let flags = &["-ldflags=-s -w", "-tags=netgo,remove_all_sd"];
+    let promtool = [("promtool", "github.com/prometheus/prometheus/cmd/promtool")];
+    let pint = [("pint", "github.com/cloudflare/pint/cmd/pint")];
+    Ok(RuleTools {
+        promtool: module("prometheus", flags, &promtool, |_| Ok(()))?.join("promtool"),
+        pint: module("pint", STRIPPED, &pint, |_| Ok(()))?.join("pint"),
+    })
+}
+
+/// A Collector with what the configurations for operators name.
+pub fn operators_collector() -> Result<PathBuf> {
+    let directory = directory()?;
+    let _lock = lock(&directory)?;
+    collector(&directory, "collector-deploy")
+}
+
 /// All parts of Kubernetes in one program: its first argument chooses one.
 pub fn kubernetes() -> Result<PathBuf> {
     // Without these, all parts would report version v0.0.0.
-    let flags = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
+    let flags = "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
                  -X k8s.io/component-base/version.gitMajor=1 \
                  -X k8s.io/component-base/version.gitMinor=36";
     let programs = [("kubernetes", ".")];
-    let home = module("kubernetes", flags, &programs, |_| Ok(()))?;
+    let home = module("kubernetes", &[flags], &programs, |_| Ok(()))?;
     Ok(home.join("kubernetes"))
 }
 
 /// CoreDNS.
 pub fn coredns() -> Result<PathBuf> {
     let programs = [("coredns", "github.com/coredns/coredns")];
-    let home = module("coredns", "-s -w", &programs, |_| Ok(()))?;
+    let home = module("coredns", STRIPPED, &programs, |_| Ok(()))?;
     Ok(home.join("coredns"))
 }
 
 /// The program that keeps a pod's namespaces alive.
 pub fn pause() -> Result<PathBuf> {
-    let home = module("pause", "-s -w", &[("pause", ".")], |_| Ok(()))?;
+    let home = module("pause", STRIPPED, &[("pause", ".")], |_| Ok(()))?;
     Ok(home.join("pause"))
 }
 
@@ -100,7 +129,7 @@ pub fn serving() -> Result<Serving> {
         ("activator", "knative.dev/serving/cmd/activator"),
         ("autoscaler", "knative.dev/serving/cmd/autoscaler"),
     ];
-    let home = module("serving", "-s -w", &programs, manifests)?;
+    let home = module("serving", STRIPPED, &programs, manifests)?;
     Ok(Serving {
         activator: home.join("activator"),
         autoscaler: home.join("autoscaler"),
@@ -173,11 +202,14 @@ fn yaml(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Flags of a build that leaves out symbols and debug information.
+const STRIPPED: &[&str] = &["-ldflags=-s -w"];
+
 /// Finds the programs of a Go module of this package, or builds them from the name and package of
 /// each. `also` puts more files beside them. Gives their directory.
 fn module(
     name: &str,
-    flags: &str,
+    flags: &[&str],
     programs: &[(&str, &str)],
     also: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<PathBuf> {
@@ -196,7 +228,7 @@ fn module(
         let output = built
             .to_str()
             .context("the target directory is not UTF-8")?;
-        let arguments = ["build", "-trimpath", "-ldflags", flags, "-o", output];
+        let arguments = [&["build", "-trimpath"], flags, &["-o", output]].concat();
         go(program, &module, arguments, package)?;
     }
     also(&work)?;
@@ -263,11 +295,12 @@ fn go_sources() -> PathBuf {
     sources().join("go")
 }
 
-fn collector(directory: &Path) -> Result<PathBuf> {
+/// The Collector of a manifest in this package's directory of Go.
+fn collector(directory: &Path, name: &str) -> Result<PathBuf> {
     const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.159.0";
 
-    let manifest = go_sources().join("collector/builder.yaml");
-    let home = directory.join(format!("collector-{}", hash(&[manifest.as_path()])?));
+    let manifest = go_sources().join(name).join("builder.yaml");
+    let home = directory.join(format!("{name}-{}", hash(&[manifest.as_path()])?));
     let binary = home.join("otelcol");
     if binary.is_file() {
         return Ok(binary);

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    build::{Tools, tools},
+    build::{RuleTools, Tools, rule_tools, tools},
     netns,
 };
 
@@ -42,6 +42,28 @@ pub fn kustomize(name: &str) -> Result<String> {
     netns::run(Command::new(kustomize).arg("build").arg(path))
 }
 
-fn directory() -> PathBuf {
+/// promtool, in the directory of what Prometheus takes.
+pub fn promtool(arguments: &[&str]) -> Result<Output> {
+    let RuleTools { promtool, .. } = rule_tools()?;
+    let mut promtool = Command::new(promtool);
+    let output = promtool.args(arguments).current_dir(prometheus()).output();
+    output.context("run promtool")
+}
+
+/// pint, in the same directory.
+pub fn pint(arguments: &[&str]) -> Result<Output> {
+    let RuleTools { pint, .. } = rule_tools()?;
+    let mut pint = Command::new(pint);
+    let output = pint.args(arguments).current_dir(prometheus()).output();
+    output.context("run pint")
+}
+
+/// The directory of what Prometheus takes.
+pub fn prometheus() -> PathBuf {
+    directory().join("prometheus")
+}
+
+/// The directory of all that an operator takes.
+pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
