@@ -1,6 +1,6 @@
 //! The Helm chart is valid, refuses wrong values, and renders the same as Kustomize; the rules for
-//! Prometheus fire when they should, and only then; every alert and every cause has its runbook.
-//! Needs neither a cluster nor root.
+//! Prometheus fire when they should, and only then; every alert and every cause has its runbook; the
+//! configurations of the Collector are valid. Needs neither a cluster nor root.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -8,6 +8,7 @@
 )]
 
 mod chart;
+mod collector;
 mod kustomize;
 mod render;
 mod rules;
