@@ -1,6 +1,7 @@
 //! The Helm chart is valid, refuses wrong values, and renders the same as Kustomize; the rules for
 //! Prometheus fire when they should, and only then; every alert and every cause has its runbook; the
-//! configurations of the Collector are valid. Needs neither a cluster nor root.
+//! configurations of the Collector are valid; the registry says what the code does. Needs neither a
+//! cluster nor root.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -13,3 +14,4 @@ mod kustomize;
 mod render;
 mod rules;
 mod runbooks;
+mod semconv;
