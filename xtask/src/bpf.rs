@@ -1,8 +1,8 @@
 //! What compiles statlink's kernel half on this machine: a `rustc` that has `core` for the BPF
 //! target, and bpf-linker.
 //!
-//! `cargo xtask setup` asks here what is missing; `agent/build.rs` includes this same file and
-//! builds with what it finds. It therefore uses nothing but `std`, and prints nothing.
+//! `cargo xtask setup` asks here what is missing. `agent/build.rs` includes this same file and
+//! builds with what it finds, so it uses nothing but `std` and prints nothing.
 
 use std::{
     env, fmt, fs,
@@ -24,7 +24,7 @@ pub(crate) const LINKER_VERSION: &str = "0.10.3";
 /// The LLVM that [`LINKER_VERSION`] speaks to, and thus the one `rustc` must have been built with.
 const LLVM_MAJOR: u32 = 22;
 
-/// Names a compiler that comes before all that would be found.
+/// Names the compiler to use instead of looking for one.
 pub(crate) const RUSTC_VARIABLE: &str = "STATLINK_BPF_RUSTC";
 
 /// A `rustc` that can build the kernel half.
@@ -53,7 +53,7 @@ pub(crate) enum Core {
     Source(String),
 }
 
-/// A compiler that was looked at and will not do.
+/// A compiler that was looked at and does not work.
 #[derive(Debug)]
 pub(crate) struct Rejected {
     /// Which one.
@@ -63,8 +63,8 @@ pub(crate) struct Rejected {
 }
 
 impl Compiler {
-    /// The first compiler of this machine that will do; those with a prebuilt `core` win, since
-    /// they spare the build of it.
+    /// The first compiler of this machine that works. One with a prebuilt `core` wins, because
+    /// `core` need not be built then.
     pub(crate) fn find() -> Result<Self, Vec<Rejected>> {
         let mut from_source = None;
         let mut rejected = Vec::new();
@@ -110,8 +110,8 @@ pub(crate) fn find_linker(dirs: impl IntoIterator<Item = PathBuf>) -> Option<Pat
         })
 }
 
-/// Every compiler worth asking, best first: the one named by the environment and no other, else
-/// those of the distribution, else those of rustup.
+/// Every compiler worth asking, best first: only the one that the environment names, or else those
+/// of the distribution, then those of rustup.
 fn candidates() -> Vec<PathBuf> {
     if let Some(rustc) = env::var_os(RUSTC_VARIABLE) {
         return vec![rustc.into()];

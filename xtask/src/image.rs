@@ -3,7 +3,7 @@
 //! The archive has the shape of `docker save`: `docker load`, `podman load` and
 //! `ctr images import` take it. It holds one static binary and nothing else: no shell, no
 //! libraries, no package manager. The same sources give the same digest: files have no time and
-//! no owner of this machine, and no path of it is in the binary.
+//! no owner, and the binary holds no path of this machine.
 
 use std::{
     env,
@@ -25,8 +25,8 @@ use crate::{process, remap, setup, workspace::Workspace};
 #[command(after_help = "\
 Load it: docker load < FILE, or ctr --namespace k8s.io images import FILE.
 
-The image is linux/amd64. For arm64 this command has to learn the target \
-aarch64-unknown-linux-gnu and a cross linker; the kernel half is the same for both.")]
+The image is linux/amd64. There is no arm64 image yet: \
+it takes the target aarch64-unknown-linux-gnu and a cross linker. The kernel half is the same for both.")]
 pub(crate) struct Options {
     /// Where to write the archive
     #[arg(long, value_name = "FILE")]
@@ -77,7 +77,7 @@ pub(crate) fn for_tests(workspace: &Workspace) -> Result<PathBuf> {
     Ok(options.output)
 }
 
-/// The agent as one static program, no path of this machine in it.
+/// Builds the agent as one static program that holds no path of this machine.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     let target = workspace.target.join("image");
     let mut cargo = workspace.cargo(&[
@@ -92,18 +92,18 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     cargo
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace))
-        // It would name the directory of the sources.
+        // The caller's flags could name the directory of the sources.
         .env_remove("RUSTFLAGS");
     process::run("build the image's program", &mut cargo)?;
     Ok(target.join(TRIPLE).join("image/statlink"))
 }
 
-/// What the image promises of its program: it needs nothing beside it, and tells nothing of where
-/// it was made.
+/// What the image promises of its program: it needs no other file, and names no path of the
+/// machine that built it.
 fn inspect(binary: &[u8], workspace: &Workspace) -> Result<()> {
     ensure!(
         !contains(binary, b"/lib64/ld-linux"),
-        "the program asks for a dynamic linker, and the image has none"
+        "the program needs a dynamic linker, and the image has none"
     );
     for (place, _) in remap::places(&workspace.root) {
         let text = place.display().to_string();
@@ -124,7 +124,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 fn flags(workspace: &Workspace) -> OsString {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static");
     let target = (workspace.target.clone(), "/target");
-    // The last that matches holds: the target directory may lie in the workspace.
+    // The last that matches wins: the target directory may be inside the workspace.
     for (place, name) in remap::places(&workspace.root).into_iter().chain([target]) {
         flags.push("\u{1f}--remap-path-prefix=");
         flags.push(place);
@@ -138,7 +138,7 @@ fn flags(workspace: &Workspace) -> OsString {
 fn layer(binary: &[u8]) -> Result<Vec<u8>> {
     let mut layer = Builder::new(Vec::new());
     entry(&mut layer, "statlink", 0o755, binary)?;
-    // Where a volume for the control socket is mounted, and where files may have to go.
+    // For the control socket's volume, and for temporary files.
     for directory in ["run/", "run/statlink/", "tmp/"] {
         let mut header = header(EntryType::Directory, 0o755, 0);
         layer.append_data(&mut header, directory, &[][..])?;
@@ -183,7 +183,7 @@ impl Image {
         })
     }
 
-    /// The image's id: the digest of its configuration, and so of all it holds.
+    /// The image's id: the digest of its configuration, which names the digest of its layer.
     fn id(&self) -> String {
         format!("sha256:{}", digest(&self.config))
     }
@@ -212,7 +212,7 @@ fn entry<W: std::io::Write>(
     Ok(archive.append_data(&mut header, path, data)?)
 }
 
-/// Root's, and without a time.
+/// Owned by root, and without a time.
 fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);

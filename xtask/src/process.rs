@@ -76,7 +76,7 @@ pub(crate) fn announce(what: &str, command: &Command) {
     eprintln!("── {what}: {}", line(command));
 }
 
-/// A duration as people read it in a log.
+/// A duration for people to read.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
@@ -109,7 +109,7 @@ fn line(command: &Command) -> String {
         }
     }
     let program = Path::new(command.get_program());
-    // cargo's full path inside a toolchain says nothing that "cargo" does not.
+    // The path of cargo inside a toolchain tells a reader nothing.
     let cargo = program.file_name().filter(|name| *name == "cargo");
     let _ = write!(line, "{}", cargo.unwrap_or(program.as_os_str()).display());
     for argument in command.get_args() {

@@ -1,4 +1,4 @@
-//! What a program built here may not tell of this machine: where its sources, cargo and rustup are.
+//! Paths of this machine that must not appear in what is built here: of sources, cargo and rustup.
 //!
 //! `cargo xtask image` builds with these; `agent/build.rs` includes this same file for the kernel
 //! half. It therefore uses nothing but `std`.
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Each place, and the name that stands for it in what is built from the workspace at `root`.
+/// Each path, and the name that replaces it in what is built from the workspace at `root`.
 pub(crate) fn places(root: &Path) -> Vec<(PathBuf, &'static str)> {
     let homes = [
         ("CARGO_HOME", ".cargo", "/cargo"),

@@ -1,5 +1,5 @@
 //! `cargo xtask demo`, `bench` and `campaign`: programs of the tests crate that put the agent on
-//! the test bed. What they show and measure is theirs; here all they need is made ready.
+//! the test bed. What they need is prepared here; what they show and measure is in that crate.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
@@ -22,9 +22,9 @@ impl Options {
     }
 }
 
-/// Replaces this process by the program, so that its signals and exit code are its own.
+/// Replaces this process by the program: signals reach it, and its exit code is ours.
 pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Result<()> {
-    // A question takes no more than the program itself.
+    // Help needs nothing but the program itself.
     if options.asks_for_help() {
         let mut cargo = workspace.cargo(&["run", "--quiet", "--locked"]);
         cargo.args(["--package=statlink-tests", "--bin", program, "--", "--help"]);
@@ -39,7 +39,7 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
         &["build"]
     };
     test_bed(&["--release"], parts, workspace)?;
-    // Its stand-ins run as processes of their own, from beside the program.
+    // The program starts them from its own directory.
     let mut helpers =
         workspace.cargo(&["build", "--locked", "--release", "--package=statlink-tests"]);
     process::run("build the stand-ins", helpers.arg("--bins"))?;
@@ -64,11 +64,11 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     Err(cargo.exec()).with_context(|| format!("start the {program}"))
 }
 
-/// It has parts of its own: what a program costs is measured without the agent around it, and what
-/// the watch of an API costs takes one.
+/// It needs more than the others: it also measures each kernel program without the agent, and what
+/// watching a Kubernetes API costs.
 const BENCH: &str = "bench";
 
-/// Has `testbed` build what the test bed is made of. A second time is instant.
+/// Has `testbed` build the parts of the test bed. A second run finds them built.
 pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo(&["run", "--locked"]);
     cargo

@@ -1,0 +1,231 @@
+//! The table of tiers: which tests each runs, and what they need.
+
+use crate::setup::{self, Need};
+
+/// A set of tests with the same needs. Declared in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(super) enum Tier {
+    /// The state machines of the links alone: seconds, and needs nothing but cargo
+    Link,
+    /// Logic alone: no root, no kernel, no network; includes `link`
+    Pure,
+    /// What reads the input of others, on random input: a fixed number of inputs, seconds
+    Fuzz,
+    /// What is deployed: chart and Kustomize base (builds Helm the first time)
+    Deploy,
+    /// This kernel, network namespaces and a client of our own (root)
+    Kernel,
+    /// Real Knative and a real Collector as peers (root; builds them the first time)
+    Peers,
+    /// A Kubernetes of one node, with Knative as it is deployed (root; builds it the first time)
+    Cluster,
+}
+
+/// What a tier consists of.
+pub(super) struct Plan {
+    pub(super) name: &'static str,
+    pub(super) needs: &'static [Need],
+    /// Whether it runs the release agent, as root.
+    pub(super) agent: bool,
+    /// Whether it runs the agent's image.
+    pub(super) image: bool,
+    /// How `testbed` prepares what the tier needs of the test bed; empty if it needs none.
+    pub(super) test_bed: &'static [&'static str],
+    /// One `cargo test` each.
+    pub(super) runs: &'static [Run],
+}
+
+/// One `cargo test`: what of which package, which of its tests, and how many of them at a time
+/// (none: as many as the machine has processors).
+pub(super) struct Run {
+    pub(super) select: &'static [&'static str],
+    pub(super) filter: &'static [&'static str],
+    pub(super) threads: Option<u8>,
+}
+
+impl Tier {
+    /// What a pull request must pass. [`Tier::Link`] is part of [`Tier::Pure`].
+    pub(super) const ALL: &[Self] = &[
+        Self::Pure,
+        Self::Fuzz,
+        Self::Deploy,
+        Self::Kernel,
+        Self::Peers,
+        Self::Cluster,
+    ];
+
+    /// The table of tiers.
+    pub(super) const fn plan(self) -> Plan {
+        match self {
+            Self::Link => Plan {
+                name: "link",
+                needs: &[],
+                agent: false,
+                image: false,
+                test_bed: &[],
+                runs: &[Run {
+                    select: &["--package=statlink-link"],
+                    filter: &[],
+                    threads: None,
+                }],
+            },
+            Self::Pure => Plan {
+                name: "pure",
+                needs: setup::BUILD,
+                agent: false,
+                image: false,
+                test_bed: &[],
+                runs: &[
+                    Run {
+                        select: &[
+                            "--package=statlink",
+                            "--package=statlink-link",
+                            "--package=xtask",
+                        ],
+                        filter: &["--skip=fuzz::"],
+                        threads: None,
+                    },
+                    // Their binaries are for another target, or are no tests.
+                    Run {
+                        select: &[
+                            "--package=statlink-ebpf",
+                            "--package=statlink-tests",
+                            "--lib",
+                        ],
+                        filter: &[],
+                        threads: None,
+                    },
+                ],
+            },
+            Self::Fuzz => Plan {
+                name: "fuzz",
+                needs: setup::BUILD,
+                agent: false,
+                image: false,
+                test_bed: &[],
+                runs: &[Run {
+                    select: &["--package=statlink", "--lib"],
+                    filter: &["fuzz::"],
+                    threads: None,
+                }],
+            },
+            Self::Deploy => Plan {
+                name: "deploy",
+                needs: setup::DEPLOY,
+                agent: false,
+                image: false,
+                test_bed: &[],
+                runs: &[Run {
+                    select: &["--package=statlink-tests", "--test=deploy"],
+                    filter: &[],
+                    threads: None,
+                }],
+            },
+            // These tests share the kernel's hooks, and count what arrives from them.
+            Self::Kernel => Plan {
+                name: "kernel",
+                needs: setup::PEERS,
+                agent: true,
+                image: false,
+                test_bed: &["build"],
+                runs: &[Run {
+                    select: &[
+                        "--package=statlink-tests",
+                        "--test=kernel",
+                        "--test=lifecycle",
+                    ],
+                    filter: &[],
+                    threads: Some(1),
+                }],
+            },
+            // These mostly wait, each in its own namespaces.
+            Self::Peers => Plan {
+                name: "peers",
+                needs: setup::PEERS,
+                agent: true,
+                image: false,
+                test_bed: &["build"],
+                runs: &[Run {
+                    select: &[
+                        "--package=statlink-tests",
+                        "--test=test_bed",
+                        "--test=peers",
+                    ],
+                    filter: &[],
+                    threads: Some(2),
+                }],
+            },
+            // A machine runs one such node at a time.
+            Self::Cluster => Plan {
+                name: "cluster",
+                needs: setup::CLUSTER,
+                agent: true,
+                image: true,
+                test_bed: &["build", "cluster"],
+                runs: &[Run {
+                    select: &[
+                        "--package=statlink-tests",
+                        "--test=kubernetes_api",
+                        "--test=cluster",
+                    ],
+                    filter: &[],
+                    threads: Some(1),
+                }],
+            },
+        }
+    }
+}
+
+/// The tiers asked for, each once, in their order; none that another one includes.
+pub(super) fn selected(tiers: &[Tier]) -> Vec<Tier> {
+    let mut tiers = if tiers.is_empty() { Tier::ALL } else { tiers }.to_vec();
+    tiers.sort_unstable();
+    tiers.dedup();
+    if tiers.contains(&Tier::Pure) {
+        tiers.retain(|tier| *tier != Tier::Link);
+    }
+    tiers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_tier_means_all_in_order() {
+        assert_eq!(selected(&[]), Tier::ALL);
+        assert_eq!(
+            selected(&[Tier::Peers, Tier::Pure, Tier::Peers]),
+            [Tier::Pure, Tier::Peers]
+        );
+    }
+
+    #[test]
+    fn a_tier_that_another_one_includes_does_not_run_twice() {
+        assert_eq!(selected(&[Tier::Link]), [Tier::Link]);
+        assert_eq!(selected(&[Tier::Pure, Tier::Link]), [Tier::Pure]);
+        let packages = |tier: Tier| tier.plan().runs.iter().flat_map(|run| run.select);
+        assert!(packages(Tier::Link).all(|package| packages(Tier::Pure).any(|of| of == package)));
+    }
+
+    #[test]
+    fn what_touches_the_kernel_is_root_s_and_no_test_belongs_to_two_tiers() {
+        let mut seen = BTreeSet::new();
+        for tier in Tier::ALL {
+            let plan = tier.plan();
+            assert_eq!(
+                plan.agent,
+                !matches!(tier, Tier::Pure | Tier::Fuzz | Tier::Deploy)
+            );
+            assert!(setup::BUILD.iter().all(|need| plan.needs.contains(need)));
+            for target in plan.runs.iter().flat_map(|run| run.select) {
+                if target.starts_with("--test=") {
+                    assert!(seen.insert(*target), "{target} is in two tiers");
+                }
+            }
+        }
+        assert_eq!(seen.len(), 7);
+    }
+}
