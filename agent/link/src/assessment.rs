@@ -1,8 +1,8 @@
 //! What a link makes of what is certain about its connections: what it counts, what it blames, and
 //! when it is reachable.
 //!
-//! Findings become events here. How outages begin and end is in `reachability`, what proxies
-//! explain in `proxies`, what name lookups tell in `lookups`, when a target is over in `target`.
+//! Findings become events here. How outages begin and end is in `reachability`, which cause is
+//! shown in `blame`, what name lookups tell in `lookups`, when a target is over in `target`.
 
 use std::net::SocketAddr;
 
@@ -10,11 +10,11 @@ use statlink_ebpf::{End, Phase};
 
 use crate::{
     Cause, CheckKind, ConnectionId, Counts, EventKind, FailedAttempt, Output, ProxyEvent, State,
+    blame::{Blame, Why},
     connection::Upgrade,
     finding::{Facts, Finding, Live},
     limits::HISTORY_REPORTED,
     lookups::Lookups,
-    proxies::Proxies,
     reachability::{Reach, Reachability},
     target::Target,
     time::Timestamp,
@@ -29,11 +29,9 @@ pub(crate) struct Assessment {
     /// Until when it need not be reachable, if it never was.
     grace_ends: Timestamp,
     next_liveness: Timestamp,
-    /// The newest loss, failed attempt or lack of attempts.
-    last_cause: Option<(Timestamp, Why)>,
+    blame: Blame,
     /// Where the client turned to last.
     last_peer: Option<SocketAddr>,
-    proxies: Proxies,
     lookups: Lookups,
     /// What makes it a target; `None` for a link that lasts as long as its process.
     target: Option<Target>,
@@ -55,19 +53,6 @@ pub(crate) enum Timer {
     Liveness,
 }
 
-/// A cause, and the proxy whose failure it was, if it was one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Why {
-    cause: Cause,
-    proxy: Option<SocketAddr>,
-}
-
-impl From<Cause> for Why {
-    fn from(cause: Cause) -> Self {
-        Self { cause, proxy: None }
-    }
-}
-
 // === What it is told ===
 
 impl Assessment {
@@ -78,9 +63,8 @@ impl Assessment {
             reachability: Reachability::default(),
             grace_ends: at + START_UP_GRACE,
             next_liveness: at + LIVENESS,
-            last_cause: None,
+            blame: Blame::default(),
             last_peer: None,
-            proxies: Proxies::default(),
             lookups: Lookups::default(),
             target,
         }
@@ -122,7 +106,7 @@ impl Assessment {
         peer: SocketAddr,
         event: ProxyEvent,
     ) {
-        self.proxies.record(at, connection, peer, event);
+        self.blame.proxy(at, connection, peer, event);
     }
 
     /// A name server was asked at `at`.
@@ -184,11 +168,7 @@ impl Assessment {
 
     /// What ended the last live connection or the last attempt, whichever is newer.
     fn cause(&self) -> Cause {
-        self.why().cause
-    }
-
-    fn why(&self) -> Why {
-        self.last_cause.map_or(Cause::Other.into(), |(_, why)| why)
+        self.blame.why().cause
     }
 }
 
@@ -230,13 +210,13 @@ impl Assessment {
         match timer {
             Timer::Dns => {
                 self.lookups.judged();
-                self.blame(due, Cause::Dns.into(), outputs);
+                self.put_blame(due, Cause::Dns.into(), outputs);
             }
             Timer::GivenUp => self.end(due, outputs),
-            Timer::Grace => self.begin_outage(due, self.why(), self.last_peer, outputs),
+            Timer::Grace => self.begin_outage(due, self.blame.why(), self.last_peer, outputs),
             Timer::NoAttempt => {
                 self.lookups.judged();
-                self.blame(due, Cause::NoAttempt.into(), outputs);
+                self.put_blame(due, Cause::NoAttempt.into(), outputs);
             }
             Timer::Liveness => {
                 match self.reachability.reach() {
@@ -329,7 +309,7 @@ impl Assessment {
         errno: Option<u16>,
         outputs: &mut Vec<Output>,
     ) {
-        let why = self.explained(of, at, cause);
+        let why = self.blame.explain(of, at, cause);
         let failed = FailedAttempt {
             at,
             peer_address: Some(of.peer),
@@ -345,7 +325,7 @@ impl Assessment {
         }
         self.reachability.remember(failed);
         self.lookups.failed(1);
-        self.blame(at, why, outputs);
+        self.put_blame(at, why, outputs);
     }
 
     fn lost(
@@ -356,7 +336,7 @@ impl Assessment {
         other: Option<Live>,
         outputs: &mut Vec<Output>,
     ) {
-        let why = self.explained(of, at, cause);
+        let why = self.blame.explain(of, at, cause);
         if matches!(self.reachability.reach(), Reach::Reachable { .. }) {
             self.reachability.errors_begin(self.counts.total_errors());
         }
@@ -367,7 +347,7 @@ impl Assessment {
             proxy_address: why.proxy,
         };
         outputs.push(Output::event(at, disconnected));
-        self.blame(at, why, outputs);
+        self.put_blame(at, why, outputs);
         match other {
             None => self.begin_outage(at, why, Some(of.peer), outputs),
             Some(Live {
@@ -416,7 +396,7 @@ impl Assessment {
                 }
             }
         }
-        self.blame(at, cause.into(), outputs);
+        self.put_blame(at, cause.into(), outputs);
     }
 
     fn begin_outage(
@@ -455,12 +435,8 @@ impl Assessment {
     }
 
     /// Something at `at` tells why the link is, or would be, unreachable.
-    fn blame(&mut self, at: Timestamp, why: Why, outputs: &mut Vec<Output>) {
-        if self.last_cause.is_some_and(|(newest, _)| newest > at) {
-            return;
-        }
-        self.last_cause = Some((at, why));
-        if self.reachability.name_cause(why.cause) {
+    fn put_blame(&mut self, at: Timestamp, why: Why, outputs: &mut Vec<Output>) {
+        if self.blame.put_on(at, why) && self.reachability.name_cause(why.cause) {
             outputs.push(self.unreachable(at, why, self.last_peer));
         }
     }
@@ -473,16 +449,5 @@ impl Assessment {
             attempts: self.reachability.attempts(),
         };
         Output::event(at, unreachable)
-    }
-
-    /// The cause of a connection's failure at `at`, or the proxy's failure behind it.
-    fn explained(&self, of: Facts, at: Timestamp, own: Cause) -> Why {
-        match self.proxies.explain(at, own, of.began, of.heard) {
-            Some((peer, cause)) => Why {
-                cause,
-                proxy: Some(peer),
-            },
-            None => own.into(),
-        }
     }
 }

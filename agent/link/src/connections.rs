@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use statlink_ebpf::Phase;
+use statlink_ebpf::{End, Phase};
 
 use crate::{
     Cause, ConnectionId, OpenConnection, Sample,
@@ -31,6 +31,8 @@ pub(crate) struct Connections {
     last_activity: Timestamp,
     /// Whether the client may let go of the peer while it runs: a close may be no loss then.
     may_withdraw: bool,
+    /// What became certain since they were [taken](Self::take_findings).
+    findings: Vec<Finding>,
 }
 
 // === Records and looks ===
@@ -44,20 +46,20 @@ impl Connections {
             addresses: PeerAddresses::default(),
             last_activity: at,
             may_withdraw,
+            findings: Vec::new(),
         }
     }
 
+    /// What became certain since the last call, in order.
+    pub(crate) fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
+    }
+
     /// connect() was called at `at`.
-    pub(crate) fn attempted(
-        &mut self,
-        at: Timestamp,
-        id: ConnectionId,
-        peer: SocketAddr,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(crate) fn attempted(&mut self, at: Timestamp, id: ConnectionId, peer: SocketAddr) {
         if self.is_news(id) {
             let connection = Connection::connecting(id, peer, Some(at));
-            self.track(connection, at, at, findings);
+            self.track(connection, at, at);
         }
     }
 
@@ -68,40 +70,28 @@ impl Connections {
         id: ConnectionId,
         peer: SocketAddr,
         attempted: Option<Timestamp>,
-        findings: &mut Vec<Finding>,
     ) {
         if let Some(known) = self.tracked.get_mut(&id) {
             known.establish(at, attempted);
         } else if self.is_news(id) {
             let fresh = Connection::established(id, peer, attempted, at);
-            self.track(fresh, attempted.unwrap_or(at), at, findings);
+            self.track(fresh, attempted.unwrap_or(at), at);
         }
     }
 
     /// A listing made at `at` shows it.
-    pub(crate) fn listed(
-        &mut self,
-        at: Timestamp,
-        found: &OpenConnection,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(crate) fn listed(&mut self, at: Timestamp, found: &OpenConnection) {
         if let Some(known) = self.tracked.get_mut(&found.connection) {
             known.is_listed(found, at);
         // It is there, so its birth does not matter: only its own tombstone tells otherwise.
         } else if !self.tombstones.holds(found.connection) {
             let since = found.attempted.map_or(at, |attempted| attempted.min(at));
-            self.track(Connection::listed(found, at), since, at, findings);
+            self.track(Connection::listed(found, at), since, at);
         }
     }
 
     /// A look at it told this.
-    pub(crate) fn sampled(
-        &mut self,
-        at: Timestamp,
-        id: ConnectionId,
-        sample: Option<&Sample>,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(crate) fn sampled(&mut self, at: Timestamp, id: ConnectionId, sample: Option<&Sample>) {
         // Out of the table, so that what is in it are the others.
         let Some(mut connection) = self.tracked.remove(&id) else {
             return;
@@ -111,24 +101,18 @@ impl Connections {
             let Some(step) = connection.look(at, sample) else {
                 break;
             };
-            self.step(&connection, step, findings);
+            self.step(&connection, step);
         }
         self.tracked.insert(id, connection);
     }
 
     /// What was sent on it went unacknowledged.
-    pub(crate) fn retransmission_timeout(
-        &mut self,
-        at: Timestamp,
-        id: ConnectionId,
-        timeouts: u8,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(crate) fn retransmission_timeout(&mut self, at: Timestamp, id: ConnectionId, timeouts: u8) {
         let Some(mut connection) = self.tracked.remove(&id) else {
             return;
         };
         if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
-            self.step(&connection, Step::Stalled { onset }, findings);
+            self.step(&connection, Step::Stalled { onset });
         }
         self.tracked.insert(id, connection);
     }
@@ -140,7 +124,6 @@ impl Connections {
         peer: SocketAddr,
         attempted: Option<Timestamp>,
         ending: &Ending,
-        findings: &mut Vec<Finding>,
     ) {
         let ended = match self.tracked.get(&id) {
             Some(known) if !known.is_open() => return,
@@ -153,22 +136,23 @@ impl Connections {
             }
         };
         self.tracked.remove(&id);
-        findings.push(Finding::Dialled(ended.peer));
-        self.end(ended, ending, findings);
+        self.findings.push(Finding::Dialled(ended.peer));
+        self.end(ended, ending);
     }
 
-    /// Ends were missed of which nothing else is known.
-    pub(crate) fn ended_unseen(&mut self, at: Timestamp) {
+    /// So many ends were missed of connections of which nothing else is known.
+    pub(crate) fn ended_unseen(&mut self, at: Timestamp, phase: Phase, how: End, number: u32) {
         self.last_activity = self.last_activity.max(at);
+        self.findings.push(Finding::EndedUnseen {
+            at,
+            phase,
+            how,
+            number,
+        });
     }
 
     /// The peer's addresses are `addresses`, from `at` on; `None`: not known.
-    pub(crate) fn peer_addresses(
-        &mut self,
-        at: Timestamp,
-        addresses: Option<BTreeSet<IpAddr>>,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(crate) fn peer_addresses(&mut self, at: Timestamp, addresses: Option<BTreeSet<IpAddr>>) {
         self.addresses = PeerAddresses::new(addresses);
         let ids: Vec<_> = self.tracked.keys().copied().collect();
         for id in ids {
@@ -177,7 +161,7 @@ impl Connections {
             };
             let check = self.addresses.check(connection.peer, at);
             match connection.check_again(check, at) {
-                Some(ending) => self.end(connection, &ending, findings),
+                Some(ending) => self.end(connection, &ending),
                 None => {
                     self.tracked.insert(id, connection);
                 }
@@ -187,13 +171,13 @@ impl Connections {
 
     /// The process has ended at `at`. What ended before, and was in doubt, is decided now; the
     /// rest goes with it.
-    pub(crate) fn process_ended(&mut self, at: Timestamp, findings: &mut Vec<Finding>) {
+    pub(crate) fn process_ended(&mut self, at: Timestamp) {
         for connection in std::mem::take(&mut self.tracked).into_values() {
             // An end by this side shortly before is the process's own.
             if let Some((ending, verdict)) = connection.condemned_end()
                 && !(cause::is_local(ending.how) && at <= ending.at + SETTLE)
             {
-                self.decide(&connection, ending.at, verdict, findings);
+                self.decide(&connection, ending.at, verdict);
             }
         }
     }
@@ -219,42 +203,42 @@ impl Connections {
     }
 
     /// A close has settled: the process lives on.
-    pub(crate) fn settle(&mut self, id: ConnectionId, findings: &mut Vec<Finding>) {
+    pub(crate) fn settle(&mut self, id: ConnectionId) {
         let Some(connection) = self.tracked.remove(&id) else {
             return;
         };
         // It was closed then, and that is what is to be known of it.
         let (closed, verdict) = connection.end_unseen(self.last_activity);
         if !self.is_withdrawn(closed, verdict) {
-            self.decide(&connection, closed, verdict, findings);
+            self.decide(&connection, closed, verdict);
             return;
         }
         self.tombstones.bury(id);
         if self.tracked.is_empty() {
-            findings.push(Finding::Withdrawn { at: closed });
+            self.findings.push(Finding::Withdrawn { at: closed });
         }
     }
 
     /// The doubt about an address is over: it is wrong.
-    pub(crate) fn condemn(&mut self, id: ConnectionId, at: Timestamp, findings: &mut Vec<Finding>) {
+    pub(crate) fn condemn(&mut self, id: ConnectionId, at: Timestamp) {
         let Some(mut connection) = self.tracked.remove(&id) else {
             return;
         };
         let (ended, was_live) = connection.condemn(at);
         if let Some(ending) = ended {
-            self.end(connection, &ending, findings);
+            self.end(connection, &ending);
             return;
         }
         if was_live {
-            self.lost(&connection, at, Cause::WrongPeer, findings);
+            self.lost(&connection, at, Cause::WrongPeer);
         }
         self.tracked.insert(id, connection);
     }
 
     /// It stayed gone without its end being told.
-    pub(crate) fn gone(&mut self, id: ConnectionId, at: Timestamp, findings: &mut Vec<Finding>) {
+    pub(crate) fn gone(&mut self, id: ConnectionId, at: Timestamp) {
         if let Some(connection) = self.tracked.remove(&id) {
-            self.end_unseen(&connection, at, findings);
+            self.end_unseen(&connection, at);
         }
     }
 }
@@ -282,34 +266,24 @@ impl Connections {
     }
 
     /// `connection`, which is not in the table any more, ended, as the kernel half tells it.
-    pub(crate) fn end(
-        &mut self,
-        mut connection: Connection,
-        ending: &Ending,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(crate) fn end(&mut self, mut connection: Connection, ending: &Ending) {
         let (upgrade, ended) = connection.end(ending);
         if let Some(upgrade) = upgrade {
-            self.upgraded(&connection, upgrade, findings);
+            self.upgraded(&connection, upgrade);
         }
         match ended {
             Ended::Waits => {
                 self.last_activity = self.last_activity.max(ending.at);
                 self.tracked.insert(connection.id, connection);
             }
-            Ended::Decided(verdict) => self.decide(&connection, ending.at, verdict, findings),
+            Ended::Decided(verdict) => self.decide(&connection, ending.at, verdict),
         }
     }
 
     /// `connection`, which is not in the table any more, is gone, and nobody told how.
-    pub(crate) fn end_unseen(
-        &mut self,
-        connection: &Connection,
-        at: Timestamp,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(crate) fn end_unseen(&mut self, connection: &Connection, at: Timestamp) {
         let (at, verdict) = connection.end_unseen(at);
-        self.decide(connection, at, verdict, findings);
+        self.decide(connection, at, verdict);
     }
 }
 
@@ -346,13 +320,7 @@ impl Connections {
         !self.tracked.contains_key(&id) && !self.tombstones.covers(id)
     }
 
-    fn track(
-        &mut self,
-        mut connection: Connection,
-        attempted: Timestamp,
-        at: Timestamp,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn track(&mut self, mut connection: Connection, attempted: Timestamp, at: Timestamp) {
         if self.tracked.len() >= limits::CONNECTIONS {
             let oldest = self
                 .tracked
@@ -360,16 +328,16 @@ impl Connections {
                 .min_by_key(|known| (known.live_span().is_some(), known.id.born))
                 .map(|known| known.id);
             if let Some(oldest) = oldest {
-                self.gone(oldest, at, findings);
+                self.gone(oldest, at);
             }
         }
         self.last_activity = self.last_activity.max(attempted);
-        findings.push(Finding::Dialled(connection.peer));
+        self.findings.push(Finding::Dialled(connection.peer));
         connection.first_check(self.addresses.check(connection.peer, at));
         self.tracked.insert(connection.id, connection);
     }
 
-    fn step(&mut self, connection: &Connection, step: Step, findings: &mut Vec<Finding>) {
+    fn step(&mut self, connection: &Connection, step: Step) {
         match step {
             Step::HandshakeFailed { at } => {
                 let cause = if connection.is_wrong() {
@@ -377,14 +345,14 @@ impl Connections {
                 } else {
                     Cause::HandshakeFailed
                 };
-                self.attempt_failed(connection, at, cause, None, findings);
+                self.attempt_failed(connection, at, cause, None);
             }
             Step::Misled { answered } => {
-                self.attempt_failed(connection, answered, Cause::WrongPeer, None, findings);
+                self.attempt_failed(connection, answered, Cause::WrongPeer, None);
             }
-            Step::Upgraded(upgrade) => self.upgraded(connection, upgrade, findings),
-            Step::Stalled { onset } => self.lost(connection, onset, Cause::Stalled, findings),
-            Step::Healed { at } => findings.push(Finding::Healed {
+            Step::Upgraded(upgrade) => self.upgraded(connection, upgrade),
+            Step::Stalled { onset } => self.lost(connection, onset, Cause::Stalled),
+            Step::Healed { at } => self.findings.push(Finding::Healed {
                 of: facts(connection),
                 at,
             }),
@@ -392,43 +360,36 @@ impl Connections {
     }
 
     /// `connection`, which is not in the table any more, has ended, and this is what it comes to.
-    fn decide(
-        &mut self,
-        connection: &Connection,
-        at: Timestamp,
-        verdict: Verdict,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn decide(&mut self, connection: &Connection, at: Timestamp, verdict: Verdict) {
         self.tombstones.bury(connection.id);
         self.last_activity = self.last_activity.max(at);
         match verdict {
             Verdict::Nothing => {}
             Verdict::Failed { cause, errno } => {
-                self.attempt_failed(connection, at, cause, errno, findings);
+                self.attempt_failed(connection, at, cause, errno);
             }
             Verdict::Lost { cause, since } => {
                 let onset = since.map_or(at, |since| at.max(since));
-                self.lost(connection, onset, cause, findings);
+                self.lost(connection, onset, cause);
             }
         }
     }
 
-    fn upgraded(&self, connection: &Connection, upgrade: Upgrade, findings: &mut Vec<Finding>) {
-        findings.push(Finding::Upgraded {
+    fn upgraded(&mut self, connection: &Connection, upgrade: Upgrade) {
+        self.findings.push(Finding::Upgraded {
             of: facts(connection),
             upgrade,
         });
     }
 
     fn attempt_failed(
-        &self,
+        &mut self,
         connection: &Connection,
         at: Timestamp,
         cause: Cause,
         errno: Option<u16>,
-        findings: &mut Vec<Finding>,
     ) {
-        findings.push(Finding::AttemptFailed {
+        self.findings.push(Finding::AttemptFailed {
             of: facts(connection),
             at,
             cause,
@@ -437,13 +398,7 @@ impl Connections {
     }
 
     /// A live connection, which is not in the table, was lost.
-    fn lost(
-        &mut self,
-        connection: &Connection,
-        at: Timestamp,
-        cause: Cause,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn lost(&mut self, connection: &Connection, at: Timestamp, cause: Cause) {
         self.last_activity = self.last_activity.max(at);
         // Another one may have been live already, or since.
         let others = self.tracked.values().filter_map(|other| {
@@ -454,11 +409,12 @@ impl Connections {
                 peer: other.peer,
             })
         });
-        findings.push(Finding::Lost {
+        let other = others.min();
+        self.findings.push(Finding::Lost {
             of: facts(connection),
             at,
             cause,
-            other: others.min(),
+            other,
         });
     }
 

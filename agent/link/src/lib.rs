@@ -34,8 +34,8 @@
 //! Connections:
 //!
 //! - `connection`: one connection, from its first record until it is decided what its end comes to;
-//!   in it `open` (what an open one waits for, what a look tells), `pulse` (when silence is a
-//!   stall), `ending` (what an end comes to).
+//!   in it `open` (what an open one waits for, what a look tells), `handshake` (how far it has come
+//!   before it is upgraded), `pulse` (when silence is a stall), `ending` (what an end comes to).
 //! - `address_check`: whether a connection goes to the right address.
 //! - `connections`: the table of all, which turns inputs into findings.
 //! - `tombstones`: those that are over, so that a record which comes twice is no news.
@@ -44,7 +44,8 @@
 //!
 //! The link:
 //!
-//! - `assessment`: what findings mean: counts, causes, liveness; what falls due.
+//! - `assessment`: what findings mean: counts, liveness, outages; what falls due.
+//! - `blame`: which cause is shown, if there are several.
 //! - `reachability`: how outages begin and end, for one link and for several together.
 //! - `outage_history`: what the events at both ends of an outage say of it.
 //! - `proxies`: what a proxy's connections explain.
@@ -64,6 +65,7 @@ pub mod time;
 
 mod address_check;
 mod assessment;
+mod blame;
 mod cause;
 mod check;
 mod connection;

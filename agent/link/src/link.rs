@@ -10,7 +10,6 @@ use crate::{
     assessment::{self, Assessment},
     connection::{Due, Ending},
     connections::Connections,
-    finding::Finding,
     resync,
     target::Target,
     time::Timestamp,
@@ -102,22 +101,21 @@ impl Link {
         if self.assessment.has_ended() {
             return;
         }
-        let mut findings = Vec::new();
         let connections = &mut self.connections;
         match input {
             Input::Attempted {
                 connection,
                 peer_address,
-            } => connections.attempted(at, connection, peer_address, &mut findings),
+            } => connections.attempted(at, connection, peer_address),
             Input::Established {
                 connection,
                 peer_address,
                 attempted,
-            } => connections.established(at, connection, peer_address, attempted, &mut findings),
+            } => connections.established(at, connection, peer_address, attempted),
             Input::RetransmissionTimeout {
                 connection,
                 timeouts,
-            } => connections.retransmission_timeout(at, connection, timeouts, &mut findings),
+            } => connections.retransmission_timeout(at, connection, timeouts),
             Input::Ended {
                 connection,
                 peer_address,
@@ -134,14 +132,14 @@ impl Link {
                     errno,
                     heard,
                 };
-                connections.ended(connection, peer_address, attempted, &ending, &mut findings);
+                connections.ended(connection, peer_address, attempted, &ending);
             }
             Input::Sampled { connection, sample } => {
-                connections.sampled(at, connection, sample.as_ref(), &mut findings);
+                connections.sampled(at, connection, sample.as_ref());
             }
             Input::Resynchronised { open, mut missed } => {
-                resync::reconcile(connections, at, &open, &mut missed, &mut findings);
-                resync::history(connections, at, &missed, &mut findings);
+                resync::reconcile(connections, at, &open, &mut missed);
+                resync::history(connections, at, &missed);
             }
             Input::Proxy {
                 connection,
@@ -150,8 +148,8 @@ impl Link {
             } => self.assessment.proxy(at, connection, peer_address, event),
             Input::LookedUp => self.assessment.looked_up(at, connections.last_activity()),
             Input::PeerAddresses(addresses) => {
-                connections.peer_addresses(at, addresses, &mut findings);
-                self.assess(findings, outputs);
+                connections.peer_addresses(at, addresses);
+                self.assess(outputs);
                 // An end that waited for the addresses may have settled long ago.
                 self.run_until(at, outputs);
                 return;
@@ -159,7 +157,7 @@ impl Link {
             // Handled above, before what is due.
             Input::ProcessEnded => {}
         }
-        self.assess(findings, outputs);
+        self.assess(outputs);
     }
 
     /// When [`on_deadline`](Self::on_deadline) is to be called next; `None` once ended.
@@ -217,9 +215,8 @@ impl Link {
         missed: &mut MissedEnds,
         outputs: &mut Vec<Output>,
     ) {
-        let mut findings = Vec::new();
-        resync::reconcile(&mut self.connections, at, open, missed, &mut findings);
-        self.assess(findings, outputs);
+        resync::reconcile(&mut self.connections, at, open, missed);
+        self.assess(outputs);
     }
 
     /// Another target of the same client answered at `at`.
@@ -250,14 +247,13 @@ impl Link {
         if self.assessment.has_ended() {
             return;
         }
-        let mut findings = Vec::new();
-        self.connections.process_ended(at, &mut findings);
-        self.assess(findings, outputs);
+        self.connections.process_ended(at);
+        self.assess(outputs);
         self.assessment.end(at, outputs);
     }
 
-    fn assess(&mut self, findings: Vec<Finding>, outputs: &mut Vec<Output>) {
-        for finding in findings {
+    fn assess(&mut self, outputs: &mut Vec<Output>) {
+        for finding in self.connections.take_findings() {
             self.assessment.take(finding, outputs);
         }
     }
@@ -284,20 +280,19 @@ impl Link {
     }
 
     fn fire(&mut self, due: Timestamp, timer: Timer, now: Timestamp, outputs: &mut Vec<Output>) {
-        let mut findings = Vec::new();
         match timer {
             Timer::Connection(Due::Sample, id) => {
                 self.connections.asked(id, now);
                 outputs.push(Output::Sample(id));
             }
-            Timer::Connection(Due::Settle, id) => self.connections.settle(id, &mut findings),
+            Timer::Connection(Due::Settle, id) => self.connections.settle(id),
             Timer::Connection(Due::Condemn, id) => {
-                self.connections.condemn(id, due, &mut findings);
+                self.connections.condemn(id, due);
             }
-            Timer::Connection(Due::Gone, id) => self.connections.gone(id, due, &mut findings),
+            Timer::Connection(Due::Gone, id) => self.connections.gone(id, due),
             Timer::Link(timer) => self.assessment.fire(timer, due, now, outputs),
         }
-        self.assess(findings, outputs);
+        self.assess(outputs);
     }
 }
 

@@ -5,7 +5,7 @@ use statlink_ebpf::{End, Phase};
 
 use crate::{
     ConnectionId, MissedEnds, OpenConnection, connection::Ending, connections::Connections,
-    finding::Finding, time::Timestamp,
+    time::Timestamp,
 };
 
 /// Each missed end is spent once: on a connection that is gone, or else it is left in `missed`.
@@ -16,7 +16,6 @@ pub(crate) fn reconcile(
     at: Timestamp,
     open: &[OpenConnection],
     missed: &mut MissedEnds,
-    findings: &mut Vec<Finding>,
 ) {
     let mut gone = gone(connections, at, open);
     for (phase, progress) in MATCHES {
@@ -32,38 +31,27 @@ pub(crate) fn reconcile(
                     errno: 0,
                     heard: None,
                 };
-                connections.end(ended, &ending, findings);
+                connections.end(ended, &ending);
             }
         }
     }
     for id in gone {
-        connections.gone(id, at, findings);
+        connections.gone(id, at);
     }
     // After the ends: what is found cannot cover a loss before it was looked at.
     for found in open {
-        connections.listed(at, found, findings);
+        connections.listed(at, found);
     }
 }
 
 /// What is left of `missed` are ends of connections that were never known.
-pub(crate) fn history(
-    connections: &mut Connections,
-    at: Timestamp,
-    missed: &MissedEnds,
-    findings: &mut Vec<Finding>,
-) {
+pub(crate) fn history(connections: &mut Connections, at: Timestamp, missed: &MissedEnds) {
     for phase in Phase::ALL {
         // A process that is ending takes its connections with it: they are not counted.
         for how in End::ALL.into_iter().filter(|how| *how != End::Exiting) {
             let number = missed.count(phase, how);
             if number > 0 {
-                connections.ended_unseen(at);
-                findings.push(Finding::EndedUnseen {
-                    at,
-                    phase,
-                    how,
-                    number,
-                });
+                connections.ended_unseen(at, phase, how, number);
             }
         }
     }

@@ -120,3 +120,17 @@ const _: () = {
     assert!(PONG_DUE.as_millis() < SILENCE.as_millis());
     assert!(BEFORE_A_PING.as_millis() + ANSWER_GRACE.as_millis() < SILENCE.as_millis());
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_grows_with_each_failure_until_the_client_begins_anew() {
+        assert_eq!(longest_pause(0), Duration::from_millis(150));
+        assert_eq!(longest_pause(1), Duration::from_millis(195));
+        let longest = longest_pause(BACK_OFF_STEPS);
+        assert!((20..24).contains(&longest.as_secs()), "{longest:?}");
+        assert_eq!(longest_pause(BACK_OFF_STEPS + 1), longest);
+    }
+}

@@ -1,10 +1,12 @@
 //! One connection, from its first record until it is decided what its end comes to.
 //!
 //! It is open, or it has ended and waits for something: for its address, or for its process. What
-//! an open one waits for is in `open`, when its silence is a stall in `pulse`, and what an end
-//! comes to in `ending`. Nothing here knows the link.
+//! an open one waits for is in `open`, how far it has come before it is upgraded in `handshake`,
+//! when its silence is a stall in `pulse`, and what an end comes to in `ending`. Nothing here knows
+//! the link.
 
 mod ending;
+mod handshake;
 mod open;
 mod pulse;
 
@@ -15,7 +17,10 @@ use statlink_ebpf::{End, Phase};
 pub(crate) use ending::{Ending, Verdict};
 pub(crate) use open::{Step, Upgrade};
 
-use self::open::{Handshake, Open, Origin};
+use self::{
+    handshake::{Handshake, Origin},
+    open::Open,
+};
 use crate::{
     ConnectionId, OpenConnection, Sample,
     address_check::AddressCheck,
@@ -263,7 +268,7 @@ impl Connection {
                 },
                 AddressCheck::Unknown | AddressCheck::Right,
             ) => {
-                self.life = Life::Open(handshake.reopened(check));
+                self.life = Life::Open(Open::reopened(handshake, check));
                 Some(ending)
             }
             (Life::EndedInDoubt { .. } | Life::Closed { .. }, _) => None,
@@ -279,7 +284,7 @@ impl Connection {
                 handshake, ending, ..
             } => {
                 let ending = *ending;
-                self.life = Life::Open(handshake.reopened(AddressCheck::Wrong));
+                self.life = Life::Open(Open::reopened(*handshake, AddressCheck::Wrong));
                 (Some(ending), false)
             }
             Life::Closed { .. } => (None, false),

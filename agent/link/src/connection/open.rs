@@ -6,6 +6,7 @@ use statlink_ebpf::{End, Phase, STALL_TIMEOUTS};
 
 use super::{
     ending::{Ending, Verdict},
+    handshake::{Handshake, Origin},
     pulse::Pulse,
 };
 use crate::{
@@ -17,15 +18,6 @@ use crate::{
         UNANSWERED_CADENCE, VANISHED,
     },
 };
-
-/// Where a connection comes from: whether the agent saw its beginning.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
-    /// When connect() was called, where that was seen.
-    pub(super) attempted: Option<Timestamp>,
-    /// It was there before the agent: its connect check is not the agent's to decide.
-    pub(super) older: bool,
-}
 
 /// A connection that exists.
 #[derive(Clone, Copy, Debug)]
@@ -50,28 +42,6 @@ enum Stage {
     },
     /// Upgraded, lost to a stall or for its address: waits to heal, or for its end.
     Stalled { onset: Timestamp, pulse: Pulse },
-}
-
-/// What a connection waits for that is not upgraded yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Handshake {
-    /// The answer to the SYN.
-    Connecting,
-    /// The peer's first data.
-    Unanswered {
-        /// When it was established, or an earlier moment where that is not known.
-        established: Timestamp,
-        /// When the handshake takes too long.
-        overdue: Timestamp,
-        /// It took too long, and the connect check is decided.
-        failed: bool,
-    },
-    /// Being held open for long enough after that.
-    Answered {
-        answered: Timestamp,
-        /// As above, or it is answered by the wrong peer.
-        failed: bool,
-    },
 }
 
 /// One step that a look at a connection told of.
@@ -113,6 +83,16 @@ impl Open {
             stage: Stage::Handshake(Handshake::Connecting),
             address: AddressCheck::Unknown,
             next_sample: began + CONNECTING_CADENCE,
+            vanished: None,
+        }
+    }
+
+    /// As if it had not ended yet: where it goes is known now, and its end is to be judged by it.
+    pub(super) fn reopened(handshake: Handshake, address: AddressCheck) -> Self {
+        Self {
+            stage: Stage::Handshake(handshake),
+            address,
+            next_sample: Timestamp::default(),
             vanished: None,
         }
     }
@@ -306,50 +286,18 @@ impl Open {
             AddressCheck::Doubtful { .. } | AddressCheck::Wrong => return None,
             AddressCheck::Unknown | AddressCheck::Right => {}
         }
-        let at = ending.at;
-        let held = match ending.phase {
-            Phase::Held => true,
-            Phase::Established => false,
+        if ending.phase == Phase::Connecting {
             // The kernel half may know less than was told already, but then no more.
-            Phase::Connecting => return None,
-        };
+            return None;
+        }
+        let at = ending.at;
         // Does nothing unless the record of its establishment was lost, or is late.
         self.establish(origin.attempted.unwrap_or(at).min(at), at, at);
         let Stage::Handshake(handshake) = self.stage else {
             return None;
         };
-        let (answered, failed) = match handshake {
-            Handshake::Connecting => return None,
-            Handshake::Unanswered {
-                established,
-                failed,
-                ..
-            } => {
-                let answered = match ending.heard {
-                    Some(heard) if heard.max(established) + HOLD <= at => heard.max(established),
-                    _ if !held || failed => return None,
-                    Some(heard) if origin.older => heard,
-                    // What it heard just before the end may be the peer's good-bye. It had been
-                    // held if it lived for longer than any client waits for an answer.
-                    Some(_) if established + HANDSHAKE < at => established,
-                    Some(_) => return None,
-                    None if origin.older => at,
-                    None => established,
-                };
-                (answered, failed)
-            }
-            // Where only the phase is known, the end may be older than its date.
-            Handshake::Answered { answered, failed } => {
-                let lasted = answered + HOLD <= at && ending.heard.is_some();
-                let reported = held && (ending.heard.is_none() || origin.older && !failed);
-                if !lasted && !reported {
-                    return None;
-                }
-                (answered, failed)
-            }
-        };
-        let answered = answered.min(at);
-        Some(self.upgrade(origin, answered, answered, failed))
+        let answered = handshake.answered_before(origin.older, ending)?.min(at);
+        Some(self.upgrade(origin, answered, answered, handshake.has_failed()))
     }
 
     /// What its end comes to.
@@ -442,39 +390,6 @@ impl Open {
             }
             Stage::Live { .. } => LIVE_CADENCE,
             Stage::Stalled { .. } => STALLED_CADENCE,
-        }
-    }
-}
-
-impl Handshake {
-    /// As if it had not ended yet: where it goes is known now, and its end is to be judged by it.
-    pub(super) fn reopened(self, address: AddressCheck) -> Open {
-        Open {
-            stage: Stage::Handshake(self),
-            address,
-            next_sample: Timestamp::default(),
-            vanished: None,
-        }
-    }
-
-    /// What its end comes to, before it was upgraded.
-    pub(super) fn verdict(self, how: End, errno: u16, wrong: bool) -> Verdict {
-        let phase = match self {
-            Self::Connecting => Phase::Connecting,
-            Self::Unanswered { failed, .. } | Self::Answered { failed, .. } => {
-                if failed {
-                    return Verdict::Nothing;
-                }
-                Phase::Established
-            }
-        };
-        Verdict::Failed {
-            cause: if wrong {
-                Cause::WrongPeer
-            } else {
-                Cause::of_end(phase, how)
-            },
-            errno: (errno != 0).then_some(errno),
         }
     }
 }

@@ -5,12 +5,16 @@ use std::{net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, Phase};
 
-use super::world::{Event, World};
+use super::{
+    socket::Socket,
+    truth::Truth,
+    world::{Event, Step, World},
+};
 use crate::{
     ConnectionId, Input, OpenConnection, Sample,
     cause::is_local,
     time::Timestamp,
-    timings::{BEFORE_A_PING, CLOSE_ANSWER, HOLD, SETTLE, SETTLE_ANSWER},
+    timings::{BEFORE_A_PING, CLOSE_ANSWER, SETTLE, SETTLE_ANSWER},
 };
 
 /// What the path to the peer does.
@@ -23,64 +27,6 @@ enum Mode {
     Blackhole,
     /// The peer is stopped; its kernel goes on.
     Frozen,
-}
-
-/// What happens next to a client.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
-    Dial,
-    /// The SYN, or its repetition, arrives where the mode sends it.
-    Syn(u64),
-    /// The peer answers the upgrade, if it can.
-    Answer(u64),
-    /// The client's own timeout.
-    GiveUp(u64),
-    Ping(u64),
-    /// What was sent is sent again.
-    Retransmit(u64),
-    /// The reader's deadline, 10 s after the last pong.
-    ReadDeadline(u64),
-    /// Silence has lasted for as long as the rules allow.
-    Silence(u64),
-    Mode,
-    /// The connection is broken in one of the ways it can be.
-    Break,
-    /// The client is not needed any more.
-    Shutdown,
-}
-
-#[derive(Clone, Debug)]
-struct Socket {
-    id: ConnectionId,
-    /// `None`: older than the agent.
-    attempted: Option<Timestamp>,
-    established: Option<Timestamp>,
-    answered: Option<Timestamp>,
-    heard: Option<Timestamp>,
-    sent: Option<Timestamp>,
-    /// When the oldest unacknowledged data was sent.
-    unacknowledged: Option<Timestamp>,
-    /// When the first ping was sent since it was heard.
-    first_unanswered: Option<Timestamp>,
-    timeouts: u8,
-    syns: u32,
-    stalled: bool,
-}
-
-/// What is true.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Truth {
-    pub(super) failed: u64,
-    pub(super) upgraded: u64,
-    /// Live connections that were lost otherwise than by a stall.
-    pub(super) closed: u64,
-    pub(super) stalls: u64,
-    pub(super) ended_while_stalled: u64,
-    /// Live connections that were closed as they should.
-    pub(super) withdrawn: u64,
-    /// Ends of live connections by this side, stalls and dials, the loss of whose record may make
-    /// a withdrawal of a loss, or the reverse.
-    pub(super) dubious: u64,
 }
 
 #[derive(Debug)]
@@ -623,86 +569,6 @@ impl Client {
 
     fn open(&mut self, sock: u64) -> Option<&mut Socket> {
         self.socket.as_mut().filter(|socket| socket.id.sock == sock)
-    }
-}
-
-impl Truth {
-    pub(super) fn add(&mut self, other: &Self) {
-        self.failed += other.failed;
-        self.upgraded += other.upgraded;
-        self.closed += other.closed;
-        self.stalls += other.stalls;
-        self.ended_while_stalled += other.ended_while_stalled;
-        self.withdrawn += other.withdrawn;
-        self.dubious += other.dubious;
-    }
-}
-
-impl Socket {
-    fn new(id: ConnectionId, attempted: Timestamp) -> Self {
-        Self {
-            id,
-            attempted: Some(attempted),
-            established: None,
-            answered: None,
-            heard: None,
-            sent: None,
-            unacknowledged: None,
-            first_unanswered: None,
-            timeouts: 0,
-            syns: 0,
-            stalled: false,
-        }
-    }
-
-    fn hear(&mut self, at: Timestamp) {
-        self.heard = Some(at);
-        self.first_unanswered = None;
-    }
-
-    fn ended(&self, peer: SocketAddr, phase: Phase, how: End, errno: u16) -> Input {
-        Input::Ended {
-            connection: self.id,
-            peer_address: peer,
-            attempted: self.attempted,
-            phase,
-            how,
-            errno,
-            heard: self.heard,
-        }
-    }
-
-    fn sample(&self) -> Sample {
-        Sample {
-            established: self.established.is_some(),
-            heard: self.heard,
-            sent: self.sent,
-            unacknowledged: self.unacknowledged.is_some(),
-            timeouts: self.timeouts,
-            rtt: Some(Duration::from_millis(1)),
-        }
-    }
-
-    fn phase(&self, now: Timestamp) -> Phase {
-        match (self.established, self.heard) {
-            (None, _) => Phase::Connecting,
-            (Some(established), Some(_)) if established + HOLD <= now => Phase::Held,
-            (Some(_), _) => Phase::Established,
-        }
-    }
-
-    fn is_upgraded(&self, now: Timestamp) -> bool {
-        self.answered.is_some_and(|answered| answered + HOLD <= now)
-    }
-
-    /// When silence becomes a stall; `None` while nothing waits for an answer.
-    fn silent_at(&self) -> Option<Timestamp> {
-        let (heard, sent) = (self.heard?, self.first_unanswered?);
-        Some((heard + Duration::from_secs(5)).max(sent + Duration::from_millis(1_500)))
-    }
-
-    fn is_well(&self, now: Timestamp) -> bool {
-        self.timeouts == 0 && self.silent_at().is_none_or(|silent| now < silent)
     }
 }
 

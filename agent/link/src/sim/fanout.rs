@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    client::{Client, Step, Truth},
+    client::Client,
     life::{Kind, Life, live},
-    world::{Event, Loss},
+    truth::Truth,
+    world::{Event, Loss, Step},
 };
 use crate::{
     CheckKind, Fanout, LinkMachine as _, MissedEnds, State,

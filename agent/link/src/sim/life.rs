@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use super::{
-    client::{Client, Truth},
+    client::Client,
+    truth::Truth,
     world::{Event, Loss, World},
 };
 use crate::{EventKind, Input, LinkMachine, MissedEnds, Output, State, time::Timestamp};
@@ -54,13 +55,26 @@ pub(super) fn live<K: Kind>(seeds: Range<u64>, loss: Loss) -> u64 {
     let mut simulated = Duration::ZERO;
     for seed in seeds {
         if only.is_none_or(|only| only == seed) {
+            let named = NamedInAPanic(seed);
             simulated += Life::<K>::new(seed, loss).live();
+            drop(named);
         }
     }
     if only.is_some() {
         return u64::MAX;
     }
     simulated.as_secs() / 3_600
+}
+
+/// A seed that is printed if its life ends in a panic, whoever panics.
+struct NamedInAPanic(u64);
+
+impl Drop for NamedInAPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("STATLINK_SIM_SEED={} runs this life alone", self.0);
+        }
+    }
 }
 
 impl<K: Kind> Life<K> {

@@ -3,12 +3,15 @@
 //!
 //! A failure names its seed; `STATLINK_SIM_SEED=<seed>` runs that life alone.
 //!
-//! The clock, chance and the ring of records, which come late, twice or never, are in `world`; one
-//! client, its connection and its path in `client`; the driver of a machine in `life`. What only a
-//! link or a fan-out does and is held to is in `link` and `fanout`.
+//! The clock, chance and the ring of records, which come late, twice or never, are in `world`; a
+//! client and its path in `client`, its connection in `socket`, what is true of it in `truth`; the
+//! driver of a machine in `life`. What only a link or a fan-out does and is held to is in `link` and
+//! `fanout`.
 
 mod client;
 mod fanout;
 mod life;
 mod link;
+mod socket;
+mod truth;
 mod world;

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use statlink_ebpf::{End, Phase};
 
-use super::client::Step;
 use crate::{ConnectionId, Input, MissedEnds, time::Timestamp};
 
 /// Whether records are lost.
@@ -12,6 +11,30 @@ use crate::{ConnectionId, Input, MissedEnds, time::Timestamp};
 pub(super) enum Loss {
     None,
     Some,
+}
+
+/// What happens next to a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Dial,
+    /// The SYN, or its repetition, arrives where the mode sends it.
+    Syn(u64),
+    /// The peer answers the upgrade, if it can.
+    Answer(u64),
+    /// The client's own timeout.
+    GiveUp(u64),
+    Ping(u64),
+    /// What was sent is sent again.
+    Retransmit(u64),
+    /// The reader's deadline, 10 s after the last pong.
+    ReadDeadline(u64),
+    /// Silence has lasted for as long as the rules allow.
+    Silence(u64),
+    Mode,
+    /// The connection is broken in one of the ways it can be.
+    Break,
+    /// The client is not needed any more.
+    Shutdown,
 }
 
 /// What happens next.

@@ -100,6 +100,19 @@ fn one_that_ends_while_in_doubt_counts_once() {
 }
 
 #[test]
+fn one_that_ended_while_in_doubt_takes_no_later_record_for_news() {
+    let mut story = Story::begins();
+    story.input(0, known(&[1])).attempt(100, 2);
+    story.ended(150, 2, Phase::Connecting, End::Refused, None);
+    story.established(140, 2).sampled(500, 2, well(145));
+    assert_eq!(story.link.connections().count(), 0);
+    story
+        .input(600, known(&[1, 2]))
+        .has(CheckKind::Connect, 1, &[(Cause::ConnectionRefused, 1)])
+        .has_connects(0);
+}
+
+#[test]
 fn an_address_that_turns_up_in_time_was_right_all_along() {
     let mut story = Story::begins();
     story.input(0, known(&[1])).upgraded(100, 2);

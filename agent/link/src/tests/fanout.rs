@@ -103,7 +103,22 @@ fn outages_that_overlap_are_one() {
 }
 
 #[test]
-fn a_live_connection_that_the_dialler_closes_and_does_not_dial_again_is_no_loss() {
+fn an_outage_whose_cause_is_not_known_is_reported_once() {
+    let mut story = Story::of_several();
+    story.up(1, 100).up(2, 1_000).news();
+    story.ends(1, 100, 2_000, End::Other, 1_900);
+    story.ends(2, 1_000, 2_100, End::Reset, 1_900);
+    // The first is back, and lost again as before, while the second fails on.
+    story.up(1, 2_200);
+    story.ends(1, 2_200, 3_000, End::Other, 2_900);
+    story.is_unreachable_since(2_000, Cause::ConnectionReset);
+    let news = story.news();
+    let begun = |told: &&Event| matches!(told.kind, EventKind::Unreachable { .. });
+    assert_eq!(news.iter().filter(begun).count(), 1, "{news:#?}");
+}
+
+#[test]
+fn a_live_connection_that_the_client_closes_and_does_not_dial_again_is_no_loss() {
     let mut story = Story::of_several();
     story.up(1, 100).up(2, 1_000).news();
     // Knative's Shutdown() waits for the reader, which gives up 10 s after the last pong.
@@ -126,7 +141,7 @@ fn a_live_connection_that_the_dialler_closes_and_does_not_dial_again_is_no_loss(
 }
 
 #[test]
-fn a_live_connection_that_the_dialler_closes_and_dials_again_was_lost() {
+fn a_live_connection_that_the_client_closes_and_dials_again_was_lost() {
     let mut story = Story::of_several();
     story.up(1, 100);
     story.ends(1, 100, 12_000, End::LocalClosed, 2_000);

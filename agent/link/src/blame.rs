@@ -1,0 +1,65 @@
+//! What is blamed: which cause is shown, if there are several.
+
+use std::net::SocketAddr;
+
+use crate::{Cause, ConnectionId, ProxyEvent, finding::Facts, proxies::Proxies, time::Timestamp};
+
+/// The newest cause, and the failures of proxies that may be behind the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Blame {
+    /// Of the newest loss, failed attempt or lack of attempts.
+    newest: Option<(Timestamp, Why)>,
+    proxies: Proxies,
+}
+
+/// A cause, and the proxy whose failure it was, if it was one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Why {
+    pub(crate) cause: Cause,
+    /// Where the proxy's connection went.
+    pub(crate) proxy: Option<SocketAddr>,
+}
+
+impl From<Cause> for Why {
+    fn from(cause: Cause) -> Self {
+        Self { cause, proxy: None }
+    }
+}
+
+impl Blame {
+    /// What ended the last live connection or the last attempt, whichever is newer.
+    pub(crate) fn why(&self) -> Why {
+        self.newest.map_or(Cause::Other.into(), |(_, why)| why)
+    }
+
+    /// This happened at `at`; `false` if something newer is known.
+    pub(crate) fn put_on(&mut self, at: Timestamp, why: Why) -> bool {
+        if self.newest.is_some_and(|(newest, _)| newest > at) {
+            return false;
+        }
+        self.newest = Some((at, why));
+        true
+    }
+
+    /// A proxy's connection has come to this.
+    pub(crate) fn proxy(
+        &mut self,
+        at: Timestamp,
+        connection: ConnectionId,
+        peer: SocketAddr,
+        event: ProxyEvent,
+    ) {
+        self.proxies.record(at, connection, peer, event);
+    }
+
+    /// The cause of a connection's failure at `at`: its own, or the proxy's failure behind it.
+    pub(crate) fn explain(&self, of: Facts, at: Timestamp, own: Cause) -> Why {
+        match self.proxies.explain(at, own, of.began, of.heard) {
+            Some((peer, cause)) => Why {
+                cause,
+                proxy: Some(peer),
+            },
+            None => own.into(),
+        }
+    }
+}

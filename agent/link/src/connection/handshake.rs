@@ -1,0 +1,103 @@
+//! A connection before it is upgraded: how far it has come, and what its end says of that.
+
+use statlink_ebpf::{End, Phase};
+
+use super::ending::{Ending, Verdict};
+use crate::{
+    Cause,
+    time::Timestamp,
+    timings::{HANDSHAKE, HOLD},
+};
+
+/// Where a connection comes from: whether the agent saw its beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// When connect() was called, where that was seen.
+    pub(super) attempted: Option<Timestamp>,
+    /// It was there before the agent: its connect check is not the agent's to decide.
+    pub(super) older: bool,
+}
+
+/// What a connection waits for that is not upgraded yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Handshake {
+    /// The answer to the SYN.
+    Connecting,
+    /// The peer's first data.
+    Unanswered {
+        /// When it was established, or an earlier moment where that is not known.
+        established: Timestamp,
+        /// When the handshake takes too long.
+        overdue: Timestamp,
+        /// It took too long, and the connect check is decided.
+        failed: bool,
+    },
+    /// Being held open for long enough after that.
+    Answered {
+        answered: Timestamp,
+        /// As above, or it is answered by the wrong peer.
+        failed: bool,
+    },
+}
+
+impl Handshake {
+    /// What its end comes to, before it was upgraded.
+    pub(super) fn verdict(self, how: End, errno: u16, wrong: bool) -> Verdict {
+        let phase = match self {
+            Self::Connecting => Phase::Connecting,
+            Self::Unanswered { failed, .. } | Self::Answered { failed, .. } => {
+                if failed {
+                    return Verdict::Nothing;
+                }
+                Phase::Established
+            }
+        };
+        Verdict::Failed {
+            cause: if wrong {
+                Cause::WrongPeer
+            } else {
+                Cause::of_end(phase, how)
+            },
+            errno: (errno != 0).then_some(errno),
+        }
+    }
+
+    /// Whether its connect check has been decided against.
+    pub(super) const fn has_failed(self) -> bool {
+        match self {
+            Self::Connecting => false,
+            Self::Unanswered { failed, .. } | Self::Answered { failed, .. } => failed,
+        }
+    }
+
+    /// When it was answered, if its end says that it had been upgraded by then, unseen.
+    ///
+    /// The kernel half's phase says so, or the time of the peer's last word. Where only the phase
+    /// is known, the end may be older than its date.
+    pub(super) fn answered_before(self, older: bool, ending: &Ending) -> Option<Timestamp> {
+        let at = ending.at;
+        let held = ending.phase == Phase::Held;
+        match self {
+            Self::Connecting => None,
+            Self::Unanswered {
+                established,
+                failed,
+                ..
+            } => match ending.heard {
+                Some(heard) if heard.max(established) + HOLD <= at => Some(heard.max(established)),
+                _ if !held || failed => None,
+                Some(heard) if older => Some(heard),
+                // What it heard just before the end may be the peer's good-bye. It had been held
+                // if it lived for longer than any client waits for an answer.
+                Some(_) => (established + HANDSHAKE < at).then_some(established),
+                None if older => Some(at),
+                None => Some(established),
+            },
+            Self::Answered { answered, failed } => {
+                let lasted = answered + HOLD <= at && ending.heard.is_some();
+                let reported = held && (ending.heard.is_none() || older && !failed);
+                (lasted || reported).then_some(answered)
+            }
+        }
+    }
+}

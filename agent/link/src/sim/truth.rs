@@ -1,0 +1,29 @@
+//! What is true, to be compared with what was counted.
+
+/// What is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Truth {
+    pub(super) failed: u64,
+    pub(super) upgraded: u64,
+    /// Live connections that were lost otherwise than by a stall.
+    pub(super) closed: u64,
+    pub(super) stalls: u64,
+    pub(super) ended_while_stalled: u64,
+    /// Live connections that were closed as they should.
+    pub(super) withdrawn: u64,
+    /// Ends of live connections by this side, stalls and dials, the loss of whose record may make
+    /// a withdrawal of a loss, or the reverse.
+    pub(super) dubious: u64,
+}
+
+impl Truth {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.failed += other.failed;
+        self.upgraded += other.upgraded;
+        self.closed += other.closed;
+        self.stalls += other.stalls;
+        self.ended_while_stalled += other.ended_while_stalled;
+        self.withdrawn += other.withdrawn;
+        self.dubious += other.dubious;
+    }
+}
