@@ -1,7 +1,7 @@
 //! The Helm chart is valid, refuses wrong values, and renders the same as Kustomize; the rules for
 //! Prometheus fire when they should, and only then; every alert and every cause has its runbook; the
-//! configurations of the Collector are valid; the registry says what the code does. Needs neither a
-//! cluster nor root.
+//! configurations of the Collector are valid; the registry says what the code does; the dashboards
+//! ask for what there is. Needs neither a cluster nor root.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 
 mod chart;
 mod collector;
+mod dashboards;
 mod kustomize;
 mod render;
 mod rules;

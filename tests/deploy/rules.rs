@@ -31,6 +31,15 @@ pub(crate) fn alerts() -> Vec<Alert> {
     rules.collect()
 }
 
+/// The names of all recorded series.
+pub(crate) fn recorded() -> BTreeSet<String> {
+    let names = rules().into_iter().filter_map(|(_, rule)| {
+        let name = rule["record"].as_str();
+        name.map(str::to_owned)
+    });
+    names.collect()
+}
+
 /// Every rule, and the file that it is in.
 fn rules() -> Vec<(String, Value)> {
     let mut rules = Vec::new();

@@ -55,6 +55,37 @@ fn values_of(attribute: &str) -> Vec<String> {
     values.into_iter().map(str::to_owned).collect()
 }
 
+/// The keys of all attributes.
+pub(crate) fn attributes() -> BTreeSet<String> {
+    let attributes = registered("attributes");
+    let keys = texts(&attributes, "key").into_iter();
+    keys.map(str::to_owned).collect()
+}
+
+/// The names of all series that Prometheus makes of the metrics, by its default translation.
+pub(crate) fn series() -> BTreeSet<String> {
+    let mut series = BTreeSet::new();
+    for (name, metric) in metrics() {
+        let name = name.replace('.', "_");
+        let unit = match metric.unit.as_str() {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            _ => "",
+        };
+        let suffixes: &[&str] = match metric.instrument.as_str() {
+            "counter" => &["_total"],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            _ => &[""],
+        };
+        series.extend(
+            suffixes
+                .iter()
+                .map(|suffix| format!("{name}{unit}{suffix}")),
+        );
+    }
+    series
+}
+
 fn metrics() -> Metrics {
     let metrics = registered("metrics").into_iter().map(|metric| {
         let text = |key: &str| metric[key].as_str().unwrap().to_owned();
@@ -146,8 +177,7 @@ fn metrics_are_those_of_the_code() {
 #[test]
 fn the_code_names_nothing_that_is_not_registered() {
     let mut known: BTreeSet<String> = metrics().into_keys().collect();
-    let attributes = registered("attributes");
-    known.extend(texts(&attributes, "key").into_iter().map(str::to_owned));
+    known.extend(attributes());
     let mut named = BTreeSet::new();
     for module in MODULES.into_iter().chain([DURATIONS]) {
         let code = module
