@@ -244,7 +244,7 @@ async fn send(
 
 /// People and scripts of one user connect, a few at a time; more wait in the backlog.
 const MAX_CLIENTS: usize = 16;
-/// Clients that wait for a place; more get EAGAIN.
+/// Clients that wait for a place in the kernel; more block in connect(2).
 const BACKLOG: i32 = 16;
 /// The longest request has 7 bytes.
 const MAX_REQUEST_BYTES: u64 = 64;

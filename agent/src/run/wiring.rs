@@ -170,7 +170,7 @@ fn probes(
     let limit = interval * MISSED_COLLECTIONS + SLACK;
     health::Probes {
         live: Box::new(move || {
-            let age = telemetry.stats().since_collection;
+            let age = telemetry.since_collection();
             if age <= limit {
                 Ok(())
             } else {

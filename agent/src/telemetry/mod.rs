@@ -38,18 +38,6 @@ use metrics::MetricPipeline;
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry(Arc<Inner>);
 
-/// How exports of metrics went so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stats {
-    /// Exports that arrived.
-    pub exported: u64,
-    /// Exports that failed.
-    pub failed: u64,
-    /// Time since metrics were last collected, whether they arrived or not, or since the start if
-    /// they never were. After a few intervals collection is broken, and the agent is not live.
-    pub since_collection: Duration,
-}
-
 /// How one export went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delivery {
@@ -156,14 +144,10 @@ impl Telemetry {
         self.0.logs.as_ref()
     }
 
-    /// How exports of metrics went so far, for the agent's own health.
-    pub(crate) fn stats(&self) -> Stats {
-        let exports = &self.0.metric_exports;
-        Stats {
-            exported: exports.ok(),
-            failed: exports.failed(),
-            since_collection: exports.since_collection(),
-        }
+    /// Time since metrics were last collected, whether they arrived or not, or since the start if they
+    /// never were. After a few intervals collection is broken, and the agent is not live.
+    pub(crate) fn since_collection(&self) -> Duration {
+        self.0.metric_exports.since_collection()
     }
 
     /// Exports `snapshot` and the remaining logs, then stops; says whether all of it arrived. Takes at

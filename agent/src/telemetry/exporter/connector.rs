@@ -11,7 +11,7 @@ pub(super) fn connector(to: &Destination) -> HttpsConnector<HttpConnector> {
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(to.timeout));
     // Without it, a gRPC connection whose other end vanished stays in use until the kernel gives up
-    // on it, after 15 minutes (`tcp_retries2`, tcp(7)). HTTP/2 pings would notice too, but gRPC servers
+    // on it, after about 15 minutes (`tcp_retries2`, tcp(7)). HTTP/2 pings would notice too, but gRPC servers
     // close connections that ping often (`too_many_pings`).
     tcp.set_tcp_user_timeout(Some(to.timeout));
     let tls = HttpsConnectorBuilder::new()

@@ -7,6 +7,8 @@
 mod agent;
 mod durations;
 mod export_view;
+#[cfg(test)]
+mod flat_export;
 mod instruments;
 mod links;
 mod pipeline;

@@ -1,7 +1,7 @@
 //! What is exported, as the SDK's in-memory exporter receives it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,31 +10,30 @@ use std::{
 };
 
 use opentelemetry_sdk::{
+    Resource,
     error::{OTelSdkError, OTelSdkResult},
     metrics::{
-        InMemoryMetricExporter, Temporality,
-        data::{AggregatedMetrics, MetricData, ResourceMetrics, ScopeMetrics},
+        InMemoryMetricExporter, Temporality, data::ResourceMetrics, exporter::PushMetricExporter,
     },
 };
 
-use opentelemetry_sdk::{Resource, metrics::exporter::PushMetricExporter};
-
-use super::{instruments::MAX_LINKS, *};
+use super::{
+    flat_export::{FlatExport, flatten},
+    instruments::MAX_LINKS,
+    *,
+};
 use crate::{
     link::{Cause, CheckKind, Counts, State},
     snapshot::{AgentSnapshot, LinkSnapshot, Snapshot},
     telemetry::exporter::ExportLog,
 };
 
-/// One export: metric name to attributes (in the order of their keys) to value.
-type Export = BTreeMap<String, BTreeMap<String, f64>>;
-
-struct Bench {
+struct Harness {
     pipeline: MetricPipeline,
     memory: InMemoryMetricExporter,
 }
 
-impl Bench {
+impl Harness {
     fn new() -> Self {
         let memory = InMemoryMetricExporter::default();
         let exports = ExportLog::new("metrics", String::new());
@@ -63,54 +62,9 @@ impl Bench {
         self.memory.get_finished_metrics().unwrap().pop().unwrap()
     }
 
-    fn export(&self, links: Vec<LinkSnapshot>) -> Export {
+    fn export(&self, links: Vec<LinkSnapshot>) -> FlatExport {
         flatten(&self.export_raw(links))
     }
-}
-
-fn flatten(export: &ResourceMetrics) -> Export {
-    let metrics = export.scope_metrics().flat_map(ScopeMetrics::metrics);
-    metrics
-        .map(|metric| (metric.name().to_owned(), points(metric.data())))
-        .collect()
-}
-
-fn points(data: &AggregatedMetrics) -> BTreeMap<String, f64> {
-    fn key<'a>(attributes: impl Iterator<Item = &'a opentelemetry::KeyValue>) -> String {
-        let sorted: BTreeSet<String> = attributes
-            .map(|a| format!("{}={}", a.key, a.value))
-            .collect();
-        sorted.into_iter().collect::<Vec<_>>().join(" ")
-    }
-    let mut points = BTreeMap::new();
-    let mut put = |key: String, value| assert!(points.insert(key, value).is_none(), "a set twice");
-    match data {
-        AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
-            gauge
-                .data_points()
-                .for_each(|p| put(key(p.attributes()), p.value() as f64));
-        }
-        AggregatedMetrics::U64(MetricData::Sum(sum)) => {
-            assert!(sum.is_monotonic());
-            sum.data_points()
-                .for_each(|p| put(key(p.attributes()), p.value() as f64));
-        }
-        AggregatedMetrics::F64(MetricData::Gauge(gauge)) => {
-            gauge
-                .data_points()
-                .for_each(|p| put(key(p.attributes()), p.value()));
-        }
-        AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
-            histogram
-                .data_points()
-                .for_each(|p| put(key(p.attributes()), p.sum()));
-        }
-        AggregatedMetrics::F64(MetricData::Sum(_))
-        | AggregatedMetrics::U64(_)
-        | AggregatedMetrics::F64(_)
-        | AggregatedMetrics::I64(_) => panic!("unexpected {data:?}"),
-    }
-    points
 }
 
 fn link(id: u64, pod: &str) -> LinkSnapshot {
@@ -138,22 +92,22 @@ const CHECKS: &str = "kn.activator.stats.conn.checks";
 const A: &str = "k8s.namespace.name=knative-serving k8s.pod.name=a peer=autoscaler";
 const B: &str = "k8s.namespace.name=knative-serving k8s.pod.name=b peer=autoscaler";
 
-fn total(export: &Export, metric: &str) -> f64 {
+fn total(export: &FlatExport, metric: &str) -> f64 {
     export[metric].values().sum()
 }
 
 #[test]
 fn names_units_and_scope_are_as_designed() {
-    let bench = Bench::new();
-    bench
+    let harness = Harness::new();
+    harness
         .pipeline
         .durations()
         .connect("autoscaler", Duration::from_millis(3), None);
-    bench
+    harness
         .pipeline
         .durations()
         .outage("autoscaler", Duration::from_secs(3), Cause::Stalled);
-    let export = bench.export_raw(vec![link(1, "a")]);
+    let export = harness.export_raw(vec![link(1, "a")]);
     let scope = export.scope_metrics().next().unwrap();
     assert_eq!(scope.scope().name(), "statlink");
     assert_eq!(scope.scope().version(), Some(env!("CARGO_PKG_VERSION")));
@@ -188,8 +142,8 @@ fn names_units_and_scope_are_as_designed() {
 
 #[test]
 fn counters_are_exported_as_zero_first_and_then_in_full() {
-    let bench = Bench::new();
-    let first = bench.export(vec![link(1, "a")]);
+    let harness = Harness::new();
+    let first = harness.export(vec![link(1, "a")]);
     for metric in [
         CHECKS,
         links::ERRORS,
@@ -202,7 +156,7 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
     assert_eq!(first[links::ERRORS].len(), 13 + 16 + 13);
     assert_eq!(first[REACHABLE][A], 1.0);
 
-    let second = bench.export(vec![link(1, "a")]);
+    let second = harness.export(vec![link(1, "a")]);
     let refused = format!("error.type=connection_refused {A}")
         .replace(" peer", " kn.check.kind=connect peer");
     assert_eq!(second[links::ERRORS][&refused], 2.0);
@@ -217,7 +171,7 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
     assert_eq!(second["kn.activator.stats.conn.silence"][A], 1.2);
 
     // Each link on its own: a second one begins at zero beside the first one's counts.
-    let third = bench.export(vec![link(1, "a"), link(2, "b")]);
+    let third = harness.export(vec![link(1, "a"), link(2, "b")]);
     assert_eq!(
         third["kn.activator.stats.conn.retransmits"],
         BTreeMap::from([(A.to_owned(), 5.0), (B.to_owned(), 0.0)])
@@ -226,26 +180,26 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
 
 #[test]
 fn an_unexpected_pair_is_exported_once_it_is_counted() {
-    let bench = Bench::new();
+    let harness = Harness::new();
     let mut odd = link(1, "a");
     odd.counts = counts_of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
-    bench.export(vec![odd.clone()]);
-    let errors = &bench.export(vec![odd])[links::ERRORS];
+    harness.export(vec![odd.clone()]);
+    let errors = &harness.export(vec![odd])[links::ERRORS];
     assert_eq!(errors.len(), 13 + 16 + 13 + 1);
 }
 
 #[test]
 fn an_ended_link_is_gone_from_the_next_export() {
-    let bench = Bench::new();
-    bench.export(vec![link(1, "a"), link(2, "b")]);
-    let next = bench.export(vec![link(2, "b")]);
+    let harness = Harness::new();
+    harness.export(vec![link(1, "a"), link(2, "b")]);
+    let next = harness.export(vec![link(2, "b")]);
     for (metric, points) in next.iter().filter(|(metric, _)| metric.starts_with("kn.")) {
         assert!(
             points.keys().all(|key| key.contains("k8s.pod.name=b")),
             "{metric}"
         );
     }
-    let none = bench.export(Vec::new());
+    let none = harness.export(Vec::new());
     assert!(
         none.keys().all(|metric| !metric.starts_with("kn.")),
         "{none:?}"
@@ -254,14 +208,14 @@ fn an_ended_link_is_gone_from_the_next_export() {
 
 #[test]
 fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
-    let bench = Bench::new();
+    let harness = Harness::new();
     let young = LinkSnapshot {
         state: State::Starting,
         rtt: None,
         silence: None,
         ..link(1, "a")
     };
-    let export = bench.export(vec![young]);
+    let export = harness.export(vec![young]);
     for metric in [
         REACHABLE,
         "kn.activator.stats.conn.rtt",
@@ -270,7 +224,7 @@ fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
         assert!(!export.contains_key(metric), "{metric}");
     }
     assert_eq!(export[CHECKS].len(), 3);
-    let export = bench.export(vec![LinkSnapshot {
+    let export = harness.export(vec![LinkSnapshot {
         state: UNREACHABLE,
         ..link(1, "a")
     }]);
@@ -279,23 +233,23 @@ fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
 
 #[test]
 fn of_two_links_of_one_pod_the_newest_is_exported() {
-    let bench = Bench::new();
-    bench.export(vec![link(1, "a")]);
+    let harness = Harness::new();
+    harness.export(vec![link(1, "a")]);
     let newest = LinkSnapshot {
         state: UNREACHABLE,
         retransmits: 1,
         ..link(2, "a")
     };
-    let both = bench.export(vec![newest.clone(), link(1, "a")]);
+    let both = harness.export(vec![newest.clone(), link(1, "a")]);
     assert_eq!(both[REACHABLE], BTreeMap::from([(A.to_owned(), 0.0)]));
     assert_eq!(both["kn.activator.stats.conn.retransmits"][A], 0.0);
-    let alone = bench.export(vec![newest]);
+    let alone = harness.export(vec![newest]);
     assert_eq!(alone["kn.activator.stats.conn.retransmits"][A], 1.0);
 }
 
 #[test]
 fn every_pair_of_many_links_fits_and_errors_never_exceed_checks() {
-    let bench = Bench::new();
+    let harness = Harness::new();
     let failed: Vec<_> = CheckKind::ALL
         .into_iter()
         .flat_map(|kind| Cause::ALL.map(|cause| (kind, cause, 1)))
@@ -307,18 +261,18 @@ fn every_pair_of_many_links_fits_and_errors_never_exceed_checks() {
         })
         .collect();
     for _ in 0..3 {
-        let export = bench.export(links.clone());
+        let export = harness.export(links.clone());
         let errors = &export[links::ERRORS];
         assert!(errors.keys().all(|key| !key.contains("overflow")));
         assert!(total(&export, links::ERRORS) <= total(&export, CHECKS));
     }
-    assert_eq!(bench.export(links)[links::ERRORS].len(), MAX_LINKS * 48);
+    assert_eq!(harness.export(links)[links::ERRORS].len(), MAX_LINKS * 48);
 }
 
 #[test]
 fn durations_carry_no_pod() {
-    let bench = Bench::new();
-    let durations = bench.pipeline.durations();
+    let harness = Harness::new();
+    let durations = harness.pipeline.durations();
     durations.connect("autoscaler", Duration::from_millis(500), None);
     durations.connect(
         "autoscaler",
@@ -326,7 +280,7 @@ fn durations_carry_no_pod() {
         Some(Cause::HandshakeFailed),
     );
     durations.outage("autoscaler", Duration::from_secs(90), Cause::PeerClosed);
-    let export = bench.export(Vec::new());
+    let export = harness.export(Vec::new());
     let connect = &export["kn.activator.stats.conn.connect.duration"];
     let expected = [
         ("peer=autoscaler", 0.5),
@@ -342,7 +296,7 @@ fn durations_carry_no_pod() {
 
 #[test]
 fn the_agent_exports_its_own_figures() {
-    let export = Bench::new().export(vec![link(1, "a"), link(2, "b")]);
+    let export = Harness::new().export(vec![link(1, "a"), link(2, "b")]);
     assert_eq!(export["statlink.links"][""], 2.0);
     assert_eq!(
         export["statlink.hook.attached"]["statlink.hook.name=tcp_send_reset"],
@@ -428,16 +382,16 @@ fn a_failed_export_neither_uses_up_the_zero_nor_repeats_it() {
 
 #[test]
 fn a_shutdown_exports_a_new_link_s_zero_and_then_its_counts() {
-    let bench = Bench::new();
+    let harness = Harness::new();
     let snapshot = Snapshot {
         links: vec![link(1, "a")],
         ..Snapshot::default()
     };
-    assert!(bench.pipeline.shutdown(
+    assert!(harness.pipeline.shutdown(
         Arc::new(snapshot),
         &ExportLog::new("metrics", String::new())
     ));
-    let exports = bench.memory.get_finished_metrics().unwrap();
+    let exports = harness.memory.get_finished_metrics().unwrap();
     let retransmits = |export| flatten(export)["kn.activator.stats.conn.retransmits"][A];
     assert_eq!(
         exports.iter().map(retransmits).collect::<Vec<_>>(),
