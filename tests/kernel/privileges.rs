@@ -20,21 +20,14 @@ use statlink_tests::{
 
 use crate::PATIENCE;
 
-/// `statlink ARGUMENTS` with these capabilities and no others.
+/// `statlink ARGUMENTS` with only these capabilities, and without a Collector.
 fn statlink_with(capabilities: &str, arguments: &[&str]) -> Command {
-    let binary = agent::command(None).unwrap();
-    let mut command = Command::new("setpriv");
-    command
-        .arg(format!("--bounding-set=-all,{capabilities}"))
-        .arg(format!("--inh-caps=-all,{capabilities}"))
-        .arg("--no-new-privs")
-        .arg(binary.get_program())
-        .args(arguments)
-        .env("OTEL_METRICS_EXPORTER", "none");
+    let mut command = agent::command_with(capabilities, None).unwrap();
+    command.args(arguments).env("OTEL_METRICS_EXPORTER", "none");
     command
 }
 
-const TWO: &str = "+bpf,+perfmon";
+const TWO: &str = "bpf,perfmon";
 
 /// A mock of an API server, without TLS: it lists one pod, a Service and no endpoints. Its watches
 /// send nothing.
@@ -236,11 +229,11 @@ fn another_user_s_environment_takes_two_capabilities_to_read() {
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
         document.pointer("/findings").unwrap().to_string()
     };
-    let refused = findings("+bpf,+perfmon,+sys_ptrace");
+    let refused = findings("bpf,perfmon,sys_ptrace");
     // It names one of several, which may be another test's.
     assert!(refused.contains("/environ: Permission denied"), "{refused}");
     assert!(!refused.contains(&network.system_namespace()), "{refused}");
-    let read = findings("+bpf,+perfmon,+sys_ptrace,+dac_read_search");
+    let read = findings("bpf,perfmon,sys_ptrace,dac_read_search");
     assert!(!read.contains(&of_it), "{read}");
     assert!(read.contains(&network.system_namespace()), "{read}");
 }

@@ -176,7 +176,7 @@ pub fn command(namespace: Option<&Namespace>) -> Result<Command> {
 }
 
 /// The same with only these capabilities, comma-separated, and no way to get more.
-fn command_with(capabilities: &str, namespace: Option<&Namespace>) -> Result<Command> {
+pub fn command_with(capabilities: &str, namespace: Option<&Namespace>) -> Result<Command> {
     let kept: String = capabilities
         .split(',')
         .map(|name| format!(",+{name}"))

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_touches_the_kernel_is_root_s_and_no_test_belongs_to_two_tiers() {
+    fn tiers_on_the_kernel_need_root_and_no_test_belongs_to_two_tiers() {
         let mut seen = BTreeSet::new();
         for tier in Tier::ALL {
             let plan = tier.plan();

@@ -91,9 +91,9 @@ fn lose(
 ) -> Result<()> {
     let (mark, exports) = (events.mark(), bed.collector.mark());
     fault(bed, activator)?;
-    let told = event(events, mark, activator, "unreachable")?;
-    let at = moment(&told, "at")?;
-    latencies.agent.push(ms(at, moment(&told, "known_at")?));
+    let line = event(events, mark, activator, "unreachable")?;
+    let at = moment(&line, "at")?;
+    latencies.agent.push(ms(at, moment(&line, "known_at")?));
     let arrived = lost_at(bed, exports, activator)?;
     latencies.collector.push(ms(at, arrived));
     event(events, mark, activator, "reachable")?;
@@ -113,8 +113,8 @@ fn blackhole(
     let (mark, exports) = (events.mark(), bed.collector.mark());
     let begin = SystemTime::now();
     let fault = bed.faults(activator).blackhole()?;
-    let told = event(events, mark, activator, "unreachable")?;
-    latencies.agent.push(ms(begin, moment(&told, "known_at")?));
+    let line = event(events, mark, activator, "unreachable")?;
+    latencies.agent.push(ms(begin, moment(&line, "known_at")?));
     let arrived = lost_at(bed, exports, activator)?;
     latencies.collector.push(ms(begin, arrived));
     fault.heal()?;
@@ -142,9 +142,9 @@ fn refuse(
     .concat();
     let before = bed.collector.total(metric::ERRORS, &attributes);
     bed.faults(activator).reset_established()?;
-    let told = event(events, mark, activator, "connect_failed")?;
-    let at = moment(&told, "at")?;
-    latencies.agent.push(ms(at, moment(&told, "known_at")?));
+    let line = event(events, mark, activator, "connect_failed")?;
+    let at = moment(&line, "at")?;
+    latencies.agent.push(ms(at, moment(&line, "known_at")?));
     let (arrived, _) = bed.collector.wait_for_after(
         exports,
         metric::ERRORS,

@@ -100,9 +100,9 @@ impl Stage {
         let injected = trouble.inject(&mut self.bed, &self.activator)?;
 
         let pod = self.activator.pod.name.clone();
-        let told = self.event(marks.0, "unreachable", &pod)?;
-        let cause = cause(&told);
-        let agent = known(&told)?.duration_since(begin)?;
+        let event = self.event(marks.0, "unreachable", &pod)?;
+        let cause = cause(&event);
+        let agent = known(&event)?.duration_since(begin)?;
         announce("statlink", &cause, Some(agent));
         let (arrived, _) = self.bed.collector.wait_for_after(
             exports,
@@ -153,9 +153,9 @@ impl Stage {
         let begin = SystemTime::now();
         let mut activator = Activator::start(&pod, self.bed.target(), Traffic::Idle)?;
 
-        let told = self.event(mark, "connect_failed", &pod.name)?;
-        let cause = cause(&told);
-        let agent = known(&told)?.duration_since(begin)?;
+        let event = self.event(mark, "connect_failed", &pod.name)?;
+        let cause = cause(&event);
+        let agent = known(&event)?.duration_since(begin)?;
         announce("statlink", &cause, Some(agent));
         let mut attributes = link(&pod).to_vec();
         attributes.extend([("kn.check.kind", "connect"), ("error.type", &cause)]);
