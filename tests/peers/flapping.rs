@@ -2,7 +2,7 @@
 
 use statlink_tests::{figures::Figures, peer::Traffic, process::Line, scenario::Bed};
 
-use crate::{PATIENCE, agent_log::log, start_agent};
+use crate::{PATIENCE, agent_log::wait_log, start_agent};
 
 #[test]
 fn a_link_that_flaps_is_counted_exactly_and_summed_up_in_the_log() {
@@ -30,8 +30,8 @@ fn a_link_that_flaps_is_counted_exactly_and_summed_up_in_the_log() {
     assert_eq!(figures.connects, resets + 1.0);
 
     // Three outages with a line at each end, the onset of the fourth, and the rest in one.
-    assert_eq!(log(&bed, &activator, "ERROR").len(), 4);
-    assert_eq!(log(&bed, &activator, "INFO").len(), 1 + 3);
+    assert_eq!(wait_log(&bed, &activator, "ERROR", 4).len(), 4);
+    assert_eq!(wait_log(&bed, &activator, "INFO", 1 + 3).len(), 1 + 3);
     let agent = bed.agent.as_mut().unwrap();
     agent.process.terminate(PATIENCE).unwrap();
     let lines = agent.process.lines();

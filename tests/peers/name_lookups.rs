@@ -13,7 +13,7 @@ use statlink_tests::{
 
 use crate::{
     PATIENCE,
-    agent_log::{assert_outage_logged, log},
+    agent_log::{assert_outage_logged, log, wait_log},
     start_agent,
 };
 
@@ -62,7 +62,7 @@ fn failed_lookups_are_dns_and_no_dial_is_counted() {
         let figures = Figures::of(&bed, activator);
         assert_eq!(figures.checks("connect"), 0.0, "{how}: {figures:#?}");
         // Logged once the cause is known: the first lookups may be older than the discovery.
-        let lines = log(&bed, activator, "ERROR");
+        let lines = wait_log(&bed, activator, "ERROR", 1);
         let causes: Vec<_> = lines.iter().map(|line| line.get("error.type")).collect();
         assert_eq!(causes, ["dns"], "{how}");
     }

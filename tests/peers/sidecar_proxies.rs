@@ -18,7 +18,7 @@ use statlink_tests::{
 
 use crate::{
     PATIENCE,
-    agent_log::{assert_outage_logged, assert_recovery_logged, log},
+    agent_log::{assert_outage_logged, assert_recovery_logged, wait_log},
     start_agent,
 };
 
@@ -83,7 +83,7 @@ impl Upstream {
 
     /// The cause at the outage's onset.
     fn onset(&self, bed: &Bed, activator: &Activator) -> String {
-        let lines = log(bed, activator, "ERROR");
+        let lines = wait_log(bed, activator, "ERROR", 1);
         let logged = lines
             .last()
             .and_then(|line| line.get("error.type").as_str());
@@ -111,8 +111,9 @@ const UPSTREAMS: &[Upstream] = &[
     ),
 ];
 
+/// Where the proxy's connection went, by the last ERROR line.
 fn proxy_address(bed: &Bed, activator: &Activator) -> Option<String> {
-    let lines = log(bed, activator, "ERROR");
+    let lines = wait_log(bed, activator, "ERROR", 1);
     let line = lines.last()?;
     line.get("hop.address").as_str().map(str::to_owned)
 }
@@ -252,7 +253,7 @@ fn an_upstream_that_ends_the_sidecar_s_connection_is_the_cause() {
             .unwrap();
         let figures = Figures::of(&bed, &activator);
         assert_eq!(figures.checks("disconnect"), before as f64 + 1.0, "{cause}");
-        let lines = log(&bed, &activator, "ERROR");
+        let lines = wait_log(&bed, &activator, "ERROR", before + 1);
         assert_eq!(lines.len(), before + 1, "{lines:#?}");
         assert_eq!(lines.last().unwrap().get("error.type"), cause);
         assert_eq!(proxy_address(&bed, &activator), Some(upstream.to_string()));

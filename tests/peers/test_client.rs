@@ -13,7 +13,7 @@ use statlink_tests::{
 
 use crate::{
     PATIENCE,
-    agent_log::{assert_outage_logged, assert_recovery_logged, log},
+    agent_log::{assert_outage_logged, assert_recovery_logged, wait_log},
     start_agent,
 };
 
@@ -79,7 +79,7 @@ fn an_activator_that_never_dials_is_no_attempt() {
         .unwrap();
     let figures = Figures::of(&bed, &activator);
     assert_eq!(figures.checks("connect"), 0.0);
-    let causes: Vec<_> = log(&bed, &activator, "ERROR")
+    let causes: Vec<_> = wait_log(&bed, &activator, "ERROR", 1)
         .iter()
         .map(|line| line.get("error.type").clone())
         .collect();

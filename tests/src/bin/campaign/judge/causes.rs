@@ -55,9 +55,8 @@ impl Window {
                 }
                 Turn::Reachable(event) => {
                     let fresh = events.iter().any(|other| {
-                        other.what == CONNECTED
-                            && event.known_at >= other.known_at
-                            && event.known_at <= other.known_at + REPORTED_TOGETHER
+                        // Both have the moment of the peer's answer.
+                        other.what == CONNECTED && other.at == event.at
                     });
                     if fresh {
                         // Its moment is the answer's; the activator prints a line soon after.
@@ -190,8 +189,6 @@ fn near(moment: SystemTime, word: SystemTime) -> bool {
 
 /// An answer is dated by ticks of the kernel, which lag on a machine that is busy.
 const TICKS: Duration = Duration::from_millis(50);
-/// Two events of one moment, reported one after the other.
-const REPORTED_TOGETHER: Duration = Duration::from_millis(10);
 /// How late an activator that waits for the processor may print what happened.
 const PRINTED: Duration = Duration::from_millis(1_000);
 /// How long nft, ip or a signal take.
