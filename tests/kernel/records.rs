@@ -16,7 +16,8 @@ use rustix::{
 use statlink::{
     clock,
     kernel::{
-        Inventory, Kernel, Loss, Record, RecordKind, SETTLE, Source, Watch, connection_id, peer,
+        Inventory, Kernel, LossReason, Record, RecordKind, SETTLE, Source, Watch, connection_id,
+        peer,
     },
 };
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
@@ -257,7 +258,9 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
     assert_eq!(sum(&totals.ended), CONNECTIONS);
     assert_eq!(totals.attempts, u64::from(CONNECTIONS));
     let lost = half.kernel.losses().unwrap();
-    let full = lost.iter().find(|(reason, _)| *reason == Loss::RingFull);
+    let full = lost
+        .iter()
+        .find(|(reason, _)| *reason == LossReason::RingFull);
     assert!(full.unwrap().1 > 0, "{lost:?}");
 }
 

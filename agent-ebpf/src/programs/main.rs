@@ -1,19 +1,32 @@
-//! statlink's kernel half: what happens on the watched port, told in records and totals.
+//! statlink's kernel half: what happens on the watched port, as records and totals.
 //!
-//! One file per hook under `hooks`; each entry function is an adapter around a `try_*`. The
-//! shared parts are [`maps`] (all state), [`sock`] (reading the kernel's structures) and
-//! [`account`] (totals, ring and connection map, in the one order that loses nothing). What a
-//! record means for a link is not decided here.
+//! One file per hook under `hooks`; each entry function is an adapter around a `try_*`. Shared by
+//! them, from the bottom up:
+//!
+//! - [`memory`]: reading the kernel's memory and a process's;
+//! - [`constants`]: what userspace sets before loading;
+//! - [`sock`] and [`task`]: the kernel's sockets and tasks;
+//! - [`maps`]: all state, and the count of what is lost;
+//! - [`records`], [`totals`], [`connections`]: the ring, the counts and the open connections, used in
+//!   the one order that loses nothing.
+//!
+//! What the programs decide is in the library, [`statlink_ebpf::decide`], where it is tested. Which
+//! program may run when, and what each map is for, is in this package's README.
 // On the host this is compiled for clippy alone, as an ordinary program that does nothing.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For `atomic`; the build lets this crate use it on a stable compiler.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
-mod account;
 mod atomic;
+mod connections;
+mod constants;
 mod hooks;
 mod maps;
+mod memory;
+mod records;
 mod sock;
+mod task;
+mod totals;
 
 /// The verifier never lets this be reached: no program may panic.
 #[cfg(target_arch = "bpf")]

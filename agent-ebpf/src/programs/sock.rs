@@ -1,19 +1,15 @@
-//! Reading the kernel's socket structures: typed direct loads, which the verifier checks against
-//! the kernel's own types, at the offsets that userspace resolved.
+//! The kernel's TCP sockets: typed direct loads, which the verifier checks against the kernel's own
+//! types, at the offsets that userspace resolved.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_skc_to_tcp_sock};
-use statlink_ebpf::NEVER_HEARD;
+use statlink_ebpf::decide;
 
-use crate::maps::{offset, port};
-
-/// TCP states: `include/net/tcp_states.h`.
-pub(crate) const TCP_ESTABLISHED: i32 = 1;
-pub(crate) const TCP_SYN_SENT: i32 = 2;
-pub(crate) const TCP_FIN_WAIT1: i32 = 4;
-pub(crate) const TCP_CLOSE: i32 = 7;
-pub(crate) const TCP_CLOSE_WAIT: i32 = 8;
+use crate::{
+    constants::{offset, port, tick_ns},
+    memory::load,
+};
 
 const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
@@ -25,19 +21,6 @@ pub(crate) struct Sock(*const u8);
 /// A `struct tcp_sock *` that the verifier knows as one.
 #[derive(Clone, Copy)]
 pub(crate) struct TcpSock(*const u8);
-
-/// Loads a `T` from `base + offset`.
-///
-/// # Safety
-///
-/// `base` must be a BTF-typed kernel pointer from the program's context or a helper; the
-/// verifier then refuses any offset and width that the type does not have.
-#[inline(always)]
-pub(crate) unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
-    // SAFETY: upheld by the caller and checked by the verifier. Volatile, so that loads are
-    // neither merged nor widened beyond the member.
-    unsafe { core::ptr::read_volatile(base.add(offset).cast::<T>()) }
-}
 
 impl Sock {
     /// The socket behind `pointer`, if it is TCP and its peer is on the watched port.
@@ -74,13 +57,13 @@ impl Sock {
     /// `sk_err`: consumed by whoever reads it in the application, so read it at →CLOSE.
     #[inline(always)]
     pub(crate) fn error(self) -> u16 {
-        // SAFETY: `self.0` is typed, see `watched`. An errno fits 12 bits.
-        unsafe { load::<i32>(self.0, offset!(sock_err)) as u16 }
+        // SAFETY: `self.0` is typed, see `watched`.
+        errno(unsafe { load(self.0, offset!(sock_err)) })
     }
 
     /// Whether this side has shut the socket down: it has once it calls close().
     #[inline(always)]
-    pub(crate) fn shut_down(self) -> bool {
+    pub(crate) fn is_shut_down(self) -> bool {
         // SAFETY: `self.0` is typed, see `watched`.
         unsafe { load::<u8>(self.0, offset!(sock_shutdown)) != 0 }
     }
@@ -101,20 +84,16 @@ impl Sock {
         let family: u16 = unsafe { load(self.0, offset!(sock_family)) };
         if family == AF_INET6 {
             let at = offset!(sock_v6_daddr);
-            // SAFETY: as above. Four words: the member is an array of them.
-            let words: [u32; 4] = unsafe {
-                [
-                    load(self.0, at),
-                    load(self.0, at + 4),
-                    load(self.0, at + 8),
-                    load(self.0, at + 12),
-                ]
+            let word = |index: usize| {
+                // SAFETY: as above; the member is an array of four words.
+                unsafe { load::<u32>(self.0, at + 4 * index) }
             };
+            let words = [word(0), word(1), word(2), word(3)];
             // SAFETY: same size, and any bytes are valid for both.
             return unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
         }
         // SAFETY: as above.
-        mapped(unsafe { load(self.0, offset!(sock_daddr)) })
+        ipv4_mapped(unsafe { load(self.0, offset!(sock_daddr)) })
     }
 
     /// The same socket, as TCP knows it.
@@ -152,40 +131,36 @@ impl TcpSock {
         first != next
     }
 
-    /// Jiffies since data was last received, or [`NEVER_HEARD`].
+    /// When data was last received, as [`decide::heard_ns`] dates it.
     #[inline(always)]
-    pub(crate) fn heard_ago(self) -> u32 {
+    pub(crate) fn heard_ns(self, now_ns: u64) -> u64 {
         // SAFETY: `self.0` is typed, see `Sock::tcp`.
         let received: u64 = unsafe { load(self.0, offset!(tcp_bytes_received)) };
         // SAFETY: as above.
         let last: u32 = unsafe { load(self.0, offset!(tcp_lrcvtime)) };
-        heard_ago(received, last, jiffies())
+        decide::heard_ns(received, last, now_ns, jiffies(), tick_ns())
     }
 }
 
-/// The kernel's tick counter.
+/// The kernel's tick counter, its lower half: what the times in sockets are taken from.
 #[inline(always)]
-pub(crate) fn jiffies() -> u64 {
+pub(crate) fn jiffies() -> u32 {
     // SAFETY: the helper has no preconditions.
-    unsafe { bpf_jiffies64() }
+    let jiffies = unsafe { bpf_jiffies64() };
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
+    let lower = jiffies as u32;
+    lower
 }
 
-/// Jiffies from `last` (`lrcvtime`) to `now`, or [`NEVER_HEARD`].
-///
-/// A FIN takes one sequence number and so counts as one byte received
-/// (`tcp_rcv_nxt_update()` in `net/ipv4/tcp_input.c`): a single byte is no answer.
+/// An errno as a socket keeps it: it fits 12 bits (`MAX_ERRNO`, `include/linux/err.h`).
 #[inline(always)]
-pub(crate) fn heard_ago(bytes_received: u64, last: u32, now: u64) -> u32 {
-    if bytes_received > 1 {
-        (now as u32).wrapping_sub(last)
-    } else {
-        NEVER_HEARD
-    }
+pub(crate) const fn errno(error: i32) -> u16 {
+    (error.cast_unsigned() & 0xffff) as u16
 }
 
 /// An IPv4 address, network byte order, as `::ffff:a.b.c.d`.
 #[inline(always)]
-pub(crate) fn mapped(address: u32) -> [u8; 16] {
+pub(crate) const fn ipv4_mapped(address: u32) -> [u8; 16] {
     let [a, b, c, d] = address.to_ne_bytes();
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

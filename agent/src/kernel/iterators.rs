@@ -53,7 +53,7 @@ impl Kernel {
         let mut processes = Vec::new();
         exhaust(NAMESPACES, self.iterator(NAMESPACES)?, &mut processes)?;
         let (processes, _) = processes.as_chunks::<{ size_of::<Process>() }>();
-        let mut processes = processes.iter().map(process);
+        let mut processes = processes.iter().copied().map(Process::from_bytes);
         let found = processes.find(|process| process.tgid == tgid);
         Ok(found
             .map(|process| process.netns)
@@ -93,14 +93,6 @@ fn failed(program: &'static str, reason: &(dyn std::error::Error + 'static)) -> 
     KernelError::Run {
         program,
         reason: chain(reason),
-    }
-}
-
-fn process(bytes: &[u8; size_of::<Process>()]) -> Process {
-    let [a, b, c, d, e, f, g, h] = *bytes;
-    Process {
-        tgid: u32::from_ne_bytes([a, b, c, d]),
-        netns: u32::from_ne_bytes([e, f, g, h]),
     }
 }
 

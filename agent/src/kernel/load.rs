@@ -10,7 +10,7 @@ use super::{
     Watch, btf,
     error::KernelError,
     hooks::{HOOKS, Hook, HookError},
-    log, offsets,
+    log, offsets, tick,
 };
 
 /// Makes sure that process ids here are the kernel's own. Where `/proc` does not say, they are taken
@@ -70,11 +70,13 @@ pub(super) fn attach(
         tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised.");
     }
     let comms = comms(&watch.process_names);
+    let tick_ns = tick::nanoseconds();
     let mut ebpf = EbpfLoader::new()
         .btf(None)
         .override_global("OFFSETS", &types.offsets, true)
         .override_global("PORT", &watch.port, true)
         .override_global("COMM", &comms, true)
+        .override_global("TICK_NS", &tick_ns, true)
         .override_global(log::LEVEL, &log::level(), true)
         .map_max_entries(log::MAP, log::bytes())
         .load(OBJECT)

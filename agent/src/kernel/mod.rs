@@ -14,7 +14,7 @@ mod missed_events;
 mod offsets;
 mod sample;
 mod sources;
-mod ticks;
+mod tick;
 pub mod tracefs;
 mod version;
 
@@ -28,8 +28,8 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
-pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, Loss, Record, RecordKind, Source};
-use statlink_ebpf::{Sample as RawSample, Totals};
+pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, LossReason, Record, RecordKind, Source};
+use statlink_ebpf::{Sample as RawSample, Totals, decide::NEVER_HEARD};
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use self::{
@@ -43,7 +43,6 @@ use self::{
     hooks::{HOOKS, Hook, Standing},
     load::{Attached, Types, attach, require_initial_pids},
     maps::{failed, take},
-    ticks::Ticks,
 };
 use crate::{link::ConnectionId, time::Timestamp};
 
@@ -69,7 +68,6 @@ pub struct Kernel {
     connections: HashMap<MapData, u64, Connection>,
     losses: PerCpuArray<MapData, u64>,
     sample: Array<MapData, RawSample>,
-    ticks: Ticks,
     hooks: Vec<HookState>,
     _log: Option<log::Reader>,
 }
@@ -148,22 +146,18 @@ impl Kernel {
         // dropped, so the registration never outlives the descriptor.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| KernelError::Ring(io::Error::from(error)))?;
-        let mut kernel = Self {
+        Ok(Self {
             ring,
             totals: take(&mut ebpf, "TOTALS")?,
-            untracked_totals: take(&mut ebpf, "STRANGER_TOTALS")?,
+            untracked_totals: take(&mut ebpf, "UNTRACKED_TOTALS")?,
             before_tracked: BTreeMap::new(),
             connections: take(&mut ebpf, "CONNECTIONS")?,
             losses: take(&mut ebpf, "LOSSES")?,
             sample: take(&mut ebpf, "SAMPLE")?,
-            ticks: Ticks::new(0, 0),
             hooks,
             ebpf,
             _log: log,
-        };
-        let first = kernel.look(0, 0)?;
-        kernel.ticks = Ticks::new(first.time_ns, first.jiffies);
-        Ok(kernel)
+        })
     }
 
     fn connect_hooks_missing(&self) -> bool {
@@ -216,7 +210,7 @@ impl Kernel {
     pub fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
         let ring = self.ring.get_mut();
         while let Some(item) = ring.next() {
-            each(decode(&item));
+            each(Record::decode(&item).ok());
         }
     }
 
@@ -225,9 +219,9 @@ impl Kernel {
     /// # Errors
     ///
     /// Fails if the kernel refuses to read the map.
-    pub fn losses(&self) -> Result<[(Loss, u64); Loss::ALL.len()], KernelError> {
-        let mut losses = Loss::ALL.map(|reason| (reason, 0));
-        for (slot, reason) in losses.iter_mut().zip(Loss::ALL) {
+    pub fn losses(&self) -> Result<[(LossReason, u64); LossReason::ALL.len()], KernelError> {
+        let mut losses = LossReason::ALL.map(|reason| (reason, 0));
+        for (slot, reason) in losses.iter_mut().zip(LossReason::ALL) {
             let per_cpu = self
                 .losses
                 .get(&(reason as u32), 0)
@@ -251,11 +245,10 @@ pub const fn connection_id(sock: u64, born_ns: u64) -> ConnectionId {
     }
 }
 
-/// A record, if it is one.
-fn decode(bytes: &[u8]) -> Option<Record> {
-    if bytes.len() != size_of::<Record>() {
-        return None;
+/// When data was last received, of what a record or a sample says; `None` if never.
+pub const fn heard(heard_ns: u64) -> Option<Timestamp> {
+    match heard_ns {
+        NEVER_HEARD => None,
+        heard_ns => Some(Timestamp::from_nanos(heard_ns)),
     }
-    // SAFETY: `Record` is `Pod`, the length is right, and the read may be unaligned.
-    Some(unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
-use statlink_ebpf::{NEVER_HEARD, Sample as RawSample};
+use statlink_ebpf::Sample as RawSample;
 
-use super::{Kernel, error::KernelError, hooks::HookError, maps::failed};
+use super::{Kernel, error::KernelError, heard, hooks::HookError, maps::failed};
 use crate::{
     chain::chain,
     link::{ConnectionId, Sample},
@@ -20,33 +20,21 @@ impl Kernel {
     /// Fails if the kernel refuses to run the program or to read its answer.
     pub fn sample(&mut self, connection: ConnectionId) -> Result<Option<Sample>, KernelError> {
         let raw = self.look(connection.sock, connection.born.as_nanos())?;
-        self.ticks.observe(raw.time_ns, raw.jiffies);
         if raw.valid == 0 {
             return Ok(None);
         }
-        let at = Timestamp::from_nanos(raw.time_ns);
-        let sent = self.ticks.duration(raw.sent_ago).map(|ago| at - ago);
         Ok(Some(Sample {
             established: raw.state == TCP_ESTABLISHED,
-            heard: self.heard(at, raw.heard_ago),
-            sent,
+            heard: heard(raw.heard_ns),
+            sent: Some(Timestamp::from_nanos(raw.sent_ns)),
             unacknowledged: raw.packets_out > 0,
             timeouts: raw.timeouts,
             rtt: (raw.srtt_us > 0).then(|| Duration::from_micros(u64::from(raw.srtt_us))),
         }))
     }
 
-    /// When data was last received, `ago` jiffies before `at`; `None` if never, or while the
-    /// kernel's tick rate is not known yet.
-    pub fn heard(&self, at: Timestamp, ago: u32) -> Option<Timestamp> {
-        if ago == NEVER_HEARD {
-            return None;
-        }
-        self.ticks.duration(ago).map(|ago| at - ago)
-    }
-
-    /// Runs the `sample` program; it answers with the kernel's clocks whatever the connection.
-    pub(super) fn look(&mut self, sock: u64, born_ns: u64) -> Result<RawSample, KernelError> {
+    /// Runs the `sample` program.
+    fn look(&mut self, sock: u64, born_ns: u64) -> Result<RawSample, KernelError> {
         let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
             program: "sample",
             reason: chain(reason),

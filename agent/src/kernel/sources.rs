@@ -66,7 +66,7 @@ impl Kernel {
     pub fn untrack(&mut self, source: Source) -> Result<(), KernelError> {
         for (name, totals) in [
             ("TOTALS", &mut self.totals),
-            ("STRANGER_TOTALS", &mut self.untracked_totals),
+            ("UNTRACKED_TOTALS", &mut self.untracked_totals),
         ] {
             match totals.remove(&source) {
                 Ok(()) => {}
@@ -84,7 +84,7 @@ impl Kernel {
     ///
     /// Fails if the kernel refuses to read a map.
     pub fn source_totals(&mut self, source: Source) -> Result<SourceTotals, KernelError> {
-        let mut sum = read("STRANGER_TOTALS", &self.untracked_totals, source)?;
+        let mut sum = read("UNTRACKED_TOTALS", &self.untracked_totals, source)?;
         if let Some(before) = self.before_tracked.get_mut(&source) {
             before.merge(&sum, u64::max, u32::max);
             sum = *before;
@@ -106,7 +106,7 @@ fn read(
             attempts: totals.attempts,
             retransmits: totals.retransmits,
             ended: totals.ended,
-            missed: totals.missed,
+            missed: totals.missed_ends,
         }),
         Err(error) if not_found(&error) => Ok(SourceTotals::default()),
         Err(error) => Err(failed(name)(error)),

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     clock,
     discovery::{Client, Discovery, kubernetes::WatchEvent},
-    kernel::{Kernel, KernelError, SETTLE},
+    kernel::{self, Kernel, KernelError, SETTLE},
     link::{Event, EventKind, Input, Output},
     link_event::LinkName,
     snapshot::{Snapshot, SnapshotRequest},
@@ -200,7 +200,7 @@ impl EventLoop {
         for record in &records {
             self.tally.count(record);
             let at = Timestamp::from_nanos(record.time_ns);
-            let heard = self.kernel.heard(at, record.heard_ago);
+            let heard = kernel::heard(record.heard_ns);
             let nodes = self.discovery.node_namespaces();
             match route(record, heard, &self.registry, nodes) {
                 Route::Executed(pid) => self.executed.push(pid),

@@ -29,7 +29,8 @@ use super::{
 use crate::{
     chain::chain,
     kernel::{
-        Ends, Inventory, Kernel, KernelError, Listing, Loss, OpenFiles, SETTLE, connection_id, peer,
+        Ends, Inventory, Kernel, KernelError, Listing, LossReason, OpenFiles, SETTLE,
+        connection_id, peer,
     },
     link::{Input, MissedEnds, OpenConnection},
     time::Timestamp,
@@ -112,7 +113,7 @@ pub(super) struct Reconciler {
     pass: Option<Pass>,
     pace: Pace,
     /// As of the last look.
-    losses: Vec<(Loss, u64)>,
+    losses: Vec<(LossReason, u64)>,
     /// As of the last look, by hook.
     missed_events: Vec<(&'static str, u64)>,
 }
@@ -336,8 +337,8 @@ fn lost(kernel: &Kernel) -> Result<u64, KernelError> {
 }
 
 /// How far to look after losses went from `before` to `now`; `None` if they did not change.
-fn depth_after(before: &[(Loss, u64)], now: &[(Loss, u64)]) -> Option<Depth> {
-    let count_before = |reason: Loss| {
+fn depth_after(before: &[(LossReason, u64)], now: &[(LossReason, u64)]) -> Option<Depth> {
+    let count_before = |reason: LossReason| {
         let of_reason = before.iter().find(|(other, _)| *other == reason);
         of_reason.map_or(0, |(_, count)| *count)
     };
@@ -346,8 +347,10 @@ fn depth_after(before: &[(Loss, u64)], now: &[(Loss, u64)]) -> Option<Depth> {
         .filter(|(reason, count)| count_before(*reason) != *count);
     let depths = changed.map(|(reason, _)| match reason {
         // A program keeps its map in order before it finds no room for the record.
-        Loss::RingFull => Depth::Connections,
-        Loss::ConnectionsFull | Loss::TotalsFull | Loss::CallsFull => Depth::OpenFiles,
+        LossReason::RingFull => Depth::Connections,
+        LossReason::ConnectionsFull | LossReason::TotalsFull | LossReason::CallsFull => {
+            Depth::OpenFiles
+        }
     });
     depths.max()
 }

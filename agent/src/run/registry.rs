@@ -169,7 +169,7 @@ impl Registry {
         }
         if nodes.is_pods_own(source.netns) {
             // Without room, no proxy explains a failure; the link itself is as good.
-            self.track(Source::everyone(source.netns), kernel)?;
+            self.track(Source::whole_namespace(source.netns), kernel)?;
         }
         self.discovered += 1;
         let id = LinkId(self.discovered);
@@ -192,7 +192,7 @@ impl Registry {
         self.by_source.remove(&source);
         kernel.untrack(source)?;
         if self.watching(source.netns, nodes).is_empty() {
-            kernel.untrack(Source::everyone(source.netns))?;
+            kernel.untrack(Source::whole_namespace(source.netns))?;
         }
         Ok(())
     }
@@ -291,9 +291,9 @@ pub(super) mod tests {
             added.unwrap().unwrap()
         };
         let (first, second) = (add(7), add(8));
-        let everyone = Source::everyone(POD);
+        let whole = Source::whole_namespace(POD);
         registry.remove(first, &nodes, &mut kernel).unwrap();
-        assert!(kernel.tracked.contains(&everyone));
+        assert!(kernel.tracked.contains(&whole));
         registry.remove(second, &nodes, &mut kernel).unwrap();
         assert!(kernel.tracked.is_empty(), "{:?}", kernel.tracked);
     }

@@ -209,8 +209,7 @@ mod tests {
             end: End::Reset as u8,
             phase: Phase::Held as u8,
             timeouts: 2,
-            heard_ago: 0,
-            _pad: 0,
+            heard_ns: 0,
         }
     }
 

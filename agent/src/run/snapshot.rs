@@ -57,7 +57,7 @@ pub(super) fn of_agent(
             .into_iter()
             .chain([("malformed", tally.malformed())])
             .collect(),
-        ring: Some((tally.take_backlog(), statlink_ebpf::RING_BYTES)),
+        ring: Some((tally.take_backlog(), statlink_ebpf::RING_BYTES.into())),
         synced,
         last_record: tally.last().map(|last| now.saturating_since(last)),
     })

@@ -1,14 +1,16 @@
-//! Connections that are older than the agent: of the sources asked for, and of who is overheard.
+//! Connections that are older than the agent, of tracked sources and tracked namespaces.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_sock_from_file};
-use statlink_ebpf::{Connection, Loss, Phase, Source};
+use statlink_ebpf::{Connection, LossReason, Source, decide::open_phase};
 
 use crate::{
-    account::now,
-    maps::{CONNECTIONS, STRANGERS, TOTALS, lose, offset, port},
-    sock::{Sock, TCP_ESTABLISHED, TCP_SYN_SENT},
+    constants::{offset, port},
+    maps::{CONNECTIONS, TOTALS, UNTRACKED_CONNECTIONS, count_loss},
+    memory::load,
+    records::now,
+    sock::Sock,
 };
 
 /// `struct bpf_iter__task_file { meta; task; u32 fd; file }`, each in 8 bytes.
@@ -20,11 +22,17 @@ struct TaskFile {
     file: *const c_void,
 }
 
-/// `iter/task_file`: every open file of every task, whatever its network namespace.
+/// `int bpf_iter_task_file(struct bpf_iter_meta *meta, struct task_struct *task, u32 fd,
+/// struct file *file)`
 ///
-/// `kernel/bpf/task_iter.c`, since 5.8; `bpf_sock_from_file()` since 5.11. Runs in the reader's
-/// context, so the task at hand, not the current one, is the socket's owner. `task` and `file`
-/// are null at the end.
+/// Source: `DEFINE_BPF_ITER_FUNC(task_file, …)` in `kernel/bpf/task_iter.c`, since 5.8;
+/// `bpf_sock_from_file()` since 5.11.
+///
+/// Why so: every open file of every task, whatever its network namespace, without entering one; and
+/// the task is the socket's owner, which `iter/tcp` does not know.
+///
+/// What holds: it runs in the reader's context; `task`, not the current one, owns the file. Both are
+/// null at the end. The socket is not locked: its own events may come at the same time.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn enumerate(ctx: *const TaskFile) -> i32 {
@@ -35,7 +43,9 @@ extern "C" fn enumerate(ctx: *const TaskFile) -> i32 {
 #[inline(always)]
 fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
     // SAFETY: the iterator's context, as laid out above.
-    let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
+    let task = unsafe { (*ctx).task };
+    // SAFETY: as above.
+    let file = unsafe { (*ctx).file };
     if task.is_null() || file.is_null() {
         return None;
     }
@@ -45,24 +55,23 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
         return None;
     }
     // SAFETY: typed by the helper; the verifier types the member.
-    let pointer: *const c_void =
-        unsafe { core::ptr::read_volatile(socket.cast::<u8>().add(offset!(socket_sk)).cast()) };
+    let pointer: *const c_void = unsafe { load(socket.cast_const().cast(), offset!(socket_sk)) };
     if pointer.is_null() {
         return None;
     }
     // SAFETY: typed as `struct sock *`, and not null.
     let sock = unsafe { Sock::watched(pointer) }?;
     // SAFETY: `task` is a typed `struct task_struct *`.
-    let tgid: u32 = unsafe { core::ptr::read_volatile(task.add(offset!(task_tgid)).cast()) };
-    let phase = live_phase(sock)?;
+    let tgid: u32 = unsafe { load(task, offset!(task_tgid)) };
+    let phase = open_phase(sock.state())?;
     let netns = sock.netns();
-    let asked = TOTALS.get_ptr(Source { netns, tgid }).is_some();
-    if !asked {
-        TOTALS.get_ptr(Source::everyone(netns))?;
+    let tracked = TOTALS.get_ptr(Source { netns, tgid }).is_some();
+    if !tracked {
+        TOTALS.get_ptr(Source::whole_namespace(netns))?;
     }
-    let connection = match STRANGERS.get_ptr(sock.key()) {
+    let connection = match UNTRACKED_CONNECTIONS.get_ptr(sock.key()) {
         // SAFETY: a live map value; entries are only written whole.
-        Some(stranger) => unsafe { *stranger },
+        Some(untracked) => unsafe { *untracked },
         None => Connection {
             born_ns: now(),
             attempted_ns: 0,
@@ -77,32 +86,24 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
             _pad: [0; 7],
         },
     };
-    if !asked {
-        let _ = STRANGERS.insert(sock.key(), &connection, u64::from(BPF_NOEXIST));
+    let only_if_absent = u64::from(BPF_NOEXIST);
+    if !tracked {
+        let _ = UNTRACKED_CONNECTIONS.insert(sock.key(), connection, only_if_absent);
         return Some(());
     }
-    match CONNECTIONS.insert(sock.key(), &connection, u64::from(BPF_NOEXIST)) {
+    match CONNECTIONS.insert(sock.key(), connection, only_if_absent) {
         Ok(()) => {
-            let _ = STRANGERS.remove(sock.key());
+            let _ = UNTRACKED_CONNECTIONS.remove(sock.key());
             // Its end may have passed between the look and the insertion, and nobody else would
             // take it out before the socket is destroyed.
-            if live_phase(sock).is_none() {
+            if open_phase(sock.state()).is_none() {
                 let _ = CONNECTIONS.remove(sock.key());
             }
         }
         Err(EEXIST) => {}
-        Err(_) => lose(Loss::ConnectionsFull),
+        Err(_) => count_loss(LossReason::ConnectionsFull),
     }
     Some(())
-}
-
-#[inline(always)]
-fn live_phase(sock: Sock) -> Option<Phase> {
-    match sock.state() {
-        TCP_SYN_SENT => Some(Phase::Connecting),
-        TCP_ESTABLISHED => Some(Phase::Established),
-        _ => None,
-    }
 }
 
 /// Known already, from its own events.

@@ -1,5 +1,5 @@
-//! The network namespaces of the processes of a watched name, and the host's, for who may not
-//! read them in `/proc`: that takes CAP_SYS_PTRACE.
+//! The network namespaces of the processes of a watched name, and the host's, for a userspace that
+//! may not read them in `/proc`: that takes CAP_SYS_PTRACE.
 
 use core::ffi::c_void;
 
@@ -7,8 +7,8 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 use statlink_ebpf::{COMM_LEN, KTHREADD, Process};
 
 use crate::{
-    maps::{is_watched, offset},
-    sock::load,
+    constants::{is_watched, offset},
+    memory::{load, size},
 };
 
 /// `struct bpf_iter__task { meta; task }`, each in 8 bytes.
@@ -24,10 +24,14 @@ struct Meta {
     seq: *mut c_void,
 }
 
-/// `iter/task`: every task of the reader's pid namespace, threads included.
+/// `int bpf_iter_task(struct bpf_iter_meta *meta, struct task_struct *task)`
 ///
-/// `kernel/bpf/task_iter.c`, since 5.8. What is written is what the reader reads. `task` is null
-/// at the end.
+/// Source: `DEFINE_BPF_ITER_FUNC(task, …)` in `kernel/bpf/task_iter.c`, since 5.8.
+///
+/// Why so: it needs no capability that the agent does not have anyhow.
+///
+/// What holds: it runs in the reader's context, for every task of the reader's pid namespace, threads
+/// included. `task` is null at the end. What is written is what the reader reads.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 extern "C" fn namespaces(ctx: *const Task) -> i32 {
@@ -38,7 +42,9 @@ extern "C" fn namespaces(ctx: *const Task) -> i32 {
 #[inline(always)]
 fn try_namespaces(ctx: *const Task) -> Option<()> {
     // SAFETY: the iterator's context, as laid out above.
-    let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
+    let task = unsafe { (*ctx).task };
+    // SAFETY: as above.
+    let meta = unsafe { (*ctx).meta };
     if task.is_null() {
         return None;
     }
@@ -49,32 +55,28 @@ fn try_namespaces(ctx: *const Task) -> Option<()> {
     if pid != tgid || (pid != KTHREADD && !is_watched(comm(task))) {
         return None;
     }
-    // SAFETY: typed, and the verifier types what a typed member points to; what has gone to null
+    // SAFETY: as above; the verifier types what a typed member points to, and what has gone to null
     // reads as zero.
-    let netns: u32 = unsafe {
-        let nsproxy: *const u8 = load(task, offset!(task_nsproxy));
-        let net: *const u8 = load(nsproxy, offset!(nsproxy_net_ns));
-        load(net, offset!(net_inum))
-    };
+    let nsproxy: *const u8 = unsafe { load(task, offset!(task_nsproxy)) };
+    // SAFETY: as above.
+    let net: *const u8 = unsafe { load(nsproxy, offset!(nsproxy_net_ns)) };
+    // SAFETY: as above.
+    let netns: u32 = unsafe { load(net, offset!(net_inum)) };
     let process = Process { tgid, netns };
-    // SAFETY: the context's own file, and a buffer of the size told.
-    unsafe {
-        bpf_seq_write(
-            (*meta).seq.cast(),
-            (&raw const process).cast(),
-            size_of::<Process>() as u32,
-        )
-    };
+    // SAFETY: the context's own file.
+    let seq = unsafe { (*meta).seq };
+    // SAFETY: as above, and a buffer of the size given.
+    unsafe { bpf_seq_write(seq.cast(), (&raw const process).cast(), size::<Process>()) };
     Some(())
 }
 
 #[inline(always)]
 fn comm(task: *const u8) -> [u8; COMM_LEN] {
-    let mut comm = [0; COMM_LEN];
-    for at in (0..COMM_LEN).step_by(8) {
+    let at = offset!(task_comm);
+    let half = |index: usize| {
         // SAFETY: `task` is typed, and `comm` is 16 bytes long.
-        let half: u64 = unsafe { load(task, offset!(task_comm) + at) };
-        comm[at..at + 8].copy_from_slice(&half.to_ne_bytes());
-    }
-    comm
+        unsafe { load::<u64>(task, at + 8 * index) }
+    };
+    // SAFETY: same size, and any bytes are valid for both.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; COMM_LEN]>([half(0), half(1)]) }
 }

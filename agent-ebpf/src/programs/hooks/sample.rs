@@ -1,38 +1,41 @@
 //! One look at one connection, on userspace's demand: nothing per packet.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use statlink_ebpf::Sample;
-
-use super::connect::read_kernel;
-use crate::{
-    account::now,
-    maps::{CONNECTIONS, SAMPLE, offset},
-    sock::{heard_ago, jiffies},
+use statlink_ebpf::{
+    Sample,
+    decide::{NEVER_HEARD, heard_ns, ticks_ago_ns},
 };
 
-/// Never attached: userspace runs it by `BPF_PROG_TEST_RUN` with `(sock, born_ns)`.
+use crate::{
+    constants::{offset, tick_ns},
+    maps::{CONNECTIONS, SAMPLE},
+    memory::read_kernel,
+    records::now,
+    sock::jiffies,
+};
+
+/// Never attached: userspace runs it with `(sock, born_ns)` by `BPF_PROG_TEST_RUN`.
 ///
-/// `bpf_prog_test_run_raw_tp()` in `net/bpf/test_run.c`, since 5.10. The address is worth
-/// nothing by itself: it is read only while the connection it names is known, and what was read
-/// counts only if that still holds afterwards.
+/// Source: `bpf_prog_test_run_raw_tp()` in `net/bpf/test_run.c`, since 5.10.
+///
+/// Why so: it reaches a socket in any network namespace without entering it, 20 to 25 µs a look.
+///
+/// What holds: nothing about the address. It is read only while the connection that it names is known,
+/// and what was read counts only if that still holds afterwards. Userspace runs one at a time.
 #[raw_tracepoint(tracepoint = "sample")]
 pub(crate) fn sample(ctx: RawTracePointContext) -> i32 {
-    let Some(slot) = SAMPLE.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: a live map value; userspace runs one sample at a time.
-    unsafe { *slot = look(ctx.arg(0), ctx.arg(1)) };
+    try_sample(ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[inline(always)]
-fn look(sock: u64, born_ns: u64) -> Sample {
+fn try_sample(sock: u64, born_ns: u64) -> Option<()> {
+    let slot = SAMPLE.get_ptr_mut(0)?;
     let mut sample = Sample {
         time_ns: now(),
-        jiffies: jiffies(),
+        heard_ns: NEVER_HEARD,
+        sent_ns: 0,
         bytes_received: 0,
-        heard_ago: statlink_ebpf::NEVER_HEARD,
-        sent_ago: 0,
         srtt_us: 0,
         packets_out: 0,
         timeouts: 0,
@@ -40,17 +43,19 @@ fn look(sock: u64, born_ns: u64) -> Sample {
         valid: 0,
         _pad: [0; 5],
     };
-    if known(sock, born_ns)
-        && read(sock as *const u8, &mut sample).is_some()
-        && known(sock, born_ns)
+    if is_known(sock, born_ns)
+        && try_read(sock as *const u8, &mut sample).is_some()
+        && is_known(sock, born_ns)
     {
         sample.valid = 1;
     }
-    sample
+    // SAFETY: a live map value; userspace runs one sample at a time.
+    unsafe { *slot = sample };
+    Some(())
 }
 
 #[inline(always)]
-fn known(sock: u64, born_ns: u64) -> bool {
+fn is_known(sock: u64, born_ns: u64) -> bool {
     CONNECTIONS
         .get_ptr(sock)
         // SAFETY: a live map value; `born_ns` is written once.
@@ -58,7 +63,8 @@ fn known(sock: u64, born_ns: u64) -> bool {
 }
 
 #[inline(always)]
-fn read(sock: *const u8, sample: &mut Sample) -> Option<()> {
+fn try_read(sock: *const u8, sample: &mut Sample) -> Option<()> {
+    let (time_ns, now) = (sample.time_ns, jiffies());
     sample.state = read_kernel(sock.wrapping_add(offset!(sock_state)))?;
     sample.bytes_received = read_kernel(sock.wrapping_add(offset!(tcp_bytes_received)))?;
     let heard: u32 = read_kernel(sock.wrapping_add(offset!(tcp_lrcvtime)))?;
@@ -66,8 +72,9 @@ fn read(sock: *const u8, sample: &mut Sample) -> Option<()> {
     let srtt_us: u32 = read_kernel(sock.wrapping_add(offset!(tcp_srtt_us)))?;
     sample.packets_out = read_kernel(sock.wrapping_add(offset!(tcp_packets_out)))?;
     sample.timeouts = read_kernel(sock.wrapping_add(offset!(tcp_timeouts)))?;
-    sample.heard_ago = heard_ago(sample.bytes_received, heard, sample.jiffies);
-    sample.sent_ago = (sample.jiffies as u32).wrapping_sub(sent);
+    sample.heard_ns = heard_ns(sample.bytes_received, heard, time_ns, now, tick_ns());
+    sample.sent_ns = ticks_ago_ns(time_ns, now.wrapping_sub(sent), tick_ns());
+    // The kernel keeps eighths (`tcp_rtt_estimator()`, `net/ipv4/tcp_input.c`).
     sample.srtt_us = srtt_us >> 3;
     Some(())
 }

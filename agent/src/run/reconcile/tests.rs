@@ -90,8 +90,8 @@ fn what_is_lost_while_a_pass_is_made_is_owed_another() {
 
 #[test]
 fn a_full_ring_costs_no_pass_over_open_files() {
-    let before = Loss::ALL.map(|reason| (reason, 5));
-    let after = |changed: &[Loss]| {
+    let before = LossReason::ALL.map(|reason| (reason, 5));
+    let after = |changed: &[LossReason]| {
         let mut now = before;
         for (reason, count) in &mut now {
             *count += u64::from(changed.contains(reason));
@@ -99,11 +99,21 @@ fn a_full_ring_costs_no_pass_over_open_files() {
         depth_after(&before, &now)
     };
     assert_eq!(after(&[]), None);
-    assert_eq!(after(&[Loss::RingFull]), Some(Depth::Connections));
-    for reason in [Loss::ConnectionsFull, Loss::TotalsFull, Loss::CallsFull] {
-        assert_eq!(after(&[Loss::RingFull, reason]), Some(Depth::OpenFiles));
+    assert_eq!(after(&[LossReason::RingFull]), Some(Depth::Connections));
+    for reason in [
+        LossReason::ConnectionsFull,
+        LossReason::TotalsFull,
+        LossReason::CallsFull,
+    ] {
+        assert_eq!(
+            after(&[LossReason::RingFull, reason]),
+            Some(Depth::OpenFiles)
+        );
     }
-    assert_eq!(depth_after(&[], &Loss::ALL.map(|reason| (reason, 0))), None);
+    assert_eq!(
+        depth_after(&[], &LossReason::ALL.map(|reason| (reason, 0))),
+        None
+    );
 }
 
 #[test]

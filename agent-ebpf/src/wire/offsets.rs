@@ -64,3 +64,36 @@ pub struct Offsets {
     /// `struct nsproxy`: `net_ns`, a pointer to `struct net`.
     pub nsproxy_net_ns: u32,
 }
+
+impl Offsets {
+    /// Before userspace sets them.
+    pub const ZERO: Self = Self {
+        sock_dport: 0,
+        sock_family: 0,
+        sock_state: 0,
+        sock_net: 0,
+        sock_daddr: 0,
+        sock_v6_daddr: 0,
+        sock_protocol: 0,
+        sock_err: 0,
+        sock_err_soft: 0,
+        sock_shutdown: 0,
+        net_inum: 0,
+        tcp_timeouts: 0,
+        tcp_lrcvtime: 0,
+        tcp_lsndtime: 0,
+        tcp_bytes_received: 0,
+        tcp_srtt_us: 0,
+        tcp_packets_out: 0,
+        tcp_snd_una: 0,
+        tcp_snd_nxt: 0,
+        tcp_total_retrans: 0,
+        socket_sk: 0,
+        task_tgid: 0,
+        task_pid: 0,
+        task_comm: 0,
+        task_flags: 0,
+        task_nsproxy: 0,
+        nsproxy_net_ns: 0,
+    };
+}

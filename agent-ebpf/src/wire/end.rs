@@ -1,5 +1,5 @@
-//! How a connection ended, as the kernel can tell it; what that means for a link is decided by
-//! `statlink::link`.
+//! How a connection ended, as far as the kernel knows. What that means for a link is decided by
+//! `statlink-link`.
 
 /// How an attempt failed or a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,9 +9,9 @@ pub enum End {
     Refused = 0,
     /// ETIMEDOUT: the kernel gave up.
     TimedOut = 1,
-    /// The dialler gave up on a SYN that had been sent more than once.
+    /// The client gave up on a SYN that had been sent more than once.
     Unanswered = 2,
-    /// The dialler gave up before the SYN was sent again.
+    /// The client gave up before the SYN was sent again.
     Abandoned = 3,
     /// ECONNRESET: the peer sent a RST on an established connection.
     Reset = 4,
@@ -59,7 +59,7 @@ impl End {
         Self::ALL.get(usize::from(raw)).copied()
     }
 
-    /// The end that a positive `errno` tells of.
+    /// The end that a positive `errno` stands for.
     ///
     /// Values: `include/uapi/asm-generic/errno{-base,}.h`. They are the same on x86, arm64,
     /// RISC-V and s390x; MIPS and SPARC differ and are not supported.
@@ -86,8 +86,8 @@ pub enum Phase {
     Connecting = 0,
     /// Established.
     Established = 1,
-    /// Established for at least [`crate::HOLD_NS`], with something received: taken for upgraded
-    /// when nobody looked closer.
+    /// Established for at least [`HOLD_NS`](crate::limits::HOLD_NS), with something received: taken
+    /// for upgraded when nobody looked closer.
     Held = 2,
 }
 
@@ -101,5 +101,41 @@ impl Phase {
     /// The phase a raw byte stands for.
     pub fn from_raw(raw: u8) -> Option<Self> {
         Self::ALL.get(usize::from(raw)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_and_phase_is_what_its_own_number_stands_for() {
+        for (number, end) in (0..).zip(End::ALL) {
+            assert_eq!(end as u8, number, "{end:?}");
+            assert_eq!(End::from_raw(number), Some(end));
+        }
+        for (number, phase) in (0..).zip(Phase::ALL) {
+            assert_eq!(phase as u8, number, "{phase:?}");
+            assert_eq!(Phase::from_raw(number), Some(phase));
+        }
+        assert_eq!(End::from_raw(13), None);
+        assert_eq!(Phase::from_raw(3), None);
+    }
+
+    #[test]
+    fn an_errno_stands_for_one_end() {
+        for (errno, end) in [
+            (1, End::Denied),
+            (13, End::Denied),
+            (99, End::AddressUnavailable),
+            (101, End::NetworkUnreachable),
+            (103, End::Other),
+            (104, End::Reset),
+            (110, End::TimedOut),
+            (111, End::Refused),
+            (113, End::HostUnreachable),
+        ] {
+            assert_eq!(End::from_errno(errno), end, "{errno}");
+        }
     }
 }

@@ -1,0 +1,17 @@
+//! What the kernel half decides, apart from how it learns what it decides on.
+//!
+//! The programs call exactly these functions. They are plain arithmetic and comparison, so that they
+//! are tested on the host; where a decision may do without a fact that costs a helper's call to
+//! learn, it asks for it through a trait ([`Evidence`]).
+
+mod connect;
+mod ending;
+mod heard;
+mod reporting;
+mod state;
+
+pub use connect::{ConnectReturn, connect_return};
+pub use ending::{Closing, Evidence, end_of_attempt, end_of_connection, phase_at_end};
+pub use heard::{NEVER_HEARD, answers_a_close, heard_ns, ticks_ago_ns};
+pub use reporting::{is_lookup_due, is_stall, wakes_reader};
+pub use state::{StateChange, TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT, open_phase, state_change};

@@ -1,0 +1,59 @@
+//! What userspace sets before loading. It is frozen then, and the verifier takes it for literals.
+
+use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
+
+/// Where this kernel keeps the fields that the programs read.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::ZERO;
+
+/// The watched port, host byte order.
+#[unsafe(no_mangle)]
+static PORT: u16 = 0;
+
+/// The time between two ticks of this kernel, nanoseconds (`TICK_NSEC`).
+#[unsafe(no_mangle)]
+static TICK_NS: u32 = 0;
+
+/// The `comm`s of the processes whose execution is recorded; zeroes are nobody's.
+#[unsafe(no_mangle)]
+static COMM: [[u8; COMM_LEN]; COMMS] = [[0; COMM_LEN]; COMMS];
+
+#[inline(always)]
+pub(crate) fn port() -> u16 {
+    // SAFETY: a static. Volatile, here and below: its value at run time is not the one that the
+    // compiler sees.
+    unsafe { core::ptr::read_volatile(&raw const PORT) }
+}
+
+#[inline(always)]
+pub(crate) fn tick_ns() -> u32 {
+    // SAFETY: a static.
+    unsafe { core::ptr::read_volatile(&raw const TICK_NS) }
+}
+
+/// Whether processes of this name are watched.
+#[inline(always)]
+pub(crate) fn is_watched(comm: [u8; COMM_LEN]) -> bool {
+    // SAFETY: a static.
+    let watched = unsafe { core::ptr::read_volatile(&raw const COMM) };
+    let comm = u128::from_ne_bytes(comm);
+    watched
+        .iter()
+        .any(|name| u128::from_ne_bytes(*name) == comm)
+}
+
+/// Reads one member of [`OFFSETS`].
+macro_rules! offset {
+    ($member:ident) => {
+        $crate::constants::read_offset(core::mem::offset_of!(statlink_ebpf::Offsets, $member))
+    };
+}
+pub(crate) use offset;
+
+/// The offset stored `at` bytes into [`OFFSETS`]; use through [`offset!`].
+#[inline(always)]
+pub(crate) fn read_offset(at: usize) -> usize {
+    let member = (&raw const OFFSETS).cast::<u8>().wrapping_add(at);
+    // SAFETY: `offset!` gives the place of a member, and all members are `u32`.
+    (unsafe { core::ptr::read_volatile(member.cast::<u32>()) }) as usize
+}

@@ -1,0 +1,42 @@
+//! Executions: a new activator is known before it dials.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use statlink_ebpf::{RecordKind, Source};
+
+use crate::{
+    constants::is_watched,
+    records::{RecordFields, no_connection, now, report},
+    task,
+};
+
+/// `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
+///
+/// Source: `include/trace/events/sched.h`, called from `exec_binprm()` in `fs/exec.c`. The tracepoint
+/// is there since 3.4, typed by BTF since 5.5.
+///
+/// Why here: userspace would else find a new activator by looking through `/proc` once a second, after
+/// its first dials.
+///
+/// What holds: the new image, and so the new `comm`, is in place; the current task is `p`.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub(crate) fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
+    try_exec();
+    0
+}
+
+#[inline(always)]
+fn try_exec() -> Option<()> {
+    let comm = bpf_get_current_comm().ok()?;
+    if is_watched(comm) {
+        // Which network namespace it will dial from is not settled yet: its runtime may still move it.
+        let source = Source {
+            netns: 0,
+            tgid: task::process(task::thread()),
+        };
+        let fields = RecordFields::new(RecordKind::Executed, now());
+        report(0, &no_connection(&source), &fields, false);
+    }
+    Some(())
+}

@@ -1,0 +1,81 @@
+//! connect() is called: when an attempt began, and that a name is looked up.
+
+use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
+use statlink_ebpf::{ConnectCall, LossReason, RecordKind, Source, limits::NAME_SERVER_PORT};
+
+use super::tracepoint::field;
+use crate::{
+    constants::port,
+    maps::{CALLS, count_loss},
+    memory::read_user,
+    records::{RecordFields, no_connection, now, report},
+    sock::ipv4_mapped,
+    task,
+    totals::SourceTotals,
+};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// `int connect(int fd, struct sockaddr *uservaddr, int addrlen)`
+///
+/// Source: `SYSCALL_DEFINE3(connect, …)` in `net/socket.c`; the record's format is
+/// `events/syscalls/sys_enter_connect/format` of tracefs: three registers from byte 16. Since 4.7 for
+/// BPF; needs tracefs. io_uring's connects do not pass here.
+///
+/// Why here: nothing else sees an attempt that fails before its SYN, and nothing later knows when
+/// connect() was called. Name lookups are seen by the way: Go's resolver connects a UDP socket to the
+/// name server for each query.
+///
+/// What holds: the current thread is the caller, and its memory can be read; no socket is known yet.
+#[tracepoint(category = "syscalls", name = "sys_enter_connect")]
+pub(crate) fn sys_enter_connect(ctx: TracePointContext) -> u32 {
+    try_enter_connect(&ctx);
+    0
+}
+
+#[inline(always)]
+fn try_enter_connect(ctx: &TracePointContext) -> Option<()> {
+    // SAFETY: the record of this tracepoint is 40 bytes long.
+    let address = unsafe { field(ctx, 24) } as *const u8;
+    // SAFETY: as above.
+    let length = unsafe { field(ctx, 32) };
+    // Family and port stand first in both address families.
+    let [family, be_port]: [u16; 2] = read_user(address)?;
+    if be_port != port().to_be() {
+        if be_port == NAME_SERVER_PORT.to_be() {
+            return try_lookup();
+        }
+        return None;
+    }
+    let peer = match family {
+        AF_INET if length >= 16 => ipv4_mapped(read_user(address.wrapping_add(4))?),
+        AF_INET6 if length >= 24 => read_user(address.wrapping_add(8))?,
+        _ => return None,
+    };
+    let call = ConnectCall {
+        time_ns: now(),
+        sock: 0,
+        peer,
+    };
+    if CALLS.insert(task::thread(), call, 0).is_err() {
+        count_loss(LossReason::CallsFull);
+    }
+    Some(())
+}
+
+/// Whether the socket is UDP is not looked at: a query over TCP is a query.
+#[inline(always)]
+fn try_lookup() -> Option<()> {
+    let source = Source {
+        netns: task::netns()?,
+        tgid: task::process(task::thread()),
+    };
+    let totals = SourceTotals::tracked(source)?;
+    let time_ns = now();
+    if totals.take_lookup(time_ns) {
+        let fields = RecordFields::new(RecordKind::LookedUp, time_ns);
+        report(0, &no_connection(&source), &fields, totals.tracked);
+    }
+    Some(())
+}

@@ -1,0 +1,36 @@
+//! The end of a socket: nothing about its address holds any longer.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
+use statlink_ebpf::End;
+
+use crate::{connections::OpenConnection, sock::Sock};
+
+/// `void tcp_destroy_sock(struct sock *sk)`
+///
+/// Source: `include/trace/events/tcp.h`, called from `tcp_v4_destroy_sock()` in `net/ipv4/tcp_ipv4.c`
+/// (IPv6 ends there as well). The tracepoint is there since 4.16, typed by BTF since 5.5.
+///
+/// Why here: the last event before the memory can be used for another socket, within milliseconds.
+/// Ends are reported at the state change; what is still known here is what the enumeration put in
+/// while its end was under way, or whose change of state was missed.
+///
+/// What holds: `sk_err` has been read by then, and the errno is gone.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub(crate) fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the argument is a `struct sock *`, never null.
+    if let Some(sock) = unsafe { Sock::watched(ctx.arg::<*const c_void>(0)) } {
+        try_destroy(sock);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_destroy(sock: Sock) -> Option<()> {
+    let open = OpenConnection::find(sock.key())?;
+    debug!(&(), "destroyed before its end was seen");
+    open.end(sock.key(), &open.unheard_end(End::Other, 0));
+    Some(())
+}

@@ -1,0 +1,61 @@
+//! Connections and connect() calls, as the kernel half's maps hold them.
+
+use super::Phase;
+
+/// A connection between connect() and its end, keyed by the address of its `struct sock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Connection {
+    /// As [`Record::born_ns`](super::Record::born_ns).
+    pub born_ns: u64,
+    /// As [`Record::attempted_ns`](super::Record::attempted_ns).
+    pub attempted_ns: u64,
+    /// When the three-way handshake completed; 0 before, or when it was not seen.
+    pub established_ns: u64,
+    /// As [`Record::tgid`](super::Record::tgid).
+    pub tgid: u32,
+    /// As [`Record::netns`](super::Record::netns).
+    pub netns: u32,
+    /// As [`Record::peer`](super::Record::peer).
+    pub peer: [u8; 16],
+    /// As [`Record::peer_port`](super::Record::peer_port).
+    pub peer_port: u16,
+    /// The errno of an ICMP error that arrived while connect() was running; 0 without one. The
+    /// kernel leaves it to the client whether to go on.
+    pub soft_errno: u16,
+    /// Segments sent again, as far as they are in the source's totals.
+    pub retransmits: u32,
+    /// A [`Phase`], `Connecting` or `Established`.
+    pub phase: u8,
+    /// Explicit padding, 0.
+    pub _pad: [u8; 7],
+}
+
+impl Connection {
+    /// How far the connection had come by its last event.
+    #[inline(always)]
+    pub const fn last_phase(&self) -> Phase {
+        if self.phase == Phase::Connecting as u8 {
+            Phase::Connecting
+        } else {
+            Phase::Established
+        }
+    }
+}
+
+/// A connect() under way, keyed by the calling thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ConnectCall {
+    /// When it was called, nanoseconds.
+    pub time_ns: u64,
+    /// The socket on which it sent a SYN; 0 while it has not.
+    pub sock: u64,
+    /// As [`Record::peer`](super::Record::peer).
+    pub peer: [u8; 16],
+}
+
+const _: () = {
+    assert!(size_of::<Connection>() == 64);
+    assert!(size_of::<ConnectCall>() == 32);
+};

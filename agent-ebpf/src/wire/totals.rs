@@ -1,0 +1,86 @@
+//! Who is counted, and what is counted about them.
+
+use super::{ENDS, End, PHASES, Phase};
+
+/// Whose totals: one process in one network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Source {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+}
+
+impl Source {
+    /// Every process in `netns`; no process has the id 0.
+    ///
+    /// When userspace tracks this source, it also gets the records of the namespace's untracked
+    /// processes, a proxy's above all. They are counted as untracked all the same.
+    #[inline(always)]
+    pub const fn whole_namespace(netns: u32) -> Self {
+        Self { netns, tgid: 0 }
+    }
+}
+
+/// Everything that ever happened to one source on the watched port.
+///
+/// Counts live here, in the kernel; records only carry detail. See
+/// [`missed_ends`](Self::missed_ends) for how the two are reconciled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Totals {
+    /// connect() calls.
+    pub attempts: u64,
+    /// Segments sent again, SYNs included.
+    pub retransmits: u64,
+    /// When a name lookup was last recorded, nanoseconds; 0 if never.
+    pub looked_up_ns: u64,
+    /// Ends by [`Phase`] and [`End`].
+    pub ended: [[u32; ENDS]; PHASES],
+    /// Those of `ended` that no record reported: the ring was full, or the source was untracked.
+    pub missed_ends: [[u32; ENDS]; PHASES],
+}
+
+impl Totals {
+    /// Before anything has happened.
+    pub const ZERO: Self = Self {
+        attempts: 0,
+        retransmits: 0,
+        looked_up_ns: 0,
+        ended: [[0; ENDS]; PHASES],
+        missed_ends: [[0; ENDS]; PHASES],
+    };
+
+    /// Where the count of one kind of end stands in `ended` and `missed_ends`, each taken as one
+    /// array.
+    #[inline(always)]
+    pub const fn cell(phase: Phase, end: End) -> usize {
+        phase as usize * ENDS + end as usize
+    }
+
+    /// The number of cells.
+    pub const CELLS: usize = PHASES * ENDS;
+}
+
+const _: () = {
+    assert!(size_of::<Source>() == 8);
+    assert!(size_of::<Totals>() == 336);
+    assert!(core::mem::offset_of!(Totals, missed_ends) == 24 + 4 * Totals::CELLS);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_and_end_has_a_cell_of_its_own_where_userspace_looks_for_it() {
+        for (row, phase) in Phase::ALL.into_iter().enumerate() {
+            for (column, end) in End::ALL.into_iter().enumerate() {
+                let mut ends = [[0_u32; ENDS]; PHASES];
+                ends.as_flattened_mut()[Totals::cell(phase, end)] += 1;
+                assert_eq!(ends[row][column], 1, "{phase:?} {end:?}");
+            }
+        }
+    }
+}
