@@ -2,7 +2,7 @@
 //! when it is reachable.
 //!
 //! Findings become events here. How outages begin and end is in `reachability`, which cause is
-//! shown in `blame`, what name lookups tell in `lookups`, when a target is over in `target`.
+//! shown in `blame`, when lookups are the cause in `lookups`, when a target is over in `target`.
 
 use std::net::SocketAddr;
 
@@ -53,7 +53,7 @@ pub(crate) enum Timer {
     Liveness,
 }
 
-// === What it is told ===
+// === What it takes in ===
 
 impl Assessment {
     /// Nothing is known yet, as of `at`.

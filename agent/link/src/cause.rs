@@ -248,7 +248,7 @@ impl Cause {
 
     /// Why a proxy's connection failed; `None` if the proxy itself ended it, as it does when the
     /// client closes.
-    pub(crate) fn of_proxys_end(phase: Phase, how: End) -> Option<Self> {
+    pub(crate) fn of_a_proxy(phase: Phase, how: End) -> Option<Self> {
         // A SYN that it gave up on had gone unanswered.
         let own = is_local(how) && how != End::Unanswered;
         (!own).then(|| Self::of_end(phase, how))
@@ -270,7 +270,7 @@ mod tests {
                 let cause = Cause::of_end(phase, how);
                 assert!(cause.is_feasible(kind), "{phase:?} {how:?}: {cause}");
                 // A proxy's failure explains attempts and losses.
-                if let Some(cause) = Cause::of_proxys_end(phase, how) {
+                if let Some(cause) = Cause::of_a_proxy(phase, how) {
                     assert!(cause.is_feasible(CheckKind::Connect), "{phase:?} {how:?}");
                     assert!(
                         cause.is_feasible(CheckKind::Disconnect),

@@ -90,7 +90,7 @@ impl Connections {
         }
     }
 
-    /// A look at it told this.
+    /// A look at it gave `sample`.
     pub(crate) fn sampled(&mut self, at: Timestamp, id: ConnectionId, sample: Option<&Sample>) {
         // Out of the table, so that what is in it are the others.
         let Some(mut connection) = self.tracked.remove(&id) else {
@@ -235,7 +235,7 @@ impl Connections {
         self.tracked.insert(id, connection);
     }
 
-    /// It stayed gone without its end being told.
+    /// Looks found it gone for long enough, and no record of its end came.
     pub(crate) fn gone(&mut self, id: ConnectionId, at: Timestamp) {
         if let Some(connection) = self.tracked.remove(&id) {
             self.end_unseen(&connection, at);
@@ -280,7 +280,7 @@ impl Connections {
         }
     }
 
-    /// `connection`, which is not in the table any more, is gone, and nobody told how.
+    /// `connection`, which is not in the table any more, is gone, and how is not known.
     pub(crate) fn end_unseen(&mut self, connection: &Connection, at: Timestamp) {
         let (at, verdict) = connection.end_unseen(at);
         self.decide(connection, at, verdict);

@@ -18,30 +18,34 @@ use crate::{
 /// One process and all the addresses that it dials: its targets.
 ///
 /// A target begins with the first attempt to an address, and is over once the client has let go
-/// of it (`target` has the evidence); that is no error. The whole is reachable while no target
-/// that is past its grace lacks a live connection, an outage while one does, and
-/// [idle](State::Idle) without any. One outage spans those of all targets that overlap. What a
-/// target has counted stays counted when it is over.
+/// of it (`target` has the rules); that is no error. The whole is
+///
+/// - unreachable while a target that is past its grace has no live connection,
+/// - reachable while each has one,
+/// - [idle](State::Idle) without any target.
+///
+/// Outages of targets that overlap are one. What a target has counted stays counted when it is
+/// over.
 ///
 /// Inputs go to the target of their address, those of proxies too: a proxy passes on to the address
 /// it was given. Which addresses are right, and which names were looked up, is not judged.
 ///
-/// The driver's contract is [`Link`]'s. At most [`TARGETS`] are kept. Beyond, the one that was
-/// quiet for longest is over, its connections decided as if their ends had been lost.
+/// The driver's contract is [`Link`]'s. At most 64 targets are kept. Beyond, the one that was quiet
+/// for longest is over, its connections decided as if their ends had been lost.
 #[derive(Clone, Debug, Default)]
 pub struct Fanout {
     targets: BTreeMap<SocketAddr, Link>,
-    /// What targets counted that are over, and what goes with none.
+    /// What was counted by targets that are over, and what belongs to none.
     past: Counts,
-    /// When the last ones were over: what is older is not news.
+    /// When the last targets were over: a record of an older connection is late.
     over: VecDeque<(SocketAddr, Timestamp)>,
     reachability: Reachability,
-    /// Whose outage began the one that is under way.
+    /// The target whose outage began the newest one.
     began_by: Option<SocketAddr>,
 }
 
 impl Fanout {
-    /// The addresses that it is dialling, or connected to.
+    /// The addresses that it dials, or is connected to.
     pub fn targets(&self) -> impl Iterator<Item = SocketAddr> {
         self.targets.keys().copied()
     }
@@ -94,12 +98,12 @@ impl LinkMachine for Fanout {
             } => self.record(connection, peer, attempted, at, input, outputs),
             Input::RetransmissionTimeout { connection, .. } | Input::Sampled { connection, .. } => {
                 if let Some(peer) = self.target_of(connection) {
-                    self.tell(peer, at, input, outputs);
+                    self.pass_on(peer, at, input, outputs);
                 }
             }
             Input::Proxy {
                 peer_address: peer, ..
-            } => self.tell(peer, at, input, outputs),
+            } => self.pass_on(peer, at, input, outputs),
             Input::Resynchronised { open, missed } => {
                 self.resynchronise(at, &open, missed, outputs);
             }
@@ -120,7 +124,9 @@ impl LinkMachine for Fanout {
             .collect();
         due.sort_unstable();
         for (_, peer) in due {
-            self.drive(peer, outputs, |link, told| link.on_deadline(now, told));
+            self.drive(peer, outputs, |link, outputs| {
+                link.on_deadline(now, outputs)
+            });
         }
     }
 
@@ -169,7 +175,7 @@ impl LinkMachine for Fanout {
     }
 }
 
-/// What happens to targets.
+// === What happens to targets ===
 impl Fanout {
     fn target_of(&self, connection: ConnectionId) -> Option<SocketAddr> {
         let mut targets = self.targets.iter();
@@ -183,7 +189,7 @@ impl Fanout {
         over.any(|(address, at)| *address == peer && connection.born <= *at)
     }
 
-    /// What a record tells of a connection that was attempted then, as far as that is known.
+    /// A record of a connection goes to its target, which begins with it if it is new.
     fn record(
         &mut self,
         connection: ConnectionId,
@@ -195,11 +201,11 @@ impl Fanout {
     ) {
         if self.target_of(connection).is_some() || !self.is_past(peer, connection) {
             self.begin(peer, attempted, at, outputs);
-            self.tell(peer, at, input, outputs);
+            self.pass_on(peer, at, input, outputs);
         }
     }
 
-    /// Sees to it that there is a target at `peer`, to which a connection was attempted then.
+    /// Makes a target at `peer`, if there is none, for a connection that was attempted then.
     fn begin(
         &mut self,
         peer: SocketAddr,
@@ -222,7 +228,7 @@ impl Fanout {
                     open: Vec::new(),
                     missed: MissedEnds::default(),
                 };
-                self.tell(quiet, at, gone, outputs);
+                self.pass_on(quiet, at, gone, outputs);
                 self.remove(quiet, at, outputs);
             }
         }
@@ -230,11 +236,19 @@ impl Fanout {
         self.targets.insert(peer, Link::target(begun));
     }
 
-    fn tell(&mut self, peer: SocketAddr, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
-        self.drive(peer, outputs, |link, told| link.handle(at, input, told));
+    fn pass_on(
+        &mut self,
+        peer: SocketAddr,
+        at: Timestamp,
+        input: Input,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.drive(peer, outputs, |link, outputs| {
+            link.handle(at, input, outputs)
+        });
     }
 
-    /// Lets one target's link do something, and makes of its outputs those of the whole.
+    /// Lets one target's link act, and turns its outputs into those of the whole.
     fn drive(
         &mut self,
         peer: SocketAddr,
@@ -245,14 +259,14 @@ impl Fanout {
         let Some(link) = self.targets.get_mut(&peer) else {
             return;
         };
-        let mut told = Vec::new();
-        act(link, &mut told);
-        for output in told {
+        let mut of_target = Vec::new();
+        act(link, &mut of_target);
+        for output in of_target {
             self.take(peer, output, outputs);
         }
     }
 
-    /// Each missed end goes with a connection of some target, or else with none.
+    /// Each missed end belongs to a connection of some target, or else to none.
     fn resynchronise(
         &mut self,
         at: Timestamp,
@@ -269,8 +283,8 @@ impl Fanout {
                 .iter()
                 .filter(|found| canonical(found.peer_address) == peer);
             let of_it: Vec<_> = of_it.copied().collect();
-            self.drive(peer, outputs, |link, told| {
-                link.reconcile(at, &of_it, &mut missed, told);
+            self.drive(peer, outputs, |link, outputs| {
+                link.reconcile(at, &of_it, &mut missed, outputs);
             });
         }
         if missed.is_empty() {
@@ -289,13 +303,13 @@ impl Fanout {
         self.reachability.end();
         let targets: Vec<_> = self.targets().collect();
         for peer in targets {
-            self.tell(peer, at, Input::ProcessEnded, outputs);
+            self.pass_on(peer, at, Input::ProcessEnded, outputs);
         }
         outputs.push(Output::event(at, EventKind::Ended));
     }
 }
 
-/// What follows for the whole.
+// === What follows for the whole ===
 impl Fanout {
     fn take(&mut self, peer: SocketAddr, output: Output, outputs: &mut Vec<Output>) {
         let Output::Event(Event { at, kind }) = &output else {

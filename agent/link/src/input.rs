@@ -1,4 +1,4 @@
-//! What a link is told: inputs, and the values that they carry.
+//! What goes into a link: inputs, and the values that they carry.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ pub struct ConnectionId {
     pub born: Timestamp,
 }
 
-/// One input about one link. Its time is passed beside it.
+/// One thing that a link is to know. Its time is passed beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// connect() was called, at the input's time, and the SYN is about to be sent.
@@ -64,14 +64,14 @@ pub enum Input {
         heard: Option<Timestamp>,
     },
     /// The answer to [`Output::Sample`](super::Output::Sample). A driver that cannot look does
-    /// not answer: that the connection is gone is news.
+    /// not answer: `None` says that the connection is gone.
     Sampled {
         /// Which.
         connection: ConnectionId,
         /// `None`: the kernel no longer knows the connection.
         sample: Option<Sample>,
     },
-    /// After records were lost, and once at discovery: what is there, and what was not told.
+    /// After records were lost, and once at discovery: what is open, and which ends were missed.
     ///
     /// Its time is that of the listing. Records read from the ring before the listing was made
     /// are handed in before it.
@@ -81,7 +81,7 @@ pub enum Input {
         /// The ends whose record never arrived, since the last time.
         missed: MissedEnds,
     },
-    /// A connection of another process in the activator's network namespace, on the watched
+    /// A connection of another process in the client's network namespace, on the watched
     /// port: a proxy's upstream.
     Proxy {
         /// Which.
@@ -91,7 +91,7 @@ pub enum Input {
         /// What it has come to.
         event: ProxyEvent,
     },
-    /// The activator asks a name server.
+    /// The client asks a name server.
     LookedUp,
     /// The peer's addresses, those of its Service and its endpoints; `None`: not known.
     PeerAddresses(Option<BTreeSet<IpAddr>>),

@@ -18,7 +18,7 @@
 //!
 //! What crosses the border of the crate:
 //!
-//! - `input`: what a link is told, and the values that inputs carry.
+//! - `input`: what goes into a link, and the values that inputs carry.
 //! - `output`: what a link asks its driver to do.
 //! - `event`: what happens to a link, in the one form that logs and `statlink events` share.
 //! - `state`: what a link is at one instant.
@@ -49,7 +49,7 @@
 //! - `reachability`: how outages begin and end, for one link and for several together.
 //! - `outage_history`: what the events at both ends of an outage say of it.
 //! - `proxies`: what a proxy's connections explain.
-//! - `lookups`: what lookups of names tell.
+//! - `lookups`: when failing name lookups are the cause.
 //! - `target`: when a target is over.
 //! - `link`: [`Link`], the composer of connections and assessment.
 //!

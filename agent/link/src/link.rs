@@ -15,7 +15,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// One activator and one peer: whether they are connected, since when, and why not.
+/// One client and one peer: whether they are connected, since when, and why not.
 ///
 /// # Who calls what
 ///
@@ -24,10 +24,10 @@ use crate::{
 /// - [`on_deadline`](Self::on_deadline) with the clock, once it has reached
 ///   [`next_deadline`](Self::next_deadline). Early, it does nothing. Inputs that are waiting are
 ///   handed in first.
-/// - After each of both, the outputs are performed in their order. A
-///   [`Output::Sample`] is answered by [`Input::Sampled`] as soon as possible; unanswered, it is
-///   asked again.
-/// - The getters at any time. They tell the state as of the last call above.
+/// - After each of both, the driver performs the outputs in their order. It answers an
+///   [`Output::Sample`] by [`Input::Sampled`] as soon as possible; without an answer, the link asks
+///   again.
+/// - The getters at any time. They show the link as of the last call above.
 ///
 /// # Time
 ///
@@ -35,31 +35,41 @@ use crate::{
 /// exactly the driver woke up makes no difference, with two deliberate exceptions. A driver that
 /// slept through several liveness checks gets one, and the next is back on the 5 s grid: what
 /// nobody watched is not an observation. And [`Input::ProcessEnded`] comes before anything that
-/// is due: a driver that was late learns of a killed process's closes and of its end at once.
+/// is due: a driver that was late reads a killed process's closes and its end at once, and the end
+/// excuses the closes.
 ///
-/// An input may be older than the one before. Time then stands still for what falls due, but what
-/// the input tells is dated by its own time. No length is ever negative.
+/// An input may be older than the one before. Time then stands still for what falls due, but events
+/// are dated by the input's own time. No duration is ever negative.
 ///
 /// # Duplicates, disorder and loss
 ///
 /// A connection is named by its [`ConnectionId`]; each attempt and each loss of it is counted
-/// once, whatever comes twice, late, or in another order. What is unknown at its end is counted
-/// by what the end tells. Inputs about a connection that is over are ignored; the last 256 of
-/// those are remembered one by one, older ones by their birth. After lost records,
+/// once, whatever comes twice, late, or in another order. A connection that is known by its end
+/// alone is counted by what the end says. Inputs about a connection that ended are ignored; the
+/// last 256 of those are remembered one by one, older ones by their birth. After lost records,
 /// [`Input::Resynchronised`] sets the counts right.
 ///
 /// # Proxies
 ///
-/// A proxy in the pod takes the activator's connection and makes one of its own ([`Input::Proxy`]).
-/// Such a connection never makes the link reachable. But where a handshake fails, or a live
-/// connection stalls or is ended by its other side, and a proxy's connection failed within the
-/// second before (of a handshake: since it began; of a stall: since the peer was last heard), but
-/// not before that connection began, that failure's cause is the cause; and [`Cause::Timeout`] is
-/// where the SYN of a proxy that dialled since that connection began has gone unanswered for 1 s. A
-/// proxy that closes its own connection explains nothing.
+/// A proxy in the pod accepts the client's connection and opens one of its own ([`Input::Proxy`]).
+/// That one never makes the link reachable, but its failure may be what is behind a failure of the
+/// client's connection. Its cause is then the cause. It must have failed since the client's
+/// connection began, and:
+///
+/// - where a handshake fails, at any time since;
+/// - where a live connection is ended by its other side, within the second before;
+/// - where one stalls, since the peer was last heard.
+///
+/// A proxy's SYN that has gone unanswered for 1 s counts as [`Cause::Timeout`]. A proxy that closes
+/// its own connection explains nothing.
+///
+/// # Bounds
 ///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
 /// if its end had been lost ([`Cause::Other`]).
+///
+/// [`Cause::Timeout`]: crate::Cause::Timeout
+/// [`Cause::Other`]: crate::Cause::Other
 #[derive(Clone, Debug)]
 pub struct Link {
     connections: Connections,

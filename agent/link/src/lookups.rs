@@ -1,15 +1,14 @@
-//! What name lookups tell: the rules of `dns`.
+//! When failing name lookups are the cause: the rules of `dns`.
 //!
-//! A lookup that succeeds is followed by an attempt. That one failed is known by what does not
-//! follow. But the same process may look up other names, and a client that backs off looks up
-//! nothing of its own. So lookups since the link's last activity are the cause once
+//! The agent sees that a name server is asked, not what it answers. But a lookup that succeeds is
+//! followed by an attempt, so an attempt that does not come says that it failed. Two things could
+//! mislead: the same process may look up other names, and a client that pauses between two dials
+//! dials nothing. So lookups since the link's last activity are the cause once there is no attempt
 //!
-//! - an attempt was due by them: [`ANSWERED`] after the first of them, and
-//! - it was due by the client's back-off too: [`ANSWERED`] after the longest pause that it makes
-//!   after as many failures,
+//! - [`LOOKUP_ANSWERED`] after the first of them, and
+//! - [`LOOKUP_ANSWERED`] after the longest pause that the client makes after as many failures.
 //!
-//! and there is none. They go on being the cause until there is one, or they stop for longer than
-//! any pause.
+//! They stay the cause until there is an attempt, or they stop for longer than any pause.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::{
     timings::{BACK_OFF_STEPS, LOOKUP_ANSWERED, longest_pause},
 };
 
-/// The name lookups of one activator.
+/// The name lookups of one client.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lookups {
     /// The first since the last activity, or since a verdict.
@@ -52,7 +51,7 @@ impl Lookups {
         longest_pause(self.failures)
     }
 
-    /// What they tell has been told: it takes new ones to tell more.
+    /// They were blamed, or something else was: only new ones count from here on.
     pub(crate) fn judged(&mut self) {
         self.first = None;
         // How often the client has failed without a dial, and so how long it may pause, is not

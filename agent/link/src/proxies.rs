@@ -1,5 +1,5 @@
-//! What proxies in the activator's pod make of its connections: their own connections on the
-//! watched port explain a failure, and never prove anything.
+//! What proxies explain: a proxy in the client's pod accepts its connection and opens one of its
+//! own. That one may explain a failure, and never proves that the link is reachable.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,7 +26,7 @@ pub(crate) struct Proxies {
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     since: Timestamp,
-    /// When it was decided. An end of the activator's connection that came before is judged later:
+    /// When it was decided. An end of the client's connection that came before is judged later:
     /// a close settles first.
     until: Option<Timestamp>,
     peer: SocketAddr,
@@ -67,7 +67,7 @@ impl Proxies {
             ProxyEvent::Stalled => self.failed(at, peer, Cause::Stalled),
             ProxyEvent::Ended { phase, how } => {
                 self.decided(at, connection);
-                if let Some(cause) = Cause::of_proxys_end(phase, how) {
+                if let Some(cause) = Cause::of_a_proxy(phase, how) {
                     self.failed(at, peer, cause);
                 }
             }
@@ -88,9 +88,11 @@ impl Proxies {
     }
 
     /// Which proxy's failure, if any, is behind the failure at `at` of a connection that `began`
-    /// then, for this cause of its own: one that came before belongs to an earlier connection, and
-    /// so does a dial, whose end may never have been told. Of a handshake, all since; of a stall,
-    /// all since the peer was last `heard`.
+    /// then and failed for this cause of its `own`.
+    ///
+    /// What a proxy did before the connection began belongs to an earlier one: its failures, and
+    /// its dials, whose ends may have been lost. On a connection that stalls, failures count since
+    /// the peer was last `heard`.
     pub(crate) fn explain(
         &self,
         at: Timestamp,

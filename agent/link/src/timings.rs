@@ -11,7 +11,7 @@ use statlink_ebpf::{CLOSE_ANSWER_NS, HOLD_NS};
 // Knative's client.
 
 /// How long the peer may take for its first data: the client's `HandshakeTimeout`, after which it
-/// closes the socket. Decided by the first look after it, for only a look tells that nothing came.
+/// closes the socket. Decided by the first look after it, for only a look shows that nothing came.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(3);
 /// The client's longest first pause after a failed dial: 100 ms, and up to half of it again.
 const FIRST_PAUSE: Duration = Duration::from_millis(150);
@@ -29,7 +29,7 @@ pub(crate) fn longest_pause(failures: u32) -> Duration {
 /// How long after its answer a connection must be held to count as upgraded. The client closes a
 /// refused upgrade at once, so holding on is the evidence. The kernel half judges by it, too.
 pub(crate) const HOLD: Duration = Duration::from_nanos(HOLD_NS);
-/// When to look for the first time after establishment. A sample tells only the last answer, and
+/// When to look for the first time after establishment. A sample shows only the last answer, and
 /// what the peer says next (a pong, whenever the client pings) must not be taken for the first.
 pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// How often to look for the peer's first data: at most 30 looks in the client's 3 s.
@@ -80,8 +80,8 @@ pub(crate) const SETTLE_ANSWER: Duration = Duration::from_millis(40);
 /// resynchronisation brings lost ends within a few hundred milliseconds; after that, the link
 /// decides without knowing the cause.
 pub(crate) const VANISHED: Duration = Duration::from_secs(1);
-/// How long the set of the peer's addresses may be behind a connection: the Kubernetes API tells
-/// of a new endpoint after the endpoint is dialled, as it tells kube-proxy and the agent alike.
+/// How long the set of the peer's addresses may be behind a connection: the Kubernetes API
+/// reports a new endpoint to kube-proxy and to the agent, and kube-proxy may be first.
 pub(crate) const DOUBT: Duration = Duration::from_secs(2);
 
 // The link.

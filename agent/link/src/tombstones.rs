@@ -1,4 +1,4 @@
-//! Connections that are over, so that a record which comes twice or late is told from news.
+//! Connections that are over: a record of one comes twice or late, and is no news.
 
 use std::collections::VecDeque;
 

@@ -1,10 +1,10 @@
-//! The end of a connection, as the kernel half tells it, and what it comes to.
+//! The end of a connection, as the kernel half reports it, and what it comes to.
 
 use statlink_ebpf::{End, Phase};
 
 use crate::{Cause, time::Timestamp, timings::CLOSE_ANSWER};
 
-/// What the kernel half tells at the end of a connection.
+/// What the kernel half reports at the end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
     pub(crate) at: Timestamp,

@@ -66,7 +66,7 @@ pub(crate) enum Due {
     Settle,
     /// The doubt about its address is over.
     Condemn,
-    /// It stayed gone without its end being told.
+    /// Looks found it gone for long enough, and no record of its end came.
     Gone,
     /// It is to be sampled.
     Sample,
@@ -157,7 +157,7 @@ impl Connection {
     }
 }
 
-// === What records, listings and looks tell ===
+// === What records, listings and looks say ===
 
 impl Connection {
     /// A record says that it was established at `at`.
@@ -181,7 +181,7 @@ impl Connection {
 
     /// A look at it, at `at`, gave `sample`; `None`: it is not there.
     ///
-    /// To be called until it tells of nothing more.
+    /// To be called until there is no further step.
     pub(crate) fn look(&mut self, at: Timestamp, sample: Option<&Sample>) -> Option<Step> {
         let Life::Open(open) = &mut self.life else {
             return None;

@@ -25,7 +25,7 @@ pub(super) struct Open {
     stage: Stage,
     pub(super) address: AddressCheck,
     next_sample: Timestamp,
-    /// Since when looks find it gone although no end was told: the record is late, or lost.
+    /// Since when looks find it gone although no record of its end came: it is late, or lost.
     pub(super) vanished: Option<Timestamp>,
 }
 
@@ -44,7 +44,7 @@ enum Stage {
     Stalled { onset: Timestamp, pulse: Pulse },
 }
 
-/// One step that a look at a connection told of.
+/// One step that a look at a connection showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     HandshakeFailed {
@@ -148,7 +148,7 @@ impl Open {
         self.vanished.get_or_insert(at);
     }
 
-    /// A look at it, at `at`, found it established. To be called until it tells of nothing more.
+    /// A look at it, at `at`, found it established. To be called until there is no further step.
     pub(super) fn look(&mut self, origin: Origin, at: Timestamp, sample: &Sample) -> Option<Step> {
         self.vanished = None;
         // The conversion from the kernel's ticks may be off by one.

@@ -9,7 +9,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulse {
     pub(super) heard: Timestamp,
-    /// The earliest known time of sending what may be a ping since; a sample tells only the last.
+    /// The earliest known time of sending what may be a ping since; a sample shows only the last.
     unanswered: Option<Timestamp>,
 }
 
@@ -22,7 +22,7 @@ impl Pulse {
         }
     }
 
-    /// A look told this.
+    /// A look showed this.
     pub(super) fn update(&mut self, heard: Option<Timestamp>, sent: Option<Timestamp>) {
         if let Some(heard) = heard
             && heard > self.heard
@@ -41,7 +41,7 @@ impl Pulse {
             .map(|sent| (self.heard + SILENCE).max(sent + ANSWER_GRACE))
     }
 
-    /// Whether a stall goes on at `at`, as far as words tell.
+    /// Whether the silence still is a stall at `at`.
     pub(super) fn is_silent(&self, at: Timestamp) -> bool {
         self.unanswered.is_some() && at >= self.heard + SILENCE
     }
