@@ -65,10 +65,8 @@ pub(crate) const STALLED_CADENCE: Duration = Duration::from_millis(200);
 
 // Ends.
 
-/// A close by this side so soon after the peer was heard answers the peer's close. A websocket
-/// server announces its close in a frame, and a quick client's FIN overtakes the server's own.
-/// Knative's answers within a round trip; pongs come every 3.33 s, so that one is taken for a
-/// close frame in less than a hundredth of all closes. The kernel half decides the same of a reset.
+/// How soon after the peer was heard a close by this side answers the peer's close. The kernel half
+/// judges resets by the same number, and says there why it is 30 ms.
 pub(crate) const CLOSE_ANSWER: Duration = Duration::from_nanos(CLOSE_ANSWER_NS);
 /// How long after a close by this side the process may turn out to have been ending: long for a
 /// process that exits on a busy node, short for an outage that is reported that much later.

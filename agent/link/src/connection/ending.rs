@@ -1,8 +1,8 @@
 //! The end of a connection, as the kernel half reports it, and what it comes to.
 
-use statlink_ebpf::{End, Phase};
+use statlink_ebpf::{End, Phase, decide::answers_a_close};
 
-use crate::{Cause, time::Timestamp, timings::CLOSE_ANSWER};
+use crate::{Cause, time::Timestamp};
 
 /// What the kernel half reports at the end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ impl Ending {
     /// Whether it comes so soon after the peer was heard that it answers the peer's close.
     pub(crate) fn answers_a_close(&self) -> bool {
         let heard = self.heard.filter(|_| self.how == End::LocalClosed);
-        heard.is_some_and(|heard| self.at.saturating_since(heard) <= CLOSE_ANSWER)
+        heard.is_some_and(|heard| answers_a_close(heard.as_nanos(), self.at.as_nanos()))
     }
 }
 
