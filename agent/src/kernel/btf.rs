@@ -95,7 +95,11 @@ impl<'a> Btf<'a> {
             id = member;
             bits = sum(bits, at, id)?;
         }
-        let found = if bits % 8 == 0 { self.size(id, 0)? } else { 0 };
+        let found = if bits.is_multiple_of(8) {
+            self.size(id, 0)?
+        } else {
+            0
+        };
         if found != width {
             return Err(BtfError::Width {
                 structure: structure.to_owned(),

@@ -28,10 +28,13 @@ use std::{
     time::Duration,
 };
 
+use statlink_ebpf::{Connection, Source};
+
 use super::{
-    Connection, Ends, Kernel, Source,
     error::KernelError,
+    loaded::Kernel,
     maps::{failed, not_found},
+    totals::Ends,
 };
 use crate::time::Timestamp;
 

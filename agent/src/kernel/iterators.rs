@@ -5,7 +5,7 @@ use std::{fs::File, io};
 use aya::programs::Iter;
 use statlink_ebpf::Process;
 
-use super::{Kernel, error::KernelError, hooks::HookError};
+use super::{error::KernelError, hooks::HookError, loaded::Kernel};
 use crate::chain::chain;
 
 /// A pass over every open file of every task, which puts the open connections of tracked sources

@@ -7,11 +7,21 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 
 use super::{
-    Watch, btf,
+    btf,
     error::KernelError,
     hooks::{HOOKS, Hook, HookError},
     log, offsets, tick,
 };
+
+/// What the kernel half watches.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The peer's port.
+    pub port: u16,
+    /// The process names whose executions are reported, [`COMMS`] at most; at most 15 bytes of
+    /// each count.
+    pub process_names: Vec<String>,
+}
 
 /// Makes sure that process ids here are the kernel's own. Where `/proc` does not say, they are taken
 /// to be.

@@ -45,8 +45,8 @@ pub(super) fn full(error: &MapError) -> bool {
 }
 
 fn kind(error: &MapError) -> Option<io::ErrorKind> {
-    match error {
-        MapError::SyscallError(error) => Some(error.io_error.kind()),
-        _ => None,
+    if let MapError::SyscallError(error) = error {
+        return Some(error.io_error.kind());
     }
+    None
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use statlink_ebpf::Sample as RawSample;
 
-use super::{Kernel, error::KernelError, heard, hooks::HookError, maps::failed};
+use super::{error::KernelError, hooks::HookError, loaded::Kernel, maps::failed, records::heard};
 use crate::{
     chain::chain,
     link::{ConnectionId, Sample},

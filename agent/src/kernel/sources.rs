@@ -1,44 +1,14 @@
 //! Sources: which processes userspace tracks, and what the kernel counted about each.
 
 use aya::maps::{HashMap, MapData};
-use statlink_ebpf::{ENDS, PHASES, Source, Totals};
+use statlink_ebpf::{Source, Totals};
 
 use super::{
-    Kernel,
     error::KernelError,
+    loaded::Kernel,
     maps::{exists, failed, full, not_found},
+    totals::SourceTotals,
 };
-
-/// Ends by phase and kind, as counted in the kernel.
-pub type Ends = [[u32; ENDS]; PHASES];
-
-/// What the kernel counted about one source, since before it was tracked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourceTotals {
-    /// connect() calls.
-    pub attempts: u64,
-    /// Segments sent again.
-    pub retransmits: u64,
-    /// Ends by phase and kind.
-    pub ended: Ends,
-    /// Those of them without a record.
-    pub missed: Ends,
-}
-
-impl SourceTotals {
-    fn merge(&mut self, other: &Self, long: fn(u64, u64) -> u64, short: fn(u32, u32) -> u32) {
-        self.attempts = long(self.attempts, other.attempts);
-        self.retransmits = long(self.retransmits, other.retransmits);
-        for (mine, others) in [
-            (&mut self.ended, &other.ended),
-            (&mut self.missed, &other.missed),
-        ] {
-            for (mine, other) in mine.iter_mut().flatten().zip(others.iter().flatten()) {
-                *mine = short(*mine, *other);
-            }
-        }
-    }
-}
 
 impl Kernel {
     /// Tracks a source: from now on each of its ends has a record, or is counted as missed. Returns

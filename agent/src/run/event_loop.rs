@@ -165,7 +165,7 @@ impl EventLoop {
             })?;
         }
         for (_, entry) in self.registry.iter_mut() {
-            self.publisher.log_due(entry, now);
+            entry.publication.log_due(&entry.name, now);
         }
         Ok(())
     }
@@ -180,7 +180,7 @@ impl EventLoop {
         self.process_due()?;
         let last = self.snapshot()?;
         for (_, entry) in self.registry.iter_mut() {
-            self.publisher.log_rest(entry, clock::now());
+            entry.publication.log_rest(&entry.name, clock::now());
         }
         Ok(last)
     }
@@ -263,7 +263,12 @@ impl EventLoop {
                     let input = Input::Sampled { connection, sample };
                     entry.machine.handle(clock::now(), input, outputs);
                 }
-                Output::Event(event) => self.publisher.publish(entry, event),
+                Output::Event(event) => {
+                    let Entry {
+                        name, publication, ..
+                    } = &mut *entry;
+                    self.publisher.publish(name, publication, event);
+                }
             }
         }
         outputs.clear();

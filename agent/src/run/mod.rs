@@ -12,13 +12,14 @@
 //! | what wakes the loop, and in which order it works | `event_loop` |
 //! | which links there are, and which sources are tracked for them | `registry` |
 //! | which links a record concerns, and what it means there | `routing` |
-//! | what happens after records were lost, and at discovery | `reconcile` |
+//! | what happens after records were lost, and at discovery | `reconcile`; what a link is owed: `owed` |
 //! | what is logged, recorded and exported of an event | `publish` |
 //! | what a snapshot holds | `snapshot` |
 //! | when an export is made | `export` |
 
 mod event_loop;
 mod export;
+mod owed;
 mod publish;
 mod reconcile;
 mod registry;

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, broadcast};
 
-use super::registry::Entry;
 use crate::{
     clock,
     link::{Cause, Event, EventKind},
-    link_event::{self, LinkEvent},
+    link_event::{self, LinkEvent, LinkName},
     telemetry::{
         Telemetry,
         logs::{self, FlapFilter},
@@ -46,20 +45,20 @@ impl Publisher {
     }
 
     /// Publishes one event of one link.
-    pub(super) fn publish(&self, entry: &mut Entry, event: Event) {
-        self.record(&entry.name.peer, &event.kind);
+    pub(super) fn publish(&self, name: &LinkName, publication: &mut Publication, event: Event) {
+        self.record(&name.peer, &event.kind);
         let known_at = clock::now();
         let Event { at, kind } = event.map_time(clock::wall);
-        if entry.publication.is_exported_at_once(&kind) {
+        if publication.is_exported_at_once(&kind) {
             self.transition.notify_one();
         }
-        for log_entry in entry.publication.flaps.apply(known_at, &kind) {
-            logs::log(&entry.name, &log_entry);
+        for log_entry in publication.flaps.apply(known_at, &kind) {
+            logs::log(name, &log_entry);
         }
         let event = LinkEvent {
             at,
             known_at: clock::wall(known_at),
-            link: entry.name.clone(),
+            link: name.clone(),
             kind,
         };
         // Nobody may be listening.
@@ -94,24 +93,24 @@ impl Publisher {
             | EventKind::Ended => {}
         }
     }
+}
 
-    /// Logs what is due by `now`.
-    pub(super) fn log_due(&self, entry: &mut Entry, now: Timestamp) {
-        if let Some(log_entry) = entry.publication.flaps.on_deadline(now) {
-            logs::log(&entry.name, &log_entry);
+impl Publication {
+    /// Logs what is due by `now` of the link of this name.
+    pub(super) fn log_due(&mut self, name: &LinkName, now: Timestamp) {
+        if let Some(log_entry) = self.flaps.on_deadline(now) {
+            logs::log(name, &log_entry);
         }
     }
 
     /// Logs what is still held back: the agent stops.
-    pub(super) fn log_rest(&self, entry: &mut Entry, now: Timestamp) {
-        for log_entry in entry.publication.flaps.flush(now) {
-            logs::log(&entry.name, &log_entry);
+    pub(super) fn log_rest(&mut self, name: &LinkName, now: Timestamp) {
+        for log_entry in self.flaps.flush(now) {
+            logs::log(name, &log_entry);
         }
     }
-}
 
-impl Publication {
-    /// When [`Publisher::log_due`] is to be called next.
+    /// When [`log_due`](Self::log_due) is to be called next.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.flaps.next_deadline()
     }

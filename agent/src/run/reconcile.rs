@@ -19,93 +19,18 @@ mod tests;
 
 use std::time::Duration;
 
-use statlink_ebpf::{Phase, Source};
+use statlink_ebpf::Source;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
+    owed::{AT_ONCE, Depth},
     registry::{LinkId, Registry},
-    routing::attempted,
 };
 use crate::{
     chain::chain,
-    kernel::{
-        Ends, Inventory, Kernel, KernelError, Listing, LossReason, OpenFiles, SETTLE,
-        connection_id, peer,
-    },
-    link::{Input, MissedEnds, OpenConnection},
+    kernel::{Inventory, Kernel, KernelError, Listing, LossReason, OpenFiles, SETTLE},
     time::Timestamp,
 };
-
-/// How far a pass has to look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Depth {
-    /// At the map of connections: it is right, only records are missing.
-    Connections,
-    /// At all open files first: the map may lack connections.
-    OpenFiles,
-}
-
-/// What one link is owed.
-#[derive(Debug)]
-pub(super) struct Owed {
-    /// The next pass is to include it; `None` if it is up to date.
-    due: Option<Depth>,
-    /// The second pass after its discovery: see [`LATE`].
-    late: Option<Timestamp>,
-    /// The missed ends that the link was given.
-    given: Ends,
-}
-
-impl Owed {
-    /// A link that was discovered at `now`: its connections may be older than the agent.
-    pub(super) fn at_discovery(now: Timestamp) -> Self {
-        Self {
-            due: Some(Depth::OpenFiles),
-            late: Some(now + LATE),
-            given: Ends::default(),
-        }
-    }
-
-    /// Has the next pass include it.
-    pub(super) fn mark(&mut self, depth: Depth) {
-        self.due = self.due.max(Some(depth));
-    }
-
-    /// When a pass is to include it; a moment that is past for at once.
-    pub(super) fn next(&self) -> Option<Timestamp> {
-        self.due.map(|_| AT_ONCE).or(self.late)
-    }
-
-    /// Whether a pass that begins `now` is to include it, and how far that has to look. It then
-    /// counts as included.
-    fn take(&mut self, now: Timestamp) -> Option<Depth> {
-        let late = self.late.take_if(|at| *at <= now);
-        self.due.take().max(late.map(|_| Depth::OpenFiles))
-    }
-
-    /// What the link has not been given of `inventory`.
-    pub(super) fn input(&mut self, inventory: &Inventory) -> Input {
-        let mut missed = Ends::default();
-        let cells = missed.iter_mut().flatten();
-        let given = self.given.iter_mut().flatten();
-        for ((missed, given), total) in cells.zip(given).zip(inventory.missed.iter().flatten()) {
-            *missed = total.saturating_sub(*given);
-            *given = *total;
-        }
-        let open = inventory.open.iter().filter_map(|(sock, connection)| {
-            Some(OpenConnection {
-                connection: connection_id(*sock, connection.born_ns),
-                peer_address: peer(connection.peer, connection.peer_port),
-                attempted: attempted(connection.attempted_ns),
-                phase: Phase::from_raw(connection.phase)?,
-            })
-        });
-        Input::Resynchronised {
-            open: open.collect(),
-            missed: MissedEnds::new(missed),
-        }
-    }
-}
 
 /// Decides when a pass is made and over which links, and makes it.
 #[derive(Debug, Default)]
@@ -383,8 +308,6 @@ impl Pace {
     }
 }
 
-/// A moment that is past whenever it is looked at.
-const AT_ONCE: Timestamp = Timestamp::from_nanos(0);
 /// Between two passes, so that a burst of discoveries shares one. What is owed waits no longer than
 /// a tenth of the second after which a link takes a connection that is gone for ended.
 const SHORTEST_GAP: Duration = Duration::from_millis(100);
@@ -392,7 +315,3 @@ const SHORTEST_GAP: Duration = Duration::from_millis(100);
 /// 1 s for its end and then counts it by an unknown cause; an end that is reconciled later is
 /// counted once more. So this, and a pass of a busy node (100 ms), stay well below that second.
 const LONGEST_GAP: Duration = Duration::from_millis(400);
-/// How long after its discovery a link gets a second pass. A program that looked the source up just
-/// before it was tracked still writes to what is kept of untracked ones. It ends in microseconds;
-/// a second is long after, even on a CPU that was taken away.
-const LATE: Duration = Duration::from_secs(1);

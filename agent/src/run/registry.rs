@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use statlink_ebpf::Source;
 
-use super::{publish::Publication, reconcile::Owed};
+use super::{owed::Owed, publish::Publication};
 use crate::{
     discovery::NodeNamespaces,
     kernel::{Kernel, KernelError},

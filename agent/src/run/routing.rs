@@ -5,7 +5,7 @@ use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
 use super::registry::{LinkId, Registry};
 use crate::{
     discovery::NodeNamespaces,
-    kernel::{connection_id, peer},
+    kernel::{attempted, connection_id, peer},
     link::{Input, ProxyEvent},
     time::Timestamp,
 };
@@ -105,11 +105,6 @@ fn of_proxy(record: &Record, kind: RecordKind) -> Option<Input> {
         peer_address: peer(record.peer, record.peer_port),
         event,
     })
-}
-
-/// When connect() was called; the kernel half writes 0 for a connection older than the agent.
-pub(super) fn attempted(nanoseconds: u64) -> Option<Timestamp> {
-    (nanoseconds != 0).then(|| Timestamp::from_nanos(nanoseconds))
 }
 
 /// What the agent counts about the records that it reads.

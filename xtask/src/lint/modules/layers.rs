@@ -45,7 +45,7 @@ pub(super) const CRATES: &[Crate] = &[
             &["link"],
             // What a link makes of what its connections found.
             &["assessment", "resync"],
-            &["connections", "machine", "reachability"],
+            &["blame", "connections", "machine", "reachability"],
             &["finding", "outage_history", "output"],
             &[
                 "connection",

@@ -1,0 +1,197 @@
+//! The kernel half once it is loaded: its hooks, its ring and its losses.
+
+use std::{collections::BTreeMap, io};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+};
+use statlink_ebpf::{Connection, LossReason, Record, Sample, Source, Totals};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    error::{KernelError, Missing},
+    hooks::{HOOKS, Hook, Standing},
+    load::{Attached, Types, Watch, attach, require_initial_pids},
+    log,
+    maps::{failed, take},
+    missed_events,
+    totals::SourceTotals,
+    tracefs,
+};
+
+/// The kernel half, loaded and attached.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    pub(super) ring: AsyncFd<RingBuf<MapData>>,
+    pub(super) totals: HashMap<MapData, Source, Totals>,
+    pub(super) untracked_totals: HashMap<MapData, Source, Totals>,
+    /// What was counted about each source before it was tracked. Nothing is added to it any more,
+    /// so the kernel may evict its own entry.
+    pub(super) before_tracked: BTreeMap<Source, SourceTotals>,
+    pub(super) connections: HashMap<MapData, u64, Connection>,
+    pub(super) losses: PerCpuArray<MapData, u64>,
+    pub(super) sample: Array<MapData, Sample>,
+    pub(super) hooks: Vec<HookState>,
+    pub(super) _log: Option<log::Reader>,
+}
+
+/// Whether one hook is in place.
+#[derive(Debug)]
+pub struct HookState {
+    /// The hook.
+    pub hook: &'static Hook,
+    /// Why it is not; `None` if it is.
+    pub missing: Option<Missing>,
+}
+
+impl Kernel {
+    /// Loads and attaches the kernel half.
+    ///
+    /// Must be called within a tokio runtime. An optional hook that does not load is left out;
+    /// [`Self::hooks`] says so.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the kernel lacks what the programs need, this is not the host's pid namespace,
+    /// capabilities or memory are missing, or a required hook is refused.
+    pub fn load(watch: &Watch) -> Result<Self, KernelError> {
+        require_initial_pids()?;
+        // Both hooks of connect() or none: the program at its entry leaves it to the one at its
+        // exit to report a failure. If one is refused, start over without them.
+        let types = Types::read()?;
+        let kernel = Self::load_with(watch, &types, tracefs::visible())?;
+        if kernel.connect_hooks_missing() && tracefs::visible() {
+            drop(kernel);
+            return Self::load_with(watch, &types, false);
+        }
+        Ok(kernel)
+    }
+
+    /// Loads and attaches for a moment, and says of every hook whether that works, required or
+    /// not.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), but a hook that is refused is no error.
+    pub fn probe(watch: &Watch) -> Result<Vec<HookState>, KernelError> {
+        require_initial_pids()?;
+        let attempts = attach(watch, &Types::read()?, tracefs::visible())?.hooks;
+        let states = attempts.into_iter().map(|(hook, result)| HookState {
+            hook,
+            missing: result.err().map(|error| Missing::of(hook, &error)),
+        });
+        Ok(states.collect())
+    }
+
+    fn load_with(watch: &Watch, types: &Types, connect_hooked: bool) -> Result<Self, KernelError> {
+        let Attached {
+            mut ebpf,
+            log,
+            hooks: attempts,
+        } = attach(watch, types, connect_hooked)?;
+        let mut hooks = Vec::with_capacity(HOOKS.len());
+        for (hook, result) in attempts {
+            let missing = result.err().map(|error| Missing::of(hook, &error));
+            match missing {
+                Some(missing) if hook.standing == Standing::Required => {
+                    return Err(KernelError::Hook {
+                        hook: hook.name,
+                        missing,
+                    });
+                }
+                missing => hooks.push(HookState { hook, missing }),
+            }
+        }
+        let ring = take(&mut ebpf, "RING")?;
+        // SAFETY: the ring owns its descriptor and is not taken out of the AsyncFd before it is
+        // dropped, so the registration never outlives the descriptor.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .map_err(|error| KernelError::Ring(io::Error::from(error)))?;
+        Ok(Self {
+            ring,
+            totals: take(&mut ebpf, "TOTALS")?,
+            untracked_totals: take(&mut ebpf, "UNTRACKED_TOTALS")?,
+            before_tracked: BTreeMap::new(),
+            connections: take(&mut ebpf, "CONNECTIONS")?,
+            losses: take(&mut ebpf, "LOSSES")?,
+            sample: take(&mut ebpf, "SAMPLE")?,
+            hooks,
+            ebpf,
+            _log: log,
+        })
+    }
+
+    fn connect_hooks_missing(&self) -> bool {
+        self.hooks
+            .iter()
+            .any(|state| state.hook.needs_tracefs() && state.missing.is_some())
+    }
+
+    /// Every hook, and whether it is in place.
+    pub fn hooks(&self) -> &[HookState] {
+        &self.hooks
+    }
+
+    /// Whether a hook of this name is in place.
+    pub fn hooked(&self, name: &str) -> bool {
+        self.hooks
+            .iter()
+            .any(|state| state.hook.name == name && state.missing.is_none())
+    }
+
+    /// Events that each hook in place has missed since it was attached; without the hooks for which
+    /// the kernel has no count.
+    ///
+    /// The kernel does not run a program while the same one runs on the same CPU already, be it for
+    /// another socket: that event is missed.
+    pub fn missed_events(&self) -> Vec<(&'static str, u64)> {
+        let attached = self.hooks.iter().filter(|state| state.missing.is_none());
+        attached
+            .filter_map(|state| {
+                let program = self.ebpf.program(state.hook.name)?;
+                Some((state.hook.name, missed_events::of(program)?))
+            })
+            .collect()
+    }
+
+    /// Waits until the kernel asks for the ring to be read. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the ring can no longer be waited for.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.ring
+            .readable()
+            .await
+            .map(|mut guard| guard.clear_ready())
+    }
+
+    /// Reads every record that is there; `None` for one of an unknown size, for the caller to
+    /// count.
+    pub fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
+        let ring = self.ring.get_mut();
+        while let Some(item) = ring.next() {
+            each(Record::decode(&item).ok());
+        }
+    }
+
+    /// How much did not reach userspace, by reason.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses to read the map.
+    pub fn losses(&self) -> Result<[(LossReason, u64); LossReason::ALL.len()], KernelError> {
+        let mut losses = LossReason::ALL.map(|reason| (reason, 0));
+        for (slot, reason) in losses.iter_mut().zip(LossReason::ALL) {
+            let per_cpu = self
+                .losses
+                .get(&(reason as u32), 0)
+                .map_err(failed("LOSSES"))?;
+            slot.1 = per_cpu.iter().sum();
+        }
+        Ok(losses)
+    }
+}
