@@ -20,7 +20,7 @@ const PARTS: [&str; 4] = [
 
 fn read(name: &str) -> String {
     let path = deploy::directory().join("runbooks").join(name);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()))
+    fs::read_to_string(path).unwrap()
 }
 
 /// The sections of a runbook by their headings, in no order.
