@@ -16,15 +16,19 @@
 //!
 //! # What is where
 //!
+//! Each file uses files above it in this list, and none below.
+//!
 //! What crosses the border of the crate:
 //!
-//! - `input`: what goes into a link, and the values that inputs carry.
-//! - `output`: what a link asks its driver to do.
-//! - `event`: what happens to a link, in the one form that logs and `statlink events` share.
-//! - `state`: what a link is at one instant.
-//! - `cause`: which causes there are, what an end means, what a check of each kind can end with.
-//! - `check`, `counts`: what a check is, and what is counted.
 //! - `time`: the one clock, which nothing here reads.
+//! - `check`: what a check is.
+//! - `cause`: which causes there are, what an end means, what a check of each kind can end with.
+//! - `counts`: what is counted.
+//! - `input`: what goes into a link, and the values that inputs carry.
+//! - `event`: what happens to a link, in the one form that logs and `statlink events` share.
+//! - `output`: what a link asks its driver to do.
+//! - `state`: what a link is at one instant.
+//! - `machine`: [`LinkMachine`], what the agent's loop drives.
 //!
 //! The numbers:
 //!
@@ -33,33 +37,31 @@
 //!
 //! Connections:
 //!
-//! - `connection`: one connection, from its first record until it is decided what its end comes to;
-//!   in it `open` (what an open one waits for, what a look tells), `handshake` (how far it has come
-//!   before it is upgraded), `pulse` (when silence is a stall), `ending` (what an end comes to).
 //! - `address_check`: whether a connection goes to the right address.
-//! - `connections`: the table of all, which turns inputs into findings.
-//! - `tombstones`: those that are over, so that a record which comes twice is no news.
-//! - `resync`: matching the table with a listing, and with ends that were missed.
+//! - `connection`: one connection, from its first record until it is decided what its end comes to;
+//!   in it `ending` (what an end comes to), `handshake` (how far it has come before it is
+//!   upgraded), `pulse` (when silence is a stall), `open` (what an open one waits for, what a look
+//!   shows).
 //! - `finding`: what is certain about a connection.
+//! - `tombstones`: those that are over, so that a record which comes twice is no news.
+//! - `connections`: the table of all, which turns inputs into findings.
+//! - `resync`: matching the table with a listing, and with ends that were missed.
 //!
 //! The link:
 //!
-//! - `assessment`: what findings mean: counts, liveness, outages; what falls due.
-//! - `blame`: which cause is shown, if there are several.
-//! - `reachability`: how outages begin and end, for one link and for several together.
 //! - `outage_history`: what the events at both ends of an outage say of it.
+//! - `reachability`: how outages begin and end, for one link and for several together.
 //! - `proxies`: what a proxy's connections explain.
+//! - `blame`: which cause is shown, if there are several.
 //! - `lookups`: when failing name lookups are the cause.
 //! - `target`: when a target is over.
+//! - `assessment`: what findings mean: counts, liveness, outages; what falls due.
 //! - `link`: [`Link`], the composer of connections and assessment.
 //!
 //! Several links:
 //!
-//! - `machine`: [`LinkMachine`], what the agent's loop drives.
 //! - `fanout`: [`Fanout`], a link to each address that a process dials.
 //! - `shape`: which of both a kind of link has.
-//!
-//! Each file uses those above it, and none below.
 
 pub mod time;
 
