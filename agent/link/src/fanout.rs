@@ -125,7 +125,7 @@ impl LinkMachine for Fanout {
         due.sort_unstable();
         for (_, peer) in due {
             self.drive(peer, outputs, |link, outputs| {
-                link.on_deadline(now, outputs)
+                link.on_deadline(now, outputs);
             });
         }
     }
@@ -244,7 +244,7 @@ impl Fanout {
         outputs: &mut Vec<Output>,
     ) {
         self.drive(peer, outputs, |link, outputs| {
-            link.handle(at, input, outputs)
+            link.handle(at, input, outputs);
         });
     }
 
