@@ -167,6 +167,7 @@ impl Discovery {
         };
         let container = proc::cgroup(pid).as_deref().and_then(Container::of);
         let Some(PodIdentity {
+            uid,
             pod,
             namespace,
             host_network,
@@ -191,7 +192,7 @@ impl Discovery {
             pod,
             namespace,
             host_network,
-            pod_uid: container.map(|container| container.pod_uid),
+            pod_uid: uid.or_else(|| container?.pod_uid),
             process,
         }))
     }

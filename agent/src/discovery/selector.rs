@@ -44,6 +44,7 @@ impl Selector {
             return Ok(None);
         };
         Ok(Some(PodIdentity {
+            uid: None,
             pod,
             namespace,
             host_network: false,

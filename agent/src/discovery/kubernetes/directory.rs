@@ -55,6 +55,8 @@ pub(crate) enum ContainerOwner {
 /// What names a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodIdentity {
+    /// Its pod's uid; `None` where nothing tells it.
+    pub(crate) uid: Option<String>,
     /// Name of its pod.
     pub(crate) pod: String,
     /// Namespace of its pod.
@@ -70,8 +72,8 @@ pub(crate) struct Directory {
     pods: Vec<(String, Listing<PodFacts>)>,
     services: Listing<BTreeSet<IpAddr>>,
     slices: Listing<BTreeSet<IpAddr>>,
-    /// Uids of the pods that ended last: a process may outlive its pod's object.
-    ended: VecDeque<String>,
+    /// The pods that ended last: a process may outlive its pod's object.
+    ended: VecDeque<EndedPod>,
 }
 
 /// What is kept of a pod.
@@ -81,6 +83,14 @@ struct PodFacts {
     terminating: bool,
     /// Container names by container id.
     containers: BTreeMap<String, String>,
+}
+
+/// What is kept of a pod that is terminating or gone.
+#[derive(Debug)]
+struct EndedPod {
+    uid: String,
+    /// Ids of its containers.
+    containers: BTreeSet<String>,
 }
 
 /// How many ended pods are remembered. A process outlives its pod's object by seconds, and a node
@@ -119,15 +129,15 @@ impl Directory {
                 // A listing counts only once it is complete.
                 change.names = !matches!(event, Event::Init | Event::InitApply(_));
                 let gone = pods.apply(event, pod_facts);
-                let terminating = |facts: &&PodFacts| facts.terminating;
                 let known = pods.known().iter();
-                let ending = known.filter(|(_, facts)| terminating(facts));
-                change.ended = ending
-                    .map(|(uid, _)| uid.clone())
-                    .chain(gone)
-                    .filter(|uid| !self.ended.contains(uid))
+                let ending = known.filter(|(_, facts)| facts.terminating);
+                let ended: Vec<_> = ending
+                    .map(|(uid, facts)| EndedPod::of(uid, facts))
+                    .chain(gone.iter().map(|(uid, facts)| EndedPod::of(uid, facts)))
+                    .filter(|pod| !self.ended.iter().any(|ended| ended.uid == pod.uid))
                     .collect();
-                self.remember_ended(&change.ended);
+                change.ended = ended.iter().map(|pod| pod.uid.clone()).collect();
+                self.remember_ended(ended);
             }
             WatchEvent::Services(event) => {
                 self.services.apply(event, |service| {
@@ -146,17 +156,17 @@ impl Directory {
 
     /// Who this container belongs to.
     pub(crate) fn owner(&self, container: &Container) -> ContainerOwner {
-        if self.ended.contains(&container.pod_uid) {
+        if self.ended.iter().any(|pod| pod.has(container)) {
             return ContainerOwner::Other;
         }
-        let mut kinds = self.pods.iter().enumerate();
-        let found = kinds.find_map(|(kind, (client, pods))| {
-            Some((kind, client, pods.known().get(&container.pod_uid)?))
-        });
-        let Some((kind, client, facts)) = found else {
+        let Some((kind, client, facts)) = self.pod_of(container) else {
             return ContainerOwner::Unknown;
         };
-        match facts.containers.get(&container.id) {
+        let name = container
+            .id
+            .as_ref()
+            .and_then(|id| facts.containers.get(id));
+        match name {
             Some(name) if name != client => ContainerOwner::Other,
             // The kubelet reports a container's id some time after its start. Until then, a process
             // with the client's process name in such a pod counts as the client.
@@ -165,6 +175,23 @@ impl Directory {
                 identity: facts.identity.clone(),
             },
         }
+    }
+
+    /// The pod of this container with its kind of link, by the pod's uid or else by the id that the
+    /// kubelet reported of the container.
+    fn pod_of(&self, container: &Container) -> Option<(usize, &String, &PodFacts)> {
+        let kinds = || self.pods.iter().enumerate();
+        let by_uid = container.pod_uid.as_ref().and_then(|uid| {
+            kinds().find_map(|(kind, (client, pods))| Some((kind, client, pods.known().get(uid)?)))
+        });
+        by_uid.or_else(|| {
+            let id = container.id.as_ref()?;
+            kinds().find_map(|(kind, (client, pods))| {
+                let mut pods = pods.known().values();
+                let facts = pods.find(|facts| facts.containers.contains_key(id))?;
+                Some((kind, client, facts))
+            })
+        })
     }
 
     /// Every address of the peer; `None` while they are not known, or while it has no Service.
@@ -178,19 +205,39 @@ impl Directory {
         Some(sets.flatten().copied().collect())
     }
 
-    fn remember_ended(&mut self, uids: &[String]) {
-        self.ended.extend(uids.iter().cloned());
+    fn remember_ended(&mut self, pods: Vec<EndedPod>) {
+        self.ended.extend(pods);
         while self.ended.len() > MOST_ENDED {
             self.ended.pop_front();
         }
     }
 }
 
+impl EndedPod {
+    fn of(uid: &str, facts: &PodFacts) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            containers: facts.containers.keys().cloned().collect(),
+        }
+    }
+
+    /// Whether this container was one of its.
+    fn has(&self, container: &Container) -> bool {
+        container.pod_uid.as_ref() == Some(&self.uid)
+            || container
+                .id
+                .as_ref()
+                .is_some_and(|id| self.containers.contains(id))
+    }
+}
+
 /// A pod's uid, and what is kept of it; `None` for an object without the names that every pod has.
 fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
     let metadata = &pod.metadata;
+    let uid = metadata.uid.clone()?;
     let facts = PodFacts {
         identity: PodIdentity {
+            uid: Some(uid.clone()),
             pod: metadata.name.clone()?,
             namespace: metadata.namespace.clone()?,
             host_network: pod.is_on_host_network(),
@@ -201,7 +248,7 @@ fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
             .map(|(name, id)| (id.to_owned(), name.to_owned()))
             .collect(),
     };
-    Some((metadata.uid.clone()?, facts))
+    Some((uid, facts))
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ fn slice(name: &str, addresses: &[&str]) -> EndpointSlice {
 
 fn container(uid: &str, name: &str) -> Container {
     Container {
-        pod_uid: uid.to_owned(),
-        id: format!("{uid}-{name}"),
+        pod_uid: Some(uid.to_owned()),
+        id: Some(format!("{uid}-{name}")),
     }
 }
 
@@ -56,10 +56,11 @@ fn directory(pods: &[Pod]) -> Directory {
     directory
 }
 
-fn activator(pod: &str) -> ContainerOwner {
+fn activator(uid: &str, pod: &str) -> ContainerOwner {
     ContainerOwner::Client {
         kind: 0,
         identity: PodIdentity {
+            uid: Some(uid.to_owned()),
             pod: pod.to_owned(),
             namespace: "knative-serving".to_owned(),
             host_network: false,
@@ -72,7 +73,7 @@ fn the_activator_s_container_alone_is_the_activator() {
     let directory = directory(&[pod("a", "activator-1", false)]);
     assert_eq!(
         directory.owner(&container("a", "activator")),
-        activator("activator-1")
+        activator("a", "activator-1")
     );
     assert_eq!(
         directory.owner(&container("a", "proxy")),
@@ -122,7 +123,7 @@ fn a_container_the_kubelet_has_not_reported_yet_is_taken_for_it() {
     let directory = directory(&[pod("a", "activator-1", false)]);
     assert_eq!(
         directory.owner(&container("a", "restarted")),
-        activator("activator-1")
+        activator("a", "activator-1")
     );
 }
 
@@ -167,13 +168,13 @@ fn a_pod_that_is_gone_from_a_new_listing_has_ended() {
     ));
     assert_eq!(
         directory.owner(&container("a", "activator")),
-        activator("one")
+        activator("a", "one")
     );
     let change = listed(&mut directory, &[pod("b", "two", false)]);
     assert_eq!(change.ended, ["a"]);
     assert_eq!(
         directory.owner(&container("b", "activator")),
-        activator("two")
+        activator("b", "two")
     );
 }
 
@@ -199,7 +200,7 @@ fn a_pod_of_the_same_name_is_told_apart_by_its_uid() {
     );
     assert_eq!(
         directory.owner(&container("b", "activator")),
-        activator("activator-0")
+        activator("b", "activator-0")
     );
 }
 
@@ -258,4 +259,32 @@ fn the_peer_s_addresses_are_known_once_both_are_listed() {
             .addresses
     );
     assert_eq!(directory.peer_addresses(), None);
+}
+
+#[test]
+fn a_container_whose_pod_is_not_visible_is_found_by_its_id() {
+    let mut directory = directory(&[pod("a", "activator-1", false)]);
+    let by_id = |name: &str| Container {
+        pod_uid: None,
+        id: Some(format!("a-{name}")),
+    };
+    assert_eq!(
+        directory.owner(&by_id("activator")),
+        activator("a", "activator-1")
+    );
+    assert_eq!(directory.owner(&by_id("proxy")), ContainerOwner::Other);
+    assert_eq!(directory.owner(&by_id("debugger")), ContainerOwner::Unknown);
+    // A static pod's group has another uid than the object that stands for it in the API.
+    let of_static_pod = Container {
+        pod_uid: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        ..by_id("activator")
+    };
+    assert_eq!(
+        directory.owner(&of_static_pod),
+        activator("a", "activator-1")
+    );
+    // Its process may outlive its pod's object.
+    let gone = pod("a", "activator-1", false);
+    directory.apply(WatchEvent::Pods(0, Event::Delete(gone)));
+    assert_eq!(directory.owner(&by_id("activator")), ContainerOwner::Other);
 }

@@ -14,20 +14,20 @@ pub(super) struct Listing<V> {
 }
 
 impl<V> Listing<V> {
-    /// Takes in one event; gives the keys that it removed. `extract` takes from an object what is
+    /// Takes in one event; gives what it removed. `extract` takes from an object what is
     /// kept of it.
     pub(super) fn apply<K: Resource>(
         &mut self,
         event: Event<K>,
         extract: impl Fn(&K) -> Option<(String, V)>,
-    ) -> Vec<String> {
+    ) -> Vec<(String, V)> {
         match event {
             Event::Apply(object) => {
                 self.known.extend(extract(&object));
                 Vec::new()
             }
             Event::Delete(object) => extract(&object)
-                .and_then(|(key, _)| self.known.remove(&key).map(|_| key))
+                .and_then(|(key, _)| self.known.remove_entry(&key))
                 .into_iter()
                 .collect(),
             Event::Init => {
@@ -43,8 +43,8 @@ impl<V> Listing<V> {
                 let before = std::mem::replace(&mut self.known, listed);
                 self.complete = true;
                 before
-                    .into_keys()
-                    .filter(|key| !self.known.contains_key(key))
+                    .into_iter()
+                    .filter(|(key, _)| !self.known.contains_key(key))
                     .collect()
             }
         }
