@@ -129,6 +129,11 @@ impl Directory {
                 // A listing counts only once it is complete.
                 change.names = !matches!(event, Event::Init | Event::InitApply(_));
                 let gone = pods.apply(event, pod_facts);
+                // One that is listed again, because its label was put back, has not ended.
+                let runs = |facts: &PodFacts| !facts.terminating;
+                let known = pods.known();
+                self.ended
+                    .retain(|pod| !known.get(&pod.uid).is_some_and(runs));
                 let known = pods.known().iter();
                 let ending = known.filter(|(_, facts)| facts.terminating);
                 let ended: Vec<_> = ending

@@ -288,3 +288,22 @@ fn a_container_whose_pod_is_not_visible_is_found_by_its_id() {
     directory.apply(WatchEvent::Pods(0, Event::Delete(gone)));
     assert_eq!(directory.owner(&by_id("activator")), ContainerOwner::Other);
 }
+
+#[test]
+fn a_pod_whose_label_was_put_back_is_watched_again() {
+    let labelled = || pod("a", "activator-1", false);
+    let mut directory = directory(&[labelled()]);
+    let change = directory.apply(WatchEvent::Pods(0, Event::Delete(labelled())));
+    assert_eq!(change.ended, ["a"]);
+    let container = container("a", "activator");
+    assert_eq!(directory.owner(&container), ContainerOwner::Other);
+    let change = directory.apply(WatchEvent::Pods(0, Event::Apply(labelled())));
+    assert!(change.names && change.ended.is_empty(), "{change:?}");
+    assert_eq!(directory.owner(&container), activator("a", "activator-1"));
+    // It can end once more.
+    let change = directory.apply(WatchEvent::Pods(0, Event::Delete(labelled())));
+    assert_eq!(change.ended, ["a"]);
+    // The same if a whole listing brings it back.
+    assert!(listed(&mut directory, &[labelled()]).ended.is_empty());
+    assert_eq!(directory.owner(&container), activator("a", "activator-1"));
+}
