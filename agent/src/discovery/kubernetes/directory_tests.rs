@@ -307,3 +307,16 @@ fn a_pod_whose_label_was_put_back_is_watched_again() {
     assert!(listed(&mut directory, &[labelled()]).ended.is_empty());
     assert_eq!(directory.owner(&container), activator("a", "activator-1"));
 }
+
+#[test]
+fn a_pod_that_the_kubelet_ends_is_an_expected_end() {
+    let evicted = include_str!("object/cases/activator-evicted-by-kubelet.json");
+    let mut evicted: serde_json::Value = serde_json::from_str(evicted).unwrap();
+    let disrupted = evicted["status"]["conditions"].take();
+    let running: Pod = serde_json::from_value(evicted.clone()).unwrap();
+    let mut directory = directory(&[running]);
+    evicted["status"]["conditions"] = disrupted;
+    let evicted: Pod = serde_json::from_value(evicted).unwrap();
+    let change = directory.apply(WatchEvent::Pods(0, Event::Apply(evicted)));
+    assert_eq!(change.ended, ["2c48913c-b29f-11e7-9350-020968147796"]);
+}

@@ -27,8 +27,22 @@ struct PodSpec {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PodStatus {
+    phase: String,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<Condition>,
+    #[serde(deserialize_with = "nullable")]
     container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "nullable")]
     init_container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "nullable")]
+    ephemeral_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -72,9 +86,17 @@ struct Endpoint {
 }
 
 impl Pod {
-    /// Whether it is being deleted.
+    /// Whether its end is expected: it is being deleted, has ended, or is about to be ended for a
+    /// reason outside of it. The kubelet sets no deletion timestamp when it evicts a pod or shuts
+    /// its node down; the condition comes first and the phase once the containers have stopped.
     pub(super) fn is_terminating(&self) -> bool {
+        let status = &self.status;
+        let disrupted = |condition: &Condition| {
+            condition.kind == "DisruptionTarget" && condition.status == "True"
+        };
         self.metadata.deletion_timestamp.is_some()
+            || ["Succeeded", "Failed"].contains(&status.phase.as_str())
+            || status.conditions.iter().any(disrupted)
     }
 
     /// Whether it uses its node's network rather than one of its own.
@@ -87,8 +109,13 @@ impl Pod {
         let PodStatus {
             container_statuses,
             init_container_statuses,
+            ephemeral_container_statuses,
+            ..
         } = &self.status;
-        let all = container_statuses.iter().chain(init_container_statuses);
+        let all = container_statuses
+            .iter()
+            .chain(init_container_statuses)
+            .chain(ephemeral_container_statuses);
         all.filter_map(|status| {
             // `containerd://<id>`
             let (_runtime, id) = status.id.as_deref()?.split_once("://")?;
@@ -191,6 +218,67 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Pods as runtimes, meshes and kubelets leave them.
+    #[test]
+    fn the_activator_of_every_pod_of_the_field_is_found() {
+        const ID: &str = "9bca8d63d5fa610783847915bcff0ecac1273e5b4bed3f6fa1b07350e0135961";
+        for (text, ending, containers) in [
+            (
+                include_str!("object/cases/activator-containerd.json"),
+                false,
+                1,
+            ),
+            (include_str!("object/cases/activator-docker.json"), false, 1),
+            (
+                include_str!("object/cases/activator-evicted-by-kubelet.json"),
+                true,
+                1,
+            ),
+            (
+                include_str!("object/cases/activator-istio-native-sidecar.json"),
+                false,
+                4,
+            ),
+        ] {
+            let pod: Pod = serde_json::from_str(text).unwrap();
+            let found: Vec<_> = pod.containers().collect();
+            assert_eq!(found.len(), containers, "{found:?}");
+            assert_eq!(found[0], ("activator", ID));
+            assert_eq!(pod.is_terminating(), ending, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_being_ended_is_terminating_and_one_that_is_not_ready_is_not() {
+        let terminating = |status: serde_json::Value| {
+            let pod: Pod = serde_json::from_value(serde_json::json!({
+                "metadata": {}, "status": status,
+            }))
+            .unwrap();
+            pod.is_terminating()
+        };
+        let condition = |kind: &str, status: &str| {
+            serde_json::json!({
+                "phase": "Running", "conditions": [{ "type": kind, "status": status }],
+            })
+        };
+        assert!(terminating(condition("DisruptionTarget", "True")));
+        assert!(!terminating(condition("DisruptionTarget", "False")));
+        assert!(!terminating(condition("Ready", "False")));
+        for (phase, ended) in [
+            ("Pending", false),
+            ("Running", false),
+            ("Unknown", false),
+            ("Succeeded", true),
+            ("Failed", true),
+        ] {
+            let status = serde_json::json!({
+                "phase": phase, "conditions": null, "containerStatuses": null,
+            });
+            assert_eq!(terminating(status), ended, "{phase}");
+        }
+    }
 
     #[test]
     fn only_the_fields_in_use_are_kept_of_a_pod() {
