@@ -24,6 +24,24 @@ pub(crate) enum WatchEvent {
     Services(Event<Service>),
     /// About its EndpointSlices.
     EndpointSlices(Event<EndpointSlice>),
+    /// About a watch of the peer's addresses itself.
+    Health(AddressWatch, WatchHealth),
+}
+
+/// A watch that tells the peer's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AddressWatch {
+    Services,
+    EndpointSlices,
+}
+
+/// Whether what a watch told is current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchHealth {
+    /// The API server has answered, and tells every change.
+    Current,
+    /// The watch has failed: there may be changes that are not known.
+    Stale,
 }
 
 /// What an event changed.
@@ -70,8 +88,11 @@ pub(crate) struct PodIdentity {
 pub(crate) struct Directory {
     /// For each kind of link: the name of the client container, and the pods by uid.
     pods: Vec<(String, Listing<PodFacts>)>,
-    services: Listing<BTreeSet<IpAddr>>,
-    slices: Listing<BTreeSet<IpAddr>>,
+    /// `None` for addresses that only a name server knows.
+    services: Listing<Option<BTreeSet<IpAddr>>>,
+    slices: Listing<Option<BTreeSet<IpAddr>>>,
+    /// The watches of addresses that have failed and have not come back yet.
+    stale: BTreeSet<AddressWatch>,
     /// The pods that ended last: a process may outlive its pod's object.
     ended: VecDeque<EndedPod>,
 }
@@ -154,6 +175,12 @@ impl Directory {
                     Some((slice.metadata.name.clone()?, slice.addresses()))
                 });
             }
+            WatchEvent::Health(watch, WatchHealth::Current) => {
+                self.stale.remove(&watch);
+            }
+            WatchEvent::Health(watch, WatchHealth::Stale) => {
+                self.stale.insert(watch);
+            }
         }
         change.addresses = self.peer_addresses() != before;
         change
@@ -199,15 +226,19 @@ impl Directory {
         })
     }
 
-    /// Every address of the peer; `None` while they are not known, or while it has no Service.
+    /// Every address of the peer. `None` while they are not known: one of both watches has not
+    /// listed or has failed, there is no Service, only a name server knows them, or there is none.
+    /// Nothing can be told from an address that is missing in such a set.
     pub(crate) fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         let complete = self.services.is_complete() && self.slices.is_complete();
-        if !complete || self.services.known().is_empty() {
+        if !complete || !self.stale.is_empty() || self.services.known().is_empty() {
             return None;
         }
-        let services = self.services.known().values();
-        let sets = services.chain(self.slices.known().values());
-        Some(sets.flatten().copied().collect())
+        let sets = self.services.known().values();
+        let sets = sets.chain(self.slices.known().values());
+        let sets = sets.map(Option::as_ref).collect::<Option<Vec<_>>>()?;
+        let all: BTreeSet<_> = sets.into_iter().flatten().copied().collect();
+        (!all.is_empty()).then_some(all)
     }
 
     fn remember_ended(&mut self, pods: Vec<EndedPod>) {

@@ -320,3 +320,63 @@ fn a_pod_that_the_kubelet_ends_is_an_expected_end() {
     let change = directory.apply(WatchEvent::Pods(0, Event::Apply(evicted)));
     assert_eq!(change.ended, ["2c48913c-b29f-11e7-9350-020968147796"]);
 }
+
+/// A directory that has listed these objects.
+fn listed_peer(services: &[Service], slices: &[EndpointSlice]) -> Directory {
+    let mut directory = directory(&[]);
+    for service in services {
+        directory.apply(WatchEvent::Services(Event::InitApply(service.clone())));
+    }
+    directory.apply(WatchEvent::Services(Event::InitDone));
+    for slice in slices {
+        directory.apply(WatchEvent::EndpointSlices(Event::InitApply(slice.clone())));
+    }
+    directory.apply(WatchEvent::EndpointSlices(Event::InitDone));
+    directory
+}
+
+#[test]
+fn addresses_are_known_only_while_both_watches_are_current() {
+    let mut directory = listed_peer(&[service("autoscaler", "10.96.0.9")], &[]);
+    let known = directory.peer_addresses();
+    assert!(known.is_some());
+    let mut apply = |watch, health| directory.apply(WatchEvent::Health(watch, health)).addresses;
+    assert!(apply(AddressWatch::EndpointSlices, WatchHealth::Stale));
+    assert!(!apply(AddressWatch::Services, WatchHealth::Stale));
+    assert!(!apply(AddressWatch::EndpointSlices, WatchHealth::Current));
+    assert!(apply(AddressWatch::Services, WatchHealth::Current));
+    assert!(!apply(AddressWatch::Services, WatchHealth::Current));
+    assert_eq!(directory.peer_addresses(), known);
+}
+
+#[test]
+fn a_set_that_is_empty_or_cannot_be_known_is_unknown() {
+    let headless = || service("autoscaler", "None");
+    assert_eq!(listed_peer(&[headless()], &[]).peer_addresses(), None);
+    let empty = slice("s", &[]);
+    assert_eq!(listed_peer(&[headless()], &[empty]).peer_addresses(), None);
+    let one = slice("s", &["10.1.0.7"]);
+    let known = listed_peer(&[headless()], &[one.clone()]).peer_addresses();
+    assert_eq!(known, Some(BTreeSet::from([[10, 1, 0, 7].into()])));
+    let external: Service = serde_json::from_value(json!({
+        "metadata": { "name": "autoscaler" },
+        "spec": { "type": "ExternalName", "externalName": "autoscaler.example" },
+    }))
+    .unwrap();
+    assert_eq!(listed_peer(&[external], &[one]).peer_addresses(), None);
+}
+
+#[test]
+fn both_families_of_a_dual_stack_service_are_known() {
+    let objects = include_str!("object/cases/autoscaler-dual-stack.json");
+    let objects: Vec<serde_json::Value> = serde_json::from_str(objects).unwrap();
+    let service: Service = serde_json::from_value(objects[0].clone()).unwrap();
+    let slices: Vec<EndpointSlice> = objects[1..]
+        .iter()
+        .map(|slice| serde_json::from_value(slice.clone()).unwrap())
+        .collect();
+    let expected = ["10.96.0.9", "10.244.0.7", "fd00:10:96::9"];
+    let expected = expected.iter().map(|one| one.parse().unwrap()).collect();
+    let known = listed_peer(&[service], &slices).peer_addresses();
+    assert_eq!(known, Some(expected));
+}

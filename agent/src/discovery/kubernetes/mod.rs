@@ -26,6 +26,7 @@ use tower::util::MapResponseLayer;
 pub(crate) use self::directory::{ContainerOwner, Directory, PodIdentity, WatchEvent};
 pub(crate) use self::failure::RequestFailure;
 use self::{
+    directory::AddressWatch,
     failure::WatchLog,
     object::{EndpointSlice, Pod, Service},
     watch::{Answered, Watchable, follow},
@@ -141,7 +142,7 @@ pub(crate) fn watch(
     for (kind, pods) in pods.into_iter().enumerate() {
         let wrap = move |event| WatchEvent::Pods(kind, event);
         // A Role grants all pods of a namespace or none, so the first watch logs for all.
-        spawn(server, namespace, pods, events, wrap, kind == 0)?;
+        spawn(server, namespace, pods, events, wrap, None, kind == 0)?;
     }
     spawn(
         server,
@@ -149,6 +150,7 @@ pub(crate) fn watch(
         services,
         events,
         WatchEvent::Services,
+        Some(AddressWatch::Services),
         true,
     )?;
     spawn(
@@ -157,6 +159,7 @@ pub(crate) fn watch(
         slices,
         events,
         WatchEvent::EndpointSlices,
+        Some(AddressWatch::EndpointSlices),
         true,
     )
 }
@@ -216,13 +219,15 @@ impl Selections {
     }
 }
 
-/// Starts one watch. `logs`: whether this one logs its failures.
+/// Starts one watch. `addresses`: which of the peer's it tells. `logs`: whether this one logs its
+/// failures.
 fn spawn<K: Watchable>(
     server: &kube::Config,
     namespace: &str,
     selection: watcher::Config,
     events: &mpsc::Sender<WatchEvent>,
     wrap: impl Fn(Event<K>) -> WatchEvent + Send + 'static,
+    addresses: Option<AddressWatch>,
     logs: bool,
 ) -> Result<(), ConfigError> {
     // One client a watch, so that `answered` is this watch's. It costs nothing: a watch holds a
@@ -231,7 +236,10 @@ fn spawn<K: Watchable>(
     let client = connect(server, &answered).map_err(|error| ConfigError::new(&error))?;
     let api: Api<K> = Api::namespaced(client, namespace);
     let log = logs.then(|| WatchLog::new(&K::plural(&()), namespace));
-    tokio::spawn(follow(api, selection, answered, wrap, log, events.clone()));
+    let events = events.clone();
+    tokio::spawn(follow(
+        api, selection, answered, wrap, addresses, log, events,
+    ));
     Ok(())
 }
 

@@ -64,9 +64,11 @@ pub(crate) struct Service {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct ServiceSpec {
-    #[serde(rename = "clusterIPs")]
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(rename = "clusterIPs", deserialize_with = "nullable")]
     cluster_ips: Vec<String>,
-    #[serde(rename = "externalIPs")]
+    #[serde(rename = "externalIPs", deserialize_with = "nullable")]
     external_ips: Vec<String>,
 }
 
@@ -75,13 +77,15 @@ struct ServiceSpec {
 pub(crate) struct EndpointSlice {
     #[serde(deserialize_with = "metadata")]
     pub(super) metadata: ObjectMeta,
+    #[serde(default, rename = "addressType")]
+    address_type: String,
     #[serde(default, deserialize_with = "nullable")]
     endpoints: Vec<Endpoint>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct Endpoint {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     addresses: Vec<String>,
 }
 
@@ -125,21 +129,25 @@ impl Pod {
 }
 
 impl Service {
-    /// The addresses that clients dial; none for a headless Service.
-    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
-        addresses(self.spec.cluster_ips.iter().chain(&self.spec.external_ips))
+    /// The addresses that clients dial: an empty set for a headless Service, `None` if only a name
+    /// server knows them.
+    pub(super) fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        let spec = &self.spec;
+        let all = spec.cluster_ips.iter().chain(&spec.external_ips);
+        (spec.kind != "ExternalName").then(|| addresses(all))
     }
 }
 
 impl EndpointSlice {
     /// The addresses of its endpoints, ready or not: one that is starting or stopping is still
-    /// the peer.
-    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
-        addresses(self.endpoints.iter().flat_map(|one| &one.addresses))
+    /// the peer. `None` if they are names.
+    pub(super) fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        let all = self.endpoints.iter().flat_map(|one| &one.addresses);
+        (self.address_type != "FQDN").then(|| addresses(all))
     }
 }
 
-/// Skips what is no address: a headless Service's `None`, and the names in a slice of type FQDN.
+/// Skips what is no address: a headless Service's `None`.
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> BTreeSet<IpAddr> {
     texts
         .filter_map(|text| text.parse::<IpAddr>().ok())
@@ -320,24 +328,34 @@ mod tests {
         .unwrap();
         let expected = ["10.96.0.9", "192.0.2.1", "fd00::9"];
         assert_eq!(
-            service.addresses(),
+            service.addresses().unwrap(),
             expected.iter().map(|one| one.parse().unwrap()).collect()
         );
         let headless: Service = serde_json::from_value(serde_json::json!({
             "metadata": {}, "spec": { "clusterIPs": ["None"] },
         }))
         .unwrap();
-        assert!(headless.addresses().is_empty());
+        assert!(headless.addresses().unwrap().is_empty());
         let slice: EndpointSlice = serde_json::from_value(serde_json::json!({
             "metadata": { "name": "autoscaler-x" },
             "endpoints": [{ "addresses": ["10.1.0.2"], "conditions": { "ready": false } }, {}],
         }))
         .unwrap();
-        assert_eq!(slice.addresses().len(), 1);
+        assert_eq!(slice.addresses().unwrap().len(), 1);
         let empty: EndpointSlice = serde_json::from_value(serde_json::json!({
             "metadata": {}, "endpoints": null,
         }))
         .unwrap();
-        assert!(empty.addresses().is_empty());
+        assert!(empty.addresses().unwrap().is_empty());
+        let elsewhere: Service = serde_json::from_value(serde_json::json!({
+            "metadata": {}, "spec": { "type": "ExternalName", "externalIPs": ["192.0.2.1"] },
+        }))
+        .unwrap();
+        assert_eq!(elsewhere.addresses(), None);
+        let names: EndpointSlice = serde_json::from_value(serde_json::json!({
+            "metadata": {}, "addressType": "FQDN", "endpoints": [{ "addresses": ["a.example"] }],
+        }))
+        .unwrap();
+        assert_eq!(names.addresses(), None);
     }
 }

@@ -1,16 +1,31 @@
 //! Following one resource. kube's runtime lists, watches, resumes, lists again and backs off.
 
-use std::{fmt::Debug, pin::pin, sync::Arc};
+use std::{
+    collections::hash_map::RandomState,
+    fmt::Debug,
+    hash::{BuildHasher as _, Hasher as _},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use kube::{
     Api, Resource,
-    runtime::{WatchStreamExt as _, watcher, watcher::Event},
+    runtime::{
+        WatchStreamExt as _,
+        utils::{Backoff, ResetTimerBackoff},
+        watcher,
+        watcher::Event,
+    },
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 
-use super::{directory::WatchEvent, failure::WatchLog};
+use super::{
+    directory::{AddressWatch, WatchEvent, WatchHealth},
+    failure::WatchLog,
+};
 
 /// Notified of every successful response. A watch that resumes after an outage yields no event
 /// until an object changes, so only the response itself shows that it works again.
@@ -38,19 +53,24 @@ impl<K> Watchable for K where
 }
 
 /// Sends every change to `events`, wrapped by `wrap`, until the receiver is dropped. Failures and
-/// recoveries go to `log`.
+/// recoveries go to `log`, and to `events` too if what is watched is `addresses`.
 pub(super) async fn follow<K: Watchable>(
     api: Api<K>,
     selection: watcher::Config,
     answered: Answered,
     wrap: impl Fn(Event<K>) -> WatchEvent,
+    addresses: Option<AddressWatch>,
     mut log: Option<WatchLog>,
     events: mpsc::Sender<WatchEvent>,
 ) {
-    let mut changes = pin!(watcher(api, selection).default_backoff());
+    let pauses = ResetTimerBackoff::new(Pauses::default(), CALM);
+    let mut changes = pin!(watcher(api, selection).backoff(pauses));
+    let mut health = WatchHealth::Current;
     loop {
+        let was = health;
         tokio::select! {
             () = answered.notified() => {
+                health = WatchHealth::Current;
                 if let Some(log) = &mut log {
                     log.succeeded();
                 }
@@ -65,6 +85,7 @@ pub(super) async fn follow<K: Watchable>(
                 Some(Err(error)) => {
                     // A response from before this failure does not end the outage.
                     let _ = answered.notified().now_or_never();
+                    health = WatchHealth::Stale;
                     if let Some(log) = &mut log {
                         log.failed(&error);
                     }
@@ -73,8 +94,55 @@ pub(super) async fn follow<K: Watchable>(
             },
             () = events.closed() => return,
         }
+        if let Some(addresses) = addresses
+            && health != was
+            && events
+                .send(WatchEvent::Health(addresses, health))
+                .await
+                .is_err()
+        {
+            return;
+        }
     }
 }
+
+/// How long to wait between attempts while the API server is away: twice as long each time, up to
+/// [`LONGEST_PAUSE`]. A random part of it is left out, so that the agents of a cluster do not all
+/// come at once.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// How many there were since the last success.
+    taken: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let doubled = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(self.taken));
+        self.taken = self.taken.saturating_add(1);
+        let longest = doubled.min(LONGEST_PAUSE);
+        // The keys of a hasher are random, and nothing here needs more than that.
+        let random = RandomState::new().build_hasher().finish() % u64::from(PERCENT);
+        let spare = longest / 2 / PERCENT * u32::try_from(random).unwrap_or_default();
+        Some(longest - spare)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.taken = 0;
+    }
+}
+
+/// As client-go's reflector begins.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(800);
+/// While a watch is away nothing is said of addresses, and a pod that begins to terminate is taken
+/// for an outage; so the API server, once back, is found soon. An attempt is one small request.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A watch that has not failed for this long begins with the shortest pause again, as client-go's.
+const CALM: Duration = Duration::from_secs(120);
+const PERCENT: u32 = 100;
 
 #[cfg(test)]
 #[path = "watch_tests.rs"]

@@ -40,6 +40,11 @@ struct Mock {
 impl Mock {
     /// Gives these answers, then a watch that stays silent, for ever.
     fn answering(answers: Vec<Answer>) -> Self {
+        Self::telling(answers, None)
+    }
+
+    /// The same, as a watch that tells addresses.
+    fn telling(answers: Vec<Answer>, addresses: Option<AddressWatch>) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
         let answered: Answered = Arc::new(Notify::new());
@@ -67,6 +72,7 @@ impl Mock {
             config,
             answered,
             |event| WatchEvent::Pods(0, event),
+            addresses,
             Some(WatchLog::new("pods", "knative-serving")),
             sender,
         ));
@@ -77,7 +83,9 @@ impl Mock {
         let event = timeout(Duration::from_secs(60), self.events.recv()).await;
         match event.expect("no event").expect("it gave up") {
             WatchEvent::Pods(_, event) => event,
-            event @ (WatchEvent::Services(_) | WatchEvent::EndpointSlices(_)) => {
+            event @ (WatchEvent::Services(_)
+            | WatchEvent::EndpointSlices(_)
+            | WatchEvent::Health(..)) => {
                 panic!("{event:?}")
             }
         }
@@ -268,4 +276,36 @@ async fn the_watch_survives_refusals_and_an_absent_server() {
     mock.lists(&["a"]).await;
     mock.deletes("a").await;
     mock.is_silent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_are_stale_from_the_failure_to_the_answer() {
+    let answers = vec![
+        list(2, &["a"]),
+        Answer::Ending(vec![event("ERROR", &status(410, "Expired"))]),
+        Answer::Away,
+        Answer::Away,
+        list(9, &["a"]),
+    ];
+    let mut mock = Mock::telling(answers, Some(AddressWatch::Services));
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let event = timeout(Duration::from_secs(60), mock.events.recv()).await;
+        if let Some(WatchEvent::Health(watch, health)) = event.expect("no event") {
+            assert_eq!(watch, AddressWatch::Services);
+            told.push(health);
+        }
+    }
+    assert_eq!(told, [WatchHealth::Stale, WatchHealth::Current]);
+}
+
+#[test]
+fn the_api_server_is_tried_again_within_5_s_however_long_it_was_away() {
+    let mut pauses = Pauses::default();
+    let taken: Vec<_> = pauses.by_ref().take(100).collect();
+    assert!(taken[0] <= SHORTEST_PAUSE, "{taken:?}");
+    assert!(taken[99] > SHORTEST_PAUSE, "{taken:?}");
+    assert!(taken.iter().all(|pause| *pause <= Duration::from_secs(5)));
+    pauses.reset();
+    assert!(pauses.next().unwrap() <= SHORTEST_PAUSE);
 }

@@ -46,8 +46,9 @@ fn any_object_is_read_or_refused() {
             }
             let service = serde_json::from_slice::<Service>(&edited(SERVICE.as_bytes(), edits));
             let slice = serde_json::from_slice::<EndpointSlice>(&edited(SLICE.as_bytes(), edits));
-            let service = service.iter().flat_map(Service::addresses);
-            for address in service.chain(slice.iter().flat_map(EndpointSlice::addresses)) {
+            let service = service.iter().filter_map(Service::addresses);
+            let slice = slice.iter().filter_map(EndpointSlice::addresses);
+            for address in service.chain(slice).flatten() {
                 // The kernel reports a mapped address as the IPv4 address that it is.
                 assert_eq!(address, address.to_canonical());
             }
