@@ -1,22 +1,20 @@
 //! `cargo xtask fuzz`: long runs of the fuzz targets, guided by which code an input reaches. The
 //! short runs are a tier of `cargo xtask test`.
 
-use std::process::Command;
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum as _;
 
-use crate::{
-    process,
-    setup::{self, Need},
-    workspace::Workspace,
-};
+use crate::{process, setup, workspace::Workspace};
 
 /// Arguments of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What a target finds is written below the `__fuzz__` directory beside it, and printed with the input. \
-`cargo xtask test fuzz` runs it again, until it is mended and has a test of its own.")]
+What a target finds is printed with the smallest input that shows it: mend the reader, and give that input \
+a test of its own beside it. Inputs that reach new code are kept in target/fuzz for the next run.
+
+It needs a C++ compiler, and the first run compiles everything anew.")]
 pub(crate) struct Options {
     /// Which targets to run, one after the other; all of them without one
     #[arg(value_enum)]
@@ -64,35 +62,58 @@ impl Target {
 }
 
 pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
-    let needs = [setup::BUILD, &[Need::CargoBolero]].concat();
-    setup::ensure(&needs, workspace)?;
+    setup::ensure(setup::BUILD, workspace)?;
     let targets = if options.targets.is_empty() {
         Target::value_variants()
     } else {
         &options.targets
     };
+    let directory = workspace.target.join("fuzz");
     for target in targets {
         let (module, test) = target.test();
-        let mut bolero = Command::new(workspace.tools_bin().join("cargo-bolero"));
-        bolero
-            .current_dir(&workspace.root)
-            .args(["bolero", "test", "--package=statlink", "--profile=dev"])
-            // The readers have no unsafe code; and a sanitizer would take a nightly compiler.
-            .args(["--sanitizer=NONE", "--engine=libfuzzer"])
-            .args(["-T", &format!("{}m", options.minutes)])
-            .arg("--target-dir")
-            .arg(workspace.target.join("fuzz"))
-            .arg(format!("{module}::{test}"));
-        process::run(&format!("fuzz {module}"), &mut bolero)
-            .with_context(|| format!("{module} has found something, see above"))?;
+        let inputs = directory.join("inputs").join(module.replace("::", "-"));
+        fs::create_dir_all(&inputs).with_context(|| format!("create {}", inputs.display()))?;
+        let test = format!("{module}::{test}");
+        let seconds = options.minutes.saturating_mul(60);
+        let mut cargo = workspace.cargo(&["test", "--locked", "--package=statlink", "--lib"]);
+        cargo
+            // With a target named, build scripts are compiled without the flags.
+            .args(["--target", TRIPLE, "--target-dir"])
+            .arg(&directory)
+            .args(["--", "--exact", &test, "--nocapture", "--test-threads=1"])
+            .env("RUSTFLAGS", FLAGS)
+            .env("BOLERO_FUZZER", "libfuzzer")
+            .env("BOLERO_LIBTEST_HARNESS", "1")
+            .env("BOLERO_TEST_NAME", &test)
+            .env(
+                "BOLERO_LIBFUZZER_ARGS",
+                format!(
+                    "{inputs} -artifact_prefix={inputs}/ -timeout=10 -max_total_time={seconds}",
+                    inputs = inputs.display()
+                ),
+            );
+        process::run(&format!("fuzz {module}"), &mut cargo)?;
     }
     Ok(())
 }
 
+#[cfg(target_arch = "aarch64")]
+const TRIPLE: &str = "aarch64-unknown-linux-gnu";
+#[cfg(not(target_arch = "aarch64"))]
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// As `cargo bolero test --sanitizer NONE` sets them. That command itself also links the other tests
+/// of the package, which have no fuzz target, and fails. There is no sanitizer: the readers have no
+/// unsafe code, and it would take a nightly compiler.
+const FLAGS: &str = "--cfg fuzzing --cfg fuzzing_libfuzzer -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Cllvm-args=-sanitizer-coverage-stack-depth";
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

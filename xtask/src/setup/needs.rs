@@ -26,7 +26,6 @@ pub(crate) enum Need {
     CargoDeny,
     Pip,
     Typos,
-    CargoBolero,
 }
 
 /// What building the agent takes.
@@ -97,7 +96,6 @@ impl Need {
         Self::CargoDeny,
         Self::Pip,
         Self::Typos,
-        Self::CargoBolero,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -181,11 +179,6 @@ impl Need {
                 purpose: "checks spelling",
                 source: Source::Wheel("typos", TYPOS_VERSION),
             },
-            Self::CargoBolero => Row {
-                name: "cargo-bolero",
-                purpose: "runs long fuzz runs",
-                source: Source::Crate("cargo-bolero", CARGO_BOLERO_VERSION),
-            },
         }
     }
 
@@ -231,10 +224,6 @@ impl Need {
             Self::Typos => exactly(
                 workspace.wheels_bin().join("typos"),
                 &format!("typos-cli {TYPOS_VERSION}"),
-            ),
-            Self::CargoBolero => exactly(
-                workspace.tools_bin().join("cargo-bolero"),
-                &format!("cargo-bolero {CARGO_BOLERO_VERSION}"),
             ),
         }
     }
@@ -306,9 +295,6 @@ const CNI_PLUGINS: &str = "/usr/lib/cni";
 
 /// Builds with the workspace's rust-version.
 const CARGO_DENY_VERSION: &str = "0.20.2";
-
-/// Speaks to the bolero that the agent's tests use.
-const CARGO_BOLERO_VERSION: &str = "0.13.5";
 
 /// Its wheel holds the program ready to run; to compile it takes minutes.
 const TYPOS_VERSION: &str = "1.52.0";
