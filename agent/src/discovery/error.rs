@@ -23,14 +23,79 @@ pub(crate) enum DiscoveryError {
         /// Why opening it failed.
         source: io::Error,
     },
+    /// The process's environment holds what is no name of a pod or namespace.
+    #[error("{}; {}", self.problem(), self.cure())]
+    BadName {
+        /// The process.
+        pid: u32,
+        /// The variable.
+        variable: String,
+        /// The beginning of its value, escaped.
+        value: String,
+    },
+    /// The process's environment is long, and its beginning does not name a pod.
+    #[error("{}; {}", self.problem(), self.cure())]
+    LongEnvironment {
+        /// The process.
+        pid: u32,
+        /// How much of it was read, in bytes.
+        read: u64,
+    },
+    /// The process is of a namespace that is not watched.
+    #[error("{}; {}", self.problem(), self.cure())]
+    OtherNamespace {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        process: String,
+        /// Its pod's namespace.
+        namespace: String,
+        /// The namespace that is watched.
+        watched: String,
+    },
 }
 
+/// Of a value that is too long for a name, this much shows what it is.
+const MOST_SHOWN: usize = 64;
+
 impl DiscoveryError {
+    /// For `variable` of process `pid`, whose value is no name.
+    pub(super) fn bad_name(pid: u32, variable: &str, value: &str) -> Self {
+        let mut shown: String = value.chars().take(MOST_SHOWN).collect();
+        if shown.len() < value.len() {
+            shown.push('…');
+        }
+        Self::BadName {
+            pid,
+            variable: variable.to_owned(),
+            value: shown.escape_debug().to_string(),
+        }
+    }
+
     /// What failed and why, without the cure.
     pub(crate) fn problem(&self) -> String {
         match self {
             Self::Proc { path, source } => format!("read {path}: {source}"),
             Self::Pidfd { pid, source } => format!("open a pidfd of process {pid}: {source}"),
+            Self::BadName {
+                pid,
+                variable,
+                value,
+            } => {
+                format!("process {pid} has {variable}=\"{value}\", which is no name in Kubernetes")
+            }
+            Self::LongEnvironment { pid, read } => format!(
+                "process {pid} names no pod in the first {} KiB of its environment",
+                read / 1024
+            ),
+            Self::OtherNamespace {
+                pid,
+                process,
+                namespace,
+                watched,
+            } => format!(
+                "process {pid} ({process}) is of the namespace {namespace}, and {watched} is watched"
+            ),
         }
     }
 
@@ -43,6 +108,24 @@ impl DiscoveryError {
             }
             Self::Proc { .. } => "mount /proc with its processes visible",
             Self::Pidfd { .. } => "needs Linux 5.3 or later",
+            Self::BadName { .. } => "it has no link: it is no activator, or was given a wrong name",
+            Self::LongEnvironment { .. } => {
+                "the Kubernetes API can name it, or put the variables first"
+            }
+            Self::OtherNamespace { .. } => {
+                "if it is Knative's, name that namespace with --namespace (the chart's \
+                 knative.namespace)"
+            }
+        }
+    }
+
+    /// Whether the process could be inspected, and is nobody's whose links are watched.
+    pub(crate) const fn is_about_naming(&self) -> bool {
+        match self {
+            Self::BadName { .. } | Self::LongEnvironment { .. } | Self::OtherNamespace { .. } => {
+                true
+            }
+            Self::Proc { .. } | Self::Pidfd { .. } => false,
         }
     }
 
@@ -50,7 +133,29 @@ impl DiscoveryError {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Proc { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
-            Self::Pidfd { .. } => false,
+            Self::Pidfd { .. }
+            | Self::BadName { .. }
+            | Self::LongEnvironment { .. }
+            | Self::OtherNamespace { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_name_is_shown_short_and_escaped() {
+        let value = format!("\u{1b}[2J\r\n\u{202e}{}", "x".repeat(120_000));
+        let error = DiscoveryError::bad_name(7, "POD_NAME", &value).to_string();
+        assert!(
+            error.contains("process 7 has POD_NAME=\"\\u{1b}[2J\\r\\n\\u{202e}xxx"),
+            "{error}"
+        );
+        assert!(
+            error.len() < 300 && !error.contains(char::is_control),
+            "{error}"
+        );
     }
 }

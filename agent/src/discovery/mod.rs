@@ -11,6 +11,7 @@
 mod container;
 mod error;
 pub(crate) mod kubernetes;
+mod name;
 mod network_namespace;
 mod proc;
 mod process_handle;
@@ -154,7 +155,8 @@ impl Discovery {
     ///
     /// # Errors
     ///
-    /// If it has a client's process name and the kernel denies what names it.
+    /// If it has a client's process name and the kernel denies what names it, or what names it is no
+    /// name, or of a namespace that is not watched.
     pub(crate) fn inspect(&self, pid: u32) -> Result<Option<Client>, DiscoveryError> {
         let Some((index, kind)) = proc::comm(pid).and_then(|comm| self.selector.kind_of(&comm))
         else {
@@ -175,8 +177,15 @@ impl Discovery {
         else {
             return Ok(None);
         };
-        if !self.selector.admits(&namespace) {
-            return Ok(None);
+        if let Some(watched) = self.selector.namespace.as_ref()
+            && *watched != namespace
+        {
+            return Err(DiscoveryError::OtherNamespace {
+                pid,
+                process: kind.process_name.clone().into_owned(),
+                namespace,
+                watched: watched.clone(),
+            });
         }
         let netns = match proc::network_namespace(pid) {
             Ok(Some(netns)) => Some(netns),
@@ -223,5 +232,94 @@ impl Discovery {
             }
             identity => identity,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::{fs::symlink, process::CommandExt as _},
+        process::{Child, Command},
+    };
+
+    use super::*;
+    use crate::link_kind::ACTIVATOR;
+
+    /// A process named like an activator, which ends with the test.
+    struct Process {
+        child: Child,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Process {
+        fn with(environment: &[(&str, &str)]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("activator");
+            symlink("/bin/sleep", &path).unwrap();
+            let mut command = Command::new(path);
+            command.arg0("sleep").arg("1000").env_clear();
+            let child = command.envs(environment.iter().copied()).spawn().unwrap();
+            // The parent goes on before the child's new memory has its environment.
+            let environ = format!("/proc/{}/environ", child.id());
+            while std::fs::read(&environ).unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            Self {
+                child,
+                _directory: directory,
+            }
+        }
+    }
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            // It may have ended by itself.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    fn discovery() -> Discovery {
+        Discovery::new(Selector {
+            kinds: vec![ACTIVATOR.clone()],
+            pod_name_env: "POD_NAME".to_owned(),
+            namespace_env: "SYSTEM_NAMESPACE".to_owned(),
+            namespace: Some("knative-serving".to_owned()),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_process_is_named_by_its_environment_or_an_error_names_it() {
+        const NAMESPACE: (&str, &str) = ("SYSTEM_NAMESPACE", "knative-serving");
+        let inspect = |environment: &[(&str, &str)]| {
+            let process = Process::with(environment);
+            let pid = process.child.id();
+            let found = discovery().inspect(pid);
+            found
+                .map(|client| client.map(|client| client.pod))
+                .map_err(|error| error.to_string().replace(&pid.to_string(), "PID"))
+        };
+        let named = inspect(&[("POD_NAME", "activator-1"), NAMESPACE]);
+        assert_eq!(named, Ok(Some("activator-1".to_owned())));
+        assert_eq!(inspect(&[NAMESPACE]), Ok(None));
+        let elsewhere = inspect(&[("POD_NAME", "activator-1"), ("SYSTEM_NAMESPACE", "knative")]);
+        assert_eq!(
+            elsewhere.unwrap_err(),
+            "process PID (activator) is of the namespace knative, and knative-serving is watched; \
+             if it is Knative's, name that namespace with --namespace (the chart's \
+             knative.namespace)"
+        );
+        let hostile = inspect(&[("POD_NAME", "\u{1b}[2J\r\nfake"), NAMESPACE]).unwrap_err();
+        let expected = r#"process PID has POD_NAME="\u{1b}[2J\r\nfake", which is no name"#;
+        assert!(hostile.starts_with(expected), "{hostile}");
+        // Variables stand in the order of their names.
+        let long = "x".repeat(100_000);
+        let cut = inspect(&[("A", &long), ("POD_NAME", "activator-1"), NAMESPACE]).unwrap_err();
+        assert!(
+            cut.starts_with("process PID names no pod in the first 64 KiB"),
+            "{cut}"
+        );
+        let cut = inspect(&[("POD_NAME", &long), NAMESPACE]).unwrap_err();
+        assert!(cut.starts_with("process PID "), "{cut}");
     }
 }

@@ -1,22 +1,52 @@
 //! Reading `/proc`. A process may end at any moment; that is `None` and not an error.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _};
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+};
 
 use super::error::DiscoveryError;
 
-/// The environment that a process was executed with.
-pub(super) struct Environment(Vec<u8>);
+/// The environment that a process was executed with, or the beginning of a long one.
+pub(super) struct Environment {
+    bytes: Vec<u8>,
+    /// Whether there may be more of it.
+    cut: bool,
+}
 
 impl Environment {
+    /// Reads the first [`LONGEST_ENVIRONMENT`] bytes. A variable that is cut there is left out.
+    fn read(from: impl io::Read) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        let mut limited = from.take(LONGEST_ENVIRONMENT);
+        limited.read_to_end(&mut bytes)?;
+        let cut = limited.limit() == 0;
+        if cut {
+            let end = bytes.iter().rposition(|byte| *byte == 0);
+            bytes.truncate(end.unwrap_or_default());
+        }
+        Ok(Self { bytes, cut })
+    }
+
+    /// Whether there may be variables that were not read.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// The value of a variable; `None` if it is unset, empty or not UTF-8.
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        self.0.split(|byte| *byte == 0).find_map(|entry| {
+        self.bytes.split(|byte| *byte == 0).find_map(|entry| {
             let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
             let value = str::from_utf8(value).ok()?;
             (!value.is_empty()).then(|| value.to_owned())
         })
     }
 }
+
+/// A process may be executed with megabytes of environment (execve(2)), and an activator's is a few
+/// kilobytes; service links of a thousand Services are less than this.
+pub(super) const LONGEST_ENVIRONMENT: u64 = 64 * 1024;
 
 /// The ids of all processes.
 pub(super) fn pids() -> io::Result<Vec<u32>> {
@@ -48,9 +78,9 @@ pub(super) fn cgroup(pid: u32) -> Option<String> {
 /// The environment of a process; `None` if it is gone.
 pub(super) fn environment(pid: u32) -> Result<Option<Environment>, DiscoveryError> {
     let path = format!("/proc/{pid}/environ");
-    let read = fs::read(&path).map(Environment);
+    let read = File::open(&path).and_then(Environment::read);
     // A process that is exiting has no memory left, so its environment reads as empty.
-    none_if_gone(path, read).map(|found| found.filter(|environment| !environment.0.is_empty()))
+    none_if_gone(path, read).map(|found| found.filter(|it| it.cut || !it.bytes.is_empty()))
 }
 
 /// Inode number of a process's network namespace; `None` if it is gone.
@@ -81,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_variable_is_found_by_its_whole_name() {
-        let environment =
-            Environment(b"POD_NAME_X=no\0XPOD_NAME=no\0POD_NAME=a=b\0EMPTY=\0".to_vec());
+        let bytes = &b"POD_NAME_X=no\0XPOD_NAME=no\0POD_NAME=a=b\0EMPTY=\0"[..];
+        let environment = Environment::read(bytes).unwrap();
         assert_eq!(environment.get("POD_NAME").as_deref(), Some("a=b"));
         assert_eq!(environment.get("EMPTY"), None);
         assert_eq!(environment.get("POD"), None);
@@ -90,8 +120,20 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_text_is_none() {
-        let environment = Environment(b"POD_NAME=\xff\0".to_vec());
+        let environment = Environment::read(&b"POD_NAME=\xff\0"[..]).unwrap();
         assert_eq!(environment.get("POD_NAME"), None);
+    }
+
+    #[test]
+    fn no_more_than_the_beginning_of_a_long_environment_is_read() {
+        // Without an end: reading all of it would never return.
+        let endless = b"POD_NAME=a\0LONG=".chain(io::repeat(b'x'));
+        let environment = Environment::read(endless).unwrap();
+        assert!(environment.is_cut());
+        assert_eq!(environment.get("POD_NAME").as_deref(), Some("a"));
+        assert_eq!(environment.get("LONG"), None);
+        let whole = Environment::read(&b"POD_NAME=a\0"[..]).unwrap();
+        assert!(!whole.is_cut());
     }
 
     #[test]

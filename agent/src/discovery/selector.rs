@@ -1,6 +1,6 @@
 //! Which processes are clients, and how the environment names one.
 
-use super::{error::DiscoveryError, kubernetes::PodIdentity, proc};
+use super::{error::DiscoveryError, kubernetes::PodIdentity, name, proc};
 use crate::link_kind::LinkKind;
 
 /// How to recognise clients among all processes.
@@ -24,6 +24,10 @@ impl Selector {
     }
 
     /// The pod that the environment of process `pid` names. It says nothing of the pod's network.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel denies the environment, or it holds what is no name of a pod or namespace.
     pub(super) fn identity_from_environment(
         &self,
         pid: u32,
@@ -35,6 +39,10 @@ impl Selector {
             environment.get(&self.pod_name_env),
             environment.get(&self.namespace_env),
         ) else {
+            if environment.is_cut() {
+                let read = proc::LONGEST_ENVIRONMENT;
+                return Err(DiscoveryError::LongEnvironment { pid, read });
+            }
             tracing::debug!(
                 pid,
                 "A process has a client's name but no {} or no {} in its environment: not a client.",
@@ -43,16 +51,19 @@ impl Selector {
             );
             return Ok(None);
         };
+        for (variable, value, is_valid) in [
+            (&self.pod_name_env, &pod, name::is_subdomain(&pod)),
+            (&self.namespace_env, &namespace, name::is_label(&namespace)),
+        ] {
+            if !is_valid {
+                return Err(DiscoveryError::bad_name(pid, variable, value));
+            }
+        }
         Ok(Some(PodIdentity {
             uid: None,
             pod,
             namespace,
             host_network: false,
         }))
-    }
-
-    /// Whether clients of this namespace are watched.
-    pub(super) fn admits(&self, namespace: &str) -> bool {
-        self.namespace.as_ref().is_none_or(|only| only == namespace)
     }
 }

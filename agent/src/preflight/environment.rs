@@ -9,7 +9,7 @@ use std::{
 use super::finding::{Finding, Verdict};
 use crate::{
     control::{client, server},
-    discovery::{Client, Discovery, Selector},
+    discovery::{Client, Discovery, DiscoveryError, Selector},
     link::Shape,
     link_kind::LinkKind,
     telemetry::{self, config::Config},
@@ -17,22 +17,31 @@ use crate::{
 
 /// One finding for each kind of link: the clients that run here now.
 pub(super) fn clients(discovery: &Discovery, selector: &Selector) -> Vec<Finding> {
-    let found = discovery
-        .scan()
-        .and_then(|found| found.into_iter().collect());
-    let found: Vec<Client> = match found {
-        Ok(found) => found,
-        Err(error) => {
-            // A scan fails for all kinds alike.
-            let first = selector.kinds.first().map(plural).unwrap_or_default();
-            let finding = Finding::new(first, CLIENTS_PURPOSE, error.problem());
-            return vec![finding.with_verdict(Verdict::Failed, error.cure())];
+    let (mut clients, mut nameless, mut failed) = (Vec::new(), Vec::new(), None);
+    for found in discovery.scan().unwrap_or_else(|error| vec![Err(error)]) {
+        match found {
+            Ok(client) => clients.push(client),
+            Err(error) if error.is_about_naming() => nameless.push(error),
+            Err(error) => failed = failed.or(Some(error)),
         }
-    };
+    }
+    if let Some(error) = failed {
+        // A scan fails for all kinds alike.
+        let first = selector.kinds.first().map(plural).unwrap_or_default();
+        let finding = Finding::new(first, CLIENTS_PURPOSE, error.problem());
+        return vec![finding.with_verdict(Verdict::Failed, error.cure())];
+    }
     let kinds = selector.kinds.iter();
-    kinds
-        .map(|kind| clients_of(kind, &found, discovery, selector))
-        .collect()
+    let of_kinds = kinds.map(|kind| clients_of(kind, &clients, discovery, selector));
+    // Others can name many: a few show what is wrong.
+    let nameless = nameless.iter().take(MOST_NAMELESS).map(nameless_one);
+    of_kinds.chain(nameless).collect()
+}
+
+/// A process with a client's process name that is not watched, because of what names it.
+fn nameless_one(error: &DiscoveryError) -> Finding {
+    Finding::new("not watched", CLIENTS_PURPOSE, error.problem())
+        .with_verdict(Verdict::Warning, error.cure())
 }
 
 fn clients_of(
@@ -54,8 +63,10 @@ fn clients_of(
         let detail = format!("no process named {process:?} of a selected pod runs here now");
         (detail, COMPARE_WITH_API)
     } else {
+        let watched = selector.namespace.as_ref();
+        let watched = watched.map_or_else(String::new, |only| format!(" of namespace {only}"));
         let detail = format!(
-            "no process named {process:?} with {} and {} in its environment runs here now",
+            "no process named {process:?}{watched} with {} and {} in its environment runs here now",
             selector.pod_name_env, selector.namespace_env
         );
         (detail, COMPARE)
@@ -71,6 +82,8 @@ fn plural(kind: &LinkKind) -> String {
     format!("{}s", kind.process_name)
 }
 
+/// How many processes that are not watched `check` names.
+const MOST_NAMELESS: usize = 8;
 const CLIENTS_PURPOSE: &str = "know whose links to watch";
 const COMPARE: &str = "fine where none is scheduled; otherwise compare --process-name, \
      --pod-name-env, --namespace-env and --namespace";

@@ -10,7 +10,7 @@ use std::{
 use kube::runtime::watcher::Event;
 
 use super::{
-    super::container::Container,
+    super::{container::Container, name},
     listing::Listing,
     object::{EndpointSlice, Pod, Service},
 };
@@ -267,15 +267,20 @@ impl EndedPod {
     }
 }
 
-/// A pod's uid, and what is kept of it; `None` for an object without the names that every pod has.
+/// A pod's uid, and what is kept of it; `None` for an object without the names that every pod has,
+/// or with names that the API server would not have let through.
 fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
     let metadata = &pod.metadata;
     let uid = metadata.uid.clone()?;
+    let name = metadata.name.clone();
+    let name = name.filter(|it| name::is_subdomain(it))?;
+    let namespace = metadata.namespace.clone();
+    let namespace = namespace.filter(|it| name::is_label(it))?;
     let facts = PodFacts {
         identity: PodIdentity {
             uid: Some(uid.clone()),
-            pod: metadata.name.clone()?,
-            namespace: metadata.namespace.clone()?,
+            pod: name,
+            namespace,
             host_network: pod.is_on_host_network(),
         },
         terminating: pod.is_terminating(),

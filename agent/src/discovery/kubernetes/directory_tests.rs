@@ -380,3 +380,12 @@ fn both_families_of_a_dual_stack_service_are_known() {
     let known = listed_peer(&[service], &slices).peer_addresses();
     assert_eq!(known, Some(expected));
 }
+
+#[test]
+fn a_pod_whose_name_is_none_is_nobody() {
+    let long = "a".repeat(254);
+    for name in ["", "Activator", "a\u{1b}[2J", long.as_str()] {
+        let owner = directory(&[pod("a", name, false)]).owner(&container("a", "activator"));
+        assert_eq!(owner, ContainerOwner::Unknown, "{name:?}");
+    }
+}
