@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::exit::{DONE, FAILED, UNSUPPORTED};
+use super::{
+    exit::{DONE, FAILED, UNSUPPORTED},
+    terminal::printable,
+};
 use crate::{
     kernel::tracefs,
     options::Options,
@@ -62,10 +65,11 @@ fn text(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
         let Finding {
             subject, detail, ..
         } = finding;
+        let (subject, detail) = (printable(subject), printable(detail));
         let word = word(finding.verdict);
         writeln!(out, "{word:<7}  {subject:<width$}  {detail}")?;
         if let Some(cure) = &finding.cure {
-            let purpose = &finding.purpose;
+            let (purpose, cure) = (printable(&finding.purpose), printable(cure));
             writeln!(out, "{:<7}  {:<width$}  needed to: {purpose}", "", "")?;
             writeln!(out, "{:<7}  {:<width$}  cure: {cure}", "", "")?;
         }
@@ -88,5 +92,28 @@ const fn word(verdict: Verdict) -> &'static str {
         Verdict::Ok => "ok",
         Verdict::Warning => "warning",
         Verdict::Failed | Verdict::Unsupported => "FAILED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_or_a_server_said_cannot_write_to_the_terminal() {
+        let finding: Finding = serde_json::from_value(serde_json::json!({
+            "subject": "Kubernetes pods",
+            "verdict": "failed",
+            "purpose": "name activators",
+            "detail": "\u{1b}[2J\nok       everything",
+            "cure": "\u{202e}",
+        }))
+        .unwrap();
+        let mut out = Vec::new();
+        text(&mut out, &[finding]).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        let expected = r"FAILED   Kubernetes pods  \u{1b}[2J\nok       everything";
+        assert_eq!(shown.lines().next(), Some(expected));
+        assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown:?}");
     }
 }

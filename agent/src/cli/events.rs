@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use super::terminal::printable;
 use crate::{
     control::{client, wire::MissedEvents},
     link_event::{EndedOutage, EventKind, FailedAttempt, LinkEvent},
@@ -43,10 +44,11 @@ pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<()> {
 fn text(line: &str) -> anyhow::Result<String> {
     let line = serde_json::from_str(line)
         .with_context(|| format!("an event in a form unknown here: {line}"))?;
-    Ok(match line {
+    let text = match line {
         Line::Event(event) => event_text(&event),
         Line::Missed(MissedEvents { missed }) => format!("({missed} events were missed)"),
-    })
+    };
+    Ok(printable(&text).into_owned())
 }
 
 fn event_text(event: &LinkEvent) -> String {
@@ -165,6 +167,17 @@ mod tests {
             text(line).unwrap(),
             "1970-01-01T00:00:01.500Z  n/p  connect failed: timeout of the proxy's connection to \
              10.0.0.2:8080 at 10.0.0.1:8080"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        let line = r#"{"at":1.5,"known_at":1.6,"peer":"autoscaler","namespace":"n\u202e","pod":"\u001b[2J\r\nfake","pid":3,
+            "event":"idle"}"#;
+        assert_eq!(
+            text(line).unwrap(),
+            "1970-01-01T00:00:01.500Z  n\\u{202e}/\\u{1b}[2J\\r\\nfake  idle: no peer to be \
+             connected to"
         );
     }
 

@@ -8,6 +8,7 @@ mod pages;
 mod parse;
 mod settings;
 mod status;
+mod terminal;
 mod usage;
 mod values;
 
@@ -32,7 +33,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             for line in lines(&error) {
                 // If standard error is gone, the exit code remains.
-                let _ = writeln!(io::stderr(), "error: {line}");
+                let _ = writeln!(io::stderr(), "error: {}", terminal::printable(&line));
             }
             ExitCode::from(code_of(&error))
         }

@@ -9,6 +9,7 @@ use std::{
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::terminal::printable;
 use crate::{
     control::{
         client,
@@ -55,6 +56,7 @@ fn text(out: &mut impl Write, status: &Status) -> io::Result<()> {
         writeln!(out, "{}", table(&status.links))?;
     }
     for hook in &status.hooks_missing {
+        let hook = printable(hook);
         writeln!(out, "hook {hook} is not attached (see statlink check)")?;
     }
     let lost = status.records_lost;
@@ -79,9 +81,10 @@ fn table(links: &[LinkStatus]) -> String {
             State::Reachable { since } => (since, None),
             State::Unreachable { since, cause } => (Some(since), Some(cause)),
         };
+        let pod = format!("{}/{}", link.name.namespace, link.name.pod);
         table.add_row([
-            format!("{}/{}", link.name.namespace, link.name.pod),
-            link.name.peer.clone(),
+            printable(&pod).into_owned(),
+            printable(&link.name.peer).into_owned(),
             link.state.as_str().to_owned(),
             or_dash(started.map(since)),
             or_dash(cause.map(|cause| cause.to_string())),
@@ -195,6 +198,14 @@ mod tests {
         );
         assert_eq!(lines[3][2..5], ["reachable", "-", "-"]);
         assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        let shown = table(&[link("\u{1b}[2J\r\nfake\u{202e}", State::Idle)]);
+        assert_eq!(shown.lines().count(), 2, "{shown:?}");
+        let expected = r"knative-serving/\u{1b}[2J\r\nfake\u{202e}";
+        assert!(shown.contains(expected), "{shown:?}");
     }
 
     #[test]
