@@ -105,6 +105,10 @@ pub(super) async fn collector(config: &Config) -> Vec<Finding> {
             ),
         });
     }
+    let warnings = config.warnings.iter().map(|warning| {
+        Finding::new("Collector", "deliver metrics", warning)
+            .with_verdict(Verdict::Warning, "ask for what is used")
+    });
     if findings.is_empty() {
         let finding = Finding::new("Collector", "deliver metrics", "exports are switched off");
         findings.push(finding.with_verdict(
@@ -112,7 +116,7 @@ pub(super) async fn collector(config: &Config) -> Vec<Finding> {
             "unset OTEL_SDK_DISABLED and OTEL_METRICS_EXPORTER=none",
         ));
     }
-    findings
+    findings.into_iter().chain(warnings).collect()
 }
 
 /// Whether the control socket and the health address can be bound. An agent that runs already holds

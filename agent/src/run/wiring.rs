@@ -53,6 +53,9 @@ async fn serve(options: Options, mounted: io::Result<()>) -> anyhow::Result<()> 
         options.log_filter,
         telemetry.log_provider(),
     )?;
+    for warning in &options.telemetry.warnings {
+        tracing::warn!("{warning}.");
+    }
     if let Err(error) = mounted {
         tracing::debug!(%error, "Tracefs could not be mounted.");
     }

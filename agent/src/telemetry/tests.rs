@@ -47,7 +47,11 @@ struct Collector {
 
 impl Collector {
     async fn start(protocol: Protocol, tls: Option<Arc<ServerConfig>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1:0", protocol, tls).await
+    }
+
+    async fn start_on(address: &str, protocol: Protocol, tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, requests) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -184,6 +188,21 @@ const PROTOCOLS: [(Protocol, &str, &str); 2] = [
     ),
     (Protocol::Http, "http/protobuf", "/v1/metrics"),
 ];
+
+/// The brackets belong to the URL: a resolver does not know them.
+#[tokio::test]
+async fn a_collector_is_reached_by_its_ipv6_address() {
+    for (protocol, name, path) in PROTOCOLS {
+        let mut collector = Collector::start_on("[::1]:0", protocol, None).await;
+        let endpoint = format!("http://{}", collector.address);
+        assert!(endpoint.starts_with("http://[::1]:"), "{endpoint}");
+        let variables = [(PROTOCOL, name.to_owned()), (ENDPOINT, endpoint)];
+        let telemetry = Telemetry::start(&config(&variables)).unwrap();
+        assert!(telemetry.export(Arc::default()).await.arrived, "{name}");
+        assert_eq!(collector.next().await.path, path);
+        assert!(telemetry.shutdown(Arc::default()).await);
+    }
+}
 
 /// On a current-thread runtime too, where the SDK alone would block itself.
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! Where one signal goes, and how.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 
 use super::{
     env::{Env, Signal, Var},
     error::{ConfigError, Errors},
-    limits::{DEFAULT_TIMEOUT, MAX_TIMEOUT},
+    limits::{DEFAULT_TIMEOUT, INTERVALS, MAX_TIMEOUT},
     pairs, tls,
 };
 
@@ -38,12 +38,14 @@ pub(crate) enum Protocol {
 }
 
 impl Destination {
-    /// Reads the variables of `signal`; `None` if one is bad, which is noted in `errors`.
+    /// Reads the variables of `signal`; `None` if one is bad, which is noted in `errors`. What is not
+    /// done as asked is noted in `warnings`.
     pub(super) fn read(
         env: Env<'_>,
         signal: Signal,
         flag: Option<&Var>,
         errors: &mut Errors,
+        warnings: &mut BTreeSet<String>,
     ) -> Option<Self> {
         let protocol = env
             .otlp(signal, "PROTOCOL")
@@ -60,7 +62,16 @@ impl Destination {
         let timeout = env
             .otlp(signal, "TIMEOUT")
             .map_or(Ok(DEFAULT_TIMEOUT), |var| {
-                var.milliseconds(Duration::from_millis(1)..=MAX_TIMEOUT)
+                let asked = var.milliseconds(Duration::from_millis(1)..=*INTERVALS.end())?;
+                if asked > MAX_TIMEOUT {
+                    warnings.insert(format!(
+                        "{}={}: {} ms is used, so that the last export fits into a shutdown",
+                        var.name,
+                        var.value,
+                        MAX_TIMEOUT.as_millis()
+                    ));
+                }
+                Ok(asked.min(MAX_TIMEOUT))
             });
         let timeout = errors.note(timeout);
 
@@ -120,6 +131,15 @@ fn parse(
     if var.value.contains('@') {
         return Err(var.secret("an endpoint carries no user or password", FORM));
     }
+    if var.value.contains("$(") {
+        return Err(ConfigError::Unexpanded {
+            variable: var.name.clone(),
+            value: var.value.clone(),
+        });
+    }
+    if is_bare_ipv6(&var.value) {
+        return Err(var.expected("brackets around an IPv6 address, as in http://[fd00::1]:4317"));
+    }
     let mut text = var.value.clone();
     if !text.contains("://") && protocol == Protocol::Grpc {
         text = format!(
@@ -146,6 +166,16 @@ fn parse(
     } else {
         Err(var.expected(FORM))
     }
+}
+
+/// Whether the host is an IPv6 address without brackets, so that nobody can tell its port.
+fn is_bare_ipv6(endpoint: &str) -> bool {
+    let rest = endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let of_address = |c: char| c.is_ascii_hexdigit() || [':', '.', '%'].contains(&c);
+    authority.matches(':').count() > 1 && authority.chars().all(of_address)
 }
 
 /// The scheme for a gRPC endpoint without one, if `INSECURE` says which.

@@ -25,6 +25,17 @@ pub(crate) enum ConfigError {
         /// The accepted form.
         expected: &'static str,
     },
+    /// A reference that stands for a value.
+    #[error(
+        "{variable}={value}: a reference to a variable was not expanded; Kubernetes expands \
+         $(NAME) only if NAME stands before this variable in the container's env"
+    )]
+    Unexpanded {
+        /// Where it came from.
+        variable: String,
+        /// What it says.
+        value: String,
+    },
     /// A resource attribute that would hide the activator's.
     #[error(
         "{variable}: {attribute} names the agent's own pod, and a Collector may put it in the \

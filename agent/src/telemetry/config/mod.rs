@@ -17,7 +17,7 @@
 //! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `grpc`, `http/protobuf` | `grpc` |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | `name=value,name=value`, values percent-encoded | |
 //! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip`, `none` | `none` |
-//! | `OTEL_EXPORTER_OTLP_TIMEOUT` | 1 to 4000 ms | 3000 ms |
+//! | `OTEL_EXPORTER_OTLP_TIMEOUT` | 1 to 3600000 ms; more than 4000 counts as 4000, with a warning | 3000 ms |
 //! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | PEM file, trusted instead of the system's authorities | |
 //! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `_CLIENT_KEY` | PEM files, both or none | |
 //! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative` | `cumulative` |
@@ -38,7 +38,10 @@ mod pairs;
 mod tests;
 mod tls;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub(crate) use destination::{Destination, Protocol};
 pub(crate) use env::Var;
@@ -78,6 +81,8 @@ pub(crate) struct Config {
     pub interval: Duration,
     /// Attributes of the resource.
     pub resource: BTreeMap<String, String>,
+    /// What is not done as asked, one line each.
+    pub warnings: BTreeSet<String>,
 }
 
 /// Attributes that name the activator's pod on each data point. The resource must not have them: a
@@ -96,6 +101,7 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let env = Env(lookup);
         let mut errors = Errors::default();
+        let mut warnings = BTreeSet::new();
         let flag = overrides.endpoint.as_ref();
         let enabled = !errors
             .note(switch(env, "OTEL_SDK_DISABLED"))
@@ -103,12 +109,12 @@ impl Config {
 
         let metrics = exporter(env, "OTEL_METRICS_EXPORTER").map(|e| e.unwrap_or(true));
         let mut metrics = (enabled && errors.note(metrics).unwrap_or_default())
-            .then(|| Destination::read(env, Signal::Metrics, flag, &mut errors))
+            .then(|| Destination::read(env, Signal::Metrics, flag, &mut errors, &mut warnings))
             .flatten();
         let logs =
             exporter(env, "OTEL_LOGS_EXPORTER").map(|e| overrides.logs || e.unwrap_or(false));
         let logs = (enabled && errors.note(logs).unwrap_or_default())
-            .then(|| Destination::read(env, Signal::Logs, flag, &mut errors))
+            .then(|| Destination::read(env, Signal::Logs, flag, &mut errors, &mut warnings))
             .flatten();
 
         let limit = errors.note(export_timeout(env)).flatten();
@@ -124,6 +130,7 @@ impl Config {
             logs,
             interval: interval.unwrap_or(DEFAULT_INTERVAL),
             resource: resource.unwrap_or_default(),
+            warnings,
         })
     }
 }
@@ -136,9 +143,23 @@ fn switch(env: Env<'_>, name: &str) -> Result<bool, ConfigError> {
 
 /// Whether a signal is exported; `None` if the variable is unset.
 fn exporter(env: Env<'_>, name: &str) -> Result<Option<bool>, ConfigError> {
-    let var = env.get(name);
-    var.map(|var| var.choice(&[("otlp", true), ("none", false)]))
-        .transpose()
+    const CHOICES: [(&str, bool); 2] = [("otlp", true), ("none", false)];
+    let Some(var) = env.get(name) else {
+        return Ok(None);
+    };
+    // The specification's list of several exporters. Which part is the problem is worth saying.
+    let parts: Vec<&str> = var.value.split(',').map(str::trim).collect();
+    let is_known = |part: &str| {
+        CHOICES
+            .iter()
+            .any(|(word, _)| word.eq_ignore_ascii_case(part))
+    };
+    match parts.iter().find(|part| !is_known(part)) {
+        Some(part) if parts.len() > 1 && !part.is_empty() => {
+            Err(var.expected(format!("otlp or none; {part} is not supported")))
+        }
+        _ => var.choice(&CHOICES).map(Some),
+    }
 }
 
 /// The SDK reader's bound on one export. The exporter's own timeout is usually the shorter one.

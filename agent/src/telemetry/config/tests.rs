@@ -1,6 +1,9 @@
 use std::{collections::HashMap, fs};
 
-use super::{limits::DEFAULT_TIMEOUT, *};
+use super::{
+    limits::{DEFAULT_TIMEOUT, MAX_TIMEOUT},
+    *,
+};
 
 /// Reads `variables` without any flag.
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
@@ -49,6 +52,10 @@ fn endpoints() {
         (&[(BASE, "http://c:1"), (OWN, "http://d:2")], "http://d:2/"),
         (&[(BASE, "c:1"), insecure], "http://c:1/"),
         (&[(BASE, "http://[fd00::1]:4317")], "http://[fd00::1]:4317/"),
+        (
+            &[(BASE, "http://collector:4317/")],
+            "http://collector:4317/",
+        ),
         (&[PROTOCOL], "http://localhost:4318/v1/metrics"),
         (&[PROTOCOL, (BASE, "http://c:1")], "http://c:1/v1/metrics"),
         (
@@ -200,6 +207,48 @@ fn signals_can_be_switched_off() {
 }
 
 #[test]
+fn a_longer_timeout_than_a_shutdown_has_is_shortened_with_one_warning() {
+    let long = ("OTEL_EXPORTER_OTLP_TIMEOUT", "10000");
+    let config = read(&[long, ("OTEL_LOGS_EXPORTER", "otlp")]).unwrap();
+    assert_eq!(config.metrics.unwrap().timeout, MAX_TIMEOUT);
+    assert_eq!(config.logs.unwrap().timeout, MAX_TIMEOUT);
+    let warnings: Vec<_> = config.warnings.into_iter().collect();
+    assert_eq!(
+        warnings,
+        [
+            "OTEL_EXPORTER_OTLP_TIMEOUT=10000: 4000 ms is used, so that the last export fits into a shutdown"
+        ]
+    );
+    let short = read(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "15")]).unwrap();
+    assert_eq!(short.metrics.unwrap().timeout, Duration::from_millis(15));
+    assert!(short.warnings.is_empty());
+}
+
+#[test]
+fn padding_and_bars_stay_in_the_value_of_a_header() {
+    for (value, expected) in [
+        (
+            "authorization=Basic dXNlcjpwYXNzd29yZA==",
+            &[("authorization", "Basic dXNlcjpwYXNzd29yZA==")][..],
+        ),
+        (
+            "Authorization=Basic%20dXNlcjpwYXNz,X-Scope-OrgID=tenant1|tenant2",
+            &[
+                ("authorization", "Basic dXNlcjpwYXNz"),
+                ("x-scope-orgid", "tenant1|tenant2"),
+            ],
+        ),
+    ] {
+        let headers = metrics(&[("OTEL_EXPORTER_OTLP_HEADERS", value)]).headers;
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        assert_eq!(headers, expected);
+    }
+}
+
+#[test]
 fn the_shorter_timeout_applies() {
     let bound = [("OTEL_METRIC_EXPORT_TIMEOUT", "500")];
     assert_eq!(metrics(&bound).timeout, Duration::from_millis(500));
@@ -246,7 +295,7 @@ fn every_bad_value_has_one_line() {
         (
             "OTEL_EXPORTER_OTLP_TIMEOUT",
             "10s",
-            "OTEL_EXPORTER_OTLP_TIMEOUT=10s: expected milliseconds from 1 to 4000",
+            "OTEL_EXPORTER_OTLP_TIMEOUT=10s: expected milliseconds from 1 to 3600000",
         ),
         (
             "OTEL_EXPORTER_OTLP_HEADERS",
@@ -287,6 +336,26 @@ fn every_bad_value_has_one_line() {
             "OTEL_METRICS_EXPORTER",
             "prometheus",
             "OTEL_METRICS_EXPORTER=prometheus: expected otlp or none",
+        ),
+        (
+            "OTEL_METRICS_EXPORTER",
+            "otlp,prometheus",
+            "OTEL_METRICS_EXPORTER=otlp,prometheus: expected otlp or none; prometheus is not supported",
+        ),
+        (
+            endpoint,
+            "http://$(NODE_IP):4317",
+            "OTEL_EXPORTER_OTLP_ENDPOINT=http://$(NODE_IP):4317: a reference to a variable was not expanded; Kubernetes expands $(NAME) only if NAME stands before this variable in the container's env",
+        ),
+        (
+            endpoint,
+            "http://fd00:10:244::5:4317",
+            "OTEL_EXPORTER_OTLP_ENDPOINT=http://fd00:10:244::5:4317: expected brackets around an IPv6 address, as in http://[fd00::1]:4317",
+        ),
+        (
+            endpoint,
+            "fd00:10:244::5",
+            "OTEL_EXPORTER_OTLP_ENDPOINT=fd00:10:244::5: expected brackets around an IPv6 address, as in http://[fd00::1]:4317",
         ),
         (
             "OTEL_RESOURCE_ATTRIBUTES",
