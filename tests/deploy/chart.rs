@@ -95,6 +95,14 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
             "extraEnv[0].name=STATLINK_NAMESPACE,extraEnv[0].value=knative",
             "extraEnv",
         ),
+        (
+            "extraEnv[0].name=OTEL_EXPORTER_OTLP_ENDPOINT,extraEnv[0].value=http://a:4317",
+            "OTEL_EXPORTER_OTLP_ENDPOINT has no effect beside otlp.endpoint",
+        ),
+        (
+            "extraEnv[0].name=OTEL_METRIC_EXPORT_INTERVAL,extraEnv[0].value=1000ms",
+            "OTEL_METRIC_EXPORT_INTERVAL has no effect beside otlp.exportInterval",
+        ),
     ] {
         let output = helm(&["template", "statlink", "--set", values]);
         assert!(!output.status.success(), "{values} was accepted");
@@ -127,11 +135,14 @@ fn no_example_grants_more_than_reading_one_namespace() {
         for volume in spec["volumes"].as_array().unwrap() {
             assert!(volume.get("hostPath").is_none(), "{values}: {volume}");
         }
-        let text = daemonset.to_string();
-        assert!(
-            !text.contains("metadata.name"),
-            "the agent's own pod: {text}"
-        );
+        // The agent's own pod is named for references alone, never as an attribute.
+        let env = spec.pointer("/containers/0/env").unwrap();
+        for variable in env.as_array().unwrap() {
+            let of_own_pod = variable.to_string().contains("metadata.name");
+            let name = variable["name"].as_str().unwrap();
+            let is_reference = ["POD_NAME", "POD_NAMESPACE"].contains(&name);
+            assert_eq!(of_own_pod, is_reference, "{values}: {variable}");
+        }
     }
 }
 
@@ -193,7 +204,10 @@ fn any_value_of_a_resource_attribute_is_encoded() {
 
 #[test]
 fn every_variable_is_one_that_the_agent_knows() {
-    let known = include_str!("../../agent/src/cli/args.rs");
+    let known = concat!(
+        include_str!("../../agent/src/cli/args.rs"),
+        include_str!("../../agent/src/cli/settings.rs")
+    );
     for values in examples() {
         let objects = template(&["--values", &values]);
         let daemonset = objects.iter().find(|(key, _)| key.starts_with("DaemonSet"));
@@ -207,5 +221,38 @@ fn every_variable_is_one_that_the_agent_knows() {
                 assert!(known.contains(&format!("\"{name}\"")), "{name}");
             }
         }
+    }
+}
+
+#[test]
+fn what_a_value_refers_to_stands_before_it() {
+    let own = "extraEnv[0].name=NODE_IP,extraEnv[0].valueFrom.fieldRef.fieldPath=status.hostIP";
+    let other = "extraEnv[0].name=COLLECTOR,extraEnv[0].value=$(HOST_IP)";
+    for (values, endpoint) in [
+        ("logLevel=info", "http://$(NODE_IP):4317"),
+        (own, "http://$(NODE_IP):4317"),
+        (other, "http://$(COLLECTOR):4317"),
+        (
+            "logLevel=info",
+            "http://$(POD_NAME).a.$(POD_NAMESPACE):4317",
+        ),
+        ("logLevel=info", "http://$(POD_IP):4317"),
+        ("logLevel=info", "http://$(NODE_NAME):4317"),
+    ] {
+        let endpoint = format!("otlp.endpoint={endpoint}");
+        let objects = template(&["--set", values, "--set", &endpoint]);
+        let env = container(&objects)["env"].as_array().unwrap();
+        let mut defined = Vec::new();
+        for variable in env {
+            let value = variable["value"].as_str().unwrap_or_default();
+            for reference in value.split("$(").skip(1) {
+                let (name, _) = reference.split_once(')').unwrap();
+                assert!(defined.contains(&name), "{values}: {variable}");
+            }
+            let name = variable["name"].as_str().unwrap();
+            assert!(!defined.contains(&name), "{values}: {name} is there twice");
+            defined.push(name);
+        }
+        assert!(defined.contains(&"STATLINK_OTLP_ENDPOINT"));
     }
 }

@@ -1,3 +1,21 @@
+{{/*
+What a value may refer to as $(NAME), as otlp.endpoint does for a Collector on each node. It stands before
+its users, because Kubernetes expands only what stands before. One that extraEnv sets itself is left out.
+*/}}
+{{- define "statlink.references" -}}
+{{- $own := dict -}}
+{{- range .Values.extraEnv }}{{ $_ := set $own .name true }}{{ end -}}
+{{- $fields := list (list "NODE_NAME" "spec.nodeName") (list "NODE_IP" "status.hostIP") (list "HOST_IP" "status.hostIP") (list "POD_NAME" "metadata.name") (list "POD_NAMESPACE" "metadata.namespace") (list "POD_IP" "status.podIP") -}}
+{{- range $fields -}}
+{{- if not (hasKey $own (first .)) }}
+- name: {{ first . }}
+  valueFrom:
+    fieldRef:
+      fieldPath: {{ last . }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* The agent's environment, from the values. */}}
 {{- define "statlink.env" -}}
 - name: STATLINK_NODE_NAME

@@ -33,7 +33,11 @@ app.kubernetes.io/part-of: statlink
 {{- end -}}
 {{- $set := dict -}}
 {{- range include "statlink.env" . | fromYamlArray }}{{ $_ := set $set .name true }}{{ end -}}
+{{- $instead := dict "OTEL_EXPORTER_OTLP_ENDPOINT" "otlp.endpoint" "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" "otlp.endpoint" "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT" "otlp.endpoint" "OTEL_METRIC_EXPORT_INTERVAL" "otlp.exportInterval" -}}
 {{- range .Values.extraEnv -}}
+{{- if hasKey $instead .name -}}
+{{ fail (printf "extraEnv: %s has no effect beside %s; set that instead" .name (get $instead .name)) }}
+{{- end -}}
 {{- if hasKey $set .name -}}
 {{ fail (printf "extraEnv: %s has a value of its own in this chart; set that instead" .name) }}
 {{- end -}}
