@@ -140,7 +140,8 @@ fn every_bad_opentelemetry_variable_is_reported_at_once() {
             ][..],
             &[
                 "OTEL_EXPORTER_OTLP_PROTOCOL=thrift: expected grpc or http/protobuf".to_owned(),
-                "OTEL_EXPORTER_OTLP_TIMEOUT=10s: expected milliseconds from 1 to 4000".to_owned(),
+                "OTEL_EXPORTER_OTLP_TIMEOUT=10s: expected milliseconds from 1 to 3600000"
+                    .to_owned(),
                 "OTEL_METRIC_EXPORT_INTERVAL=1: expected milliseconds from 200".to_owned(),
             ][..],
         ),
