@@ -175,12 +175,12 @@ impl Assessment {
 // === What falls due ===
 
 impl Assessment {
-    /// What falls due next, where there is no connection and no attempt since `quiet`.
+    /// What falls due next, where there is no connection and no attempt since `quiet`: a link that
+    /// is quiet is not reachable.
     pub(crate) fn next_due(&self, quiet: Option<Timestamp>) -> Option<(Timestamp, Timer)> {
         if self.has_ended() {
             return None;
         }
-        let quiet = quiet.filter(|_| self.is_down());
         let dns = quiet.and_then(|quiet| Some((self.dns_due(quiet)?, Timer::Dns)));
         let given_up = quiet.and_then(|quiet| {
             let pause = self.lookups.pause();
@@ -229,14 +229,6 @@ impl Assessment {
                 }
                 self.next_liveness = due.next_on_grid(LIVENESS, now);
             }
-        }
-    }
-
-    /// Whether it is not reachable, nor over.
-    fn is_down(&self) -> bool {
-        match self.reachability.reach() {
-            Reach::Undecided | Reach::Unreachable { .. } => true,
-            Reach::Reachable { .. } | Reach::Ended => false,
         }
     }
 

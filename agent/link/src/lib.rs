@@ -63,6 +63,8 @@
 //! - `fanout`: [`Fanout`], a link to each address that a process dials.
 //! - `shape`: which of both a kind of link has.
 
+#![forbid(unsafe_code)]
+
 pub mod time;
 
 mod address_check;

@@ -3,6 +3,7 @@
 mod addresses;
 mod causes;
 mod connecting;
+mod events;
 mod fanout;
 mod fanout_properties;
 mod lookups;
