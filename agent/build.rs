@@ -68,7 +68,7 @@ fn prepare() -> Result<()> {
             .env("CARGO_BUILD_RUSTC", &compiler.rustc)
             // The two crates with unstable features (assembly on BPF). As a list of crates it
             // opens them to no other, and does not make aya-build ask for rust-src.
-            .env("RUSTC_BOOTSTRAP", bpf::UNSTABLE),
+            .env("RUSTC_BOOTSTRAP", UNSTABLE),
         Core::Source(toolchain) => again.arg(toolchain).env_remove("RUSTC_BOOTSTRAP"),
     };
     Err(again.exec()).context("run the build script again")
@@ -165,3 +165,7 @@ fn no_linker() -> anyhow::Error {
         bpf::LINKER_VERSION
     )
 }
+
+/// The crates that use unstable features: `RUSTC_BOOTSTRAP` for a compiler that is no nightly. The
+/// kernel half's own is inline assembly for BPF.
+const UNSTABLE: &str = "aya_ebpf,statlink_programs";

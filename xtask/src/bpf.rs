@@ -40,10 +40,6 @@ pub(crate) struct Compiler {
     pub(crate) libllvm: PathBuf,
 }
 
-/// The crates that use unstable features: `RUSTC_BOOTSTRAP` for a compiler that is no nightly. The
-/// kernel half's own is inline assembly for BPF.
-pub(crate) const UNSTABLE: &str = "aya_ebpf,statlink_programs";
-
 /// Where `core` for the BPF target comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Core {

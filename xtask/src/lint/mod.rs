@@ -59,9 +59,9 @@ impl Check {
             Self::Format => &[Need::Rustfmt],
             Self::Modules | Self::Links | Self::Purity => &[],
             Self::Spelling => &[Need::Pip, Need::Typos],
+            Self::Kernel => &[Need::Clippy],
             // The agent's build script compiles the kernel half.
             Self::Clippy => &[Need::Clippy, Need::BpfCompiler, Need::BpfLinker],
-            Self::Kernel => &[Need::Clippy, Need::BpfCompiler],
             Self::Docs => &[Need::BpfCompiler, Need::BpfLinker],
             Self::Deny => &[Need::CargoDeny],
             Self::Go => &[Need::Go],

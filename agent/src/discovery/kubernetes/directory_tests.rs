@@ -356,7 +356,7 @@ fn a_set_that_is_empty_or_cannot_be_known_is_unknown() {
     let empty = slice("s", &[]);
     assert_eq!(listed_peer(&[headless()], &[empty]).peer_addresses(), None);
     let one = slice("s", &["10.1.0.7"]);
-    let known = listed_peer(&[headless()], &[one.clone()]).peer_addresses();
+    let known = listed_peer(&[headless()], std::slice::from_ref(&one)).peer_addresses();
     assert_eq!(known, Some(BTreeSet::from([[10, 1, 0, 7].into()])));
     let external: Service = serde_json::from_value(json!({
         "metadata": { "name": "autoscaler" },
