@@ -9,6 +9,8 @@ pub const NEVER_HEARD: u64 = 0;
 /// rounded down to a tick.
 #[inline(always)]
 pub const fn ticks_ago_ns(now_ns: u64, ticks: u32, tick_ns: u32) -> u64 {
+    // The lower half of a counter that was read too early: half its range is 24 days and more.
+    let ticks = if ticks > i32::MAX as u32 { 0 } else { ticks };
     let ago = ticks as u64 * tick_ns as u64;
     // Odd, so that it is never `NEVER_HEARD`; a nanosecond is nothing to a tick.
     now_ns.saturating_sub(ago) | 1
@@ -134,6 +136,12 @@ mod tests {
         let before_wrap = u32::MAX - 1;
         let heard = heard_ns(2, before_wrap, 1_000_000_000, 1, 4_000_000);
         assert_eq!(heard, (1_000_000_000 - 3 * 4_000_000) | 1);
+    }
+
+    #[test]
+    fn a_tick_that_is_ahead_of_the_counter_is_now() {
+        let now = 1_000_000_000_001;
+        assert_eq!(heard_ns(2, 8, now, 7, 4_000_000), now);
     }
 
     #[test]

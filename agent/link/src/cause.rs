@@ -6,69 +6,47 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use statlink_ebpf::{End, Phase};
 
-use crate::CheckKind;
+use crate::{CheckKind, closed_list::closed_list};
 
-macro_rules! causes {
-    ($($(#[$doc:meta])* $cause:ident = $word:literal,)+) => {
-        /// Why a check decided against: the value of `error.type`, from a closed list.
-        #[derive(
-            Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-        )]
-        pub enum Cause {
-            $($(#[$doc])* #[serde(rename = $word)] $cause,)+
-        }
-
-        impl Cause {
-            /// Every cause, in the order of its declaration.
-            pub const ALL: [Self; [$(Self::$cause),+].len()] = [$(Self::$cause),+];
-
-            /// The attribute's value, byte for byte.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$cause => $word,)+
-                }
-            }
-        }
-    };
-}
-
-causes! {
-    /// RST to the SYN, or ECONNREFUSED however it came (ICMP included).
-    ConnectionRefused = "connection_refused",
-    /// SYN unanswered: ETIMEDOUT, or given up by the client after at least one SYN
-    /// retransmission.
-    Timeout = "timeout",
-    /// Given up by the client before any retransmission.
-    Cancelled = "cancelled",
-    /// EHOSTUNREACH.
-    HostUnreachable = "host_unreachable",
-    /// ENETUNREACH.
-    NetworkUnreachable = "network_unreachable",
-    /// EPERM or EACCES: a policy refused connect().
-    PermissionDenied = "permission_denied",
-    /// EADDRNOTAVAIL: out of local ports.
-    AddressUnavailable = "address_unavailable",
-    /// RST on an established connection.
-    ConnectionReset = "connection_reset",
-    /// Established, but closed by either side, or 3 s gone, before upgraded.
-    HandshakeFailed = "handshake_failed",
-    /// The peer's FIN ended a live connection.
-    PeerClosed = "peer_closed",
-    /// The client ended a live connection, and is not terminating.
-    LocalClosed = "local_closed",
-    /// Established, but data goes unacknowledged or pings unanswered.
-    Stalled = "stalled",
-    /// The destination is not an address of the autoscaler.
-    WrongPeer = "wrong_peer",
-    /// No attempt, and name lookups of the pod are seen to fail.
-    Dns = "dns",
-    /// A running client with no connection and no attempt for 20 s.
-    NoAttempt = "no_attempt",
-    /// Anything else, and what is not known.
-    Other = "_OTHER",
+closed_list! {
+    /// Why a check decided against: the value of `error.type`, from a closed list.
+    Cause {
+        /// RST to the SYN, or ECONNREFUSED however it came (ICMP included).
+        ConnectionRefused = "connection_refused",
+        /// SYN unanswered: ETIMEDOUT, or given up by the client after at least one SYN
+        /// retransmission.
+        Timeout = "timeout",
+        /// Given up by the client before any retransmission.
+        Cancelled = "cancelled",
+        /// EHOSTUNREACH.
+        HostUnreachable = "host_unreachable",
+        /// ENETUNREACH.
+        NetworkUnreachable = "network_unreachable",
+        /// EPERM or EACCES: a policy refused connect().
+        PermissionDenied = "permission_denied",
+        /// EADDRNOTAVAIL: out of local ports.
+        AddressUnavailable = "address_unavailable",
+        /// RST on an established connection.
+        ConnectionReset = "connection_reset",
+        /// Established, but closed by either side, or 3 s gone, before upgraded.
+        HandshakeFailed = "handshake_failed",
+        /// The peer's FIN ended a live connection.
+        PeerClosed = "peer_closed",
+        /// The client ended a live connection, and is not terminating.
+        LocalClosed = "local_closed",
+        /// Established, but data goes unacknowledged or pings unanswered.
+        Stalled = "stalled",
+        /// The destination is not an address of the autoscaler.
+        WrongPeer = "wrong_peer",
+        /// No attempt, and name lookups of the pod are seen to fail.
+        Dns = "dns",
+        /// A running client with no connection and no attempt for 20 s.
+        NoAttempt = "no_attempt",
+        /// Anything else, and what is not known.
+        Other = "_OTHER",
+    }
 }
 
 impl fmt::Display for Cause {

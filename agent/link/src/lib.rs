@@ -21,6 +21,7 @@
 //! What crosses the border of the crate:
 //!
 //! - `time`: the one clock, which nothing here reads.
+//! - `closed_list`: enums whose values are attributes of a metric.
 //! - `check`: what a check is.
 //! - `cause`: which causes there are, what an end means, what a check of each kind can end with.
 //! - `counts`: what is counted.
@@ -72,6 +73,7 @@ mod assessment;
 mod blame;
 mod cause;
 mod check;
+mod closed_list;
 mod connection;
 mod connections;
 mod counts;

@@ -154,8 +154,8 @@ impl Kernel {
 
 /// How long a listing takes to settle. A program is between its two steps for well under a
 /// microsecond; a CPU that is taken away from it in between, by an interrupt or a hypervisor, is
-/// seldom away for longer than this. If it is, the link waits for the record a second more before
-/// it takes the connection for ended.
+/// seldom away for longer than this. If it is, the link ends the connection for an unknown cause, and
+/// the end that turns up later is counted once more where it has no record.
 pub const SETTLE: Duration = Duration::from_millis(1);
 /// How many steps a walk may take: four times what the map of connections holds (1,024), so a walk
 /// may start over a few times. A step takes a microsecond.

@@ -25,6 +25,8 @@ impl Kernel {
             Err(error) => return Err(failed("TOTALS")(error)),
         }
         self.before_tracked.entry(source).or_default();
+        // Remembers what was counted before: from now on others may push it out of its map.
+        self.source_totals(source)?;
         Ok(true)
     }
 

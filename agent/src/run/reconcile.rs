@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     chain::chain,
+    clock,
     kernel::{Inventory, Kernel, KernelError, Listing, LossReason, OpenFiles, SETTLE},
     time::Timestamp,
 };
@@ -145,7 +146,8 @@ impl Reconciler {
                     Some(listing) => Some(Pass {
                         links,
                         lost,
-                        stage: Stage::Settling(listing, now + SETTLE),
+                        // From the end of the walk on, which may have taken longer than that.
+                        stage: Stage::Settling(listing, clock::now() + SETTLE),
                     }),
                     None => {
                         self.end(kernel, registry, &links, lost, now)?;
@@ -271,11 +273,10 @@ fn depth_after(before: &[(LossReason, u64)], now: &[(LossReason, u64)]) -> Optio
         .iter()
         .filter(|(reason, count)| count_before(*reason) != *count);
     let depths = changed.map(|(reason, _)| match reason {
-        // A program keeps its map in order before it finds no room for the record.
-        LossReason::RingFull => Depth::Connections,
-        LossReason::ConnectionsFull | LossReason::TotalsFull | LossReason::CallsFull => {
-            Depth::OpenFiles
-        }
+        // A program keeps the map of connections in order before it finds no room for the record,
+        // and whatever becomes of its note of a connect() call. No open file tells more.
+        LossReason::RingFull | LossReason::CallsFull => Depth::Connections,
+        LossReason::ConnectionsFull | LossReason::TotalsFull => Depth::OpenFiles,
     });
     depths.max()
 }
@@ -313,5 +314,6 @@ impl Pace {
 const SHORTEST_GAP: Duration = Duration::from_millis(100);
 /// Between two passes while each loses records itself. A link that finds a connection gone waits
 /// 1 s for its end and then counts it by an unknown cause; an end that is reconciled later is
-/// counted once more. So this, and a pass of a busy node (100 ms), stay well below that second.
-const LONGEST_GAP: Duration = Duration::from_millis(400);
+/// counted once more. So two of these gaps and two passes of a busy node (100 ms each) stay below
+/// that second: a source that changed while it was listed waits for a second pass.
+const LONGEST_GAP: Duration = Duration::from_millis(200);

@@ -1,8 +1,7 @@
 //! One file per hook, named for it.
 //!
 //! Above each entry function: the kernel's prototype, where it is, on which kernels, why this hook,
-//! and what holds in it. Sources are those of Linux 6.12; all hooks are tried on 5.10, 6.1, 6.12, 6.18
-//! and 7.2. What each is for, and what is lost without it, is told by userspace's table of hooks.
+//! and what holds in it. Sources are those of Linux 6.12. What each is for, and what is lost without it, is told by userspace's table of hooks.
 
 mod enumerate;
 mod inet_sock_set_state;

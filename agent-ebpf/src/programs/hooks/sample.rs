@@ -64,11 +64,13 @@ fn is_known(sock: u64, born_ns: u64) -> bool {
 
 #[inline(always)]
 fn try_read(sock: *const u8, sample: &mut Sample) -> Option<()> {
-    let (time_ns, now) = (sample.time_ns, jiffies());
+    let time_ns = sample.time_ns;
     sample.state = read_kernel(sock.wrapping_add(offset!(sock_state)))?;
     sample.bytes_received = read_kernel(sock.wrapping_add(offset!(tcp_bytes_received)))?;
     let heard: u32 = read_kernel(sock.wrapping_add(offset!(tcp_lrcvtime)))?;
     let sent: u32 = read_kernel(sock.wrapping_add(offset!(tcp_lsndtime)))?;
+    // After both: the counter may move on meanwhile, and they must not be ahead of it.
+    let now = jiffies();
     let srtt_us: u32 = read_kernel(sock.wrapping_add(offset!(tcp_srtt_us)))?;
     sample.packets_out = read_kernel(sock.wrapping_add(offset!(tcp_packets_out)))?;
     sample.timeouts = read_kernel(sock.wrapping_add(offset!(tcp_timeouts)))?;

@@ -252,6 +252,9 @@ impl Connection {
             (Life::Open(mut open), _) => {
                 match (check, open.address) {
                     (AddressCheck::Unknown | AddressCheck::Right, AddressCheck::Right) => {}
+                    // What was decided stands, until the addresses say otherwise: that nobody knows
+                    // them for a while is no evidence.
+                    (AddressCheck::Unknown, AddressCheck::Wrong) => {}
                     (AddressCheck::Unknown | AddressCheck::Right, _) => {
                         open.address = check;
                         open.look_by(at);

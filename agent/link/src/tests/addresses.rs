@@ -198,6 +198,26 @@ fn nothing_is_wrong_while_nothing_is_known() {
 }
 
 #[test]
+fn what_was_found_wrong_stays_wrong_while_nothing_is_known() {
+    let mut story = Story::begins();
+    story.input(0, known(&[1])).upgraded(100, 2);
+    // The doubt is over, and so is the grace.
+    story.sampled(2_200, 2, well(102)).until(5_100);
+    assert!(!story.news().is_empty());
+    story
+        .input(6_000, Input::PeerAddresses(None))
+        .sampled(6_100, 2, well(6_050))
+        .input(6_200, known(&[1]))
+        .sampled(6_300, 2, well(6_250));
+    assert_eq!(story.news(), []);
+    // Only its address can acquit it.
+    story
+        .input(6_400, known(&[1, 2]))
+        .sampled(6_800, 2, well(6_750));
+    assert!(!story.news().is_empty());
+}
+
+#[test]
 fn a_process_that_ends_leaves_no_doubt_behind() {
     let mut story = Story::begins();
     story.input(0, known(&[1])).refused(100, 2).attempt(200, 3);
