@@ -57,6 +57,7 @@ pub(super) const CRATES: &[Crate] = &[
             ],
             &["address_check", "cause", "input", "lookups", "target"],
             &["check", "limits", "time", "timings"],
+            &["closed_list"],
         ],
     },
 ];
