@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use rustix::time::{ClockId, clock_gettime};
 use statlink::{
     clock,
-    kernel::{Kernel, SETTLE, Source, Watch},
+    kernel::{Kernel, LISTING_SETTLES, Source, Watch},
 };
 
 fn main() -> Result<()> {
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
             let listing = kernel.list(sources.iter().copied(), clock::now())?;
             let listing = listing.context("nothing changes")?;
             lists.push(cpu_time() - begun);
-            thread::sleep(SETTLE);
+            thread::sleep(LISTING_SETTLES);
             let begun = cpu_time();
             let settled = kernel.settle(listing)?;
             settles.push(cpu_time() - begun);

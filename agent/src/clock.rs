@@ -1,4 +1,4 @@
-//! Reading the clocks. Nothing else in the agent does.
+//! The time of links and of what is shown. Timers and warnings use `Instant`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -16,8 +16,8 @@ use rustix::{
 use statlink::{
     clock,
     kernel::{
-        Inventory, Kernel, LossReason, Record, RecordKind, SETTLE, Source, Watch, connection_id,
-        peer,
+        Inventory, Kernel, LISTING_SETTLES, LossReason, Record, RecordKind, Source, Watch,
+        connection_id, peer,
     },
 };
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
@@ -64,7 +64,7 @@ impl Half {
     /// What the kernel holds about `source`, of which nothing changes.
     fn inventory(&mut self, source: Source) -> Inventory {
         let listing = self.kernel.list([source], clock::now()).unwrap().unwrap();
-        thread::sleep(SETTLE);
+        thread::sleep(LISTING_SETTLES);
         let mut settled = self.kernel.settle(listing).unwrap();
         settled.remove(&source).unwrap()
     }

@@ -65,6 +65,8 @@
 //! - `shape`: which of both a kind of link has.
 
 #![forbid(unsafe_code)]
+// Tests may print a seed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod time;
 

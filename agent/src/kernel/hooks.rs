@@ -1,7 +1,8 @@
 //! Every program of the kernel half, in one table: where it attaches, since which kernel, what it is
 //! for, and what is lost without it.
 //!
-//! The C prototype that a program relies on stands above the program, in `agent-ebpf/src/hooks`.
+//! The C prototype that a program relies on stands above the program, in
+//! `agent-ebpf/src/programs/hooks`.
 
 use aya::{
     Btf, Ebpf,

@@ -10,7 +10,7 @@
 //!
 //! 1. read the `missed` totals of each source,
 //! 2. walk the map of connections, once for all sources ([`Kernel::list`]),
-//! 3. let [`SETTLE`] pass, in which whoever was between the two steps finishes,
+//! 3. let [`LISTING_SETTLES`] pass, in which whoever was between the two steps finishes,
 //! 4. read the `missed` totals again ([`Kernel::settle`]), and then the ring.
 //!
 //! Where both readings of a source agree, no end is lost and none doubled:
@@ -128,8 +128,8 @@ impl Kernel {
         Ok(Some(listing))
     }
 
-    /// The inventory of each source of a listing that is [`SETTLE`] old. One of which an end was
-    /// counted meanwhile is left out.
+    /// The inventory of each source of a listing that is [`LISTING_SETTLES`] old. One of which an end
+    /// was counted meanwhile is left out.
     ///
     /// Read the ring after this, and hand its records on before the inventories.
     ///
@@ -156,7 +156,7 @@ impl Kernel {
 /// microsecond; a CPU that is taken away from it in between, by an interrupt or a hypervisor, is
 /// seldom away for longer than this. If it is, the link ends the connection for an unknown cause, and
 /// the end that turns up later is counted once more where it has no record.
-pub const SETTLE: Duration = Duration::from_millis(1);
+pub const LISTING_SETTLES: Duration = Duration::from_millis(1);
 /// How many steps a walk may take: four times what the map of connections holds (1,024), so a walk
 /// may start over a few times. A step takes a microsecond.
 const MOST_STEPS: usize = 4096;

@@ -25,7 +25,7 @@ pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, LossReason, Record, RecordK
 
 pub use self::{
     error::{KernelError, Missing},
-    inventory::{Inventory, Listing, SETTLE},
+    inventory::{Inventory, LISTING_SETTLES, Listing},
     iterators::OpenFiles,
     load::Watch,
     loaded::{HookState, Kernel},

@@ -11,8 +11,8 @@
 //!                   (another thread)    (about 1 ms)        (1 ms)
 //! ```
 //!
-//! Passes keep a distance, and a greater one while they lose records themselves ([`Pace`]): a burst
-//! that fills the ring must not have the agent do more work.
+//! Passes keep a distance, and a greater one while they lose records themselves ([`ResyncPace`]): a
+//! burst that fills the ring must not have the agent do more work.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     chain::chain,
     clock,
-    kernel::{Inventory, Kernel, KernelError, Listing, LossReason, OpenFiles, SETTLE},
+    kernel::{Inventory, Kernel, KernelError, LISTING_SETTLES, Listing, LossReason, OpenFiles},
     time::Timestamp,
 };
 
@@ -37,7 +37,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
     pass: Option<Pass>,
-    pace: Pace,
+    pace: ResyncPace,
     /// As of the last look.
     losses: Vec<(LossReason, u64)>,
     /// As of the last look, by hook.
@@ -147,7 +147,7 @@ impl Reconciler {
                         links,
                         lost,
                         // From the end of the walk on, which may have taken longer than that.
-                        stage: Stage::Settling(listing, clock::now() + SETTLE),
+                        stage: Stage::Settling(listing, clock::now() + LISTING_SETTLES),
                     }),
                     None => {
                         self.end(kernel, registry, &links, lost, now)?;
@@ -178,8 +178,8 @@ impl Reconciler {
     }
 
     /// Begins the last pass, over every link that is owed one, whatever the pace: without the open
-    /// files, which take too long. Two calls of [`advance`](Self::advance), [`SETTLE`] apart,
-    /// complete it.
+    /// files, which take too long. Two calls of [`advance`](Self::advance),
+    /// [`LISTING_SETTLES`] apart, complete it.
     pub(super) fn begin_last(
         &mut self,
         kernel: &Kernel,
@@ -283,27 +283,27 @@ fn depth_after(before: &[(LossReason, u64)], now: &[(LossReason, u64)]) -> Optio
 
 /// When the next pass may begin.
 #[derive(Debug)]
-struct Pace {
+struct ResyncPace {
     next: Timestamp,
     gap: Duration,
 }
 
-impl Default for Pace {
+impl Default for ResyncPace {
     fn default() -> Self {
         Self {
             next: AT_ONCE,
-            gap: SHORTEST_GAP,
+            gap: RESYNC_GAP,
         }
     }
 }
 
-impl Pace {
+impl ResyncPace {
     /// A pass has ended, and records were lost while it was made, or not.
     fn ended(&mut self, now: Timestamp, lost: bool) {
         self.gap = if lost {
             (self.gap * 2).min(LONGEST_GAP)
         } else {
-            SHORTEST_GAP
+            RESYNC_GAP
         };
         self.next = now + self.gap;
     }
@@ -311,7 +311,7 @@ impl Pace {
 
 /// Between two passes, so that a burst of discoveries shares one. What is owed waits no longer than
 /// a tenth of the second after which a link takes a connection that is gone for ended.
-const SHORTEST_GAP: Duration = Duration::from_millis(100);
+const RESYNC_GAP: Duration = Duration::from_millis(100);
 /// Between two passes while each loses records itself. A link that finds a connection gone waits
 /// 1 s for its end and then counts it by an unknown cause; an end that is reconciled later is
 /// counted once more. So two of these gaps and two passes of a busy node (100 ms each) stay below

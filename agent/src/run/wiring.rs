@@ -232,5 +232,6 @@ const MISSED_COLLECTIONS: u32 = 3;
 /// starved node for its turn. Far more than either, so that a kubelet never restarts an agent that
 /// is merely slow.
 const SLACK: Duration = Duration::from_secs(15);
-/// How long tasks may take to end after the last export. None has anything left to do.
+/// How long tasks may take to end after the last export. None has anything left to do: enough for one
+/// that runs to get its turn and end, and little beside the 5 s of the last export.
 const LAST_TASKS: Duration = Duration::from_millis(200);

@@ -11,7 +11,8 @@ pub(super) enum Tier {
     Pure,
     /// What reads the input of others, on random input: a fixed number of inputs, seconds
     Fuzz,
-    /// What is deployed: chart and Kustomize base (builds Helm the first time)
+    /// What is deployed: chart, Kustomize base, Collector configurations, rules, runbooks,
+    /// dashboards, registry (builds the tools for them the first time)
     Deploy,
     /// This kernel, network namespaces and a client of our own (root)
     Kernel,
@@ -138,7 +139,8 @@ impl Tier {
                     threads: Some(1),
                 }],
             },
-            // These mostly wait, each in its own namespaces.
+            // These mostly wait, each in its own namespaces, but each starts a Collector: two at a
+            // time are what a machine of two processors keeps up with.
             Self::Peers => Plan {
                 name: "peers",
                 needs: setup::PEERS,

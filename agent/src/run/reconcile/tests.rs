@@ -32,7 +32,7 @@ fn a_full_ring_costs_no_pass_over_open_files() {
 
 #[test]
 fn passes_that_lose_records_themselves_keep_a_growing_distance() {
-    let mut pace = Pace::default();
+    let mut pace = ResyncPace::default();
     assert_eq!(pace.next, AT_ONCE);
     pace.ended(ms(0), false);
     assert_eq!(pace.next, ms(100));

@@ -49,7 +49,7 @@ pub(crate) struct FlapFilter {
     /// The outage under way.
     outage: Option<Onset>,
     /// The outage's entry waits until then for its cause to become known.
-    held_until: Option<Timestamp>,
+    waits_until: Option<Timestamp>,
     /// Whether the link was reachable before. If so, an outage begins with a loss, which has its
     /// cause already.
     was_reachable: bool,
@@ -80,7 +80,7 @@ const LOGGED_EACH: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long an outage at the start waits for its cause. A client without an attempt for 20 s has the
 /// cause `no_attempt`; the liveness check that says so comes at most 5 s later.
-const HELD: Duration = Duration::from_secs(25);
+const LOG_WAITS: Duration = Duration::from_secs(25);
 
 impl FlapFilter {
     /// Takes in an event that became known at `now`; gives what to log.
@@ -104,12 +104,12 @@ impl FlapFilter {
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let summary = self.flapping.as_ref();
         let summary = summary.map(|flapping| flapping.since + MINUTE);
-        self.held_until.into_iter().chain(summary).min()
+        self.waits_until.into_iter().chain(summary).min()
     }
 
     /// Gives what to log at `now`. A call before the deadline gives nothing.
     pub(crate) fn on_deadline(&mut self, now: Timestamp) -> Option<LogEntry> {
-        if self.held_until.take_if(|until| *until <= now).is_some() {
+        if self.waits_until.take_if(|until| *until <= now).is_some() {
             return self.outage.as_mut().and_then(Onset::log_once);
         }
         let flapping = self.flapping.as_ref()?;
@@ -129,7 +129,7 @@ impl FlapFilter {
 
     /// Gives what was held back, and starts anew: nothing follows for this link.
     pub(crate) fn flush(&mut self, now: Timestamp) -> Vec<LogEntry> {
-        let held = self.held_until.take().and(self.outage.as_mut());
+        let held = self.waits_until.take().and(self.outage.as_mut());
         let held = held.and_then(Onset::log_once);
         let summary = self.take_summary(now).map(LogEntry::Summary);
         *self = Self::default();
@@ -140,7 +140,7 @@ impl FlapFilter {
     fn unreachable(&mut self, now: Timestamp, event: &EventKind) -> Vec<LogEntry> {
         if let Some(onset) = &mut self.outage {
             onset.event = event.clone();
-            let held = self.held_until.take();
+            let held = self.waits_until.take();
             return held.and_then(|_| onset.log_once()).into_iter().collect();
         }
         let onset = self.outage.insert(Onset {
@@ -162,7 +162,7 @@ impl FlapFilter {
         }
         self.logged.push_back(now);
         if !self.was_reachable && is_unexplained(event) {
-            self.held_until = Some(now + HELD);
+            self.waits_until = Some(now + LOG_WAITS);
             return Vec::new();
         }
         onset.log_once().into_iter().collect()
@@ -194,7 +194,7 @@ impl FlapFilter {
     /// Ends the outage under way; gives its first entry if that was held back.
     fn end_outage(&mut self) -> Option<LogEntry> {
         let mut onset = self.outage.take();
-        let held = self.held_until.take().and(onset.as_mut());
+        let held = self.waits_until.take().and(onset.as_mut());
         held.and_then(Onset::log_once)
     }
 
