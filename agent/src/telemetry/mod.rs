@@ -238,8 +238,9 @@ fn log_provider(
         .build())
 }
 
-/// Log events kept while the Collector is away. A common outage of 100 links is some 200 events; beyond
-/// that they are dropped, and standard output still has them.
+/// Log events that wait for the export under way; those of an export that fails are dropped, not
+/// sent again. A common outage of 100 links is some 200 events; beyond that they are dropped, too.
+/// Standard output has them all.
 const LOG_QUEUE: usize = 256;
 /// How long a log event waits for others: as long as a metric export may ([`pace::SHORTEST_GAP`]).
 const LOG_DELAY: Duration = pace::SHORTEST_GAP;
