@@ -5,7 +5,11 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::{judge::Wrong, reported::EXPORTS_A_SECOND, run::Run};
+use crate::{
+    judge::Wrong,
+    reported::{EXPORTS_A_SECOND, own_log_lines},
+    run::Run,
+};
 
 impl Run<'_> {
     /// Ends the run; whether nothing was wrong.
@@ -19,7 +23,7 @@ impl Run<'_> {
             self.add_wrong(Wrong::Promise, format!("{most} exports in one second"));
         }
         let agent = self.bed.agent.as_ref().context("no agent")?;
-        self.log_lines += agent.process.mark() as u64;
+        self.log_lines += own_log_lines(&agent.process);
         self.judge_log();
         println!("\n{}", self.tally.render());
         println!(

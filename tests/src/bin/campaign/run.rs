@@ -17,7 +17,7 @@ use crate::{
     judge::{Violation, Wrong},
     lane::Lane,
     options::Plan,
-    reported::Ledger,
+    reported::{Ledger, own_log_lines},
     stream::{State, Stream},
     table::Tally,
 };
@@ -180,7 +180,7 @@ impl<'a> Run<'a> {
     fn restart_agent(&mut self) -> Result<()> {
         self.restarts += 1;
         let mut agent = self.bed.agent.take().context("no agent")?;
-        self.log_lines += agent.process.mark() as u64;
+        self.log_lines += own_log_lines(&agent.process);
         if self.rng.bool() {
             println!("       the agent is killed and started again");
             agent.process.kill()?;
