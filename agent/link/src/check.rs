@@ -13,3 +13,18 @@ closed_list! {
         Disconnect = "disconnect",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_word() {
+        let words = CheckKind::ALL.map(CheckKind::as_str);
+        assert_eq!(words, ["connect", "liveness", "disconnect"]);
+        for kind in CheckKind::ALL {
+            let json = serde_json::to_string(&kind).unwrap();
+            assert_eq!(json, format!("\"{}\"", kind.as_str()));
+        }
+    }
+}

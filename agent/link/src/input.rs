@@ -184,17 +184,14 @@ impl MissedEnds {
             .unwrap_or_default()
     }
 
-    /// Takes one of this kind out; `false` if there is none.
-    pub(crate) fn take(&mut self, phase: Phase, how: End) -> bool {
-        let Some(count) = self
+    /// Takes one of this kind out, if there is one.
+    pub(crate) fn take(&mut self, phase: Phase, how: End) {
+        if let Some(count) = self
             .counts
             .get_mut(phase as usize)
             .and_then(|by_end| by_end.get_mut(how as usize))
-        else {
-            return false;
-        };
-        let some = *count > 0;
-        *count = count.saturating_sub(1);
-        some
+        {
+            *count = count.saturating_sub(1);
+        }
     }
 }

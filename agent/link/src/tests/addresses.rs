@@ -226,8 +226,20 @@ fn a_process_that_ends_leaves_no_doubt_behind() {
     story.process_ended(1_000);
     story.has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)]);
     assert_eq!(
-        story.news().last(),
-        Some(&event(at(1_000), EventKind::Ended))
+        story.news(),
+        [
+            failure(failed(101, 2, Cause::WrongPeer, Some(111), Some(1))),
+            event(at(1_000), EventKind::Ended),
+        ]
     );
     assert_eq!(story.link.connections().next(), None::<_>, "{:?}", id(3));
+}
+
+#[test]
+fn an_attempt_given_up_long_before_the_process_ended_is_not_its_end() {
+    let mut story = Story::begins();
+    story.input(0, known(&[1])).attempt(200, 3);
+    story.ended(500, 3, Phase::Connecting, End::Abandoned, None);
+    story.process_ended(1_000);
+    story.has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)]);
 }

@@ -6,7 +6,7 @@ use super::story::{Story, at, event, failed, failure, id, ms, peer, unanswered, 
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
-    EventKind, Input, Sample, State,
+    EventKind, Input, LinkMachine, Sample, State,
 };
 
 #[test]
@@ -34,6 +34,8 @@ fn an_answered_connection_that_is_held_is_upgraded_and_dated_by_the_answer() {
         ]
     );
     assert_eq!(story.link.live(), Some((id(1), Some(ms(1)))));
+    assert_eq!(LinkMachine::rtt(&story.link), Some(ms(1)));
+    assert_eq!(LinkMachine::live(&story.link), [id(1)]);
     assert_eq!(story.link.heard(), Some(at(102)));
 }
 
@@ -385,4 +387,24 @@ fn no_more_than_1024_are_tracked_and_the_oldest_is_not_dropped_in_silence() {
     story
         .is_reachable_since(2)
         .has(Connect, 77, &[(Cause::Other, 76)]);
+}
+
+#[test]
+fn an_older_connection_known_by_its_end_was_live_until_the_peer_was_last_heard() {
+    let mut story = Story::begins();
+    story.ended_with(2_000, 1, None, Phase::Held, End::PeerClosed, 0, Some(1_900));
+    story.has(Connect, 0, &[]);
+    let times: Vec<_> = story.news().iter().map(|event| event.at).collect();
+    assert_eq!(times, [at(1_900), at(2_000), at(2_000)], "up, lost, down");
+    story.is_unreachable_since(2_000, Cause::PeerClosed);
+}
+
+#[test]
+fn an_older_connection_that_ends_before_it_was_looked_at_twice_was_live() {
+    let mut story = Story::begins();
+    story.found(0, 1, None, Phase::Established).until(0);
+    story.sampled(1, 1, well(-100));
+    story.ended_with(100, 1, None, Phase::Held, End::PeerClosed, 0, Some(50));
+    story.has(Connect, 0, &[]);
+    story.has(Disconnect, 1, &[(Cause::PeerClosed, 1)]);
 }

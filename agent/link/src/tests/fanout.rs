@@ -2,9 +2,9 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, back, event, id, outage, peer, silent, to, well};
+use super::story::{Story, at, back, event, id, ms, outage, peer, silent, to, well};
 use crate::{
-    Cause, CheckKind, Event, EventKind, Fanout, Input, LinkMachine as _, ProxyEvent, State,
+    Cause, CheckKind, Event, EventKind, Fanout, Input, LinkMachine as _, ProxyEvent, Sample, State,
 };
 
 type Several = Story<Fanout>;
@@ -379,4 +379,57 @@ fn a_record_that_comes_late_begins_no_target() {
     // But an address may come back.
     story.up(1, 30_000);
     story.is_reachable_since(30_002).has_connects(2);
+}
+
+#[test]
+fn a_record_that_comes_late_begins_no_target_among_several_that_are_over() {
+    let mut story = Story::of_several();
+    story.up(1, 100).up(2, 1_000);
+    story.ends(1, 100, 12_000, End::LocalClosed, 2_000);
+    story.ends(2, 1_000, 12_100, End::LocalClosed, 2_000);
+    story.until(20_000).news();
+    story.ends(1, 100, 12_000, End::LocalClosed, 2_000);
+    assert_eq!(story.link.state(), State::Idle);
+    assert_eq!(story.targets(), 0);
+}
+
+#[test]
+fn what_is_shown_of_several_is_what_tells_most() {
+    let mut story = Story::of_several();
+    assert_eq!(story.link.peer_address(), None);
+    story.up(2, 100).up(1, 1_000);
+    assert_eq!(story.link.peer_address(), Some(peer(1)), "the newest");
+    assert_eq!(story.link.rtt(), Some(ms(1)));
+    assert_eq!(story.link.heard(), Some(at(102)), "not heard for longest");
+    let slow = Sample {
+        rtt: Some(ms(5)),
+        ..well(1_200)
+    };
+    story.sampled(1_300, to(2, 100), slow);
+    assert_eq!(story.link.rtt(), Some(ms(5)), "the longest");
+    assert_eq!(story.link.heard(), Some(at(1_002)));
+    story.ends(2, 100, 2_000, End::Reset, 1_900);
+    assert_eq!(story.link.peer_address(), Some(peer(2)), "the failing one");
+    assert_eq!(story.link.live().len(), 1);
+}
+
+#[test]
+fn a_target_is_not_given_up_early_where_dials_may_have_gone_unseen() {
+    let lost = || {
+        let mut story = Story::of_several();
+        story.up(1, 100);
+        story.ends(1, 100, 2_000, End::Reset, 1_900);
+        story
+    };
+    let mut story = lost();
+    story.until(10_000);
+    assert_eq!(story.link.state(), State::Idle, "no dial, so given up");
+    // The missed end of some dial: how often the client has failed, and pauses, is not known.
+    let mut story = lost();
+    story.resynchronised(2_010, &[], &[(Phase::Connecting, End::Refused, 1)]);
+    story.until(20_000);
+    assert_eq!(story.targets(), 1);
+    story.is_unreachable_since(2_000, Cause::ConnectionReset);
+    story.until(30_000);
+    assert_eq!(story.link.state(), State::Idle);
 }

@@ -100,3 +100,16 @@ fn lookups_of_a_link_that_is_up_tell_nothing() {
         .until(12_000)
         .is_unreachable_since(3_000, Cause::PeerClosed);
 }
+
+#[test]
+fn a_recovery_makes_the_client_s_next_pause_short_again() {
+    let mut story = Story::begins();
+    for n in 1..=12 {
+        let time = i64::try_from(n).unwrap() * 100;
+        story.refused(time, n);
+    }
+    story.upgraded(2_000, 20);
+    story.ended(3_000, 20, Phase::Held, End::PeerClosed, Some(2_990));
+    story.input(3_100, Input::LookedUp);
+    story.until(7_650).is_unreachable_since(3_000, Cause::Dns);
+}

@@ -276,3 +276,14 @@ fn the_outage_at_start_up_names_the_proxy() {
     });
     assert_eq!(proxy, Some(Some(peer(201))));
 }
+
+#[test]
+fn a_proxy_s_dial_that_was_answered_meanwhile_explains_what_ended_before() {
+    let mut story = dialled();
+    story.proxy(100, 1, ProxyEvent::Attempted);
+    story.ended(1_900, 1, Phase::Established, End::LocalClosed, None);
+    // The close settles until 2,200, and is judged by what was at 1,900.
+    story.proxy(2_000, 1, ProxyEvent::Established);
+    story.proxy(2_100, 2, ProxyEvent::Attempted);
+    story.until(2_300).has(Connect, 1, &[(Cause::Timeout, 1)]);
+}

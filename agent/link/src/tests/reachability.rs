@@ -236,6 +236,23 @@ fn a_cause_that_becomes_known_is_told_and_counts_as_that_of_the_onset() {
 }
 
 #[test]
+fn losing_one_at_the_very_moment_at_which_another_is_live_is_no_outage() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).upgraded(1_000, 2).news();
+    // Its record is late: it was lost when the other was answered.
+    story.ended(1_002, 1, Phase::Held, End::Reset, Some(900));
+    story
+        .is_reachable_since(2)
+        .has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
+    assert_eq!(story.news().len(), 1, "the loss alone");
+    // A millisecond earlier, and there was none for so long.
+    let mut story = Story::begins();
+    story.upgraded(0, 1).upgraded(1_000, 2);
+    story.ended(1_001, 1, Phase::Held, End::Reset, Some(900));
+    story.is_reachable_since(1_002);
+}
+
+#[test]
 fn losing_one_of_two_live_connections_is_an_error_but_no_outage() {
     let mut story = Story::begins();
     story.upgraded(0, 1).upgraded(1_000, 2);

@@ -172,3 +172,27 @@ fn a_newer_failed_attempt_outranks_a_stall() {
         .until(4_000);
     story.is_unreachable_since(2_000, Cause::ConnectionRefused);
 }
+
+#[test]
+fn a_stall_heals_although_a_part_of_its_signs_is_still_there() {
+    for (unacknowledged, timeouts) in [(true, 0), (false, 2)] {
+        let mut story = Story::begins();
+        story.upgraded(0, 1).timeouts(2_400, 1, 2);
+        let sample = Sample {
+            unacknowledged,
+            timeouts,
+            ..well(2_900)
+        };
+        story.sampled(3_000, 1, sample).is_reachable_since(2_900);
+    }
+}
+
+#[test]
+fn what_is_sent_3200_ms_after_the_peer_was_heard_is_no_ping_yet() {
+    for (sent, stalled) in [(3_202, false), (3_203, true)] {
+        let mut story = Story::begins();
+        story.upgraded(0, 1).sampled(6_000, 1, silent(2, sent));
+        let lost = story.link.counts().checks(Disconnect);
+        assert_eq!(lost, u64::from(stalled), "sent at {sent}");
+    }
+}
