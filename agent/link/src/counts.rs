@@ -74,3 +74,25 @@ impl Counts {
         self.connects = self.connects.saturating_add(n);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_checks_and_totals_are_sums() {
+        let mut counts = Counts::default();
+        counts.pass(CheckKind::Liveness, 5);
+        counts.fail(CheckKind::Connect, Cause::Timeout, 2);
+        counts.connect(1);
+        let mut sum = counts.clone();
+        sum.add(&counts);
+        for (counts, times) in [(&counts, 1), (&sum, 2)] {
+            assert_eq!(counts.checks(CheckKind::Connect), 2 * times);
+            assert_eq!(counts.errors(CheckKind::Connect, Cause::Timeout), 2 * times);
+            let totals = (counts.total_checks(), counts.total_errors());
+            assert_eq!(totals, (7 * times, 2 * times));
+            assert_eq!(counts.connects(), times);
+        }
+    }
+}

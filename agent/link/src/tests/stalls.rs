@@ -196,3 +196,17 @@ fn what_is_sent_3200_ms_after_the_peer_was_heard_is_no_ping_yet() {
         assert_eq!(lost, u64::from(stalled), "sent at {sent}");
     }
 }
+
+#[test]
+fn a_live_connection_found_in_another_state_is_as_good_as_gone() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    let closing = Sample {
+        established: false,
+        ..well(900)
+    };
+    story.sampled(1_000, 1, closing).until(1_999);
+    story.is_reachable_since(2);
+    // Its record is a second late.
+    story.until(2_000).is_unreachable_since(1_000, Cause::Other);
+}
