@@ -1,6 +1,6 @@
 //! The end of a run: the rules for the run as a whole, and the report.
 
-use std::fs;
+use std::{cmp::Reverse, collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -23,7 +23,7 @@ impl Run<'_> {
             self.add_wrong(Wrong::Promise, format!("{most} exports in one second"));
         }
         let agent = self.bed.agent.as_ref().context("no agent")?;
-        self.log_lines += own_log_lines(&agent.process);
+        self.log_lines.extend(own_log_lines(&agent.process));
         self.judge_log();
         println!("\n{}", self.tally.render());
         println!(
@@ -33,7 +33,7 @@ impl Run<'_> {
             self.plan.lanes,
             self.start.elapsed().as_secs_f64(),
             self.ledger.exports(),
-            self.log_lines,
+            self.log_lines.len(),
             self.ledger.onsets,
             self.restarts + 1,
             self.collector_outages
@@ -56,10 +56,25 @@ impl Run<'_> {
             + 2 * (agents * lanes + autoscalers.sum::<u64>())
             + LINES_OF_AN_AGENT * agents
             + 2 * self.collector_outages;
-        if self.log_lines > most {
-            let (lines, outages) = (self.log_lines, self.ledger.onsets);
-            let text = format!("{lines} log lines for {outages} outages");
+        let lines = self.log_lines.len() as u64;
+        if lines > most {
+            let outages = self.ledger.onsets;
+            let text = format!("{lines} log lines for {outages} outages, at most {most} are right");
             self.add_wrong(Wrong::Promise, text);
+            self.print_most_frequent();
+        }
+    }
+
+    /// So that who reads of a long log sees at once what it is full of.
+    fn print_most_frequent(&self) {
+        let mut counts = BTreeMap::<_, u64>::new();
+        for line in &self.log_lines {
+            *counts.entry(line).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| Reverse(*count));
+        for (line, count) in counts.iter().take(10) {
+            println!("       {count:>5} × {line}");
         }
     }
 
@@ -73,7 +88,7 @@ impl Run<'_> {
             "seconds": self.start.elapsed().as_secs_f64(),
             "exports": self.ledger.exports(),
             "most_exports_in_a_second": self.ledger.busiest_second,
-            "log_lines": self.log_lines,
+            "log_lines": self.log_lines.len(),
             "outages": self.ledger.onsets,
             "agents": self.restarts + 1,
             "collector_outages": self.collector_outages,

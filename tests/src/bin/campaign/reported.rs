@@ -176,18 +176,33 @@ pub(crate) const STALLED: &str = "stalled";
 /// At most five a second; six fall within a second that is measured at the other end.
 pub(crate) const EXPORTS_A_SECOND: usize = 6;
 
-/// How many lines of its log an agent wrote about itself and about the pods of this campaign. Other
-/// test beds on the machine have activators too, of which it also writes.
-pub(crate) fn own_log_lines(process: &Process) -> u64 {
+/// The messages of the lines of its log that an agent wrote about itself and about the pods of this
+/// campaign. Other test beds on the machine have activators too, of which it also writes, or says
+/// that they are of another namespace.
+pub(crate) fn own_log_lines(process: &Process) -> Vec<String> {
     let lines = process.lines();
     let own = lines.iter().filter(|line| {
         let pod = line.get("k8s.pod.name").as_str();
-        pod.is_none_or(is_own)
+        pod.is_none_or(is_own) && !is_of_another_namespace(&line.text)
     });
-    own.count() as u64
+    let message = |line: &Line| match (line.get("message").as_str(), line.get("error").as_str()) {
+        (Some(message), Some(error)) => format!("{message} {error}"),
+        (Some(message), None) => message.to_owned(),
+        (None, _) => line.text.clone(),
+    };
+    own.map(message).collect()
 }
 
 /// Whether the name of a pod is one that this process gave: it has the process's id in it.
 fn is_own(pod: &str) -> bool {
     pod.contains(&format!("-{}-", std::process::id()))
+}
+
+/// Whether a text names the namespace of another test bed than this process's.
+fn is_of_another_namespace(text: &str) -> bool {
+    let own = format!("{}-", std::process::id());
+    let mut namespaces = text.split("knative-serving-").skip(1);
+    namespaces.any(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_digit()) && !rest.starts_with(&own)
+    })
 }

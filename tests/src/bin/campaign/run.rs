@@ -47,7 +47,7 @@ pub(crate) struct Run<'a> {
     pub(crate) collector_outages: u64,
     pub(crate) restarts: u64,
     /// Of agents that are gone.
-    pub(crate) log_lines: u64,
+    pub(crate) log_lines: Vec<String>,
     // The network goes last.
     pub(crate) bed: Bed,
 }
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
             start: Instant::now(),
             collector_outages: 0,
             restarts: 0,
-            log_lines: 0,
+            log_lines: Vec::new(),
             bed,
         })
     }
@@ -180,7 +180,7 @@ impl<'a> Run<'a> {
     fn restart_agent(&mut self) -> Result<()> {
         self.restarts += 1;
         let mut agent = self.bed.agent.take().context("no agent")?;
-        self.log_lines += own_log_lines(&agent.process);
+        self.log_lines.extend(own_log_lines(&agent.process));
         if self.rng.bool() {
             println!("       the agent is killed and started again");
             agent.process.kill()?;
