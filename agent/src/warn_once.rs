@@ -50,14 +50,6 @@ impl WarnOnce {
             failures,
         })
     }
-
-    /// Forgets every reason but these, so that one that comes back is warned of again.
-    pub(crate) fn retain(&mut self, reasons: &BTreeSet<String>) {
-        self.warned.retain(|reason| reasons.contains(reason));
-        if self.warned.is_empty() {
-            *self = Self::default();
-        }
-    }
 }
 
 /// Reasons come from other programs, so their number is bounded. A person who has read this many
@@ -87,17 +79,6 @@ mod tests {
         assert_eq!(warnings.succeeded(after(61)), Some(recovery));
         assert_eq!(warnings.succeeded(after(62)), None);
         assert!(warnings.failed(after(63), "refused"));
-    }
-
-    #[test]
-    fn a_reason_that_went_away_is_warned_of_when_it_comes_back() {
-        let mut warnings = WarnOnce::default();
-        let now = Instant::now();
-        assert!(warnings.failed(now, "pid 1") && warnings.failed(now, "pid 2"));
-        warnings.retain(&BTreeSet::from(["pid 2".to_owned()]));
-        assert!(warnings.failed(now, "pid 1") && !warnings.failed(now, "pid 2"));
-        warnings.retain(&BTreeSet::new());
-        assert!(!warnings.is_failing());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use super::unseen::Reason;
+
 /// Why a process could not be inspected.
 #[derive(Debug, Error)]
 pub(crate) enum DiscoveryError {
@@ -117,6 +119,35 @@ impl DiscoveryError {
                  knative.namespace)"
             }
         }
+    }
+
+    /// The process that it is about; `None` if it is about `/proc` itself.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Proc { path, .. } => path.split('/').find_map(|part| part.parse().ok()),
+            Self::Pidfd { pid, .. }
+            | Self::BadName { pid, .. }
+            | Self::LongEnvironment { pid, .. }
+            | Self::OtherNamespace { pid, .. } => Some(*pid),
+        }
+    }
+
+    /// What a warning of it is about: the same for every process that has it.
+    pub(super) fn reason(&self) -> Reason {
+        let (kind, about) = match self {
+            Self::Proc { path, source } => {
+                let is_file = |part: &&str| part.parse::<u32>().is_err();
+                let file: Vec<_> = path.split('/').filter(is_file).collect();
+                ("proc", format!("{} {:?}", file.join("/"), source.kind()))
+            }
+            Self::Pidfd { source, .. } => ("pidfd", format!("{:?}", source.kind())),
+            Self::BadName { variable, .. } => ("bad_name", variable.clone()),
+            Self::LongEnvironment { .. } => ("long_environment", String::new()),
+            Self::OtherNamespace {
+                process, namespace, ..
+            } => ("other_namespace", format!("{process} {namespace}")),
+        };
+        Reason { kind, about }
     }
 
     /// Whether the process could be inspected, and is nobody's whose links are watched.

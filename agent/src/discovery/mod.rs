@@ -16,6 +16,7 @@ mod network_namespace;
 mod proc;
 mod process_handle;
 mod selector;
+mod unseen;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -25,7 +26,7 @@ use self::{
 };
 pub(crate) use self::{
     error::DiscoveryError, network_namespace::NodeNamespaces, process_handle::ProcessHandle,
-    selector::Selector,
+    selector::Selector, unseen::Unseen,
 };
 use crate::link_kind::LinkKind;
 
@@ -158,8 +159,7 @@ impl Discovery {
     /// If it has a client's process name and the kernel denies what names it, or what names it is no
     /// name, or of a namespace that is not watched.
     pub(crate) fn inspect(&self, pid: u32) -> Result<Option<Client>, DiscoveryError> {
-        let Some((index, kind)) = proc::comm(pid).and_then(|comm| self.selector.kind_of(&comm))
-        else {
+        let Some((index, kind)) = self.kind_of(pid) else {
             return Ok(None);
         };
         // Open the process before reading of it: if the id has gone to another process since, the
@@ -167,43 +167,61 @@ impl Discovery {
         let Some(process) = ProcessHandle::open(pid)? else {
             return Ok(None);
         };
-        let container = proc::cgroup(pid).as_deref().and_then(Container::of);
-        let Some(PodIdentity {
-            uid,
-            pod,
-            namespace,
-            host_network,
-        }) = self.identity(pid, index, container.as_ref())?
-        else {
+        let named = self.named(pid, index, kind);
+        // What was read of a process that has ended meanwhile, or executed something else, tells
+        // nothing.
+        if named.is_err() && (process.has_ended() || self.kind_of(pid).is_none()) {
             return Ok(None);
-        };
-        if let Some(watched) = self.selector.namespace.as_ref()
-            && *watched != namespace
-        {
-            return Err(DiscoveryError::OtherNamespace {
-                pid,
-                process: kind.process_name.clone().into_owned(),
-                namespace,
-                watched: watched.clone(),
-            });
         }
-        let netns = match proc::network_namespace(pid) {
-            Ok(Some(netns)) => Some(netns),
-            Ok(None) => return Ok(None),
-            // The kernel half can tell it without the capability that `/proc` asks for.
-            Err(error) if error.is_refusal() => None,
-            Err(error) => return Err(error),
+        let Some((identity, netns)) = named? else {
+            return Ok(None);
         };
         Ok(Some(Client {
             kind: kind.clone(),
             pid,
             netns,
-            pod,
-            namespace,
-            host_network,
-            pod_uid: uid.or_else(|| container?.pod_uid),
+            pod: identity.pod,
+            namespace: identity.namespace,
+            host_network: identity.host_network,
+            pod_uid: identity.uid,
             process,
         }))
+    }
+
+    /// The kind of a process, by its name, with its index; `None` if it is none's, or gone.
+    fn kind_of(&self, pid: u32) -> Option<(usize, &LinkKind)> {
+        self.selector.kind_of(&proc::comm(pid)?)
+    }
+
+    /// What names a process of this kind, and its network namespace, where that may be read; `None`
+    /// if it is no client, or is gone.
+    fn named(
+        &self,
+        pid: u32,
+        index: usize,
+        kind: &LinkKind,
+    ) -> Result<Option<(PodIdentity, Option<u32>)>, DiscoveryError> {
+        let container = proc::cgroup(pid).as_deref().and_then(Container::of);
+        let Some(mut identity) = self.identity(pid, index, container.as_ref())? else {
+            return Ok(None);
+        };
+        if let Some(watched) = self.selector.namespace.as_ref()
+            && *watched != identity.namespace
+        {
+            return Err(DiscoveryError::OtherNamespace {
+                pid,
+                process: kind.process_name.clone().into_owned(),
+                namespace: identity.namespace,
+                watched: watched.clone(),
+            });
+        }
+        identity.uid = identity.uid.or_else(|| container?.pod_uid);
+        match proc::network_namespace(pid) {
+            Ok(netns) => Ok(netns.map(|netns| (identity, Some(netns)))),
+            // The kernel half can tell it without the capability that `/proc` asks for.
+            Err(error) if error.is_refusal() => Ok(Some((identity, None))),
+            Err(error) => Err(error),
+        }
     }
 
     /// The pod of a process with the process name of the kind at `index`; `None` if it is not such

@@ -2,7 +2,10 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use tokio::io::unix::AsyncFd;
 
 use super::error::DiscoveryError;
@@ -30,6 +33,16 @@ impl ProcessHandle {
             .map_err(|error| failed(error.into()))
     }
 
+    /// Whether the process has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        const AT_ONCE: Timespec = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        poll(&mut fds, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
+    }
+
     /// Returns once the process has ended.
     ///
     /// # Errors
@@ -38,5 +51,24 @@ impl ProcessHandle {
     pub(crate) async fn ended(&self) -> io::Result<()> {
         // A pidfd becomes readable when its process ends, and stays so (pidfd_open(2)).
         self.0.readable().await.map(|_guard| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_seen_before_it_is_waited_for() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = ProcessHandle::open(child.id()).unwrap().unwrap();
+        assert!(!process.has_ended());
+        child.kill().unwrap();
+        process.ended().await.unwrap();
+        assert!(process.has_ended());
+        child.wait().unwrap();
+        assert!(ProcessHandle::open(child.id()).unwrap().is_none());
     }
 }

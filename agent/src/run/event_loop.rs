@@ -14,7 +14,7 @@
 //! Whatever woke it, it then does everything that is due ([`EventLoop::process_due`]), in an order
 //! that matters.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use statlink_ebpf::{KTHREADD, Source};
 use tokio::{
@@ -31,13 +31,12 @@ use super::{
 };
 use crate::{
     clock,
-    discovery::{Client, Discovery, kubernetes::WatchEvent},
+    discovery::{Client, Discovery, DiscoveryError, Unseen, kubernetes::WatchEvent},
     kernel::{self, Kernel, KernelError, LISTING_SETTLES},
     link::{Event, EventKind, Input, Output},
     link_event::LinkName,
     snapshot::{Snapshot, SnapshotRequest},
     time::Timestamp,
-    warn_once::WarnOnce,
 };
 
 /// Everything that the loop works on.
@@ -56,7 +55,7 @@ pub(super) struct EventLoop {
     /// Processes just executed, to be inspected.
     executed: Vec<u32>,
     /// Why processes could not be inspected.
-    unseen: WarnOnce,
+    unseen: Unseen,
     /// Empty between two calls of a link: kept for its memory.
     outputs: Vec<Output>,
 }
@@ -73,7 +72,7 @@ impl EventLoop {
             tally: RecordTally::default(),
             ended: mpsc::unbounded_channel(),
             executed: Vec::new(),
-            unseen: WarnOnce::default(),
+            unseen: Unseen::default(),
             outputs: Vec::new(),
         }
     }
@@ -281,18 +280,12 @@ impl EventLoop {
     /// Looks at every process for clients not known yet.
     fn scan(&mut self) -> Result<(), KernelError> {
         let found = self.discovery.scan();
-        let mut unseen = BTreeSet::new();
         for client in found.unwrap_or_else(|error| vec![Err(error)]) {
             match client {
                 Ok(client) => self.add(client)?,
-                Err(error) => {
-                    let error = error.to_string();
-                    self.warn_unseen(&error);
-                    unseen.insert(error);
-                }
+                Err(error) => self.warn_unseen(&error),
             }
         }
-        self.unseen.retain(&unseen);
         Ok(())
     }
 
@@ -301,15 +294,20 @@ impl EventLoop {
             Ok(Some(client)) => self.add(client),
             Ok(None) => Ok(()),
             Err(error) => {
-                self.warn_unseen(&error.to_string());
+                self.warn_unseen(&error);
                 Ok(())
             }
         }
     }
 
-    fn warn_unseen(&mut self, error: &str) {
-        if self.unseen.failed(std::time::Instant::now(), error) {
-            tracing::warn!(error, "An activator may go unseen.");
+    fn warn_unseen(&mut self, error: &DiscoveryError) {
+        let now = std::time::Instant::now();
+        if self.unseen.deserves_warning(now, error) {
+            tracing::warn!(
+                process.pid = error.pid(),
+                %error,
+                "An activator may go unseen."
+            );
         }
     }
 
