@@ -4,8 +4,6 @@ use std::io;
 
 use thiserror::Error;
 
-use super::unseen::Reason;
-
 /// Why a process could not be inspected.
 #[derive(Debug, Error)]
 pub(crate) enum DiscoveryError {
@@ -55,6 +53,15 @@ pub(crate) enum DiscoveryError {
         /// The namespace that is watched.
         watched: String,
     },
+}
+
+/// What a warning is about: the same for every process that has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reason {
+    /// What is wrong.
+    pub(super) kind: &'static str,
+    /// Where: of whom, or with what.
+    pub(super) about: String,
 }
 
 /// Of a value that is too long for a name, this much shows what it is.
@@ -132,7 +139,7 @@ impl DiscoveryError {
         }
     }
 
-    /// What a warning of it is about: the same for every process that has it.
+    /// What a warning of it is about.
     pub(super) fn reason(&self) -> Reason {
         let (kind, about) = match self {
             Self::Proc { path, source } => {

@@ -9,22 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::error::DiscoveryError;
+use super::error::{DiscoveryError, Reason};
 
 /// What was warned of.
 #[derive(Debug, Default)]
 pub(crate) struct Unseen {
     /// When each was met last.
     met: BTreeMap<Reason, Instant>,
-}
-
-/// What one warning is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Reason {
-    /// What is wrong.
-    pub(super) kind: &'static str,
-    /// Where: of whom, or with what.
-    pub(super) about: String,
 }
 
 impl Unseen {
