@@ -71,7 +71,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::link::Cause;
+    use crate::link::{Cause, UnknownReason};
 
     /// What every line begins with.
     const HEAD: &str = r#"{"at":1700000000.123457,"known_at":1700000000.25,"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":4711,"event":"#;
@@ -134,9 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn discovered_idle_and_ended_are_pinned() {
+    fn discovered_idle_unknown_and_ended_are_pinned() {
         pinned(EventKind::Discovered, r#""discovered"}"#);
         pinned(EventKind::Idle, r#""idle"}"#);
+        let reason = UnknownReason::NoRoom;
+        pinned(
+            EventKind::Unknown { reason },
+            r#""unknown","reason":"no_room"}"#,
+        );
         pinned(EventKind::Ended, r#""ended"}"#);
     }
 
@@ -284,6 +289,9 @@ mod tests {
                 peer_address: None,
                 proxy_address: None,
                 attempts: vec![bare_attempt()],
+            },
+            EventKind::Unknown {
+                reason: UnknownReason::NotListed,
             },
             EventKind::Idle,
             EventKind::Ended,

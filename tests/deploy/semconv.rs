@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
-use statlink_link::{Cause, CheckKind};
+use statlink_link::{Cause, CheckKind, UnknownReason};
 use statlink_tests::deploy;
 
 /// What a table and the registry both say of a metric.
@@ -205,11 +205,15 @@ fn is_name(text: &str) -> bool {
 }
 
 #[test]
-fn causes_and_kinds_of_checks_are_those_of_the_code() {
+fn causes_kinds_of_checks_and_reasons_are_those_of_the_code() {
     assert_eq!(values_of("error.type"), Cause::ALL.map(Cause::as_str));
     assert_eq!(
         values_of("kn.check.kind"),
         CheckKind::ALL.map(CheckKind::as_str)
+    );
+    assert_eq!(
+        values_of("statlink.unknown.reason"),
+        UnknownReason::ALL.map(UnknownReason::as_str)
     );
 }
 

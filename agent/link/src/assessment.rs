@@ -10,6 +10,7 @@ use statlink_ebpf::{End, Phase};
 
 use crate::{
     Cause, CheckKind, ConnectionId, Counts, EventKind, FailedAttempt, Output, ProxyEvent, State,
+    UnknownReason,
     blame::{Blame, Why},
     connection::Upgrade,
     finding::{Facts, Finding, Live},
@@ -19,6 +20,7 @@ use crate::{
     target::Target,
     time::Timestamp,
     timings::{LIVENESS, NO_ATTEMPT, START_UP_GRACE},
+    unknown::MissingEvidence,
 };
 
 /// What is known of the link as a whole.
@@ -26,7 +28,10 @@ use crate::{
 pub(crate) struct Assessment {
     counts: Counts,
     reachability: Reachability,
-    /// Until when it need not be reachable, if it never was.
+    missing: MissingEvidence,
+    /// Since when the agent sees what the client does.
+    sighted: Timestamp,
+    /// Until when it need not be reachable, while nothing is decided.
     grace_ends: Timestamp,
     next_liveness: Timestamp,
     blame: Blame,
@@ -61,6 +66,8 @@ impl Assessment {
         Self {
             counts: Counts::default(),
             reachability: Reachability::default(),
+            missing: MissingEvidence::default(),
+            sighted: at,
             grace_ends: at + START_UP_GRACE,
             next_liveness: at + LIVENESS,
             blame: Blame::default(),
@@ -126,6 +133,64 @@ impl Assessment {
         self.lookups.judged();
     }
 
+    /// From `at` on evidence may be missing.
+    pub(crate) fn evidence_lost(
+        &mut self,
+        at: Timestamp,
+        reason: UnknownReason,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.missing.lost(reason);
+        match self.reachability.reach() {
+            Reach::Undecided | Reach::Unreachable { .. } | Reach::Unknown { .. } => {
+                self.lose_sight(at, outputs);
+            }
+            // A live connection is evidence enough.
+            Reach::Reachable { .. } | Reach::Ended => {}
+        }
+    }
+
+    /// From `at` on nothing is missing any more for this reason. What was not seen of the client
+    /// meanwhile leaves it the time that it has at its discovery.
+    pub(crate) fn evidence_back(
+        &mut self,
+        at: Timestamp,
+        reason: UnknownReason,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.missing.back(reason);
+        if self.missing.reason().is_some() {
+            self.lose_sight(at, outputs);
+            return;
+        }
+        if !matches!(self.reachability.reach(), Reach::Unknown { .. }) {
+            return;
+        }
+        self.sighted = at;
+        self.grace_ends = at + START_UP_GRACE;
+        // On the grace's end, as after discovery.
+        self.next_liveness = at + LIVENESS;
+        self.lose_track();
+        if self.reachability.regain_sight().is_some() {
+            outputs.push(self.unreachable(at, self.blame.why(), self.last_peer));
+        }
+    }
+
+    /// The pod's last life was never reachable, for `cause`.
+    pub(crate) fn follows_unreached(
+        &mut self,
+        at: Timestamp,
+        cause: Cause,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.reachability.reach() == Reach::Undecided {
+            self.put_blame(at, cause.into(), outputs);
+            // Each outage has an error at its onset.
+            self.counts.fail(CheckKind::Liveness, cause, 1);
+            self.begin_outage(at, self.blame.why(), self.last_peer, outputs);
+        }
+    }
+
     /// Nothing follows.
     pub(crate) fn end(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         self.reachability.end();
@@ -148,8 +213,14 @@ impl Assessment {
                 since,
                 cause: self.cause(),
             },
+            Reach::Unknown { since, reason, .. } => State::Unknown { since, reason },
             Reach::Ended => State::Ended,
         }
+    }
+
+    /// Why it has never been reachable; `None` if it has.
+    pub(crate) fn never_reachable(&self) -> Option<Cause> {
+        (!self.reachability.was_reachable()).then(|| self.cause())
     }
 
     pub(crate) fn counts(&self) -> &Counts {
@@ -176,11 +247,15 @@ impl Assessment {
 
 impl Assessment {
     /// What falls due next, where there is no connection and no attempt since `quiet`: a link that
-    /// is quiet is not reachable.
+    /// is quiet is not reachable. While it is unknown whether it is quiet, nothing follows from it.
     pub(crate) fn next_due(&self, quiet: Option<Timestamp>) -> Option<(Timestamp, Timer)> {
-        if self.has_ended() {
-            return None;
-        }
+        let quiet = match self.reachability.reach() {
+            Reach::Unknown { .. } => None,
+            Reach::Undecided | Reach::Reachable { .. } | Reach::Unreachable { .. } => {
+                quiet.map(|quiet| quiet.max(self.sighted))
+            }
+            Reach::Ended => return None,
+        };
         let dns = quiet.and_then(|quiet| Some((self.dns_due(quiet)?, Timer::Dns)));
         let given_up = quiet.and_then(|quiet| {
             let pause = self.lookups.pause();
@@ -192,7 +267,7 @@ impl Assessment {
             Reach::Unreachable { .. } => {
                 quiet.and_then(|quiet| Some((self.no_attempt_due(quiet)?, Timer::NoAttempt)))
             }
-            Reach::Reachable { .. } | Reach::Ended => None,
+            Reach::Reachable { .. } | Reach::Unknown { .. } | Reach::Ended => None,
         };
         let liveness = (self.next_liveness, Timer::Liveness);
         let others = dns.into_iter().chain(given_up).chain(of_state);
@@ -225,7 +300,8 @@ impl Assessment {
                         let cause = self.cause();
                         self.counts.fail(CheckKind::Liveness, cause, 1);
                     }
-                    Reach::Ended => {}
+                    // What nobody can tell is not checked.
+                    Reach::Unknown { .. } | Reach::Ended => {}
                 }
                 self.next_liveness = due.next_on_grid(LIVENESS, now);
             }
@@ -398,8 +474,20 @@ impl Assessment {
         peer_address: Option<SocketAddr>,
         outputs: &mut Vec<Output>,
     ) {
-        if self.reachability.begin_outage(at, why.cause) {
+        if self.missing.reason().is_some() {
+            // There may be another connection, of which nothing is known.
+            self.lose_sight(at, outputs);
+        } else if self.reachability.begin_outage(at, why.cause) {
             outputs.push(self.unreachable(at, why, peer_address));
+        }
+    }
+
+    /// It cannot be told any more, since `at`, what the link is.
+    fn lose_sight(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+        if let Some(reason) = self.missing.reason()
+            && self.reachability.lose_sight(at, reason)
+        {
+            outputs.push(Output::event(at, EventKind::Unknown { reason }));
         }
     }
 

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cause, time::Timestamp};
+use crate::{Cause, UnknownReason, time::Timestamp};
 
 /// One thing that happened to a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,12 @@ pub enum EventKind<T = Timestamp> {
         /// The last attempts since the link was reachable, oldest first; at most
         /// [`ATTEMPTS_REPORTED`](crate::ATTEMPTS_REPORTED).
         attempts: Vec<FailedAttempt<T>>,
+    },
+    /// The agent cannot tell any more whether the link is reachable. What it could tell before, an
+    /// outage perhaps, goes on once it can tell again.
+    Unknown {
+        /// Why not.
+        reason: UnknownReason,
     },
     /// There is nobody left to be reachable or not: the client has let go of every target, or
     /// those that are left are in their grace.
@@ -166,6 +172,7 @@ impl<T> EventKind<T> {
                 proxy_address,
                 attempts: all(attempts, &mut convert),
             },
+            Self::Unknown { reason } => EventKind::Unknown { reason },
             Self::Idle => EventKind::Idle,
             Self::Ended => EventKind::Ended,
         }

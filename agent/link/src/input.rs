@@ -8,7 +8,7 @@ use std::{
 
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
 
-use crate::time::Timestamp;
+use crate::{Cause, UnknownReason, time::Timestamp};
 
 /// Names one connection for ever: an address of a `struct sock` is used again, but never with
 /// the same birth.
@@ -95,6 +95,16 @@ pub enum Input {
     LookedUp,
     /// The peer's addresses, those of its Service and its endpoints; `None`: not known.
     PeerAddresses(Option<BTreeSet<IpAddr>>),
+    /// From here on evidence about the client may be missing, for this reason. A link without a
+    /// live connection is [unknown](crate::State::Unknown) until it is [back](Self::EvidenceBack).
+    EvidenceLost(UnknownReason),
+    /// Evidence is not missing for this reason any more. What is open has been handed in before, as
+    /// a resynchronisation.
+    EvidenceBack(UnknownReason),
+    /// The pod's last life ended without having been reachable, for this cause. Handed in right
+    /// after the discovery: a start-up grace that every life of a crash loop had anew would hide
+    /// that the pod has no link.
+    FollowsUnreached(Cause),
     /// The process is gone: the expected end.
     ProcessEnded,
 }

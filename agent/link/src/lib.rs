@@ -25,6 +25,7 @@
 //! - `check`: what a check is.
 //! - `cause`: which causes there are, what an end means, what a check of each kind can end with.
 //! - `counts`: what is counted.
+//! - `unknown`: why the agent cannot tell.
 //! - `input`: what goes into a link, and the values that inputs carry.
 //! - `event`: what happens to a link, in the one form that logs and `statlink events` share.
 //! - `output`: what a link asks its driver to do.
@@ -97,6 +98,7 @@ mod state;
 mod target;
 mod timings;
 mod tombstones;
+mod unknown;
 
 #[cfg(test)]
 mod sim;
@@ -115,3 +117,4 @@ pub use machine::LinkMachine;
 pub use output::Output;
 pub use shape::Shape;
 pub use state::State;
+pub use unknown::UnknownReason;

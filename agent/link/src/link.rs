@@ -6,7 +6,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    ConnectionId, Counts, Input, LinkMachine, MissedEnds, OpenConnection, Output, State,
+    Cause, ConnectionId, Counts, Input, LinkMachine, MissedEnds, OpenConnection, Output, State,
+    UnknownReason,
     assessment::{self, Assessment},
     connection::{Due, Ending},
     connections::Connections,
@@ -63,6 +64,14 @@ use crate::{
 /// A proxy's SYN that has gone unanswered for 1 s counts as [`Cause::Timeout`]. A proxy that closes
 /// its own connection explains nothing.
 ///
+/// # What nobody can tell
+///
+/// From [`Input::EvidenceLost`] to the [`Input::EvidenceBack`] of the same reason, a link without
+/// a live connection is [`State::Unknown`]. What is seen is counted all the same (attempts, losses);
+/// liveness is not checked, and no outage begins. An outage that was under way goes on afterwards,
+/// unless the link turns out to be reachable; where there was none, the link has the start-up
+/// grace once more.
+///
 /// # Bounds
 ///
 /// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
@@ -116,7 +125,12 @@ impl Link {
             Input::Attempted {
                 connection,
                 peer_address,
-            } => connections.attempted(at, connection, peer_address),
+            } => {
+                connections.attempted(at, connection, peer_address);
+                // The client dials only when it has no connection: an older one is gone.
+                let of_before = UnknownReason::NotListed;
+                self.assessment.evidence_back(at, of_before, outputs);
+            }
             Input::Established {
                 connection,
                 peer_address,
@@ -164,6 +178,11 @@ impl Link {
                 self.run_until(at, outputs);
                 return;
             }
+            Input::EvidenceLost(reason) => self.assessment.evidence_lost(at, reason, outputs),
+            Input::EvidenceBack(reason) => self.assessment.evidence_back(at, reason, outputs),
+            Input::FollowsUnreached(cause) => {
+                self.assessment.follows_unreached(at, cause, outputs);
+            }
             // Handled above, before what is due.
             Input::ProcessEnded => {}
         }
@@ -183,6 +202,11 @@ impl Link {
     /// What the link is.
     pub fn state(&self) -> State {
         self.assessment.state()
+    }
+
+    /// Why it has never been reachable; `None` if it has.
+    pub fn never_reachable(&self) -> Option<Cause> {
+        self.assessment.never_reachable()
     }
 
     /// What it has counted since its discovery.
@@ -321,6 +345,10 @@ impl LinkMachine for Link {
 
     fn state(&self) -> State {
         self.state()
+    }
+
+    fn never_reachable(&self) -> Option<Cause> {
+        self.never_reachable()
     }
 
     fn counts(&self) -> Counts {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::time::Timestamp;
-use crate::{ConnectionId, Counts, Input, Output, State};
+use crate::{Cause, ConnectionId, Counts, Input, Output, State};
 
 /// A state machine between one process and one peer.
 ///
@@ -20,6 +20,10 @@ pub trait LinkMachine: Send {
 
     /// What it is now.
     fn state(&self) -> State;
+
+    /// Why it has never been reachable; `None` if it has. What
+    /// [`Input::FollowsUnreached`] hands on to the pod's next life.
+    fn never_reachable(&self) -> Option<Cause>;
 
     /// What it has counted since the discovery.
     fn counts(&self) -> Counts;

@@ -1,11 +1,15 @@
 //! How outages begin and end: the same for one link and for several together.
 
-use crate::{Cause, EndedOutage, FailedAttempt, outage_history::OutageHistory, time::Timestamp};
+use crate::{
+    Cause, EndedOutage, FailedAttempt, UnknownReason, outage_history::OutageHistory,
+    time::Timestamp,
+};
 
 /// Whether there is an outage, and what is remembered for the events at its ends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reachability {
     reach: Reach,
+    was_reachable: bool,
     history: OutageHistory,
 }
 
@@ -23,6 +27,13 @@ pub(crate) enum Reach {
         /// The cause at onset, or the first that became known.
         onset: Cause,
     },
+    /// Nobody can tell.
+    Unknown {
+        since: Timestamp,
+        reason: UnknownReason,
+        /// Since when there was an outage before, and the cause at its onset.
+        outage: Option<(Timestamp, Cause)>,
+    },
     Ended,
 }
 
@@ -39,8 +50,13 @@ impl Reachability {
         self.reach
     }
 
+    /// Whether it has ever been reachable.
+    pub(crate) fn was_reachable(&self) -> bool {
+        self.was_reachable
+    }
+
     /// An outage begins at `at`, for `cause`; `false` if one is under way, or nothing is to be
-    /// said any more.
+    /// said any more. One that nobody could tell of for a while goes on.
     pub(crate) fn begin_outage(&mut self, at: Timestamp, cause: Cause) -> bool {
         match self.reach {
             Reach::Undecided | Reach::Reachable { .. } => {
@@ -50,8 +66,43 @@ impl Reachability {
                 };
                 true
             }
+            Reach::Unknown { outage, .. } => {
+                let (since, onset) = outage.unwrap_or((at, cause));
+                self.reach = Reach::Unreachable { since, onset };
+                true
+            }
             Reach::Unreachable { .. } | Reach::Ended => false,
         }
+    }
+
+    /// From `at` on nobody can tell, for `reason`; `false` if that is no news.
+    pub(crate) fn lose_sight(&mut self, at: Timestamp, reason: UnknownReason) -> bool {
+        let (since, outage) = match self.reach {
+            Reach::Undecided | Reach::Reachable { .. } => (at, None),
+            Reach::Unreachable { since, onset } => (at, Some((since, onset))),
+            Reach::Unknown { since, outage, .. } => (since, outage),
+            Reach::Ended => return false,
+        };
+        let is_news = !matches!(self.reach, Reach::Unknown { .. });
+        self.reach = Reach::Unknown {
+            since,
+            reason,
+            outage,
+        };
+        is_news
+    }
+
+    /// It can be told again what it is: undecided, or the outage of before goes on. The cause at
+    /// its onset, if so.
+    pub(crate) fn regain_sight(&mut self) -> Option<Cause> {
+        let Reach::Unknown { outage, .. } = self.reach else {
+            return None;
+        };
+        self.reach = outage.map_or(Reach::Undecided, |(since, onset)| Reach::Unreachable {
+            since,
+            onset,
+        });
+        outage.map(|(_, onset)| onset)
     }
 
     /// `cause` became known; whether that is news for an outage whose cause was not known.
@@ -64,6 +115,7 @@ impl Reachability {
             Reach::Unreachable { .. }
             | Reach::Undecided
             | Reach::Reachable { .. }
+            | Reach::Unknown { .. }
             | Reach::Ended => false,
         }
     }
@@ -78,10 +130,16 @@ impl Reachability {
     ) -> Option<Recovery> {
         let (since, recovery) = match self.reach {
             Reach::Reachable { .. } | Reach::Ended => return None,
-            Reach::Undecided => (since, Recovery { at, outage: None }),
+            Reach::Undecided | Reach::Unknown { outage: None, .. } => {
+                (since, Recovery { at, outage: None })
+            }
             Reach::Unreachable {
                 since: began,
                 onset,
+            }
+            | Reach::Unknown {
+                outage: Some((began, onset)),
+                ..
             } => {
                 // It may have answered before the outage began, and be confirmed only now.
                 let at = at.max(began);
@@ -90,6 +148,7 @@ impl Reachability {
             }
         };
         self.reach = Reach::Reachable { since };
+        self.was_reachable = true;
         self.history.clear();
         Some(recovery)
     }

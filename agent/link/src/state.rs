@@ -1,6 +1,6 @@
 //! What a link is at one instant: the one type that status, metrics and the command line read.
 
-use crate::{Cause, time::Timestamp};
+use crate::{Cause, UnknownReason, time::Timestamp};
 
 /// What a link is at one instant.
 ///
@@ -23,6 +23,13 @@ pub enum State<T = Timestamp> {
         /// What ended the last live connection or the last attempt, whichever is newer.
         cause: Cause,
     },
+    /// The agent cannot tell.
+    Unknown {
+        /// Since it cannot.
+        since: T,
+        /// Why not.
+        reason: UnknownReason,
+    },
     /// The process is gone, as it may.
     Ended,
 }
@@ -35,6 +42,7 @@ impl<T> State<T> {
             Self::Idle => "idle",
             Self::Reachable { .. } => "reachable",
             Self::Unreachable { .. } => "unreachable",
+            Self::Unknown { .. } => "unknown",
             Self::Ended => "ended",
         }
     }
@@ -44,7 +52,19 @@ impl<T> State<T> {
         match self {
             Self::Reachable { .. } => Some(true),
             Self::Unreachable { .. } => Some(false),
-            Self::Starting | Self::Idle | Self::Ended => None,
+            Self::Starting | Self::Idle | Self::Unknown { .. } | Self::Ended => None,
+        }
+    }
+
+    /// Why it is unknown, if it is.
+    pub const fn unknown_reason(&self) -> Option<UnknownReason> {
+        match self {
+            Self::Unknown { reason, .. } => Some(*reason),
+            Self::Starting
+            | Self::Idle
+            | Self::Reachable { .. }
+            | Self::Unreachable { .. }
+            | Self::Ended => None,
         }
     }
 
@@ -59,6 +79,10 @@ impl<T> State<T> {
             Self::Unreachable { since, cause } => State::Unreachable {
                 since: convert(since),
                 cause,
+            },
+            Self::Unknown { since, reason } => State::Unknown {
+                since: convert(since),
+                reason,
             },
             Self::Ended => State::Ended,
         }

@@ -109,6 +109,7 @@ fn kind_text(kind: &EventKind) -> String {
             }
             text
         }
+        EventKind::Unknown { reason } => format!("unknown: {}", reason.describe()),
         EventKind::Idle => "idle: no peer to be connected to".to_owned(),
         EventKind::Ended => "ended".to_owned(),
     }

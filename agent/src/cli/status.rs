@@ -79,7 +79,8 @@ fn table(links: &[LinkStatus]) -> String {
         let (started, cause) = match link.state {
             State::Starting | State::Idle | State::Ended => (None, None),
             State::Reachable { since } => (since, None),
-            State::Unreachable { since, cause } => (Some(since), Some(cause)),
+            State::Unreachable { since, cause } => (Some(since), Some(cause.as_str())),
+            State::Unknown { since, reason } => (Some(since), Some(reason.as_str())),
         };
         let pod = format!("{}/{}", link.name.namespace, link.name.pod);
         table.add_row([
@@ -87,7 +88,7 @@ fn table(links: &[LinkStatus]) -> String {
             printable(&link.name.peer).into_owned(),
             link.state.as_str().to_owned(),
             or_dash(started.map(since)),
-            or_dash(cause.map(|cause| cause.to_string())),
+            or_dash(cause.map(str::to_owned)),
             or_dash(link.peer_address.map(|address| address.to_string())),
             or_dash(link.rtt_seconds.map(|rtt| format!("{:.2}ms", rtt * 1e3))),
             link.checks.to_string(),

@@ -30,7 +30,8 @@ pub(crate) struct LinkStatus {
     /// What identifies the link.
     #[serde(flatten)]
     pub name: LinkName,
-    /// Whether it is up, for how long, and why not: `state`, `since_seconds` and `cause`.
+    /// Whether it is up, for how long, and why not: `state`, `since_seconds`, `cause`, and where
+    /// nobody can tell `unknown_reason`.
     #[serde(flatten, with = "state")]
     pub state: State<Duration>,
     /// Where the live connection, or else the last attempt, goes.
@@ -84,34 +85,37 @@ impl From<&LinkSnapshot> for LinkStatus {
     }
 }
 
-/// A state as three fields side by side, `null` where a state has none.
+/// A state as four fields side by side, `null` where a state has none.
 mod state {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-    use crate::link::{Cause, State};
+    use crate::link::{Cause, State, UnknownReason};
 
     #[derive(Serialize, Deserialize)]
     struct Fields<W> {
         state: W,
         since_seconds: Option<f64>,
         cause: Option<Cause>,
+        unknown_reason: Option<UnknownReason>,
     }
 
     pub(super) fn serialize<S: Serializer>(
         state: &State<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        let (since, cause) = match *state {
-            State::Starting | State::Idle | State::Ended => (None, None),
-            State::Reachable { since } => (since, None),
-            State::Unreachable { since, cause } => (Some(since), Some(cause)),
+        let (since, cause, unknown_reason) = match *state {
+            State::Starting | State::Idle | State::Ended => (None, None, None),
+            State::Reachable { since } => (since, None, None),
+            State::Unreachable { since, cause } => (Some(since), Some(cause), None),
+            State::Unknown { since, reason } => (Some(since), None, Some(reason)),
         };
         let fields = Fields {
             state: state.as_str(),
             since_seconds: since.map(|since| since.as_secs_f64()),
             cause,
+            unknown_reason,
         };
         fields.serialize(serializer)
     }
@@ -128,6 +132,12 @@ mod state {
             ("reachable", since, _) => State::Reachable { since },
             ("unreachable", Some(since), Some(cause)) => State::Unreachable { since, cause },
             ("ended", _, _) => State::Ended,
+            ("unknown", Some(since), _) => State::Unknown {
+                since,
+                reason: fields
+                    .unknown_reason
+                    .ok_or_else(|| D::Error::custom("the state \"unknown\" lacks its reason"))?,
+            },
             (state, _, _) => {
                 let error = format!("state {state:?} is unknown, or lacks its start or its cause");
                 return Err(D::Error::custom(error));
@@ -141,7 +151,7 @@ mod state {
 mod tests {
     use super::*;
     use crate::{
-        link::{Cause, CheckKind, Counts},
+        link::{Cause, CheckKind, Counts, UnknownReason},
         snapshot::AgentSnapshot,
     };
 
@@ -213,21 +223,27 @@ mod tests {
         const KNOWN: &str = r#""peer_address":"10.0.0.1:8080","rtt_seconds":0.00025,"silence_seconds":1.5,"checks":12,"errors":2,"connects":3,"retransmits":7"#;
         pinned(
             starting(),
-            &format!(r#""state":"starting","since_seconds":null,"cause":null,{UNKNOWN}"#),
+            &format!(
+                r#""state":"starting","since_seconds":null,"cause":null,"unknown_reason":null,{UNKNOWN}"#
+            ),
         );
         pinned(
             LinkSnapshot {
                 state: State::Idle,
                 ..starting()
             },
-            &format!(r#""state":"idle","since_seconds":null,"cause":null,{UNKNOWN}"#),
+            &format!(
+                r#""state":"idle","since_seconds":null,"cause":null,"unknown_reason":null,{UNKNOWN}"#
+            ),
         );
         pinned(
             LinkSnapshot {
                 state: State::Reachable { since: None },
                 ..full()
             },
-            &format!(r#""state":"reachable","since_seconds":null,"cause":null,{KNOWN}"#),
+            &format!(
+                r#""state":"reachable","since_seconds":null,"cause":null,"unknown_reason":null,{KNOWN}"#
+            ),
         );
         pinned(
             LinkSnapshot {
@@ -236,7 +252,9 @@ mod tests {
                 },
                 ..full()
             },
-            &format!(r#""state":"reachable","since_seconds":3723.400000001,"cause":null,{KNOWN}"#),
+            &format!(
+                r#""state":"reachable","since_seconds":3723.400000001,"cause":null,"unknown_reason":null,{KNOWN}"#
+            ),
         );
         pinned(
             LinkSnapshot {
@@ -246,7 +264,21 @@ mod tests {
                 },
                 ..full()
             },
-            &format!(r#""state":"unreachable","since_seconds":5.0,"cause":"stalled",{KNOWN}"#),
+            &format!(
+                r#""state":"unreachable","since_seconds":5.0,"cause":"stalled","unknown_reason":null,{KNOWN}"#
+            ),
+        );
+        pinned(
+            LinkSnapshot {
+                state: State::Unknown {
+                    since: Duration::from_secs(5),
+                    reason: UnknownReason::NoRoom,
+                },
+                ..full()
+            },
+            &format!(
+                r#""state":"unknown","since_seconds":5.0,"cause":null,"unknown_reason":"no_room",{KNOWN}"#
+            ),
         );
     }
 }

@@ -89,6 +89,7 @@ impl Publisher {
             | EventKind::Discovered
             | EventKind::Disconnected { .. }
             | EventKind::Unreachable { .. }
+            | EventKind::Unknown { .. }
             | EventKind::Idle
             | EventKind::Ended => {}
         }
@@ -120,6 +121,7 @@ impl Publication {
         let exported = match kind {
             EventKind::Discovered
             | EventKind::Reachable { .. }
+            | EventKind::Unknown { .. }
             | EventKind::Idle
             | EventKind::Ended => None,
             EventKind::Unreachable { cause, .. } => Some(*cause),

@@ -160,7 +160,8 @@ impl<K: Kind> Life<K> {
                     self.outages.was_reachable = true;
                 }
                 EventKind::Idle => self.outages.under_way = false,
-                EventKind::Discovered
+                EventKind::Unknown { .. }
+                | EventKind::Discovered
                 | EventKind::Connected { .. }
                 | EventKind::ConnectFailed(_)
                 | EventKind::Disconnected { .. }

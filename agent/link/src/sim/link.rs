@@ -68,7 +68,7 @@ impl Kind for Activator {
             let (link, told) = match state {
                 State::Reachable { .. } => (true, true),
                 State::Unreachable { .. } => (false, true),
-                State::Idle | State::Starting => (false, !truth),
+                State::Idle | State::Starting | State::Unknown { .. } => (false, !truth),
                 State::Ended => return,
             };
             assert!(

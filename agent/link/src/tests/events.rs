@@ -2,7 +2,10 @@
 //! byte for byte, is pinned where it is printed.
 
 use super::story::{at, ms, peer};
-use crate::{Cause, EndedOutage, Event, EventKind, FailedAttempt, Output, State, time::Timestamp};
+use crate::{
+    Cause, EndedOutage, Event, EventKind, FailedAttempt, Output, State, UnknownReason,
+    time::Timestamp,
+};
 
 fn attempt(at: Timestamp) -> FailedAttempt {
     FailedAttempt {
@@ -68,6 +71,7 @@ fn every_time_of_an_event_is_converted_and_nothing_else() {
             EventKind::Discovered
             | EventKind::Connected { .. }
             | EventKind::Disconnected { .. }
+            | EventKind::Unknown { .. }
             | EventKind::Idle
             | EventKind::Ended => Vec::new(),
         };
@@ -125,6 +129,14 @@ fn each_state_has_its_word_and_its_value() {
             "unreachable",
             Some(false),
         ),
+        (
+            State::Unknown {
+                since: at(1),
+                reason: UnknownReason::NoRoom,
+            },
+            "unknown",
+            None,
+        ),
         (State::Ended, "ended", None),
     ];
     for (state, word, reachable) in states {
@@ -132,7 +144,9 @@ fn each_state_has_its_word_and_its_value() {
         let ago = state.map_time(|since| at(5).saturating_since(since));
         assert_eq!(ago.as_str(), word);
         match ago {
-            State::Reachable { since: Some(since) } | State::Unreachable { since, .. } => {
+            State::Reachable { since: Some(since) }
+            | State::Unreachable { since, .. }
+            | State::Unknown { since, .. } => {
                 assert_eq!(since, ms(4));
             }
             State::Reachable { since: None } | State::Starting | State::Idle | State::Ended => {}

@@ -208,7 +208,9 @@ proptest! {
                         prop_assert!(outage || reachable, "told twice");
                         (outage, reachable) = (false, false);
                     }
-                    EventKind::Discovered
+                    // No evidence is missing.
+                    EventKind::Unknown { .. }
+                    | EventKind::Discovered
                     | EventKind::Connected { .. }
                     | EventKind::ConnectFailed(_)
                     | EventKind::Disconnected { .. }

@@ -13,3 +13,4 @@ mod reachability;
 mod resynchronisation;
 mod stalls;
 mod story;
+mod unknown;

@@ -9,7 +9,7 @@ use super::story::{at, id, ms, peer};
 use crate::time::Timestamp;
 use crate::{
     Cause, CheckKind, Counts, Event, EventKind, Input, Link, MissedEnds, OpenConnection, Output,
-    ProxyEvent, Sample, State,
+    ProxyEvent, Sample, State, UnknownReason,
 };
 
 /// An input and its time, milliseconds after the discovery.
@@ -72,6 +72,8 @@ fn input(now: i64) -> impl Strategy<Value = Input> {
             }),
             6 => sample(now).prop_map(move |sample| Input::Sampled { connection, sample }),
             1 => Just(Input::LookedUp),
+            1 => select(&UnknownReason::ALL[..]).prop_map(Input::EvidenceLost),
+            2 => select(&UnknownReason::ALL[..]).prop_map(Input::EvidenceBack),
             1 => prop::option::of(prop::collection::btree_set(0..6_u64, 0..4)).prop_map(|peers| {
                 Input::PeerAddresses(peers.map(|peers| peers.into_iter().map(|n| self::peer(n).ip()).collect()))
             }),
@@ -164,7 +166,7 @@ proptest! {
     #[test]
     fn each_outage_adds_an_error_at_its_onset_and_each_is_over_once(history in history()) {
         let mut link = Link::discovered(at(0));
-        let (mut outage, mut begun) = (false, 0);
+        let (mut outage, mut unknown, mut begun) = (false, false, 0);
         for (now, input) in history {
             let mut outputs = Vec::new();
             link.handle(at(now), input, &mut outputs);
@@ -172,13 +174,14 @@ proptest! {
                 match &event.kind {
                     EventKind::Unreachable { .. } => {
                         begun += u64::from(!outage);
-                        outage = true;
+                        (outage, unknown) = (true, false);
                     }
                     EventKind::Reachable { outage: ended, .. } => {
                         prop_assert_eq!(ended.is_some(), outage);
                         prop_assert!(ended.as_ref().is_none_or(|ended| ended.errors > 0));
-                        outage = false;
+                        (outage, unknown) = (false, false);
                     }
+                    EventKind::Unknown { .. } => unknown = true,
                     EventKind::Discovered
                     | EventKind::Connected { .. }
                     | EventKind::ConnectFailed(_)
@@ -189,7 +192,10 @@ proptest! {
             }
             let counts = link.counts();
             prop_assert!(begun <= errors(counts, CheckKind::Disconnect) + errors(counts, CheckKind::Liveness));
-            prop_assert_eq!(outage, matches!(link.state(), State::Unreachable { .. }));
+            let told = outage && !unknown;
+            prop_assert_eq!(told, matches!(link.state(), State::Unreachable { .. }));
+            let is_unknown = link.state().unknown_reason().is_some();
+            prop_assert!(unknown || !is_unknown);
         }
     }
 

@@ -182,6 +182,7 @@ fn what_failed_behind_the_proxy_since_the_peer_was_heard_explains_silence() {
             | EventKind::ConnectFailed(_)
             | EventKind::Unreachable { .. }
             | EventKind::Reachable { .. }
+            | EventKind::Unknown { .. }
             | EventKind::Idle
             | EventKind::Ended => None,
         });
@@ -271,6 +272,7 @@ fn the_outage_at_start_up_names_the_proxy() {
         | EventKind::ConnectFailed(_)
         | EventKind::Disconnected { .. }
         | EventKind::Reachable { .. }
+        | EventKind::Unknown { .. }
         | EventKind::Idle
         | EventKind::Ended => None,
     });

@@ -354,7 +354,11 @@ fn a_close_that_has_not_settled_covers_only_what_was_before_it() {
         story.until(2_500);
         let since = match story.link.state() {
             State::Unreachable { since, .. } => Some(since),
-            State::Idle | State::Starting | State::Reachable { .. } | State::Ended => None,
+            State::Idle
+            | State::Starting
+            | State::Reachable { .. }
+            | State::Unknown { .. }
+            | State::Ended => None,
         };
         assert_eq!(since, Some(at(outage)));
         assert_eq!(story.link.counts().checks(Disconnect), 2);

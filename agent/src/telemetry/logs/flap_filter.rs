@@ -88,6 +88,7 @@ impl FlapFilter {
         match event {
             EventKind::Unreachable { .. } => self.unreachable(now, event),
             EventKind::Reachable { outage, .. } => self.reachable(outage.as_ref(), event),
+            EventKind::Unknown { .. } => self.unknown(event),
             EventKind::Idle => self.idle(event),
             EventKind::Ended => {
                 let held_back = self.flush(now);
@@ -188,6 +189,14 @@ impl FlapFilter {
         if self.flapping.is_some() {
             return Vec::new();
         }
+        held.into_iter().chain([entry(event)]).collect()
+    }
+
+    /// Nobody can tell any more. Flapping or not, that is to be read; and an outage that goes on
+    /// afterwards has an entry again.
+    fn unknown(&mut self, event: &EventKind) -> Vec<LogEntry> {
+        self.was_reachable = false;
+        let held = self.end_outage();
         held.into_iter().chain([entry(event)]).collect()
     }
 

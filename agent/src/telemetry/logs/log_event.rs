@@ -6,12 +6,13 @@ use tracing::field::{DisplayValue, display};
 
 use super::flap_filter::{FlapSummary, LogEntry};
 use crate::{
-    link::Cause,
+    link::{Cause, UnknownReason},
     link_event::{EndedOutage, EventKind, FailedAttempt, LinkName},
     link_kind::client_of,
 };
 
-/// Logs `entry` about `link`: outages at ERROR, their ends at INFO, single connections at DEBUG.
+/// Logs `entry` about `link`: outages at ERROR, what nobody can tell at WARN,
+/// ends of both at INFO, single connections at DEBUG.
 pub(crate) fn log(link: &LinkName, entry: &LogEntry) {
     match entry {
         LogEntry::Event(event) => log_event(link, event),
@@ -24,6 +25,7 @@ pub(crate) fn log(link: &LinkName, entry: &LogEntry) {
 fn log_event(link: &LinkName, event: &EventKind) {
     match event {
         EventKind::Discovered => discovered(link),
+        EventKind::Unknown { reason } => unknown(link, *reason),
         EventKind::Idle => idle(link),
         EventKind::Ended => ended(link),
         EventKind::Reachable {
@@ -83,6 +85,18 @@ fn idle(link: &LinkName) {
         "statlink.link.idle",
         link,
         "The {client} is idle: it has no peer to be connected to."
+    );
+}
+
+fn unknown(link: &LinkName, reason: UnknownReason) {
+    let client = client_of(&link.peer);
+    event!(
+        WARN,
+        "statlink.link.unknown",
+        link,
+        "It is unknown whether autoscaler is reachable from {client}.",
+        "statlink.unknown.reason" = reason.as_str(),
+        "reason" = reason.describe()
     );
 }
 

@@ -3,6 +3,7 @@
 //! | metric | instrument, unit | attributes | what |
 //! |---|---|---|---|
 //! | `statlink.links` | gauge, `{link}` | | links known |
+//! | `statlink.links.unknown` | gauge, `{link}` | `statlink.unknown.reason` | links of which nobody can tell whether they are up; absent without any |
 //! | `statlink.hook.attached` | gauge, `{hook}` | `statlink.hook.name` | 1 attached, 0 not |
 //! | `statlink.hook.misses` | counter, `{event}` | `statlink.hook.name` | events that the hook's program did not see because it, or another, was running on the same CPU; they may be any socket's, and most likely are no watched one's |
 //! | `statlink.records.read` | counter, `{record}` | `statlink.record.kind` | kernel records read |
@@ -18,7 +19,7 @@ use std::{fs, sync::Arc};
 use opentelemetry::{KeyValue, metrics::Meter};
 
 use super::export_view::CurrentView;
-use crate::{snapshot::AgentSnapshot, telemetry::exporter::ExportLog};
+use crate::{link::UnknownReason, snapshot::AgentSnapshot, telemetry::exporter::ExportLog};
 
 /// A counter of the agent, with one attribute.
 struct AgentCounter {
@@ -56,6 +57,7 @@ const COUNTERS: &[AgentCounter] = &[
 
 pub(super) fn create(meter: &Meter, view: &CurrentView, log: &Arc<ExportLog>) {
     links(meter, view);
+    unknown_links(meter, view);
     hooks(meter, view);
     for definition in COUNTERS {
         counter(meter, view, definition);
@@ -87,6 +89,29 @@ fn links(meter: &Meter, view: &CurrentView) {
         .with_description("Links the agent knows.")
         .with_callback(move |observer| {
             observer.observe(view.load().snapshot.links.len() as u64, &[]);
+        })
+        .build();
+}
+
+fn unknown_links(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
+    meter
+        .u64_observable_gauge("statlink.links.unknown")
+        .with_unit("{link}")
+        .with_description("Links of which nobody can tell whether they are up.")
+        .with_callback(move |observer| {
+            let view = view.load();
+            let links = view.snapshot.links.iter();
+            let reasons: Vec<_> = links
+                .filter_map(|link| link.state.unknown_reason())
+                .collect();
+            for reason in UnknownReason::ALL {
+                let number = reasons.iter().filter(|other| **other == reason).count();
+                if number > 0 {
+                    let reason = KeyValue::new("statlink.unknown.reason", reason.as_str());
+                    observer.observe(number as u64, &[reason]);
+                }
+            }
         })
         .build();
 }

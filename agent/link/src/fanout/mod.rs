@@ -1,18 +1,22 @@
 //! One process and several peers at a time, which come and go: a [`Link`] to each, and what they
 //! amount to.
 
+mod whole;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     time::Duration,
 };
 
+use self::whole::is_about_known_targets;
 use crate::{
-    Cause, ConnectionId, Counts, Event, EventKind, Input, Link, LinkMachine, MissedEnds,
-    OpenConnection, Output, State,
+    Cause, ConnectionId, Counts, EventKind, Input, Link, LinkMachine, MissedEnds, OpenConnection,
+    Output, State,
     limits::TARGETS,
     reachability::{Reach, Reachability},
     time::Timestamp,
+    unknown::MissingEvidence,
 };
 
 /// One process and all the addresses that it dials: its targets.
@@ -22,7 +26,9 @@ use crate::{
 ///
 /// - unreachable while a target that is past its grace has no live connection,
 /// - reachable while each has one,
-/// - [idle](State::Idle) without any target.
+/// - [idle](State::Idle) without any target,
+/// - [unknown](State::Unknown) where it depends on a target that is unknown, or on targets of
+///   which nothing may be known.
 ///
 /// Outages of targets that overlap are one. What a target has counted stays counted when it is
 /// over.
@@ -40,6 +46,7 @@ pub struct Fanout {
     /// When the last targets were over: a record of an older connection is late.
     over: VecDeque<(SocketAddr, Timestamp)>,
     reachability: Reachability,
+    missing: MissingEvidence,
     /// The target whose outage began the newest one.
     began_by: Option<SocketAddr>,
 }
@@ -57,7 +64,11 @@ impl Fanout {
     fn failing(&self) -> impl Iterator<Item = (&Link, Timestamp, Cause)> {
         self.targets.values().filter_map(|link| match link.state() {
             State::Unreachable { since, cause } => Some((link, since, cause)),
-            State::Idle | State::Starting | State::Reachable { .. } | State::Ended => None,
+            State::Idle
+            | State::Starting
+            | State::Reachable { .. }
+            | State::Unknown { .. }
+            | State::Ended => None,
         })
     }
 
@@ -107,7 +118,13 @@ impl LinkMachine for Fanout {
             Input::Resynchronised { open, missed } => {
                 self.resynchronise(at, &open, missed, outputs);
             }
-            Input::LookedUp | Input::PeerAddresses(_) | Input::ProcessEnded => {}
+            Input::EvidenceLost(reason) => self.evidence_lost(at, reason, outputs),
+            Input::EvidenceBack(reason) => self.evidence_back(at, reason, outputs),
+            // A forwarder without a target is idle, and each target has its own grace.
+            Input::FollowsUnreached(_)
+            | Input::LookedUp
+            | Input::PeerAddresses(_)
+            | Input::ProcessEnded => {}
         }
     }
 
@@ -139,8 +156,14 @@ impl LinkMachine for Fanout {
                 since,
                 cause: self.worst().map_or(onset, |(_, cause)| cause),
             },
+            Reach::Unknown { since, reason, .. } => State::Unknown { since, reason },
             Reach::Ended => State::Ended,
         }
+    }
+
+    fn never_reachable(&self) -> Option<Cause> {
+        (!self.reachability.was_reachable())
+            .then(|| self.worst().map_or(Cause::Other, |(_, cause)| cause))
     }
 
     fn counts(&self) -> Counts {
@@ -234,6 +257,13 @@ impl Fanout {
         }
         let begun = attempted.map_or(at, |attempted| attempted.min(at));
         self.targets.insert(peer, Link::target(begun));
+        let missing: Vec<_> = self.missing.reasons().collect();
+        for reason in missing
+            .into_iter()
+            .filter(|reason| is_about_known_targets(*reason))
+        {
+            self.pass_on(peer, at, Input::EvidenceLost(reason), outputs);
+        }
     }
 
     fn pass_on(
@@ -306,99 +336,6 @@ impl Fanout {
             self.pass_on(peer, at, Input::ProcessEnded, outputs);
         }
         outputs.push(Output::event(at, EventKind::Ended));
-    }
-}
-
-// === What follows for the whole ===
-impl Fanout {
-    fn take(&mut self, peer: SocketAddr, output: Output, outputs: &mut Vec<Output>) {
-        let Output::Event(Event { at, kind }) = &output else {
-            outputs.push(output);
-            return;
-        };
-        let at = *at;
-        match kind {
-            EventKind::Disconnected { .. } => outputs.push(output),
-            EventKind::Connected { .. } => {
-                let others = self.targets.iter_mut().filter(|(other, _)| **other != peer);
-                for (_, link) in others {
-                    link.answered_elsewhere(at);
-                }
-                outputs.push(output);
-            }
-            EventKind::ConnectFailed(failed) => {
-                self.reachability.remember(*failed);
-                outputs.push(output);
-            }
-            EventKind::Unreachable { cause, .. } => {
-                let of_it = self.targets.get(&peer).map(Link::errors_since_reachable);
-                if self.reachability.begin_outage(at, *cause) {
-                    self.began_by = Some(peer);
-                    let before = self.counts().total_errors() - of_it.unwrap_or_default();
-                    self.reachability.errors_begin(before);
-                    outputs.push(output);
-                } else if self.began_by == Some(peer) && self.reachability.name_cause(*cause) {
-                    outputs.push(output);
-                }
-            }
-            EventKind::Reachable { peer_address, .. } => {
-                let mut others = self.targets.iter().filter(|(other, _)| **other != peer);
-                if !others.any(|(_, link)| matches!(link.state(), State::Unreachable { .. })) {
-                    self.recover(peer, at, *peer_address, outputs);
-                }
-            }
-            EventKind::Ended => self.remove(peer, at, outputs),
-            // A link with one peer never says so.
-            EventKind::Discovered | EventKind::Idle => {}
-        }
-    }
-
-    /// The target at `peer` is over.
-    fn remove(&mut self, peer: SocketAddr, at: Timestamp, outputs: &mut Vec<Output>) {
-        let Some(link) = self.targets.remove(&peer) else {
-            return;
-        };
-        self.past.add(link.counts());
-        self.over.retain(|(address, _)| *address != peer);
-        if self.over.len() >= TARGETS {
-            self.over.pop_front();
-        }
-        self.over.push_back((peer, at));
-        if self.has_ended() || self.failing().next().is_some() {
-            return;
-        }
-        let well = self.targets.iter().find_map(|(peer, link)| {
-            let reachable = matches!(link.state(), State::Reachable { .. });
-            Some((*peer, reachable.then(|| link.peer_address())??))
-        });
-        match (self.reachability.reach(), well) {
-            (_, Some((peer, address))) => self.recover(peer, at, address, outputs),
-            (Reach::Undecided, None) => {}
-            (_, None) => {
-                self.reachability.rest();
-                outputs.push(Output::event(at, EventKind::Idle));
-            }
-        }
-    }
-
-    /// No target is failing, and the one at `target` is reachable, by `peer_address`.
-    fn recover(
-        &mut self,
-        target: SocketAddr,
-        at: Timestamp,
-        peer_address: SocketAddr,
-        outputs: &mut Vec<Output>,
-    ) {
-        let state = self.targets.get(&target).map(Link::state);
-        let since = (state != Some(State::Reachable { since: None })).then_some(at);
-        let errors = self.counts().total_errors();
-        if let Some(recovery) = self.reachability.recover(since, at, errors) {
-            let reachable = EventKind::Reachable {
-                outage: recovery.outage,
-                peer_address,
-            };
-            outputs.push(Output::event(recovery.at, reachable));
-        }
     }
 }
 
