@@ -20,7 +20,7 @@ use aya::{
 use statlink::kernel::{Kernel, Source, Watch, tracefs};
 
 fn main() -> Result<()> {
-    tracefs::show().context("mount tracefs")?;
+    let tracefs = tracefs::show();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -28,10 +28,11 @@ fn main() -> Result<()> {
     let _stats = enable_stats(Stats::RunTime).context("count the programs' run time")?;
     let server = Server::start()?;
     let bystander = Server::start()?;
-    let mut kernel = Kernel::load(&Watch {
+    let watch = Watch {
         port: server.port,
         process_names: vec!["nobody".to_owned()],
-    })?;
+    };
+    let mut kernel = Kernel::load(&watch, &tracefs)?;
     let _empty = Empty::attach()?;
 
     println!("ns per event, {ROUNDS} rounds of {CONNECTS} loopback connects, median");

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use rustix::time::{ClockId, clock_gettime};
 use statlink::{
     clock,
-    kernel::{Kernel, LISTING_SETTLES, Source, Watch},
+    kernel::{Kernel, LISTING_SETTLES, Source, Watch, tracefs},
 };
 
 fn main() -> Result<()> {
@@ -38,10 +38,11 @@ fn main() -> Result<()> {
         let accepted: Vec<_> = listener.incoming().collect();
         drop(accepted);
     });
-    let mut kernel = Kernel::load(&Watch {
+    let watch = Watch {
         port,
         process_names: vec!["nobody".to_owned()],
-    })?;
+    };
+    let mut kernel = Kernel::load(&watch, &tracefs::look())?;
     println!("CPU milliseconds of a pass, median of {ROUNDS}; all but the files are on the loop");
     println!(
         "{:<8}{:>10}{:>10}{:>10}{:>10}{:>14}",

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 use statlink_tests::{
-    agent,
+    agent, build,
     netns::Network,
     peer::Activator,
     process::{Line, Process},
@@ -19,12 +19,17 @@ use crate::PATIENCE;
 
 /// A shell in a mount namespace of its own that runs `before` and then `statlink ARGUMENTS`.
 fn statlink_after(before: &str, arguments: &str) -> Command {
+    statlink_by("", before, arguments)
+}
+
+/// The same, executed by a program and its arguments.
+fn statlink_by(by: &str, before: &str, arguments: &str) -> Command {
     let binary = agent::command(None).unwrap();
     let binary = binary.get_program().to_str().unwrap();
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private", "sh", "-ec"])
-        .arg(format!("{before}\nexec {binary} {arguments}"))
+        .arg(format!("{before}\nexec {by} {binary} {arguments}"))
         // It needs no Collector.
         .env("OTEL_METRICS_EXPORTER", "none");
     command
@@ -32,21 +37,13 @@ fn statlink_after(before: &str, arguments: &str) -> Command {
 
 /// The same without these capabilities.
 fn statlink_without(capabilities: &str, before: &str, arguments: &str) -> Command {
-    let binary = agent::command(None).unwrap();
-    let binary = binary.get_program().to_str().unwrap().to_owned();
-    let mut command = Command::new("unshare");
     let dropped = capabilities
         .split(',')
         .map(|name| format!("-{name}"))
         .collect::<Vec<_>>()
         .join(",");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-ec"])
-        .arg(format!(
-            "{before}\nexec setpriv --bounding-set={dropped} --inh-caps={dropped} {binary} {arguments}"
-        ))
-        .env("OTEL_METRICS_EXPORTER", "none");
-    command
+    let by = format!("setpriv --bounding-set={dropped} --inh-caps={dropped}");
+    statlink_by(&by, before, arguments)
 }
 
 fn stderr(output: &Output) -> String {
@@ -69,9 +66,13 @@ fn check(command: &mut Command) -> (Vec<Value>, Option<i32>) {
 }
 
 fn verdict<'a>(findings: &'a [Value], subject: &str) -> &'a str {
-    let of = |finding: &&Value| field(finding, "subject") == subject;
-    let finding = findings.iter().find(of);
-    field(finding.unwrap_or_else(|| panic!("no {subject}")), "verdict")
+    field(of(findings, subject), "verdict")
+}
+
+fn of<'a>(findings: &'a [Value], subject: &str) -> &'a Value {
+    let is_it = |finding: &&Value| field(finding, "subject") == subject;
+    let finding = findings.iter().find(is_it);
+    finding.unwrap_or_else(|| panic!("no {subject}"))
 }
 
 fn field<'a>(finding: &'a Value, name: &str) -> &'a str {
@@ -134,17 +135,94 @@ fn a_capability_that_is_missing_is_named() {
         assert_eq!(output.status.code(), Some(3), "{missing}: {output:?}");
         let message = stderr(&output);
         assert_eq!(message.lines().count(), 1, "{message}");
-        assert!(message.contains("CAP_BPF and CAP_PERFMON"), "{message}");
+        let name = missing.split(',').next().unwrap();
+        let subject = format!("CAP_{}", name.to_uppercase());
+        let cure = format!("add {subject} to the container's capabilities");
+        assert!(message.contains(&cure), "{message}");
 
         let (findings, code) = check(&mut statlink_without(missing, "", "check --json"));
         assert_eq!(code, Some(3), "{missing}");
-        let name = missing.split(',').next().unwrap();
-        let subject = format!("CAP_{}", name.to_uppercase());
         assert_eq!(verdict(&findings, &subject), "unsupported");
     }
     let (findings, code) = check(&mut statlink_without("sys_ptrace", "", "check --json"));
     assert_eq!(code, Some(1));
     assert_eq!(verdict(&findings, "CAP_SYS_PTRACE"), "failed");
+}
+
+/// `statlink ARGUMENTS` after `before`, under a seccomp filter that answers one system call.
+fn statlink_refused(call: &str, errno: i32, before: &str, arguments: &str) -> Command {
+    let refusing = build::helper("refusing").unwrap();
+    let refusing = refusing.to_str().unwrap();
+    statlink_by(&format!("{refusing} {call} {errno}"), before, arguments)
+}
+
+#[test]
+fn a_seccomp_filter_is_named_and_no_capability_that_is_held() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let output = statlink_refused("bpf", errno, "", "run").output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let message = stderr(&output);
+        assert_eq!(message.lines().count(), 1, "{message}");
+        assert!(message.contains("seccomp filter"), "{message}");
+        assert!(!message.contains("add CAP_"), "{message}");
+
+        let (findings, code) = check(&mut statlink_refused("bpf", errno, "", "check --json"));
+        assert_eq!(code, Some(3));
+        let causes: Vec<_> = findings.iter().map(|one| field(one, "cause")).collect();
+        assert!(causes.contains(&"seccomp"), "{findings:#?}");
+        assert_eq!(verdict(&findings, "CAP_BPF"), "ok");
+    }
+}
+
+#[test]
+fn the_first_reason_is_kept_where_a_hook_is_refused() {
+    // As a profile that admits bpf() alone does. tracefs is visible here, or is mounted.
+    let mut command = statlink_refused("perf_event_open", libc::EACCES, "", "check --json");
+    let (findings, code) = check(&mut command);
+    assert_eq!(code, Some(0), "{findings:#?}");
+    assert_eq!(verdict(&findings, "tracefs"), "ok");
+    let hook = of(&findings, "hook sys_enter_connect");
+    assert_eq!(field(hook, "cause"), "seccomp", "{hook:#}");
+    assert!(
+        field(hook, "detail").contains("Permission denied"),
+        "{hook:#}"
+    );
+
+    let socket = std::env::temp_dir().join(format!("statlink-{}-p.sock", std::process::id()));
+    let arguments = format!("run --socket {}", socket.display());
+    let command = statlink_refused("perf_event_open", libc::EACCES, "", &arguments);
+    let mut agent = Process::spawn("statlink run", command).unwrap();
+    for hook in ["sys_enter_connect", "sys_exit_connect"] {
+        let warned = agent
+            .wait_for("warning", PATIENCE, |line| line.get("hook") == hook)
+            .unwrap();
+        assert_eq!(warned.get("cause"), "seccomp", "{}", warned.text);
+        assert!(warned.text.contains("perf_event_open()"), "{}", warned.text);
+        assert!(!warned.text.contains("mount tracefs"), "{}", warned.text);
+    }
+    assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_refused_mount_is_told_with_what_refused_it() {
+    let refused = statlink_refused("mount", libc::EACCES, HIDE_TRACEFS, "check --json");
+    let without = statlink_without("sys_admin", HIDE_TRACEFS, "check --json");
+    for (mut command, cause) in [(refused, "seccomp"), (without, "capability")] {
+        let (findings, code) = check(&mut command);
+        assert_eq!(code, Some(0), "{findings:#?}");
+        for subject in ["tracefs", "hook sys_enter_connect", "hook sys_exit_connect"] {
+            let finding = of(&findings, subject);
+            assert_eq!(field(finding, "cause"), cause, "{finding:#}");
+            assert!(
+                field(finding, "detail").contains("mounting one failed"),
+                "{finding:#}"
+            );
+            assert!(
+                field(finding, "cure").contains("read-only hostPath"),
+                "{finding:#}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -204,8 +282,7 @@ fn an_activator_that_cannot_be_inspected_is_logged_once() {
 
 #[test]
 fn without_tracefs_it_mounts_its_own_or_runs_on_and_says_what_is_missing() {
-    let hidden = "umount -l /sys/kernel/tracing /sys/kernel/debug/tracing /sys/kernel/debug \
-                  2>/dev/null || true";
+    let hidden = HIDE_TRACEFS;
     let (findings, _) = check(&mut statlink_after(hidden, "check --json"));
     assert_eq!(verdict(&findings, "hook sys_enter_connect"), "ok");
 
@@ -279,5 +356,8 @@ fn renamed_to_activator() -> Process {
     process
 }
 
+/// In a mount namespace of one's own.
+const HIDE_TRACEFS: &str = "umount -l /sys/kernel/tracing /sys/kernel/debug/tracing /sys/kernel/debug \
+     2>/dev/null || true";
 /// The agent walks /proc every 30 s.
 const NEXT_WALK: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ use statlink::{
     clock,
     kernel::{
         Inventory, Kernel, LISTING_SETTLES, LossReason, Record, RecordKind, Source, Watch,
-        connection_id, peer,
+        connection_id, peer, tracefs,
     },
 };
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
@@ -47,7 +47,7 @@ impl Half {
             process_names: vec!["activator".to_owned()],
         };
         let _entered = runtime.enter();
-        let kernel = Kernel::load(&watch).unwrap();
+        let kernel = Kernel::load(&watch, &tracefs::look()).unwrap();
         drop(_entered);
         Self { kernel, runtime }
     }

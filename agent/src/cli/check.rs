@@ -30,13 +30,12 @@ struct Document<'a> {
 ///
 /// If the runtime cannot be started or standard output cannot be written. A bad finding is none.
 pub(super) fn run(options: &Options, json: bool) -> anyhow::Result<u8> {
-    // If it cannot be mounted, the findings say so.
-    let _ = tracefs::show();
+    let tracefs = tracefs::show();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let findings = runtime.block_on(preflight::check(options));
+    let findings = runtime.block_on(preflight::check(options, &tracefs));
     let worst = findings.iter().map(|finding| finding.verdict).max();
     let code = match worst {
         None | Some(Verdict::Ok | Verdict::Warning) => DONE,

@@ -2,11 +2,17 @@
 
 use std::{borrow::Cow, error::Error, fmt, io, path::PathBuf};
 
-use aya::{EbpfError, maps::MapError, programs::ProgramError, sys::SyscallError};
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, trace_point::TracePointError},
+    sys::SyscallError,
+};
 
 use super::{
     btf::BtfError,
     hooks::{Hook, HookError},
+    refusal::{Call, Cause, Surroundings, judge},
     version::KernelVersion,
 };
 use crate::chain::chain;
@@ -63,10 +69,11 @@ pub enum KernelError {
 
 impl KernelError {
     pub(super) fn load(error: &EbpfError) -> Self {
-        Self::Load(Missing {
-            reason: chain(error),
-            cure: cure(error_errno(error), KernelVersion::OLDEST),
-        })
+        Self::Load(Missing::refused(
+            chain(error),
+            refusal(error),
+            KernelVersion::OLDEST,
+        ))
     }
 
     /// What failed, and on what.
@@ -133,26 +140,29 @@ impl Error for KernelError {}
 pub struct Missing {
     /// The kernel's answer.
     pub reason: String,
+    /// What withholds it.
+    pub cause: Cause,
     /// What to do.
     pub cure: Cow<'static, str>,
 }
 
 impl Missing {
     pub(super) fn of(hook: &Hook, error: &HookError) -> Self {
+        Self::refused(hook_reason(error), refusal(error), hook.since)
+    }
+
+    /// `since`: the first kernel that has what was asked for.
+    pub(super) fn refused(reason: String, refusal: Refusal, since: KernelVersion) -> Self {
+        let Refusal { call, errno } = refusal;
+        let cause = judge(call, errno, since, &Surroundings::of(call));
+        let cure = cause.remedy(call);
         Self {
-            reason: hook_reason(error),
-            cure: match error {
-                HookError::NoTracefs => NO_TRACEFS.into(),
-                HookError::NotInObject | HookError::Kernel(_) => {
-                    cure(error_errno(error), hook.since)
-                }
-            },
+            reason,
+            cause,
+            cure,
         }
     }
 }
-
-const NO_TRACEFS: &str = "mount tracefs at /sys/kernel/tracing, or give CAP_SYS_ADMIN so that the \
-     agent mounts one of its own";
 
 /// The kernel's answer in one line: the verifier's last words rather than all of them.
 fn hook_reason(error: &HookError) -> String {
@@ -176,38 +186,62 @@ fn hook_reason(error: &HookError) -> String {
     chain(error)
 }
 
-fn error_errno(error: &(dyn Error + 'static)) -> Option<i32> {
-    if let Some(io) = error.downcast_ref::<io::Error>() {
-        return io.raw_os_error();
-    }
-    if let Some(SyscallError { io_error, .. }) = error.downcast_ref() {
-        return io_error.raw_os_error();
-    }
-    if let Some(ProgramError::LoadError { io_error, .. }) = error.downcast_ref() {
-        return io_error.raw_os_error();
-    }
-    if let Some(HookError::Kernel(inner)) = error.downcast_ref() {
-        return error_errno(inner);
-    }
-    if let Some(MapError::CreateError { io_error, .. }) = error.downcast_ref() {
-        return io_error.raw_os_error();
-    }
-    error.source().and_then(error_errno)
+/// Which call the kernel refused, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub call: Call,
+    /// `None` if it was not the kernel that refused.
+    pub errno: Option<i32>,
 }
 
-/// What helps against `errno`, of a thing that kernels have since `since`.
-fn cure(errno: Option<i32>, since: KernelVersion) -> Cow<'static, str> {
-    let io = errno.map(io::Error::from_raw_os_error);
-    match io.as_ref().map(io::Error::kind) {
-        Some(io::ErrorKind::PermissionDenied) => {
-            "needs the capabilities CAP_BPF and CAP_PERFMON (or root), and a kernel that is not locked down".into()
-        }
-        Some(io::ErrorKind::OutOfMemory) => {
-            "needs about 1 MB of kernel memory: raise the memory limit or RLIMIT_MEMLOCK".into()
-        }
-        _ if since > KernelVersion::OLDEST => format!("needs Linux {since} or later").into(),
-        _ => format!("needs Linux {} or later with BPF and BTF", KernelVersion::OLDEST).into(),
+/// The innermost error of the kernel's. What is not known to be another call is bpf(2).
+fn refusal(error: &(dyn Error + 'static)) -> Refusal {
+    let of = |call, io: &io::Error| Refusal {
+        call,
+        errno: io.raw_os_error(),
+    };
+    if let Some(SyscallError { call, io_error }) = error.downcast_ref() {
+        let is_perf = call.starts_with("perf_event_");
+        let call = if is_perf {
+            Call::PerfEventOpen
+        } else {
+            Call::Bpf
+        };
+        return of(call, io_error);
     }
+    if let Some(ProgramError::LoadError { io_error, .. }) = error.downcast_ref() {
+        return of(Call::Bpf, io_error);
+    }
+    if let Some(TracePointError::FileError { io_error, .. }) = error.downcast_ref() {
+        return of(Call::Tracefs, io_error);
+    }
+    if let Some(HookError::Kernel(inner)) = error.downcast_ref() {
+        return refusal(inner);
+    }
+    // A transparent error hides the one that it wraps from `source`.
+    match error.downcast_ref() {
+        Some(ProgramError::SyscallError(inner)) => return refusal(inner),
+        Some(ProgramError::TracePointError(inner)) => return refusal(inner),
+        Some(ProgramError::MapError(inner)) => return refusal(inner),
+        Some(ProgramError::IOError(inner)) => return refusal(inner),
+        Some(_) | None => {}
+    }
+    if let Some(MapError::CreateError { io_error, .. }) = error.downcast_ref() {
+        return of(Call::Bpf, io_error);
+    }
+    if let Some(MapError::SyscallError(inner)) = error.downcast_ref() {
+        return refusal(inner);
+    }
+    if let Some(io) = error.downcast_ref::<io::Error>() {
+        return of(Call::Bpf, io);
+    }
+    error.source().map_or(
+        Refusal {
+            call: Call::Bpf,
+            errno: None,
+        },
+        refusal,
+    )
 }
 
 #[cfg(test)]
@@ -249,10 +283,35 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_takes_capabilities() {
-        let refused = cure(Some(1), KernelVersion::new(5, 11));
-        assert!(refused.contains("CAP_BPF and CAP_PERFMON"), "{refused}");
-        let memory = cure(Some(12), KernelVersion::OLDEST);
-        assert!(memory.contains("RLIMIT_MEMLOCK"), "{memory}");
+    fn the_refused_call_is_told_from_the_error_s_type() {
+        let denied = || io::Error::from_raw_os_error(libc::EACCES);
+        let syscall = |call| {
+            ProgramError::SyscallError(SyscallError {
+                call,
+                io_error: denied(),
+            })
+        };
+        let file = TracePointError::FileError {
+            filename: "/sys/kernel/tracing/events/syscalls/sys_enter_connect/id".into(),
+            io_error: denied(),
+        };
+        let create = MapError::CreateError {
+            name: "RING".to_owned(),
+            io_error: denied(),
+        };
+        for (error, call) in [
+            (syscall("bpf_link_create"), Call::Bpf),
+            (syscall("perf_event_open_trace_point"), Call::PerfEventOpen),
+            (ProgramError::TracePointError(file), Call::Tracefs),
+            (ProgramError::MapError(create), Call::Bpf),
+        ] {
+            let errno = Some(libc::EACCES);
+            assert_eq!(refusal(&HookError::Kernel(error)), Refusal { call, errno });
+        }
+        let load = EbpfError::MapError(MapError::CreateError {
+            name: "RING".to_owned(),
+            io_error: denied(),
+        });
+        assert_eq!(refusal(&load).errno, Some(libc::EACCES));
     }
 }

@@ -98,9 +98,6 @@ pub enum HookError {
     /// A bug of the build: the object lacks the program.
     #[error("the object file has no such program")]
     NotInObject,
-    /// There is nothing to attach to.
-    #[error("tracefs is not mounted at /sys/kernel/tracing, or refuses")]
-    NoTracefs,
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] ProgramError),

@@ -8,8 +8,8 @@ use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 
 use super::{
     btf,
-    error::KernelError,
-    hooks::{HOOKS, Hook, HookError},
+    error::{KernelError, Missing},
+    hooks::{HOOKS, Hook},
     log, offsets, tick,
 };
 
@@ -62,14 +62,15 @@ impl Types {
 pub(super) struct Attached {
     pub(super) ebpf: Ebpf,
     pub(super) log: Option<log::Reader>,
-    pub(super) hooks: Vec<(&'static Hook, Result<(), HookError>)>,
+    pub(super) hooks: Vec<(&'static Hook, Option<Missing>)>,
 }
 
-/// Loads everything, and tries every hook.
+/// Loads everything, and tries every hook; those of connect() not where it is known already why they
+/// are missing.
 pub(super) fn attach(
     watch: &Watch,
     types: &Types,
-    connect_hooked: bool,
+    connect: Result<(), &Missing>,
 ) -> Result<Attached, KernelError> {
     // Kernels before 5.11 charge maps to this limit; later ones ignore it.
     let unlimited = Rlimit {
@@ -95,12 +96,14 @@ pub(super) fn attach(
     let hooks = HOOKS
         .iter()
         .map(|hook| {
-            let result = if hook.needs_tracefs() && !connect_hooked {
-                Err(HookError::NoTracefs)
-            } else {
-                hook.attach(&mut ebpf, &types.btf)
+            let missing = match connect {
+                Err(known) if hook.needs_tracefs() => Some(known.clone()),
+                Ok(()) | Err(_) => {
+                    let attached = hook.attach(&mut ebpf, &types.btf);
+                    attached.err().map(|error| Missing::of(hook, &error))
+                }
             };
-            (hook, result)
+            (hook, missing)
         })
         .collect();
     Ok(Attached { ebpf, log, hooks })

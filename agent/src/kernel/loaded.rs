@@ -17,7 +17,7 @@ use super::{
     maps::{failed, take},
     missed_events,
     totals::SourceTotals,
-    tracefs,
+    tracefs::Tracefs,
 };
 
 /// The kernel half, loaded and attached.
@@ -49,21 +49,23 @@ impl Kernel {
     /// Loads and attaches the kernel half.
     ///
     /// Must be called within a tokio runtime. An optional hook that does not load is left out;
-    /// [`Self::hooks`] says so.
+    /// [`Self::hooks`] says so. `tracefs`: what [`show`](super::tracefs::show) or [`look`](super::tracefs::look) said.
     ///
     /// # Errors
     ///
     /// Fails where the kernel lacks what the programs need, this is not the host's pid namespace,
     /// capabilities or memory are missing, or a required hook is refused.
-    pub fn load(watch: &Watch) -> Result<Self, KernelError> {
+    pub fn load(watch: &Watch, tracefs: &Tracefs) -> Result<Self, KernelError> {
         require_initial_pids()?;
         // Both hooks of connect() or none: the program at its entry leaves it to the one at its
-        // exit to report a failure. If one is refused, start over without them.
+        // exit to report a failure. If one is refused, start over without them, for the same reason.
         let types = Types::read()?;
-        let kernel = Self::load_with(watch, &types, tracefs::visible())?;
-        if kernel.connect_hooks_missing() && tracefs::visible() {
+        let mut kernel = Self::load_with(watch, &types, tracefs.as_ref().copied())?;
+        if tracefs.is_ok()
+            && let Some(refusal) = kernel.take_refusal_of_connect()
+        {
             drop(kernel);
-            return Self::load_with(watch, &types, false);
+            return Self::load_with(watch, &types, Err(&refusal));
         }
         Ok(kernel)
     }
@@ -76,25 +78,27 @@ impl Kernel {
     /// # Errors
     ///
     /// As [`load`](Self::load), but a hook that is refused is no error.
-    pub fn probe(watch: &Watch) -> Result<Vec<HookState>, KernelError> {
+    pub fn probe(watch: &Watch, tracefs: &Tracefs) -> Result<Vec<HookState>, KernelError> {
         require_initial_pids()?;
-        let attempts = attach(watch, &Types::read()?, tracefs::visible())?.hooks;
-        let states = attempts.into_iter().map(|(hook, result)| HookState {
-            hook,
-            missing: result.err().map(|error| Missing::of(hook, &error)),
-        });
+        let attempts = attach(watch, &Types::read()?, tracefs.as_ref().copied())?.hooks;
+        let states = attempts
+            .into_iter()
+            .map(|(hook, missing)| HookState { hook, missing });
         Ok(states.collect())
     }
 
-    fn load_with(watch: &Watch, types: &Types, connect_hooked: bool) -> Result<Self, KernelError> {
+    fn load_with(
+        watch: &Watch,
+        types: &Types,
+        connect: Result<(), &Missing>,
+    ) -> Result<Self, KernelError> {
         let Attached {
             mut ebpf,
             log,
             hooks: attempts,
-        } = attach(watch, types, connect_hooked)?;
+        } = attach(watch, types, connect)?;
         let mut hooks = Vec::with_capacity(HOOKS.len());
-        for (hook, result) in attempts {
-            let missing = result.err().map(|error| Missing::of(hook, &error));
+        for (hook, missing) in attempts {
             match missing {
                 Some(missing) if hook.standing == Standing::Required => {
                     return Err(KernelError::Hook {
@@ -124,10 +128,13 @@ impl Kernel {
         })
     }
 
-    fn connect_hooks_missing(&self) -> bool {
-        self.hooks
-            .iter()
-            .any(|state| state.hook.needs_tracefs() && state.missing.is_some())
+    /// Why the first of the hooks of connect() that is not in place is not.
+    fn take_refusal_of_connect(&mut self) -> Option<Missing> {
+        let mut of_connect = self
+            .hooks
+            .iter_mut()
+            .filter(|state| state.hook.needs_tracefs());
+        of_connect.find_map(|state| state.missing.take())
     }
 
     /// Every hook, and whether it is in place.

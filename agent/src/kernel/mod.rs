@@ -14,6 +14,7 @@ mod maps;
 mod missed_events;
 mod offsets;
 mod records;
+pub mod refusal;
 mod sample;
 mod sources;
 mod tick;

@@ -18,6 +18,13 @@ impl KernelVersion {
     pub const fn new(major: u16, minor: u16) -> Self {
         Self { major, minor }
     }
+
+    /// The version that `uname -r` begins with.
+    pub fn of(release: &str) -> Option<Self> {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+        let mut next = || numbers.next()?.parse().ok();
+        Some(Self::new(next()?, next()?))
+    }
 }
 
 impl fmt::Display for KernelVersion {
@@ -35,5 +42,14 @@ mod tests {
         assert!(KernelVersion::new(5, 9) < KernelVersion::OLDEST);
         assert!(KernelVersion::new(5, 11) > KernelVersion::OLDEST);
         assert_eq!(KernelVersion::OLDEST.to_string(), "5.10");
+    }
+
+    #[test]
+    fn a_release_begins_with_its_version() {
+        let of = KernelVersion::of;
+        assert_eq!(of("5.10.0-46-cloud-amd64"), Some(KernelVersion::OLDEST));
+        assert_eq!(of("6.18.44-fc-v657"), Some(KernelVersion::new(6, 18)));
+        assert_eq!(of("7.2-rc1"), Some(KernelVersion::new(7, 2)));
+        assert_eq!(of("unknown"), None);
     }
 }

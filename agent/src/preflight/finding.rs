@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::Missing;
+
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finding {
@@ -13,6 +15,10 @@ pub(crate) struct Finding {
     pub purpose: String,
     /// What was found.
     pub detail: String,
+    /// What withholds it, where that was looked for: the name of a
+    /// [`Cause`](crate::kernel::refusal::Cause).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
     /// What to do about it; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cure: Option<String>,
@@ -43,6 +49,7 @@ impl Finding {
             verdict: Verdict::Ok,
             purpose: purpose.to_owned(),
             detail: detail.into(),
+            cause: None,
             cure: None,
         }
     }
@@ -51,5 +58,11 @@ impl Finding {
         self.verdict = verdict;
         self.cure = Some(cure.into());
         self
+    }
+
+    /// Why the kernel refuses it.
+    pub(super) fn withheld(mut self, verdict: Verdict, missing: &Missing) -> Self {
+        self.cause = Some(missing.cause.name().to_owned());
+        self.with_verdict(verdict, missing.cure.clone())
     }
 }

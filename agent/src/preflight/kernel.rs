@@ -1,11 +1,11 @@
 //! The kernel, its types and each hook.
 
 use super::finding::{Finding, Verdict};
-use crate::kernel::{HookState, Kernel, KernelError, Watch, tracefs};
+use crate::kernel::{HookState, Kernel, KernelError, Watch, tracefs::Tracefs};
 
-pub(super) fn check(watch: &Watch) -> Vec<Finding> {
-    let mut findings = vec![release(), tracing()];
-    match Kernel::probe(watch) {
+pub(super) fn check(watch: &Watch, tracefs: &Tracefs) -> Vec<Finding> {
+    let mut findings = vec![release(), tracing(tracefs)];
+    match Kernel::probe(watch, tracefs) {
         Ok(hooks) => {
             findings.push(Finding::new(
                 "kernel types",
@@ -31,15 +31,11 @@ fn release() -> Finding {
     )
 }
 
-fn tracing() -> Finding {
-    let finding = |detail| Finding::new("tracefs", "attach the hooks of connect()", detail);
-    if tracefs::visible() {
-        finding("visible, or mounted by the agent for itself alone")
-    } else {
-        finding("not visible").with_verdict(
-            Verdict::Warning,
-            "mount it at /sys/kernel/tracing, or give CAP_SYS_ADMIN so that the agent mounts one for itself",
-        )
+fn tracing(tracefs: &Tracefs) -> Finding {
+    let finding = |detail: &str| Finding::new("tracefs", "attach the hooks of connect()", detail);
+    match tracefs {
+        Ok(()) => finding("visible, or mounted by the agent for itself alone"),
+        Err(hidden) => finding(&hidden.reason).withheld(Verdict::Warning, hidden),
     }
 }
 
@@ -48,10 +44,11 @@ fn hook(state: &HookState) -> Finding {
     let finding = |detail| Finding::new(format!("hook {}", hook.name), hook.purpose, detail);
     match (&state.missing, hook.without()) {
         (None, _) => finding("attaches".to_owned()),
-        (Some(missing), Some(lost)) => finding(format!("{}; {lost}", missing.reason))
-            .with_verdict(Verdict::Warning, missing.cure.clone()),
+        (Some(missing), Some(lost)) => {
+            finding(format!("{}; {lost}", missing.reason)).withheld(Verdict::Warning, missing)
+        }
         (Some(missing), None) => {
-            finding(missing.reason.clone()).with_verdict(Verdict::Unsupported, missing.cure.clone())
+            finding(missing.reason.clone()).withheld(Verdict::Unsupported, missing)
         }
     }
 }
@@ -67,8 +64,12 @@ fn failure(error: &KernelError) -> Finding {
         | KernelError::Ring(_) => "kernel half",
     };
     let detail = format!("{}: {}", error.what(), error.why());
+    let finding = Finding::new(subject, TYPES, detail);
+    if let KernelError::Load(missing) | KernelError::Hook { missing, .. } = error {
+        return finding.withheld(Verdict::Unsupported, missing);
+    }
     let cure = error.cure().unwrap_or("see the message".into());
-    Finding::new(subject, TYPES, detail).with_verdict(Verdict::Unsupported, cure)
+    finding.with_verdict(Verdict::Unsupported, cure)
 }
 
 const TYPES: &str = "find the fields of sockets in this kernel";

@@ -10,12 +10,13 @@ mod finding;
 mod kernel;
 
 pub(crate) use self::finding::{Finding, Verdict};
-use crate::options::Options;
+use crate::{kernel::tracefs::Tracefs, options::Options};
 
 /// Checks everything, in the order in which the agent needs it. Must be called within a tokio
-/// runtime, on the thread that called [`tracefs::show`](crate::kernel::tracefs::show).
-pub(crate) async fn check(options: &Options) -> Vec<Finding> {
-    let mut findings = kernel::check(&options.watch);
+/// runtime, on the thread that called [`tracefs::show`](crate::kernel::tracefs::show), which gave
+/// `tracefs`.
+pub(crate) async fn check(options: &Options, tracefs: &Tracefs) -> Vec<Finding> {
+    let mut findings = kernel::check(&options.watch, tracefs);
     findings.extend(capabilities::check(options.kubernetes.is_some()));
     let (api, discovery) = cluster::check(options).await;
     findings.extend(api);

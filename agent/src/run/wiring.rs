@@ -1,6 +1,6 @@
 //! `statlink run`: everything put together, and taken apart again.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rustix::thread::CapabilitySet;
@@ -15,7 +15,10 @@ use crate::{
     clock, control,
     discovery::{Discovery, kubernetes},
     health,
-    kernel::{Kernel, Watch, tracefs},
+    kernel::{
+        Kernel, Watch,
+        tracefs::{self, Tracefs},
+    },
     options::Options,
     privileges,
     snapshot::Snapshots,
@@ -30,7 +33,7 @@ use crate::{
 /// longer be read.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     // A mount namespace is a thread's own: while there is but one thread.
-    let mounted = tracefs::show();
+    let tracefs = tracefs::show();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The loop runs on the main thread, which alone keeps capabilities. The worker carries
         // exports and sockets; further threads read open files and start the SDK.
@@ -39,12 +42,12 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let result = runtime.block_on(serve(options, mounted));
+    let result = runtime.block_on(serve(options, tracefs));
     shut_down(runtime);
     result
 }
 
-async fn serve(options: Options, mounted: io::Result<()>) -> anyhow::Result<()> {
+async fn serve(options: Options, tracefs: Tracefs) -> anyhow::Result<()> {
     // First of all: a signal that comes while hooks are attached must end it in order, too.
     let stop = stop_signal()?;
     let telemetry = start_telemetry(options.telemetry.clone()).await?;
@@ -56,10 +59,7 @@ async fn serve(options: Options, mounted: io::Result<()>) -> anyhow::Result<()> 
     for warning in &options.telemetry.warnings {
         tracing::warn!("{warning}.");
     }
-    if let Err(error) = mounted {
-        tracing::debug!(%error, "Tracefs could not be mounted.");
-    }
-    let kernel = attach(&options.watch)?;
+    let kernel = attach(&options.watch, &tracefs)?;
     privileges::reduce_to(privileges::running());
     release_memory();
 
@@ -116,15 +116,16 @@ async fn serve(options: Options, mounted: io::Result<()>) -> anyhow::Result<()> 
 }
 
 /// Loads the kernel half, and logs what is attached and what is not.
-fn attach(watch: &Watch) -> anyhow::Result<Kernel> {
+fn attach(watch: &Watch, tracefs: &Tracefs) -> anyhow::Result<Kernel> {
     let started = clock::now();
-    let kernel = Kernel::load(watch)?;
+    let kernel = Kernel::load(watch, tracefs)?;
     let attached = clock::now().saturating_since(started);
     for state in kernel.hooks() {
         if let (Some(missing), Some(lost)) = (&state.missing, state.hook.without()) {
             tracing::warn!(
                 hook = state.hook.name,
                 reason = missing.reason,
+                cause = missing.cause.name(),
                 "Hook is not attached: {lost}; {}.",
                 missing.cure
             );
