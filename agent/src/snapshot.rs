@@ -38,24 +38,42 @@ const REQUESTS: usize = 16;
 /// Everything at one instant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    /// One entry a link, in the order of discovery.
+    /// One entry a series, in the order of discovery: the processes of one pod are shown as one.
     pub links: Vec<LinkSnapshot>,
+    /// Pods that have no process left, with what they had counted when their last one ended.
+    pub departed: Vec<Departed>,
     /// The agent about itself.
     pub agent: AgentSnapshot,
 }
 
-/// One link: one client and its peer.
-#[derive(Clone, Debug)]
-pub(crate) struct LinkSnapshot {
-    /// Unique among all links of this agent's life; never used again.
-    pub id: u64,
+/// What names a pod's series: the attributes of its data points.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct SeriesName {
     /// The value of `peer`.
     pub peer: String,
     /// Namespace of the client's pod.
     pub namespace: String,
     /// Name of the client's pod.
     pub pod: String,
-    /// Process id of the client.
+}
+
+/// What a pod has counted, all its lives together. Every number only grows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PodCounts {
+    /// Checks, errors and connects.
+    pub counts: Counts,
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Processes of the client, the present ones included.
+    pub lives: u64,
+}
+
+/// One pod and its peer.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkSnapshot {
+    /// What names it.
+    pub name: SeriesName,
+    /// Process id of the client whose state is shown.
     pub pid: u32,
     /// Whether it is up, for how long, and why not.
     pub state: State<Duration>,
@@ -65,10 +83,26 @@ pub(crate) struct LinkSnapshot {
     pub rtt: Option<Duration>,
     /// Since the peer was last heard on a connection that exists.
     pub silence: Option<Duration>,
-    /// Checks, errors and connects.
-    pub counts: Counts,
-    /// Segments sent again.
-    pub retransmits: u64,
+    /// What the pod has counted.
+    pub total: PodCounts,
+}
+
+/// A pod that has no process left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Departed {
+    /// What names it.
+    pub name: SeriesName,
+    /// What it had counted.
+    pub total: PodCounts,
+}
+
+impl PodCounts {
+    /// What `other` has counted, too.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        self.retransmits = self.retransmits.saturating_add(other.retransmits);
+        self.lives = self.lives.saturating_add(other.lives);
+    }
 }
 
 /// The agent's own health.

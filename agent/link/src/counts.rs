@@ -41,7 +41,7 @@ impl Counts {
     }
 
     /// What `other` has counted, too.
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         let own = self.checks.iter_mut().chain(self.errors.as_flattened_mut());
         let others = other.checks.iter().chain(other.errors.as_flattened());
         for (own, other) in own.zip(others) {

@@ -142,6 +142,7 @@ mod tests {
             errors: 0,
             connects: 1,
             retransmits: 0,
+            lives: 1,
         }
     }
 

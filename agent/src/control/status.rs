@@ -20,7 +20,7 @@ pub(crate) struct Status {
     /// Kernel records that did not reach the agent. The counts are right all the same; details are
     /// missing.
     pub records_lost: u64,
-    /// One entry for each link, in the order of discovery.
+    /// One entry for each pod and its peer, in the order of discovery.
     pub links: Vec<LinkStatus>,
 }
 
@@ -48,6 +48,8 @@ pub(crate) struct LinkStatus {
     pub connects: u64,
     /// Segments that were retransmitted.
     pub retransmits: u64,
+    /// Processes that the pod's client has been: more than one if its container was restarted.
+    pub lives: u64,
 }
 
 impl From<&Snapshot> for Status {
@@ -68,19 +70,20 @@ impl From<&LinkSnapshot> for LinkStatus {
         let seconds = |duration: Option<Duration>| duration.as_ref().map(Duration::as_secs_f64);
         Self {
             name: LinkName {
-                peer: link.peer.clone(),
-                namespace: link.namespace.clone(),
-                pod: link.pod.clone(),
+                peer: link.name.peer.clone(),
+                namespace: link.name.namespace.clone(),
+                pod: link.name.pod.clone(),
                 pid: link.pid,
             },
             state: link.state,
             peer_address: link.peer_address,
             rtt_seconds: seconds(link.rtt),
             silence_seconds: seconds(link.silence),
-            checks: link.counts.total_checks(),
-            errors: link.counts.total_errors(),
-            connects: link.counts.connects(),
-            retransmits: link.retransmits,
+            checks: link.total.counts.total_checks(),
+            errors: link.total.counts.total_errors(),
+            connects: link.total.counts.connects(),
+            retransmits: link.total.retransmits,
+            lives: link.total.lives,
         }
     }
 }
@@ -152,22 +155,25 @@ mod tests {
     use super::*;
     use crate::{
         link::{Cause, CheckKind, Counts, UnknownReason},
-        snapshot::AgentSnapshot,
+        snapshot::{AgentSnapshot, PodCounts, SeriesName},
     };
 
     fn starting() -> LinkSnapshot {
         LinkSnapshot {
-            id: 1,
-            peer: "autoscaler".to_owned(),
-            namespace: "knative-serving".to_owned(),
-            pod: "activator-1".to_owned(),
+            name: SeriesName {
+                peer: "autoscaler".to_owned(),
+                namespace: "knative-serving".to_owned(),
+                pod: "activator-1".to_owned(),
+            },
             pid: 4711,
             state: State::Starting,
             peer_address: None,
             rtt: None,
             silence: None,
-            counts: Counts::default(),
-            retransmits: 0,
+            total: PodCounts {
+                lives: 1,
+                ..PodCounts::default()
+            },
         }
     }
 
@@ -180,14 +186,21 @@ mod tests {
             peer_address: Some(([10, 0, 0, 1], 8080).into()),
             rtt: Some(Duration::from_micros(250)),
             silence: Some(Duration::from_millis(1_500)),
-            counts,
-            retransmits: 7,
+            total: PodCounts {
+                counts,
+                retransmits: 7,
+                lives: 2,
+            },
             ..starting()
         }
     }
 
     fn json(links: Vec<LinkSnapshot>, agent: AgentSnapshot) -> String {
-        let mut status = Status::from(&Snapshot { links, agent });
+        let mut status = Status::from(&Snapshot {
+            links,
+            agent,
+            ..Snapshot::default()
+        });
         status.version = "0.0.0".to_owned();
         let json = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
@@ -219,8 +232,8 @@ mod tests {
 
     #[test]
     fn a_link_in_each_state_is_pinned() {
-        const UNKNOWN: &str = r#""peer_address":null,"rtt_seconds":null,"silence_seconds":null,"checks":0,"errors":0,"connects":0,"retransmits":0"#;
-        const KNOWN: &str = r#""peer_address":"10.0.0.1:8080","rtt_seconds":0.00025,"silence_seconds":1.5,"checks":12,"errors":2,"connects":3,"retransmits":7"#;
+        const UNKNOWN: &str = r#""peer_address":null,"rtt_seconds":null,"silence_seconds":null,"checks":0,"errors":0,"connects":0,"retransmits":0,"lives":1"#;
+        const KNOWN: &str = r#""peer_address":"10.0.0.1:8080","rtt_seconds":0.00025,"silence_seconds":1.5,"checks":12,"errors":2,"connects":3,"retransmits":7,"lives":2"#;
         pinned(
             starting(),
             &format!(

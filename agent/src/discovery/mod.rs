@@ -117,6 +117,12 @@ impl Discovery {
         self.directory.as_ref().is_none_or(Directory::knows_pods)
     }
 
+    /// Whether the API lists the pod of this uid on this node.
+    pub(crate) fn lists_pod(&self, uid: &str) -> bool {
+        let directory = self.directory.as_ref();
+        directory.is_some_and(|directory| directory.lists_pod(uid))
+    }
+
     /// Takes in an event of the API.
     pub(crate) fn apply(&mut self, event: WatchEvent) -> Update {
         let Some(directory) = &mut self.directory else {

@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use super::{
+    ledger::{Ledger, Life},
     publish::Publisher,
     reconcile::Reconciler,
     registry::{Entry, LinkId, Registry},
@@ -44,6 +45,7 @@ pub(super) struct EventLoop {
     kernel: Kernel,
     discovery: Discovery,
     registry: Registry,
+    ledger: Ledger,
     reconciler: Reconciler,
     publisher: Publisher,
     tally: RecordTally,
@@ -67,6 +69,7 @@ impl EventLoop {
             kernel,
             discovery,
             registry: Registry::default(),
+            ledger: Ledger::default(),
             reconciler: Reconciler::default(),
             publisher,
             tally: RecordTally::default(),
@@ -264,8 +267,12 @@ impl EventLoop {
                 }
                 Output::Event(event) => {
                     let Entry {
-                        name, publication, ..
+                        name,
+                        publication,
+                        life,
+                        ..
                     } = &mut *entry;
+                    life.note(&event.kind);
                     self.publisher.publish(name, publication, event);
                 }
             }
@@ -362,10 +369,12 @@ impl EventLoop {
         let now = clock::now();
         let machine = client.kind.shape.discovered(now);
         let entry = Entry::new(name, source, client.pod_uid, machine, now);
+        let (series, uid) = (entry.series(), entry.pod_uid.clone());
         let nodes = self.discovery.node_namespaces();
         let Some(id) = self.registry.add(entry, nodes, &mut self.kernel)? else {
             return Ok(());
         };
+        let former = self.ledger.begin(series, uid.as_deref(), now);
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = client.process.ended().await {
@@ -380,13 +389,22 @@ impl EventLoop {
                 kind: EventKind::Discovered,
             }));
         })?;
+        if let Some(cause) = former.and_then(Life::unreached) {
+            self.handle(id, now, Input::FollowsUnreached(cause))?;
+        }
         // Before its connections, so that none is taken for older than the addresses.
         self.hand_addresses(id)
     }
 
     /// The process of a link has ended, or its pod is terminating.
     fn end(&mut self, id: LinkId) -> Result<(), KernelError> {
-        self.handle(id, clock::now(), Input::ProcessEnded)?;
+        let now = clock::now();
+        self.handle(id, now, Input::ProcessEnded)?;
+        if let Some(entry) = self.registry.get(id) {
+            let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
+            let counted = snapshot::of_process(entry, retransmits, now).total;
+            self.ledger.end(&entry.series(), &counted, entry.life, now);
+        }
         let nodes = self.discovery.node_namespaces();
         self.registry.remove(id, nodes, &mut self.kernel)
     }
@@ -395,7 +413,7 @@ impl EventLoop {
     /// them is fresh.
     fn snapshot(&mut self) -> Result<Snapshot, KernelError> {
         let ids = self.registry.ids();
-        let mut links = Vec::with_capacity(ids.len());
+        let mut processes = Vec::with_capacity(ids.len());
         for id in ids {
             let entry = self.registry.get(id);
             for connection in entry.map(|entry| entry.machine.live()).unwrap_or_default() {
@@ -404,9 +422,12 @@ impl EventLoop {
             }
             if let Some(entry) = self.registry.get(id) {
                 let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
-                links.push(snapshot::of_link(id, entry, retransmits, clock::now()));
+                processes.push(snapshot::of_process(entry, retransmits, clock::now()));
             }
         }
+        let discovery = &self.discovery;
+        self.ledger
+            .close_old(clock::now(), |uid| discovery.lists_pod(uid));
         let agent = snapshot::of_agent(
             &self.kernel,
             &self.reconciler,
@@ -414,7 +435,11 @@ impl EventLoop {
             self.discovery.is_synced(),
             clock::now(),
         )?;
-        Ok(Snapshot { links, agent })
+        Ok(Snapshot {
+            links: snapshot::of_pods(processes, &self.ledger),
+            departed: self.ledger.departed(),
+            agent,
+        })
     }
 }
 

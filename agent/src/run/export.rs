@@ -33,6 +33,11 @@ pub(super) async fn export(
             let Some(snapshot) = snapshots.take().await else {
                 return;
             };
+            if pace.is_rest(clock::now()) && telemetry.is_idle(&snapshot) {
+                telemetry.skip();
+                pace.skipped();
+                continue;
+            }
             // Whether it arrived is counted, and logged once an outage, by the exporter.
             let delivery = telemetry.export(snapshot).await;
             pace.done();

@@ -11,6 +11,7 @@
 //! | how `statlink run` starts and stops | `wiring` |
 //! | what wakes the loop, and in which order it works | `event_loop` |
 //! | which links there are, and which sources are tracked for them | `registry` |
+//! | what a pod has counted, beyond the life of one process | `ledger` |
 //! | which links a record concerns, and what it means there | `routing` |
 //! | what happens after records were lost, and at discovery | `reconcile`; what a link is owed: `owed` |
 //! | what is logged, recorded and exported of an event | `publish` |
@@ -19,6 +20,7 @@
 
 mod event_loop;
 mod export;
+mod ledger;
 mod owed;
 mod publish;
 mod reconcile;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use statlink_ebpf::Source;
 
-use super::{owed::Owed, publish::Publication};
+use super::{ledger::Life, owed::Owed, publish::Publication};
 use crate::{
     discovery::NodeNamespaces,
     kernel::{Kernel, KernelError},
     link::LinkMachine,
     link_event::LinkName,
+    snapshot::SeriesName,
     time::Timestamp,
 };
 
@@ -26,6 +27,8 @@ pub(super) struct Entry {
     pub(super) machine: Box<dyn LinkMachine>,
     pub(super) publication: Publication,
     pub(super) owed: Owed,
+    /// What the next life of its pod is told of this one.
+    pub(super) life: Life,
 }
 
 impl Entry {
@@ -44,6 +47,16 @@ impl Entry {
             machine,
             publication: Publication::default(),
             owed: Owed::at_discovery(now),
+            life: Life::default(),
+        }
+    }
+
+    /// The series that it counts for.
+    pub(super) fn series(&self) -> SeriesName {
+        SeriesName {
+            peer: self.name.peer.clone(),
+            namespace: self.name.namespace.clone(),
+            pod: self.name.pod.clone(),
         }
     }
 

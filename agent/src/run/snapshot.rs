@@ -1,37 +1,79 @@
 //! What a snapshot holds.
 
-use super::{
-    reconcile::Reconciler,
-    registry::{Entry, LinkId},
-    routing::RecordTally,
+use std::{
+    collections::{HashMap, hash_map},
+    time::Duration,
 };
+
+use super::{ledger::Ledger, reconcile::Reconciler, registry::Entry, routing::RecordTally};
 use crate::{
     kernel::{Kernel, KernelError},
-    snapshot::{AgentSnapshot, LinkSnapshot},
+    link::State,
+    snapshot::{AgentSnapshot, LinkSnapshot, PodCounts},
     time::Timestamp,
 };
 
-/// One link; the kernel counts what it sent again.
-pub(super) fn of_link(
-    LinkId(id): LinkId,
-    entry: &Entry,
-    retransmits: u64,
-    now: Timestamp,
-) -> LinkSnapshot {
+/// One process, with what it has counted itself; the kernel counts what it sent again.
+pub(super) fn of_process(entry: &Entry, retransmits: u64, now: Timestamp) -> LinkSnapshot {
     let ago = |at| now.saturating_since(at);
     let Entry { name, machine, .. } = entry;
     LinkSnapshot {
-        id,
-        peer: name.peer.clone(),
-        namespace: name.namespace.clone(),
-        pod: name.pod.clone(),
+        name: entry.series(),
         pid: name.pid,
         state: machine.state().map_time(ago),
         peer_address: machine.peer_address(),
         rtt: machine.rtt(),
         silence: machine.heard().map(ago),
-        counts: machine.counts(),
-        retransmits,
+        total: PodCounts {
+            counts: machine.counts(),
+            retransmits,
+            // The ledger counts them.
+            lives: 0,
+        },
+    }
+}
+
+/// The processes of each pod as one, with what its former lives counted. Of several, the state of
+/// the one is shown that tells most of the pod, or else of the newest.
+pub(super) fn of_pods(
+    processes: impl IntoIterator<Item = LinkSnapshot>,
+    ledger: &Ledger,
+) -> Vec<LinkSnapshot> {
+    let mut pods: Vec<LinkSnapshot> = Vec::new();
+    let mut index = HashMap::new();
+    for mut process in processes {
+        match index.entry(process.name.clone()) {
+            hash_map::Entry::Vacant(entry) => {
+                process.total.add(&ledger.settled(&process.name));
+                entry.insert(pods.len());
+                pods.push(process);
+            }
+            hash_map::Entry::Occupied(entry) => {
+                let Some(shown) = pods.get_mut(*entry.get()) else {
+                    continue;
+                };
+                shown.total.add(&process.total);
+                if rank(&process.state) >= rank(&shown.state) {
+                    process.total = std::mem::take(&mut shown.total);
+                    *shown = process;
+                }
+            }
+        }
+    }
+    pods
+}
+
+/// How much a state tells of a pod with several processes. It is connected if one of them is; if
+/// nobody can tell of one, nobody can tell that none is; and one that has just started, or has
+/// nothing to do, says nothing about the others.
+const fn rank(state: &State<Duration>) -> u8 {
+    match state {
+        State::Reachable { .. } => 5,
+        State::Unknown { .. } => 4,
+        State::Unreachable { .. } => 3,
+        State::Starting => 2,
+        State::Idle => 1,
+        State::Ended => 0,
     }
 }
 
@@ -61,4 +103,71 @@ pub(super) fn of_agent(
         synced,
         last_record: tally.last().map(|last| now.saturating_since(last)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        link::{Cause, CheckKind, UnknownReason},
+        snapshot::SeriesName,
+    };
+
+    const UNREACHABLE: State<Duration> = State::Unreachable {
+        since: Duration::ZERO,
+        cause: Cause::Other,
+    };
+    const UNKNOWN: State<Duration> = State::Unknown {
+        since: Duration::ZERO,
+        reason: UnknownReason::EventsMissed,
+    };
+    const REACHABLE: State<Duration> = State::Reachable { since: None };
+
+    fn process(pod: &str, pid: u32, state: State<Duration>) -> LinkSnapshot {
+        let mut total = PodCounts::default();
+        total
+            .counts
+            .fail(CheckKind::Connect, Cause::Timeout, pid.into());
+        LinkSnapshot {
+            name: SeriesName {
+                peer: "autoscaler".to_owned(),
+                namespace: "knative-serving".to_owned(),
+                pod: pod.to_owned(),
+            },
+            pid,
+            state,
+            peer_address: None,
+            rtt: None,
+            silence: None,
+            total,
+        }
+    }
+
+    #[test]
+    fn processes_of_one_pod_are_added_and_one_state_is_shown() {
+        let shown = |states: &[State<Duration>]| {
+            let processes = (1..).zip(states);
+            let processes = processes.map(|(pid, state)| process("a", pid, *state));
+            let other = process("b", 100, State::Starting);
+            let pods = of_pods(processes.chain([other]), &Ledger::default());
+            let [pod, other] = &pods[..] else {
+                panic!("{pods:?}");
+            };
+            assert_eq!((other.pid, other.total.counts.total_errors()), (100, 100));
+            (pod.pid, pod.total.counts.total_errors())
+        };
+        assert_eq!(shown(&[REACHABLE]), (1, 1));
+        // A process that has just started says nothing about the one that is there.
+        assert_eq!(shown(&[REACHABLE, State::Starting]), (1, 3));
+        assert_eq!(shown(&[UNREACHABLE, State::Starting]), (1, 3));
+        assert_eq!(shown(&[State::Idle, State::Starting]), (2, 3));
+        // The pod is connected if one of its processes is.
+        assert_eq!(shown(&[UNREACHABLE, REACHABLE]), (2, 3));
+        assert_eq!(shown(&[REACHABLE, UNREACHABLE]), (1, 3));
+        assert_eq!(shown(&[UNKNOWN, REACHABLE]), (2, 3));
+        // If nobody can tell of one, nobody can tell that none is.
+        assert_eq!(shown(&[UNKNOWN, UNREACHABLE, State::Starting]), (1, 6));
+        // Of two that tell as much, the newest.
+        assert_eq!(shown(&[UNREACHABLE, UNREACHABLE, State::Ended]), (2, 6));
+    }
 }

@@ -43,8 +43,8 @@ pub(crate) struct Telemetry(Arc<Inner>);
 pub(crate) struct Delivery {
     /// Whether the Collector accepted it.
     pub arrived: bool,
-    /// Whether it showed only the zeros of a link that has counted something. If it arrived, another
-    /// export is due at once.
+    /// Whether it showed zeros in the place of what a pod has counted. If it arrived, another export is
+    /// due at once.
     pub withheld: bool,
 }
 
@@ -102,18 +102,23 @@ impl Telemetry {
         })))
     }
 
+    /// Whether an export of `snapshot` would say only that the agent lives.
+    pub(crate) fn is_idle(&self, snapshot: &Snapshot) -> bool {
+        let metrics = self.0.metrics.as_ref();
+        metrics.is_none_or(|metrics| metrics.is_idle(snapshot))
+    }
+
+    /// Notes that a snapshot was looked at, and needs no export.
+    pub(crate) fn skip(&self) {
+        self.0.metric_exports.collected();
+    }
+
     /// Exports `snapshot`. If it does not arrive, the reason is logged once an outage.
     pub(crate) async fn export(&self, snapshot: Arc<Snapshot>) -> Delivery {
         let telemetry = self.clone();
         // The SDK blocks its thread until the export has ended.
         let export = tokio::task::spawn_blocking(move || match &telemetry.0.metrics {
-            Some(metrics) => {
-                let withheld = metrics.withholds(&snapshot);
-                Delivery {
-                    arrived: metrics.export(snapshot),
-                    withheld,
-                }
-            }
+            Some(metrics) => metrics.export(&snapshot),
             None => {
                 telemetry.0.metric_exports.collected();
                 Delivery {
@@ -144,8 +149,8 @@ impl Telemetry {
         self.0.logs.as_ref()
     }
 
-    /// Time since metrics were last collected, whether they arrived or not, or since the start if they
-    /// never were. After a few intervals collection is broken, and the agent is not live.
+    /// Time since metrics were last collected, whether they arrived, did not, or needed no export; since
+    /// the start if they never were. After a few intervals collection is broken, and the agent is not live.
     pub(crate) fn since_collection(&self) -> Duration {
         self.0.metric_exports.since_collection()
     }
@@ -162,7 +167,7 @@ impl Telemetry {
             } = &*for_metrics.0;
             metrics
                 .as_ref()
-                .is_none_or(|metrics| metrics.shutdown(snapshot, metric_exports))
+                .is_none_or(|metrics| metrics.shutdown(&snapshot, metric_exports))
         });
         let logs = tokio::task::spawn_blocking(move || {
             let logs = for_logs.0.logs.as_ref();

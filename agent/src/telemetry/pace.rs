@@ -1,7 +1,9 @@
-//! When to export: at each interval, at once on a transition, and never too often.
+//! When to export: at each interval, at once on a transition, and never too often; without a link once a
+//! minute.
 //!
-//! Pure: the time is an argument. The driver waits for [`Pace::next_deadline`] or a transition, calls
-//! [`Pace::poll`], and if that says so, exports and calls [`Pace::done`].
+//! Pure: the time is an argument. The driver waits for [`Pace::next_deadline`] or a transition, and calls
+//! [`Pace::poll`]. If that says so, it exports and calls [`Pace::done`]; or, if there is no link and
+//! [`Pace::is_rest`] says so, it calls [`Pace::skipped`].
 
 use std::time::Duration;
 
@@ -16,6 +18,11 @@ use crate::time::Timestamp;
 /// agent export as fast as it can.
 pub(crate) const SHORTEST_GAP: Duration = Duration::from_millis(200);
 
+/// Between two exports of an agent without a link, unless the interval is longer still. All that they say
+/// is that the agent lives, and which of a fleet's nodes do not is told soon enough. Prometheus takes a
+/// series without a sample for 5 minutes for alive, so four of five may be lost.
+const REST: Duration = Duration::from_secs(60);
+
 /// When the next export is due.
 ///
 /// Time may stand still, and a step back only delays. Exports never overlap: while one runs nothing is
@@ -26,7 +33,11 @@ pub(crate) struct Pace {
     interval: Duration,
     next_beat: Timestamp,
     last_start: Option<Timestamp>,
+    /// When the last one started that was not skipped.
+    last_export: Option<Timestamp>,
     wanted: bool,
+    /// The one that has started was due for a transition.
+    is_transition: bool,
     running: bool,
 }
 
@@ -38,7 +49,9 @@ impl Pace {
             interval,
             next_beat: now + interval,
             last_start: None,
+            last_export: None,
             wanted: false,
+            is_transition: false,
             running: false,
         }
     }
@@ -55,7 +68,7 @@ impl Pace {
             return false;
         }
         self.running = true;
-        self.wanted = false;
+        self.is_transition = std::mem::take(&mut self.wanted);
         self.last_start = Some(now);
         if self.next_beat <= now {
             let next = self.next_beat + self.interval;
@@ -68,8 +81,23 @@ impl Pace {
         true
     }
 
+    /// Whether an agent without a link may skip the export that has started: nothing changed, and the
+    /// last one is less than [`REST`] ago.
+    pub(crate) fn is_rest(&self, now: Timestamp) -> bool {
+        // A beat comes a little earlier or later than planned.
+        let soon = now + self.interval / 2;
+        let rested = self.last_export.is_none_or(|last| soon >= last + REST);
+        !self.is_transition && !rested
+    }
+
     /// Marks the running export as ended, whether it arrived or not.
     pub(crate) const fn done(&mut self) {
+        self.running = false;
+        self.last_export = self.last_start;
+    }
+
+    /// Marks the running export as skipped.
+    pub(crate) const fn skipped(&mut self) {
         self.running = false;
     }
 
@@ -160,6 +188,41 @@ mod tests {
         assert!(pace.poll(ms(45_000)));
         pace.done();
         assert_eq!(pace.next_deadline(), Some(ms(55_000)));
+    }
+
+    #[test]
+    fn without_a_link_it_exports_once_a_minute_and_at_once_on_a_transition() {
+        let mut pace = pace();
+        let mut exports = Vec::new();
+        // Each beat is some milliseconds late.
+        for (beat, late) in (1..25).zip([3, 1, 4, 1, 5].into_iter().cycle()) {
+            if beat == 16 {
+                pace.transition();
+                assert!(pace.poll(ms(155_000)));
+                assert!(!pace.is_rest(ms(155_000)));
+                pace.done();
+                exports.push(155);
+            }
+            let now = ms(beat * 10_000 + late);
+            assert!(pace.poll(now));
+            if pace.is_rest(now) {
+                pace.skipped();
+            } else {
+                pace.done();
+                exports.push(beat * 10);
+            }
+        }
+        assert_eq!(exports, [10, 70, 130, 155, 210]);
+    }
+
+    #[test]
+    fn a_long_interval_is_kept_without_a_link_too() {
+        let mut pace = Pace::new(ms(0), Duration::from_secs(120));
+        for beat in 1..4 {
+            assert!(pace.poll(ms(beat * 120_000)));
+            assert!(!pace.is_rest(ms(beat * 120_000)));
+            pace.done();
+        }
     }
 
     #[test]

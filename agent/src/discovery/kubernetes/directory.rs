@@ -138,6 +138,13 @@ impl Directory {
         self.pods.iter().all(|(_, pods)| pods.is_complete())
     }
 
+    /// Whether the pod of this uid is listed.
+    pub(crate) fn lists_pod(&self, uid: &str) -> bool {
+        self.pods
+            .iter()
+            .any(|(_, pods)| pods.known().contains_key(uid))
+    }
+
     /// Takes in one event.
     pub(crate) fn apply(&mut self, event: WatchEvent) -> Change {
         let before = self.peer_addresses();

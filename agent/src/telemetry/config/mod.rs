@@ -16,7 +16,7 @@
 //! | `OTEL_EXPORTER_OTLP_INSECURE` | `true`, `false`: http or https for a gRPC endpoint without a scheme | |
 //! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `grpc`, `http/protobuf` | `grpc` |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | `name=value,name=value`, values percent-encoded | |
-//! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip`, `none` | `none` |
+//! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip`, `none` | `gzip` |
 //! | `OTEL_EXPORTER_OTLP_TIMEOUT` | 1 to 3600000 ms; more than 4000 counts as 4000, with a warning | 3000 ms |
 //! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | PEM file, trusted instead of the system's authorities | |
 //! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `_CLIENT_KEY` | PEM files, both or none | |

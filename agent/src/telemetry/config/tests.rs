@@ -34,7 +34,7 @@ fn defaults() {
     assert_eq!(metrics.endpoint, "http://localhost:4317/");
     assert_eq!(metrics.protocol, Protocol::Grpc);
     assert_eq!(metrics.timeout, Duration::from_secs(3));
-    assert!(!metrics.gzip);
+    assert!(metrics.gzip);
     assert!(metrics.headers.is_empty());
     assert!(config.logs.is_none());
     assert_eq!(config.interval, Duration::from_secs(10));

@@ -1,4 +1,5 @@
-//! The metrics of the agent itself.
+//! The metrics of the agent itself. Without a link, only those that say that it lives, and which hooks
+//! it lacks: `statlink.links`, `statlink.exports`, and `statlink.hook.attached` where it is 0.
 //!
 //! | metric | instrument, unit | attributes | what |
 //! |---|---|---|---|
@@ -18,7 +19,7 @@ use std::{fs, sync::Arc};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
-use super::export_view::CurrentView;
+use super::export_view::{CurrentView, ExportView, OfAgent};
 use crate::{link::UnknownReason, snapshot::AgentSnapshot, telemetry::exporter::ExportLog};
 
 /// A counter of the agent, with one attribute.
@@ -77,8 +78,13 @@ pub(super) fn create(meter: &Meter, view: &CurrentView, log: &Arc<ExportLog>) {
         "Size of the ring.",
         |(_, size)| size,
     );
-    exports(meter, log);
-    memory(meter);
+    exports(meter, view, log);
+    memory(meter, view);
+}
+
+/// The agent's figures, where all of them are shown.
+fn in_full(view: &ExportView) -> Option<&AgentSnapshot> {
+    (view.of_agent == OfAgent::All).then_some(&view.snapshot.agent)
 }
 
 fn links(meter: &Meter, view: &CurrentView) {
@@ -88,7 +94,10 @@ fn links(meter: &Meter, view: &CurrentView) {
         .with_unit("{link}")
         .with_description("Links the agent knows.")
         .with_callback(move |observer| {
-            observer.observe(view.load().snapshot.links.len() as u64, &[]);
+            let view = view.load();
+            if view.of_agent != OfAgent::Nothing {
+                observer.observe(view.snapshot.links.len() as u64, &[]);
+            }
         })
         .build();
 }
@@ -101,6 +110,9 @@ fn unknown_links(meter: &Meter, view: &CurrentView) {
         .with_description("Links of which nobody can tell whether they are up.")
         .with_callback(move |observer| {
             let view = view.load();
+            if view.of_agent == OfAgent::Nothing {
+                return;
+            }
             let links = view.snapshot.links.iter();
             let reasons: Vec<_> = links
                 .filter_map(|link| link.state.unknown_reason())
@@ -123,9 +135,17 @@ fn hooks(meter: &Meter, view: &CurrentView) {
         .with_unit("{hook}")
         .with_description("Whether a kernel hook is attached: 1 or 0.")
         .with_callback(move |observer| {
-            for (name, attached) in &view.load().snapshot.agent.hooks {
-                let name = KeyValue::new("statlink.hook.name", *name);
-                observer.observe(u64::from(*attached), &[name]);
+            let view = view.load();
+            for (name, attached) in &view.snapshot.agent.hooks {
+                let is_shown = match view.of_agent {
+                    OfAgent::Nothing => false,
+                    OfAgent::Life => !attached,
+                    OfAgent::All => true,
+                };
+                if is_shown {
+                    let name = KeyValue::new("statlink.hook.name", *name);
+                    observer.observe(u64::from(*attached), &[name]);
+                }
             }
         })
         .build();
@@ -138,7 +158,9 @@ fn counter(meter: &Meter, view: &CurrentView, definition: &'static AgentCounter)
         .with_unit(definition.unit)
         .with_description(definition.description)
         .with_callback(move |observer| {
-            for (value, count) in (definition.counts)(&view.load().snapshot.agent) {
+            let view = view.load();
+            let counts = in_full(&view).map(definition.counts);
+            for (value, count) in counts.unwrap_or_default() {
                 observer.observe(*count, &[KeyValue::new(definition.attribute, *value)]);
             }
         })
@@ -152,7 +174,8 @@ fn record_age(meter: &Meter, view: &CurrentView) {
         .with_unit("s")
         .with_description("Time since the last kernel record.")
         .with_callback(move |observer| {
-            if let Some(age) = view.load().snapshot.agent.last_record {
+            let view = view.load();
+            if let Some(age) = in_full(&view).and_then(|agent| agent.last_record) {
                 observer.observe(age.as_secs_f64(), &[]);
             }
         })
@@ -172,20 +195,24 @@ fn ring(
         .with_unit("By")
         .with_description(description)
         .with_callback(move |observer| {
-            if let Some(ring) = view.load().snapshot.agent.ring {
+            let view = view.load();
+            if let Some(ring) = in_full(&view).and_then(|agent| agent.ring) {
                 observer.observe(figure(ring), &[]);
             }
         })
         .build();
 }
 
-fn exports(meter: &Meter, log: &Arc<ExportLog>) {
-    let log = Arc::clone(log);
+fn exports(meter: &Meter, view: &CurrentView, log: &Arc<ExportLog>) {
+    let (view, log) = (Arc::clone(view), Arc::clone(log));
     meter
         .u64_observable_counter("statlink.exports")
         .with_unit("{export}")
         .with_description("Exports of metrics that ended before this one.")
         .with_callback(move |observer| {
+            if view.load().of_agent == OfAgent::Nothing {
+                return;
+            }
             let outcome = |value| KeyValue::new("statlink.export.outcome", value);
             observer.observe(log.ok(), &[outcome("ok")]);
             observer.observe(log.failed(), &[outcome("failed")]);
@@ -193,13 +220,15 @@ fn exports(meter: &Meter, log: &Arc<ExportLog>) {
         .build();
 }
 
-fn memory(meter: &Meter) {
+fn memory(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
     meter
         .u64_observable_gauge("statlink.memory.usage")
         .with_unit("By")
         .with_description("Resident memory of the agent.")
-        .with_callback(|observer| {
-            if let Some(bytes) = resident() {
+        .with_callback(move |observer| {
+            let bytes = in_full(&view.load()).and_then(|_| resident());
+            if let Some(bytes) = bytes {
                 observer.observe(bytes, &[]);
             }
         })

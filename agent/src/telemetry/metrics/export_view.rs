@@ -1,88 +1,102 @@
-//! What one export shows: a snapshot, made ready for the callbacks of the instruments.
+//! What one request shows: a part of a snapshot, made ready for the callbacks of the instruments.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use opentelemetry::KeyValue;
 
 use crate::{
-    link::Counts,
-    snapshot::{LinkSnapshot, Snapshot},
+    link::{Cause, CheckKind},
+    snapshot::{Departed, LinkSnapshot, PodCounts, SeriesName, Snapshot},
 };
 
-/// What one export shows.
+/// What one request shows.
 #[derive(Debug, Default)]
 pub(super) struct ExportView {
     /// One for each set of attributes, in no particular order.
     pub(super) links: Vec<LinkView>,
+    /// How much of the agent's own figures.
+    pub(super) of_agent: OfAgent,
     /// Holds the agent's own figures, and the number of links.
     pub(super) snapshot: Arc<Snapshot>,
 }
 
-/// Where callbacks find the view of the export that runs. It does not change while they run, so the
-/// figures of one export agree.
+/// How much is shown of the agent itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum OfAgent {
+    /// Nothing: another request of this export has it.
+    Nothing,
+    /// That it lives, and what it lacks. A fleet has far more nodes without a link than with one, and
+    /// what the rest would say is of no use there.
+    Life,
+    /// Everything.
+    #[default]
+    All,
+}
+
+/// Where callbacks find the view of the request under way. It does not change while they run, so the
+/// figures of one request agree.
 pub(super) type CurrentView = Arc<ArcSwap<ExportView>>;
 
-/// What is shown of one link.
+/// What is shown of one pod.
 #[derive(Debug)]
 pub(super) struct LinkView {
+    pub(super) name: SeriesName,
     /// `peer`, `k8s.namespace.name`, `k8s.pod.name`.
     pub(super) attributes: [KeyValue; 3],
     pub(super) reachable: Option<bool>,
     pub(super) rtt: Option<Duration>,
     pub(super) silence: Option<Duration>,
-    pub(super) counts: Counts,
-    pub(super) retransmits: u64,
-}
-
-impl ExportView {
-    /// Counters of a link that is not in `exported` show 0, whatever they are: `increase()` ignores a
-    /// series' first sample, so export 0 first.
-    ///
-    /// If several links have the same attributes, only the newest is shown. That is a pod whose
-    /// container was restarted while its old process is not gone yet. Their sum would fall when the
-    /// old one goes, and a fall counts as a reset: `increase()` would add the new one's errors twice.
-    /// The newest link's zero is a plain reset.
-    pub(super) fn new(snapshot: Arc<Snapshot>, exported: &HashSet<u64>) -> Self {
-        let mut newest: BTreeMap<_, &LinkSnapshot> = BTreeMap::new();
-        for link in &snapshot.links {
-            let name = (&link.peer, &link.namespace, &link.pod);
-            let shown = newest.entry(name).or_insert(link);
-            if shown.id < link.id {
-                *shown = link;
-            }
-        }
-        let links = newest.into_values();
-        let links = links.map(|link| LinkView::new(link, exported.contains(&link.id)));
-        Self {
-            links: links.collect(),
-            snapshot: Arc::clone(&snapshot),
-        }
-    }
+    pub(super) total: PodCounts,
+    /// Whether it shows zeros, whatever the counts.
+    pub(super) is_withheld: bool,
+    /// Whether the counts that it withholds are due at once.
+    pub(super) owes_counts: bool,
+    /// Whether its pod has no process left.
+    pub(super) has_departed: bool,
 }
 
 impl LinkView {
-    fn new(link: &LinkSnapshot, exported: bool) -> Self {
-        let attribute = |key, value: &str| KeyValue::new(key, Arc::<str>::from(value));
+    /// A pod with a process. `has_begun` says whether its zeros have arrived: `increase()` ignores a
+    /// series' first sample, so whatever it has counted, 0 is exported first.
+    pub(super) fn of_link(link: &LinkSnapshot, has_begun: bool) -> Self {
         Self {
-            attributes: [
-                attribute("peer", &link.peer),
-                attribute("k8s.namespace.name", &link.namespace),
-                attribute("k8s.pod.name", &link.pod),
-            ],
             reachable: link.state.reachable(),
             rtt: link.rtt,
             silence: link.silence,
-            counts: if exported {
-                link.counts.clone()
+            ..Self::counts_of(&link.name, &link.total, has_begun)
+        }
+    }
+
+    /// A pod without one: its last counts, and nothing else.
+    pub(super) fn of_departed(departed: &Departed, has_begun: bool) -> Self {
+        Self {
+            owes_counts: !has_begun,
+            has_departed: true,
+            ..Self::counts_of(&departed.name, &departed.total, has_begun)
+        }
+    }
+
+    fn counts_of(name: &SeriesName, total: &PodCounts, has_begun: bool) -> Self {
+        let attribute = |key, value: &str| KeyValue::new(key, Arc::<str>::from(value));
+        Self {
+            name: name.clone(),
+            attributes: [
+                attribute("peer", &name.peer),
+                attribute("k8s.namespace.name", &name.namespace),
+                attribute("k8s.pod.name", &name.pod),
+            ],
+            reachable: None,
+            rtt: None,
+            silence: None,
+            total: if has_begun {
+                total.clone()
             } else {
-                Counts::default()
+                PodCounts::default()
             },
-            retransmits: if exported { link.retransmits } else { 0 },
+            is_withheld: !has_begun,
+            owes_counts: !has_begun && total.counts.total_checks() > 0,
+            has_departed: false,
         }
     }
 
@@ -90,4 +104,56 @@ impl LinkView {
     pub(super) fn with<const N: usize>(&self, more: [KeyValue; N]) -> Vec<KeyValue> {
         self.attributes.iter().cloned().chain(more).collect()
     }
+
+    /// How large its points are at most, in OTLP.
+    fn bytes(&self) -> usize {
+        let SeriesName {
+            peer,
+            namespace,
+            pod,
+        } = &self.name;
+        POINTS * (POINT_BYTES + peer.len() + namespace.len() + pod.len())
+    }
 }
+
+/// Distributes an export over requests, none of which is too large for a Collector. All points of one
+/// pod are in the same request, so that what belongs together agrees in each. The first one has the
+/// agent's own figures; there is always a first one.
+pub(super) fn requests(
+    links: Vec<LinkView>,
+    of_agent: OfAgent,
+    snapshot: &Arc<Snapshot>,
+) -> Vec<ExportView> {
+    let with = |of_agent| ExportView {
+        links: Vec::new(),
+        of_agent,
+        snapshot: Arc::clone(snapshot),
+    };
+    let mut requests = Vec::new();
+    let (mut request, mut bytes) = (with(of_agent), 0);
+    for link in links {
+        let more = link.bytes();
+        let is_full = request.links.len() >= REQUEST_LINKS || bytes + more > REQUEST_BYTES;
+        if is_full && !request.links.is_empty() {
+            requests.push(std::mem::replace(&mut request, with(OfAgent::Nothing)));
+            bytes = 0;
+        }
+        bytes += more;
+        request.links.push(link);
+    }
+    requests.push(request);
+    requests
+}
+
+/// How many pods are in one request at most. Instruments have room for the attribute sets of so many,
+/// so however many links there are, none comes to the SDK's limit.
+pub(super) const REQUEST_LINKS: usize = 64;
+/// How large the points of one request may be. A Collector takes 4 MiB, uncompressed
+/// (`max_recv_msg_size_mib` of its `otlp` receiver); a quarter is left to the resource, the agent's own
+/// figures, and the histograms. With names of 30 characters, [`REQUEST_LINKS`] are 0.7 MB.
+const REQUEST_BYTES: usize = 3 << 20;
+/// Points of one pod at most: errors of each kind and cause, checks of each kind, and six more.
+const POINTS: usize = CheckKind::ALL.len() * (Cause::ALL.len() + 1) + 6;
+/// One point without the pod's names: times and value (3 × 9), keys and values of five attributes
+/// (68 for the keys, 31 for the longest kind and cause), and the framing of all of them (5 × 8, and 8).
+const POINT_BYTES: usize = 180;

@@ -8,15 +8,16 @@ use opentelemetry_sdk::{
     metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream, exporter::PushMetricExporter},
 };
 
-use super::{agent, durations::Durations, export_view::CurrentView, links};
+use super::{
+    agent,
+    durations::Durations,
+    export_view::{CurrentView, REQUEST_LINKS},
+    links,
+};
 use crate::{
     link::{Cause, CheckKind},
     telemetry::exporter::ExportLog,
 };
-
-/// How many links a node may have with every series of theirs exported. A node runs at most 110 pods
-/// by default (kubelet `maxPods`), and few of them are activators.
-pub(super) const MAX_LINKS: usize = 128;
 
 /// An interval that never ends: the agent's driver says when to export, not the SDK's reader.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -44,15 +45,15 @@ pub(super) fn provider(
     (provider, durations)
 }
 
-/// Raises the cardinality limit of `errors` to every pair of kind and cause of every link. Beyond the
-/// limit, 2,000 attribute sets by default, the SDK merges all further sets into one that says only
+/// Sets the cardinality limit of `errors` to every pair of kind and cause of as many pods as one request
+/// may have; those of the others are far from it. Beyond the limit, 2,000 attribute sets by default, the SDK merges all further sets into one that says only
 /// `otel.metric.overflow`.
 fn room_for_errors(instrument: &Instrument) -> Option<Stream> {
     if instrument.name() != links::ERRORS {
         return None;
     }
     Stream::builder()
-        .with_cardinality_limit(MAX_LINKS * CheckKind::ALL.len() * Cause::ALL.len())
+        .with_cardinality_limit(REQUEST_LINKS * CheckKind::ALL.len() * Cause::ALL.len())
         .build()
         .ok()
 }

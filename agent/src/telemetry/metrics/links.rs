@@ -1,4 +1,5 @@
-//! The metrics of each link. A link that has ended is gone from the next export.
+//! The metrics of each pod's link. Once it has ended its counters are exported once more, and are gone
+//! from the next export; its gauges are gone at once.
 //!
 //! | metric | instrument, unit | more attributes |
 //! |---|---|---|
@@ -7,6 +8,7 @@
 //! | `kn.activator.stats.conn.errors` | counter, `{error}` | `kn.check.kind`, `error.type` |
 //! | `kn.activator.stats.conn.connects` | counter, `{connection}` | |
 //! | `kn.activator.stats.conn.retransmits` | counter, `{segment}` | |
+//! | `kn.activator.stats.conn.lives` | counter, `{process}` | |
 //! | `kn.activator.stats.conn.rtt` | gauge, `s` | |
 //! | `kn.activator.stats.conn.silence` | gauge, `s` | |
 
@@ -29,7 +31,7 @@ pub(super) fn create(meter: &Meter, view: &CurrentView) {
         "kn.activator.stats.conn.connects",
         "{connection}",
         "Connections from the activator to the peer that came up.",
-        |link| link.counts.connects(),
+        |link| link.total.counts.connects(),
     );
     counter(
         meter,
@@ -37,7 +39,15 @@ pub(super) fn create(meter: &Meter, view: &CurrentView) {
         "kn.activator.stats.conn.retransmits",
         "{segment}",
         "TCP segments that the activator retransmitted to the peer.",
-        |link| link.retransmits,
+        |link| link.total.retransmits,
+    );
+    counter(
+        meter,
+        view,
+        "kn.activator.stats.conn.lives",
+        "{process}",
+        "Processes that the pod's activator has been: it was restarted if there is more than one.",
+        |link| link.total.lives,
     );
     seconds(
         meter,
@@ -81,7 +91,7 @@ fn checks(meter: &Meter, view: &CurrentView) {
             for link in &view.load().links {
                 for kind in CheckKind::ALL {
                     let attributes = link.with([kind_attribute(kind)]);
-                    observer.observe(link.counts.checks(kind), &attributes);
+                    observer.observe(link.total.counts.checks(kind), &attributes);
                 }
             }
         })
@@ -98,7 +108,7 @@ fn errors(meter: &Meter, view: &CurrentView) {
             for link in &view.load().links {
                 for kind in CheckKind::ALL {
                     for cause in Cause::ALL {
-                        let count = link.counts.errors(kind, cause);
+                        let count = link.total.counts.errors(kind, cause);
                         if count > 0 || cause.is_feasible(kind) {
                             let more = [kind_attribute(kind), cause_attribute(cause)];
                             observer.observe(count, &link.with(more));

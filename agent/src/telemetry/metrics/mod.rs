@@ -12,6 +12,7 @@ mod flat_export;
 mod instruments;
 mod links;
 mod pipeline;
+mod progress;
 #[cfg(test)]
 mod tests;
 

@@ -1,9 +1,6 @@
 //! From a snapshot to an export.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use opentelemetry_sdk::{
     Resource,
@@ -12,10 +9,14 @@ use opentelemetry_sdk::{
 
 use super::{
     durations::Durations,
-    export_view::{CurrentView, ExportView},
+    export_view::{CurrentView, ExportView, OfAgent, requests},
     instruments,
+    progress::Progress,
 };
-use crate::{snapshot::Snapshot, telemetry::exporter::ExportLog};
+use crate::{
+    snapshot::Snapshot,
+    telemetry::{Delivery, exporter::ExportLog},
+};
 
 /// Collects and exports metrics.
 #[derive(Debug)]
@@ -23,9 +24,8 @@ pub(crate) struct MetricPipeline {
     provider: SdkMeterProvider,
     durations: Durations,
     view: CurrentView,
-    /// Ids of the links whose zeros have arrived. It stays locked during an export, so that exports
-    /// do not change each other's view.
-    exported: Mutex<HashSet<u64>>,
+    /// It stays locked during an export, so that exports do not change each other's view.
+    progress: Mutex<Progress>,
 }
 
 impl MetricPipeline {
@@ -40,7 +40,7 @@ impl MetricPipeline {
             provider,
             durations,
             view,
-            exported: Mutex::default(),
+            progress: Mutex::default(),
         }
     }
 
@@ -49,47 +49,71 @@ impl MetricPipeline {
         &self.durations
     }
 
-    /// Whether an export of `snapshot` shows only the zeros of a link that has counted something.
-    pub(crate) fn withholds(&self, snapshot: &Snapshot) -> bool {
-        let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut links = snapshot.links.iter();
-        links.any(|link| !exported.contains(&link.id) && link.counts.total_checks() > 0)
+    /// Whether an export of `snapshot` would say only that the agent lives.
+    pub(crate) fn is_idle(&self, snapshot: &Snapshot) -> bool {
+        self.lock().is_idle(snapshot)
     }
 
-    /// Exports `snapshot`; says whether it arrived.
+    /// Exports `snapshot`, in as many requests as it takes.
     ///
-    /// A link's zeros count as exported once an export with the link has succeeded. So a link that
-    /// is discovered and fails while the Collector is away still begins with its zeros.
-    pub(crate) fn export(&self, snapshot: Arc<Snapshot>) -> bool {
-        let mut exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-        let links: HashSet<u64> = snapshot.links.iter().map(|link| link.id).collect();
-        self.view
-            .store(Arc::new(ExportView::new(snapshot, &exported)));
+    /// A pod's zeros count as exported once a request with them has arrived. So one that is discovered
+    /// and fails while the Collector is away still begins with its zeros. And one that has departed is
+    /// shown until a request with its last counts has arrived.
+    pub(crate) fn export(&self, snapshot: &Arc<Snapshot>) -> Delivery {
+        let mut progress = self.lock();
+        let links = progress.views(snapshot);
+        let withheld = links.iter().any(|link| link.owes_counts);
+        let of_agent = of_agent(&progress, snapshot);
+        let mut requests = requests(links, of_agent, snapshot).into_iter();
+        // The Collector would refuse the others alike, and each may take its whole time-out.
+        let arrived = requests.all(|request| self.send(request, &mut progress));
+        progress.retain(snapshot);
+        Delivery { arrived, withheld }
+    }
+
+    /// Exports `snapshot` for the last time; says whether it arrived. If there are pods whose zeros
+    /// have not arrived, it exports twice, so that their counts are shown too.
+    pub(crate) fn shutdown(&self, snapshot: &Arc<Snapshot>, exports: &ExportLog) -> bool {
+        let has_new = {
+            let links = self.lock().views(snapshot);
+            links.iter().any(|link| link.is_withheld)
+        };
+        let mut arrived = !has_new || self.export(snapshot).arrived;
+        let mut progress = self.lock();
+        let links = progress.views(snapshot);
+        let mut requests = requests(links, of_agent(&progress, snapshot), snapshot);
+        // The SDK makes a last export of its own.
+        let last = requests.pop().unwrap_or_default();
+        let mut requests = requests.into_iter();
+        arrived = arrived && requests.all(|request| self.send(request, &mut progress));
+        if !arrived {
+            // The Collector is away. A further attempt would only use up the time for the logs.
+            exports.close();
+        }
+        self.view.store(Arc::new(last));
+        self.provider.shutdown().is_ok()
+    }
+
+    /// Sends one request; says whether it arrived.
+    fn send(&self, request: ExportView, progress: &mut Progress) -> bool {
+        let request = Arc::new(request);
+        self.view.store(Arc::clone(&request));
         let arrived = self.provider.force_flush().is_ok();
         if arrived {
-            *exported = links;
-        } else {
-            // Ids are never used again, so those of ended links can go.
-            exported.retain(|id| links.contains(id));
+            progress.arrived(&request.links);
         }
         arrived
     }
 
-    /// Exports `snapshot` for the last time; says whether it arrived. If there are links whose zeros
-    /// have not arrived, it exports twice, so that their counts are shown too.
-    pub(crate) fn shutdown(&self, snapshot: Arc<Snapshot>, exports: &ExportLog) -> bool {
-        let is_new = {
-            let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut links = snapshot.links.iter();
-            links.any(|link| !exported.contains(&link.id))
-        };
-        if is_new && !self.export(Arc::clone(&snapshot)) {
-            // The Collector is away. A second attempt would only use up the time for the logs.
-            exports.close();
-        }
-        let exported = self.exported.lock().unwrap_or_else(PoisonError::into_inner);
-        self.view
-            .store(Arc::new(ExportView::new(snapshot, &exported)));
-        self.provider.shutdown().is_ok()
+    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn of_agent(progress: &Progress, snapshot: &Snapshot) -> OfAgent {
+    if progress.is_idle(snapshot) {
+        OfAgent::Life
+    } else {
+        OfAgent::All
     }
 }

@@ -18,13 +18,13 @@ use opentelemetry_sdk::{
 };
 
 use super::{
+    export_view::REQUEST_LINKS,
     flat_export::{FlatExport, flatten},
-    instruments::MAX_LINKS,
     *,
 };
 use crate::{
     link::{Cause, CheckKind, Counts, State},
-    snapshot::{AgentSnapshot, LinkSnapshot, Snapshot},
+    snapshot::{AgentSnapshot, Departed, LinkSnapshot, PodCounts, SeriesName, Snapshot},
     telemetry::exporter::ExportLog,
 };
 
@@ -48,6 +48,15 @@ impl Harness {
     }
 
     fn export_raw(&self, links: Vec<LinkSnapshot>) -> ResourceMetrics {
+        self.export_all(links, Vec::new()).pop().unwrap()
+    }
+
+    /// Every request of one export.
+    fn export_all(
+        &self,
+        links: Vec<LinkSnapshot>,
+        departed: Vec<Departed>,
+    ) -> Vec<ResourceMetrics> {
         let agent = AgentSnapshot {
             hooks: vec![("inet_sock_set_state", true), ("tcp_send_reset", false)],
             missed_events: vec![("inet_sock_set_state", 3)],
@@ -58,8 +67,13 @@ impl Harness {
             synced: true,
         };
         self.memory.reset();
-        assert!(self.pipeline.export(Arc::new(Snapshot { links, agent })));
-        self.memory.get_finished_metrics().unwrap().pop().unwrap()
+        let snapshot = Snapshot {
+            links,
+            departed,
+            agent,
+        };
+        assert!(self.pipeline.export(&Arc::new(snapshot)).arrived);
+        self.memory.get_finished_metrics().unwrap()
     }
 
     fn export(&self, links: Vec<LinkSnapshot>) -> FlatExport {
@@ -67,19 +81,37 @@ impl Harness {
     }
 }
 
-fn link(id: u64, pod: &str) -> LinkSnapshot {
-    LinkSnapshot {
-        id,
+fn name(pod: &str) -> SeriesName {
+    SeriesName {
         peer: "autoscaler".to_owned(),
         namespace: "knative-serving".to_owned(),
         pod: pod.to_owned(),
+    }
+}
+
+fn link(pod: &str) -> LinkSnapshot {
+    LinkSnapshot {
+        name: name(pod),
         pid: 4711,
         state: State::Reachable { since: None },
         peer_address: None,
         rtt: Some(Duration::from_micros(250)),
         silence: Some(Duration::from_millis(1200)),
-        counts: counts_of(3, &[(CheckKind::Connect, Cause::ConnectionRefused, 2)], 1),
-        retransmits: 5,
+        total: PodCounts {
+            counts: counts_of(3, &[(CheckKind::Connect, Cause::ConnectionRefused, 2)], 1),
+            retransmits: 5,
+            lives: 1,
+        },
+    }
+}
+
+/// A pod that ended, after so many lives.
+fn departed(pod: &str, lives: u64) -> Departed {
+    let mut total = link(pod).total;
+    total.lives = lives;
+    Departed {
+        name: name(pod),
+        total,
     }
 }
 
@@ -107,7 +139,7 @@ fn names_units_and_scope_are_as_designed() {
         .pipeline
         .durations()
         .outage("autoscaler", Duration::from_secs(3), Cause::Stalled);
-    let export = harness.export_raw(vec![link(1, "a")]);
+    let export = harness.export_raw(vec![link("a")]);
     let scope = export.scope_metrics().next().unwrap();
     assert_eq!(scope.scope().name(), "statlink");
     assert_eq!(scope.scope().version(), Some(env!("CARGO_PKG_VERSION")));
@@ -120,6 +152,7 @@ fn names_units_and_scope_are_as_designed() {
             ("kn.activator.stats.conn.connect.duration", "s"),
             ("kn.activator.stats.conn.connects", "{connection}"),
             ("kn.activator.stats.conn.errors", "{error}"),
+            ("kn.activator.stats.conn.lives", "{process}"),
             ("kn.activator.stats.conn.outage.duration", "s"),
             ("kn.activator.stats.conn.reachable", "{reachable}"),
             ("kn.activator.stats.conn.retransmits", "{segment}"),
@@ -143,7 +176,7 @@ fn names_units_and_scope_are_as_designed() {
 #[test]
 fn counters_are_exported_as_zero_first_and_then_in_full() {
     let harness = Harness::new();
-    let first = harness.export(vec![link(1, "a")]);
+    let first = harness.export(vec![link("a")]);
     for metric in [
         CHECKS,
         links::ERRORS,
@@ -156,7 +189,7 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
     assert_eq!(first[links::ERRORS].len(), 13 + 16 + 13);
     assert_eq!(first[REACHABLE][A], 1.0);
 
-    let second = harness.export(vec![link(1, "a")]);
+    let second = harness.export(vec![link("a")]);
     let refused = format!("error.type=connection_refused {A}")
         .replace(" peer", " kn.check.kind=connect peer");
     assert_eq!(second[links::ERRORS][&refused], 2.0);
@@ -171,7 +204,7 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
     assert_eq!(second["kn.activator.stats.conn.silence"][A], 1.2);
 
     // Each link on its own: a second one begins at zero beside the first one's counts.
-    let third = harness.export(vec![link(1, "a"), link(2, "b")]);
+    let third = harness.export(vec![link("a"), link("b")]);
     assert_eq!(
         third["kn.activator.stats.conn.retransmits"],
         BTreeMap::from([(A.to_owned(), 5.0), (B.to_owned(), 0.0)])
@@ -181,29 +214,11 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
 #[test]
 fn an_unexpected_pair_is_exported_once_it_is_counted() {
     let harness = Harness::new();
-    let mut odd = link(1, "a");
-    odd.counts = counts_of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
+    let mut odd = link("a");
+    odd.total.counts = counts_of(0, &[(CheckKind::Disconnect, Cause::Dns, 1)], 0);
     harness.export(vec![odd.clone()]);
     let errors = &harness.export(vec![odd])[links::ERRORS];
     assert_eq!(errors.len(), 13 + 16 + 13 + 1);
-}
-
-#[test]
-fn an_ended_link_is_gone_from_the_next_export() {
-    let harness = Harness::new();
-    harness.export(vec![link(1, "a"), link(2, "b")]);
-    let next = harness.export(vec![link(2, "b")]);
-    for (metric, points) in next.iter().filter(|(metric, _)| metric.starts_with("kn.")) {
-        assert!(
-            points.keys().all(|key| key.contains("k8s.pod.name=b")),
-            "{metric}"
-        );
-    }
-    let none = harness.export(Vec::new());
-    assert!(
-        none.keys().all(|metric| !metric.starts_with("kn.")),
-        "{none:?}"
-    );
 }
 
 #[test]
@@ -213,7 +228,7 @@ fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
         state: State::Starting,
         rtt: None,
         silence: None,
-        ..link(1, "a")
+        ..link("a")
     };
     let export = harness.export(vec![young]);
     for metric in [
@@ -226,47 +241,154 @@ fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
     assert_eq!(export[CHECKS].len(), 3);
     let export = harness.export(vec![LinkSnapshot {
         state: UNREACHABLE,
-        ..link(1, "a")
+        ..link("a")
     }]);
     assert_eq!(export[REACHABLE][A], 0.0);
 }
 
+const RETRANSMITS: &str = "kn.activator.stats.conn.retransmits";
+
+/// 100 refused dials a second for 9 s, and the activator is killed 1 s before the next export: of 900,
+/// 500 were exported.
 #[test]
-fn of_two_links_of_one_pod_the_newest_is_exported() {
+fn what_an_ended_pod_counted_is_exported_once_more() {
     let harness = Harness::new();
-    harness.export(vec![link(1, "a")]);
-    let newest = LinkSnapshot {
-        state: UNREACHABLE,
-        retransmits: 1,
-        ..link(2, "a")
-    };
-    let both = harness.export(vec![newest.clone(), link(1, "a")]);
-    assert_eq!(both[REACHABLE], BTreeMap::from([(A.to_owned(), 0.0)]));
-    assert_eq!(both["kn.activator.stats.conn.retransmits"][A], 0.0);
-    let alone = harness.export(vec![newest]);
-    assert_eq!(alone["kn.activator.stats.conn.retransmits"][A], 1.0);
+    harness.export(vec![link("a"), link("b")]);
+    let mut last = departed("a", 1);
+    last.total.retransmits = 900;
+    let first = &harness.export_all(vec![link("b")], vec![last.clone()])[0];
+    let first = flatten(first);
+    assert_eq!(first[RETRANSMITS][A], 900.0);
+    assert_eq!(first["statlink.links"][""], 1.0);
+    // It is not known any more whether it is reachable.
+    for gauge in [REACHABLE, "kn.activator.stats.conn.rtt"] {
+        let pods: Vec<_> = first[gauge].keys().collect();
+        assert_eq!(pods, [B], "{gauge}");
+    }
+    let next = flatten(&harness.export_all(vec![link("b")], vec![last])[0]);
+    for (metric, points) in next.iter().filter(|(metric, _)| metric.starts_with("kn.")) {
+        let of_b = points.keys().all(|key| key.contains("k8s.pod.name=b"));
+        assert!(of_b, "{metric}");
+    }
 }
 
 #[test]
-fn every_pair_of_many_links_fits_and_errors_never_exceed_checks() {
+fn a_pod_that_comes_back_goes_on_and_its_next_end_is_exported_too() {
+    let harness = Harness::new();
+    let exports = |links: Vec<LinkSnapshot>, departed: Vec<Departed>| {
+        let export = flatten(&harness.export_all(links, departed)[0]);
+        export.get(RETRANSMITS).map(|points| points[A])
+    };
+    assert_eq!(exports(vec![link("a")], vec![]), Some(0.0));
+    assert_eq!(exports(vec![], vec![departed("a", 1)]), Some(5.0));
+    assert_eq!(exports(vec![], vec![departed("a", 1)]), None);
+    // Not from 0 again: that would be a fall under one start time.
+    assert_eq!(exports(vec![link("a")], vec![]), Some(5.0));
+    assert_eq!(exports(vec![], vec![departed("a", 2)]), Some(5.0));
+    assert_eq!(exports(vec![], vec![departed("a", 2)]), None);
+    // Once its account is closed, a pod of that name is a new one.
+    assert_eq!(exports(vec![], vec![]), None);
+    assert_eq!(exports(vec![link("a")], vec![]), Some(0.0));
+}
+
+#[test]
+fn a_pod_that_came_and_went_between_two_exports_is_exported_twice() {
+    let harness = Harness::new();
+    let snapshot = Arc::new(Snapshot {
+        departed: vec![departed("a", 1)],
+        ..Snapshot::default()
+    });
+    let exported = |expected: Option<f64>, withheld| {
+        harness.memory.reset();
+        let delivery = harness.pipeline.export(&snapshot);
+        assert_eq!((delivery.arrived, delivery.withheld), (true, withheld));
+        let exports = harness.memory.get_finished_metrics().unwrap();
+        let retransmits = flatten(&exports[0]).remove(RETRANSMITS);
+        assert_eq!(retransmits.map(|points| points[A]), expected);
+    };
+    assert!(!harness.pipeline.is_idle(&snapshot));
+    exported(Some(0.0), true);
+    exported(Some(5.0), false);
+    assert!(harness.pipeline.is_idle(&snapshot));
+    exported(None, false);
+}
+
+/// The errors of 150 pods once went to `otel.metric.overflow`, the real one's among them.
+#[test]
+fn however_many_links_there_are_each_is_exported_in_full_and_agrees() {
     let harness = Harness::new();
     let failed: Vec<_> = CheckKind::ALL
         .into_iter()
         .flat_map(|kind| Cause::ALL.map(|cause| (kind, cause, 1)))
         .collect();
-    let links: Vec<_> = (0..MAX_LINKS)
-        .map(|n| LinkSnapshot {
-            counts: counts_of(1, &failed, 1),
-            ..link(n as u64, &format!("pod-{n}"))
+    let pods = REQUEST_LINKS * 3 + 1;
+    let full = |pod: usize| {
+        let mut link = link(&format!("pod-{pod}"));
+        link.total.counts = counts_of(1, &failed, 1);
+        link
+    };
+    let links: Vec<_> = (0..pods).map(full).collect();
+    harness.export_all(links.clone(), Vec::new());
+    let requests = harness.export_all(links, Vec::new());
+    assert_eq!(requests.len(), 4);
+    let requests: Vec<_> = requests.iter().map(flatten).collect();
+    let mut seen = 0;
+    for request in &requests {
+        let (errors, checks) = (&request[links::ERRORS], &request[CHECKS]);
+        assert!(errors.keys().all(|key| !key.contains("overflow")));
+        assert_eq!(errors.len() / 48, request[REACHABLE].len());
+        assert_eq!(checks.len() / 3, request[REACHABLE].len());
+        assert!(total(request, links::ERRORS) <= total(request, CHECKS));
+        seen += request[REACHABLE].len();
+    }
+    assert_eq!(seen, pods);
+    // The agent's own figures are in one of them.
+    let own: Vec<_> = requests
+        .iter()
+        .map(|request| {
+            request
+                .keys()
+                .filter(|it| it.starts_with("statlink"))
+                .count()
         })
         .collect();
-    for _ in 0..3 {
-        let export = harness.export(links.clone());
-        let errors = &export[links::ERRORS];
-        assert!(errors.keys().all(|key| !key.contains("overflow")));
-        assert!(total(&export, links::ERRORS) <= total(&export, CHECKS));
-    }
-    assert_eq!(harness.export(links)[links::ERRORS].len(), MAX_LINKS * 48);
+    assert_eq!(own, [10, 0, 0, 0]);
+}
+
+#[test]
+fn names_as_long_as_they_may_be_make_smaller_requests() {
+    let long = |n: usize| {
+        let mut link = link(&format!("{n:0>253}"));
+        link.name.namespace = "n".repeat(63);
+        link.name.peer = "p".repeat(2_000);
+        link
+    };
+    let harness = Harness::new();
+    let requests = harness.export_all((0..100).map(long).collect(), Vec::new());
+    let sizes: Vec<_> = requests
+        .iter()
+        .map(|request| flatten(request)[REACHABLE].len())
+        .collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 100);
+    assert!(sizes.iter().all(|size| *size < REQUEST_LINKS), "{sizes:?}");
+}
+
+#[test]
+fn without_a_link_it_exports_that_it_lives_and_which_hooks_it_lacks() {
+    let export = Harness::new().export(Vec::new());
+    let points: Vec<_> = export
+        .iter()
+        .flat_map(|(metric, points)| points.keys().map(move |key| format!("{metric} {key}")))
+        .collect();
+    assert_eq!(
+        points,
+        [
+            "statlink.exports statlink.export.outcome=failed",
+            "statlink.exports statlink.export.outcome=ok",
+            "statlink.hook.attached statlink.hook.name=tcp_send_reset",
+            "statlink.links ",
+        ]
+    );
 }
 
 #[test]
@@ -296,7 +418,7 @@ fn durations_carry_no_pod() {
 
 #[test]
 fn the_agent_exports_its_own_figures() {
-    let export = Harness::new().export(vec![link(1, "a"), link(2, "b")]);
+    let export = Harness::new().export(vec![link("a"), link("b")]);
     assert_eq!(export["statlink.links"][""], 2.0);
     assert_eq!(
         export["statlink.hook.attached"]["statlink.hook.name=tcp_send_reset"],
@@ -365,12 +487,15 @@ fn a_failed_export_neither_uses_up_the_zero_nor_repeats_it() {
     let retransmits = |fails, links| {
         flaky.fails.store(fails, Ordering::Relaxed);
         flaky.memory.reset();
-        let agent = AgentSnapshot::default();
-        assert_eq!(pipeline.export(Arc::new(Snapshot { links, agent })), !fails);
+        let snapshot = Snapshot {
+            links,
+            ..Snapshot::default()
+        };
+        assert_eq!(pipeline.export(&Arc::new(snapshot)).arrived, !fails);
         let exports = flaky.memory.get_finished_metrics().unwrap();
         flatten(exports.last().unwrap())["kn.activator.stats.conn.retransmits"].clone()
     };
-    let (a, b) = (|| link(1, "a"), || link(2, "b"));
+    let (a, b) = (|| link("a"), || link("b"));
     let shown = |a, b| BTreeMap::from([(A.to_owned(), a), (B.to_owned(), b)]);
     assert_eq!(retransmits(true, vec![a()])[A], 0.0);
     assert_eq!(retransmits(true, vec![a()])[A], 0.0);
@@ -380,15 +505,42 @@ fn a_failed_export_neither_uses_up_the_zero_nor_repeats_it() {
     assert_eq!(retransmits(false, vec![a(), b()]), shown(5.0, 5.0));
 }
 
+/// The last counts of a pod are kept for as long as the Collector is away.
+#[test]
+fn an_ended_pod_is_exported_until_that_has_arrived() {
+    let flaky = Flaky::default();
+    let exports = ExportLog::new("metrics", String::new());
+    let pipeline = MetricPipeline::new(flaky.clone(), Resource::builder_empty().build(), &exports);
+    let export = |fails, links: &[LinkSnapshot], departed: &[Departed]| {
+        flaky.fails.store(fails, Ordering::Relaxed);
+        flaky.memory.reset();
+        let snapshot = Arc::new(Snapshot {
+            links: links.to_vec(),
+            departed: departed.to_vec(),
+            ..Snapshot::default()
+        });
+        assert_eq!(pipeline.export(&snapshot).arrived, !fails);
+        let exports = flaky.memory.get_finished_metrics().unwrap();
+        let mut export = flatten(exports.last().unwrap());
+        export.remove(RETRANSMITS).map(|points| points[A])
+    };
+    assert_eq!(export(false, &[link("a")], &[]), Some(0.0));
+    for _ in 0..5 {
+        assert_eq!(export(true, &[], &[departed("a", 1)]), Some(5.0));
+    }
+    assert_eq!(export(false, &[], &[departed("a", 1)]), Some(5.0));
+    assert_eq!(export(false, &[], &[departed("a", 1)]), None);
+}
+
 #[test]
 fn a_shutdown_exports_a_new_link_s_zero_and_then_its_counts() {
     let harness = Harness::new();
     let snapshot = Snapshot {
-        links: vec![link(1, "a")],
+        links: vec![link("a")],
         ..Snapshot::default()
     };
     assert!(harness.pipeline.shutdown(
-        Arc::new(snapshot),
+        &Arc::new(snapshot),
         &ExportLog::new("metrics", String::new())
     ));
     let exports = harness.memory.get_finished_metrics().unwrap();

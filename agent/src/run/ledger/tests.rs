@@ -1,0 +1,254 @@
+//! What is shown of a pod, over the lives of its processes.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{super::snapshot::of_pods, *};
+use crate::{
+    link::{CheckKind, Counts, State},
+    snapshot::LinkSnapshot,
+};
+
+fn seconds(seconds: u64) -> Timestamp {
+    Timestamp::from_nanos(seconds * 1_000_000_000)
+}
+
+fn name(pod: &str) -> SeriesName {
+    SeriesName {
+        peer: "autoscaler".to_owned(),
+        namespace: "knative-serving".to_owned(),
+        pod: pod.to_owned(),
+    }
+}
+
+fn refused(n: u64) -> PodCounts {
+    let mut counts = Counts::default();
+    counts.fail(CheckKind::Connect, Cause::ConnectionRefused, n);
+    PodCounts {
+        counts,
+        retransmits: n,
+        lives: 0,
+    }
+}
+
+fn process(pod: &str, total: PodCounts) -> LinkSnapshot {
+    LinkSnapshot {
+        name: name(pod),
+        pid: 7,
+        state: State::Starting,
+        peer_address: None,
+        rtt: None,
+        silence: None,
+        total,
+    }
+}
+
+/// Errors, segments sent again and lives.
+fn figures(total: &PodCounts) -> (u64, u64, u64) {
+    (total.counts.total_errors(), total.retransmits, total.lives)
+}
+
+#[test]
+fn a_pods_counts_go_on_when_its_container_is_restarted() {
+    let mut ledger = Ledger::default();
+    ledger.begin(name("a"), Some("1"), seconds(0));
+    let shown = of_pods([process("a", refused(500))], &ledger);
+    assert_eq!(figures(&shown[0].total), (500, 500, 1));
+
+    ledger.end(&name("a"), &refused(500), Life::default(), seconds(9));
+    let departed = ledger.departed();
+    assert_eq!(departed[0].name, name("a"));
+    assert_eq!(figures(&departed[0].total), (500, 500, 1));
+
+    ledger.begin(name("a"), Some("1"), seconds(10));
+    assert_eq!(ledger.departed(), []);
+    let shown = of_pods([process("a", refused(2))], &ledger);
+    assert_eq!(figures(&shown[0].total), (502, 502, 2));
+}
+
+/// 500, then 0, then 500 under one start time: `increase()` made 1,000 of it.
+#[test]
+fn a_second_process_of_the_pod_that_comes_and_goes_leaves_its_counts() {
+    let mut ledger = Ledger::default();
+    ledger.begin(name("a"), None, seconds(0));
+    ledger.begin(name("a"), None, seconds(10));
+    let both = [process("a", refused(500)), process("a", refused(3))];
+    assert_eq!(figures(&of_pods(both, &ledger)[0].total), (503, 503, 2));
+    ledger.end(&name("a"), &refused(3), Life::default(), seconds(13));
+    assert_eq!(ledger.departed(), []);
+    let one = [process("a", refused(500))];
+    assert_eq!(figures(&of_pods(one, &ledger)[0].total), (503, 503, 2));
+}
+
+#[test]
+fn the_next_life_is_told_of_the_last_one_of_the_same_pod() {
+    let mut ledger = Ledger::default();
+    let life = Life {
+        was_reachable: false,
+        cause: Some(Cause::ConnectionRefused),
+    };
+    assert_eq!(ledger.begin(name("a"), Some("1"), seconds(0)), None);
+    ledger.end(&name("a"), &refused(1), life, seconds(2));
+    assert_eq!(ledger.begin(name("a"), Some("1"), seconds(3)), Some(life));
+    // While one is there, another does not follow it.
+    assert_eq!(ledger.begin(name("a"), Some("1"), seconds(4)), None);
+    ledger.end(&name("a"), &refused(1), life, seconds(5));
+    ledger.end(&name("a"), &refused(1), life, seconds(6));
+    // Another pod of the same name is a new one; its series is the same.
+    assert_eq!(ledger.begin(name("a"), Some("2"), seconds(7)), None);
+    assert_eq!(figures(&ledger.settled(&name("a"))), (3, 3, 4));
+}
+
+#[test]
+fn a_life_is_what_its_events_say() {
+    let mut life = Life::default();
+    life.note::<Timestamp>(&EventKind::Discovered);
+    assert_eq!(life.unreached(), Some(Cause::Other));
+    let unreachable = EventKind::Unreachable::<Timestamp> {
+        cause: Cause::Timeout,
+        peer_address: None,
+        proxy_address: None,
+        attempts: Vec::new(),
+    };
+    life.note(&unreachable);
+    assert_eq!(life.unreached(), Some(Cause::Timeout));
+    life.note(&EventKind::Reachable::<Timestamp> {
+        outage: None,
+        peer_address: ([10, 0, 0, 1], 8080).into(),
+    });
+    assert_eq!(life.unreached(), None);
+}
+
+#[test]
+fn an_account_is_kept_for_as_long_as_its_pod_is_listed_and_an_hour() {
+    let mut ledger = Ledger::default();
+    for (pod, uid) in [
+        ("listed", Some("1")),
+        ("gone", Some("2")),
+        ("nameless", None),
+    ] {
+        ledger.begin(name(pod), uid, seconds(0));
+    }
+    let listed = |uid: &str| uid == "1";
+    // Those that run have no age.
+    ledger.close_old(seconds(100_000), listed);
+    for pod in ["listed", "gone", "nameless"] {
+        ledger.end(&name(pod), &refused(1), Life::default(), seconds(100_000));
+    }
+    let pods = |ledger: &Ledger| -> Vec<String> {
+        let departed = ledger.departed().into_iter();
+        departed.map(|departed| departed.name.pod).collect()
+    };
+    ledger.close_old(seconds(103_600), listed);
+    assert_eq!(pods(&ledger), ["gone", "listed", "nameless"]);
+    ledger.close_old(seconds(103_601), listed);
+    assert_eq!(pods(&ledger), ["listed"]);
+    ledger.close_old(seconds(107_201), |_| false);
+    assert_eq!(pods(&ledger), ["listed"]);
+    ledger.close_old(seconds(107_202), |_| false);
+    assert_eq!(pods(&ledger), [""; 0]);
+}
+
+#[test]
+fn of_too_many_departed_pods_the_oldest_are_forgotten() {
+    let mut ledger = Ledger::default();
+    ledger.begin(name("present"), None, seconds(0));
+    for n in 0..MOST_DEPARTED as u64 + 10 {
+        let pod = name(&format!("pod-{n:04}"));
+        ledger.begin(pod.clone(), None, seconds(n));
+        ledger.end(&pod, &refused(1), Life::default(), seconds(n));
+    }
+    ledger.close_old(seconds(1_000), |_| false);
+    let departed = ledger.departed();
+    assert_eq!(departed.len(), MOST_DEPARTED);
+    assert_eq!(departed[0].name, name("pod-0010"));
+    assert_eq!(figures(&ledger.settled(&name("present"))), (0, 0, 1));
+}
+
+/// What happens to the processes of three pods.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Begin(usize),
+    /// The oldest or the newest process of the pod.
+    End(usize, bool),
+    Pass(usize, u64),
+    Fail(usize, u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let pod = 0..3_usize;
+    prop_oneof![
+        pod.clone().prop_map(Step::Begin),
+        (pod.clone(), any::<bool>()).prop_map(|(pod, newest)| Step::End(pod, newest)),
+        (pod.clone(), 0..100_u64).prop_map(|(pod, n)| Step::Pass(pod, n)),
+        (pod, 0..100_u64).prop_map(|(pod, n)| Step::Fail(pod, n)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_count_of_a_pod_ever_falls_and_each_is_counted_once(
+        steps in prop::collection::vec(step(), 0..200)
+    ) {
+        let mut ledger = Ledger::default();
+        let mut lives: [Vec<PodCounts>; 3] = Default::default();
+        let mut truth = [(0, 0, 0); 3];
+        let mut before: BTreeMap<String, PodCounts> = BTreeMap::new();
+        for (at, step) in (0..).zip(steps) {
+            match step {
+                Step::Begin(pod) => {
+                    ledger.begin(name(&pod.to_string()), None, seconds(at));
+                    lives[pod].push(PodCounts::default());
+                    truth[pod].2 += 1;
+                }
+                Step::End(pod, newest) => {
+                    let ended = if newest || lives[pod].is_empty() {
+                        lives[pod].pop()
+                    } else {
+                        Some(lives[pod].remove(0))
+                    };
+                    if let Some(counted) = ended {
+                        let name = name(&pod.to_string());
+                        ledger.end(&name, &counted, Life::default(), seconds(at));
+                    }
+                }
+                Step::Pass(pod, n) => {
+                    if let Some(life) = lives[pod].first_mut() {
+                        life.counts.pass(CheckKind::Liveness, n);
+                        truth[pod].0 += n;
+                    }
+                }
+                Step::Fail(pod, n) => {
+                    if let Some(life) = lives[pod].last_mut() {
+                        life.add(&refused(n));
+                        truth[pod].0 += n;
+                        truth[pod].1 += n;
+                    }
+                }
+            }
+            ledger.close_old(seconds(at), |_| false);
+            let processes = (0..3_usize).flat_map(|pod| {
+                let lives = lives[pod].iter().cloned();
+                lives.map(move |total| process(&pod.to_string(), total))
+            });
+            let shown = of_pods(processes, &ledger).into_iter();
+            let shown = shown.map(|link| (link.name.pod, link.total));
+            let departed = ledger.departed().into_iter();
+            let departed = departed.map(|departed| (departed.name.pod, departed.total));
+            let now: BTreeMap<_, _> = shown.chain(departed).collect();
+            for (pod, total) in &now {
+                let (checks, errors, lives) = truth[pod.parse::<usize>().unwrap()];
+                prop_assert_eq!(total.counts.total_checks(), checks);
+                prop_assert_eq!(figures(total), (errors, errors, lives));
+                prop_assert!(errors <= checks);
+                if let Some(before) = before.get(pod) {
+                    prop_assert!(before.counts.total_checks() <= checks);
+                    prop_assert!(before.retransmits <= total.retransmits);
+                }
+            }
+            prop_assert!(before.keys().all(|pod| now.contains_key(pod)), "one is gone");
+            before = now;
+        }
+    }
+}
