@@ -1,7 +1,7 @@
 //! The commands' side of the control socket.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,7 +9,10 @@ use std::{
 
 use thiserror::Error;
 
-use super::{status::Status, wire::Request};
+use super::{
+    status::{Status, StatusHead},
+    wire::Request,
+};
 
 /// Why the agent did not answer.
 #[derive(Debug, Error)]
@@ -50,7 +53,6 @@ pub(crate) enum ClientError {
 ///
 /// If no agent listens on `path`, it does not answer within 5 s, or is of another version.
 pub(crate) fn status(path: &Path) -> Result<Status, ClientError> {
-    let mut answer = String::new();
     let no_answer = |source| ClientError::NoAnswer {
         path: path.to_owned(),
         source,
@@ -58,15 +60,37 @@ pub(crate) fn status(path: &Path) -> Result<Status, ClientError> {
     let stream = ask(path, Request::Status)?;
     stream
         .set_read_timeout(Some(ANSWER_TIMEOUT))
-        .and_then(|()| stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer))
         .map_err(no_answer)?;
-    if answer.is_empty() {
-        return Err(no_answer(io::Error::other("it is stopping")));
-    }
-    serde_json::from_str(&answer).map_err(|source| ClientError::Form {
+    let mut answer = BufReader::new(stream);
+    let head = line(&mut answer).map_err(no_answer)?;
+    let head = head.ok_or_else(|| no_answer(io::Error::other("it is stopping")))?;
+    let form = |source| ClientError::Form {
         path: path.to_owned(),
         source,
-    })
+    };
+    let StatusHead { mut status, links } = serde_json::from_slice(&head).map_err(form)?;
+    if links > MAX_LINKS {
+        let error = format!("it has {links} links, and {MAX_LINKS} are read at most");
+        return Err(no_answer(io::Error::other(error)));
+    }
+    for _ in 0..links {
+        let link = line(&mut answer).map_err(no_answer)?;
+        let link = link.ok_or_else(|| no_answer(io::ErrorKind::UnexpectedEof.into()))?;
+        status
+            .links
+            .push(serde_json::from_slice(&link).map_err(form)?);
+    }
+    Ok(status)
+}
+
+/// The next line of an answer; `None` at its end.
+fn line(answer: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let read = answer.take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+    if read > 0 && !line.ends_with(b"\n") {
+        return Err(io::Error::other("its answer breaks off in a line"));
+    }
+    Ok((read > 0).then_some(line))
 }
 
 /// Asks for events: one line of JSON for each, until the agent stops.
@@ -90,6 +114,65 @@ fn ask(path: &Path, request: Request) -> Result<UnixStream, ClientError> {
 
 /// The agent answers in milliseconds, and under load in tenths of a second. After this it hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bounds what a process that is no agent can make the command read. A link takes some 400 bytes, so
-/// this is enough for more than two thousand.
-const MAX_ANSWER_BYTES: u64 = 1 << 20;
+/// Bounds what a process that is no agent can make the command read at once. A link takes some 400
+/// bytes, 1 kB with the longest names.
+const MAX_LINE_BYTES: u64 = 64 * 1024;
+/// Bounds it in all. The kernel half has room for some hundred links.
+const MAX_LINKS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// What the command says of an answer.
+    fn answered(answer: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("statlink.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let agent = thread::spawn({
+            let answer = answer.to_owned();
+            move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = String::new();
+                BufReader::new(&stream).read_line(&mut request).unwrap();
+                assert_eq!(request, "status\n");
+                // The command may go before it has read all.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        let status = status(&path);
+        agent.join().unwrap();
+        match status {
+            Ok(status) => format!("{} links", status.links.len()),
+            Err(error) => error.to_string().replace(path.to_str().unwrap(), "PATH"),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_told() {
+        let head = |links: usize| {
+            format!(
+                r#"{{"status":{{"version":"1","hooks_missing":[],"records_lost":0,"links":[]}},"links":{links}}}"#
+            )
+        };
+        assert_eq!(answered(&format!("{}\n", head(0))), "0 links");
+        let told = [
+            (String::new(), "it is stopping"),
+            (head(0), "its answer breaks off in a line"),
+            (format!("{}\n", head(1)), "unexpected end of file"),
+            (
+                format!("{}\n", head(5_000)),
+                "it has 5000 links, and 4096 are read at most",
+            ),
+            ("x".repeat(100_000), "its answer breaks off in a line"),
+        ];
+        for (answer, why) in told {
+            let expected = format!("the agent on PATH did not answer: {why}");
+            assert_eq!(answered(&answer), expected);
+        }
+        let unknown = answered("[]\n");
+        assert!(unknown.ends_with("are both of one version?"), "{unknown}");
+    }
+}

@@ -25,10 +25,13 @@ use tokio::{
 };
 
 use super::{
-    status::Status,
+    status::{LinkStatus, StatusHead},
     wire::{MissedEvents, Request},
 };
-use crate::{link_event::LinkEvent, snapshot::Snapshots};
+use crate::{
+    link_event::LinkEvent,
+    snapshot::{Snapshot, Snapshots},
+};
 
 /// A socket that is bound. Dropping it removes the socket.
 #[derive(Debug)]
@@ -202,11 +205,29 @@ async fn client(
         Ok(Request::Status) => {
             // `None` if the agent is stopping.
             if let Some(snapshot) = snapshots.take().await {
-                send(&mut write, &Status::from(&*snapshot)).await?;
+                timeout(ANSWER_LIMIT, send_status(&mut write, &snapshot)).await??;
             }
         }
         Ok(Request::Events) => send_events(events, &mut read, &mut write).await?,
         Err(error) => send(&mut write, &error.to_string()).await?,
+    }
+    Ok(())
+}
+
+/// Sends the status a few links at a time, so that its text is never in memory as a whole.
+async fn send_status(
+    write: &mut (impl tokio::io::AsyncWrite + Unpin),
+    snapshot: &Snapshot,
+) -> io::Result<()> {
+    send(write, &StatusHead::from(snapshot)).await?;
+    let mut lines = Vec::new();
+    for links in snapshot.links.chunks(LINKS_AT_ONCE) {
+        for link in links {
+            serde_json::to_writer(&mut lines, &LinkStatus::from(link))?;
+            lines.push(b'\n');
+        }
+        timeout(WRITE_TIMEOUT, write.write_all(&lines)).await??;
+        lines.clear();
     }
     Ok(())
 }
@@ -252,6 +273,10 @@ const MAX_REQUEST_BYTES: u64 = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// A client that stops reading for this long loses its place.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// And one that reads all of a status this slowly does, too.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Of 400 bytes to 1 kB each: a write(2) for some kilobytes.
+const LINKS_AT_ONCE: usize = 16;
 /// When accept(2) fails, mostly for want of file descriptors, it fails again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -262,6 +287,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::{
+        control::client,
+        link::State,
+        snapshot::{LinkSnapshot, PodCounts, SeriesName},
+    };
 
     fn path(directory: &tempfile::TempDir) -> PathBuf {
         directory.path().join("run/statlink.sock")
@@ -342,6 +372,43 @@ mod tests {
         let mut answer = String::new();
         ours.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "\"expected `status` or `events`\"\n");
+    }
+
+    /// 10 pods with names of 120 kB each made `status` fail, and so would 2,500 with short ones.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_status_of_a_thousand_links_arrives_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(&directory);
+        let link = |n: u32| LinkSnapshot {
+            name: SeriesName {
+                peer: "autoscaler".to_owned(),
+                namespace: "n".repeat(63),
+                pod: format!("{n:0>253}"),
+            },
+            pid: n,
+            state: State::Starting,
+            peer_address: None,
+            rtt: None,
+            silence: None,
+            total: PodCounts::default(),
+        };
+        let snapshot = Arc::new(Snapshot {
+            links: (0..1_000).map(link).collect(),
+            ..Snapshot::default()
+        });
+        let (snapshots, mut requests) = Snapshots::channel();
+        tokio::spawn(async move {
+            while let Some(reply) = requests.recv().await {
+                let _ = reply.send(Arc::clone(&snapshot));
+            }
+        });
+        let (events, _kept) = broadcast::channel(1);
+        let served = tokio::spawn(Server::bind(&path).unwrap().serve(snapshots, events));
+        let asked = tokio::task::spawn_blocking(move || client::status(&path));
+        let status = asked.await.unwrap().unwrap();
+        served.abort();
+        let pids: Vec<_> = status.links.iter().map(|link| link.name.pid).collect();
+        assert_eq!(pids, (0..1_000).collect::<Vec<_>>());
     }
 
     #[tokio::test(start_paused = true)]

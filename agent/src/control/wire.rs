@@ -6,7 +6,8 @@ use std::{fmt, str::FromStr};
 /// What a client may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// One [`Status`](super::status::Status), then the end.
+    /// One [`StatusHead`](super::status::StatusHead), a [`LinkStatus`](super::status::LinkStatus) on a
+    /// line for each link, then the end.
     Status,
     /// A [`LinkEvent`](crate::link_event::LinkEvent) on each line, from now on. A client that reads too slowly
     /// gets [`MissedEvents`] in the place of those it missed.
