@@ -50,8 +50,9 @@ pub(super) fn route(
     }
     let watching = registry.watching(record.netns, nodes);
     match of_proxy(record, kind) {
-        Some(input) if !watching.is_empty() => Route::Proxy(watching, input),
-        Some(_) | None => Route::Nobody,
+        OfProxy::Input(input) if !watching.is_empty() => Route::Proxy(watching, input),
+        OfProxy::Input(_) | OfProxy::Nothing => Route::Nobody,
+        OfProxy::Malformed => Route::Malformed,
     }
 }
 
@@ -88,19 +89,28 @@ fn of_client(record: &Record, kind: RecordKind, heard: Option<Timestamp>) -> Opt
     })
 }
 
-/// What a record of a client's proxy tells the client's link; `None` if nothing.
-fn of_proxy(record: &Record, kind: RecordKind) -> Option<Input> {
+/// What a record of a client's proxy tells the client's link.
+enum OfProxy {
+    Input(Input),
+    Nothing,
+    Malformed,
+}
+
+fn of_proxy(record: &Record, kind: RecordKind) -> OfProxy {
     let event = match kind {
         RecordKind::Attempted => ProxyEvent::Attempted,
         RecordKind::Established => ProxyEvent::Established,
         RecordKind::RetransmissionTimeout => ProxyEvent::Stalled,
-        RecordKind::Ended => ProxyEvent::Ended {
-            phase: Phase::from_raw(record.phase)?,
-            how: End::from_raw(record.end)?,
-        },
-        RecordKind::Executed | RecordKind::LookedUp => return None,
+        RecordKind::Ended => {
+            let known = (Phase::from_raw(record.phase), End::from_raw(record.end));
+            let (Some(phase), Some(how)) = known else {
+                return OfProxy::Malformed;
+            };
+            ProxyEvent::Ended { phase, how }
+        }
+        RecordKind::Executed | RecordKind::LookedUp => return OfProxy::Nothing,
     };
-    Some(Input::Proxy {
+    OfProxy::Input(Input::Proxy {
         connection: connection_id(record.sock, record.born_ns),
         peer_address: peer(record.peer, record.peer_port),
         event,
@@ -279,7 +289,9 @@ mod tests {
         end.end = 99;
         let mut phase = record(POD, 7, RecordKind::Ended);
         phase.phase = 99;
-        for malformed in [kind, end, phase] {
+        let mut proxys = record(POD, 100, RecordKind::Ended);
+        proxys.end = 99;
+        for malformed in [kind, end, phase, proxys] {
             let routed = route(&malformed, None, &registry, &nodes());
             assert_eq!(routed, Route::Malformed);
         }

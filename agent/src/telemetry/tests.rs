@@ -1,7 +1,16 @@
 //! Whole exports over real sockets to a stand-in for a Collector: both protocols, plain and with
 //! mutual TLS, and the ways in which they fail.
 
-use std::{convert::Infallible, fs, net::SocketAddr, path::Path, time::Instant};
+use std::{
+    convert::Infallible,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -20,15 +29,19 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
     sync::mpsc,
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::instrument::WithSubscriber;
 
 use super::*;
-use crate::telemetry::config::{Overrides, Protocol};
+use crate::{
+    link::{CheckKind, State},
+    snapshot::{LinkSnapshot, PodCounts, SeriesName},
+    telemetry::config::{Overrides, Protocol},
+};
 
 /// After this, what should have happened never will. It bounds a failing test, not a passing one.
 const HANG: Duration = Duration::from_secs(60);
@@ -43,6 +56,56 @@ struct Seen {
 struct Collector {
     address: SocketAddr,
     requests: mpsc::UnboundedReceiver<Seen>,
+    /// What went over its connections, both ways, headers and all.
+    exchanged: Arc<AtomicUsize>,
+}
+
+/// A connection that counts what goes over it.
+struct Counted {
+    stream: TcpStream,
+    exchanged: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.exchanged.fetch_add(bytes, Ordering::Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.exchanged.fetch_add(*bytes, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 impl Collector {
@@ -54,9 +117,13 @@ impl Collector {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, requests) = mpsc::unbounded_channel();
+        let exchanged = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&exchanged);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                let exchanged = Arc::clone(&counter);
+                let stream = Counted { stream, exchanged };
                 let (tls, seen) = (tls.clone(), seen.clone());
                 tokio::spawn(async move {
                     match tls {
@@ -70,7 +137,11 @@ impl Collector {
                 });
             }
         });
-        Self { address, requests }
+        Self {
+            address,
+            requests,
+            exchanged,
+        }
     }
 
     async fn next(&mut self) -> Seen {
@@ -232,6 +303,87 @@ async fn exports_arrive_over_both_protocols() {
         collector.next().await;
         assert_eq!(telemetry.0.metric_exports.ok(), 2);
     }
+}
+
+/// The budget of a node without an activator is 1 kB a minute on the wire, and that is one export: 400
+/// bytes are left to the headers of some six segments.
+#[tokio::test]
+async fn an_agent_without_a_link_costs_some_hundred_bytes_a_minute() {
+    let mut collector = Collector::start(Protocol::Grpc, None).await;
+    let endpoint = format!("http://{}", collector.address);
+    let variables = |name: &str| {
+        let attributes = "k8s.cluster.uid=6f7a0f4e-3a39-4f5e-9a5b-1f0a6f0f3a55".to_owned();
+        [
+            (ENDPOINT, endpoint.clone()),
+            ("OTEL_RESOURCE_ATTRIBUTES", attributes),
+        ]
+        .into_iter()
+        .find_map(|(variable, value)| (variable == name).then_some(value))
+    };
+    let overrides = Overrides {
+        node_name: Some("ip-10-0-128-17.eu-central-1.compute.internal".to_owned()),
+        cluster_name: Some("production-eu-central-1".to_owned()),
+        service_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Overrides::default()
+    };
+    let config = Config::read(&variables, &overrides).unwrap();
+    let telemetry = Telemetry::start(&config).unwrap();
+    // The first one connects, and later ones refer to its headers.
+    assert!(telemetry.export(Arc::default()).await.arrived);
+    collector.next().await;
+    let before = collector.exchanged.load(Ordering::Relaxed);
+    assert!(telemetry.export(Arc::default()).await.arrived);
+    collector.next().await;
+    let exchanged = collector.exchanged.load(Ordering::Relaxed) - before;
+    assert!((100..600).contains(&exchanged), "{exchanged} bytes");
+    assert!(telemetry.shutdown(Arc::default()).await);
+}
+
+/// A Collector takes 4 MiB, uncompressed, and refuses more for good.
+#[tokio::test]
+async fn a_thousand_links_are_exported_in_requests_that_a_collector_takes() {
+    let mut collector = Collector::start(Protocol::Grpc, None).await;
+    let telemetry = Telemetry::start(&config(&[
+        (ENDPOINT, format!("http://{}", collector.address)),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "none".to_owned()),
+        (TIMEOUT, "4000".to_owned()),
+    ]));
+    let telemetry = telemetry.unwrap();
+    let mut total = PodCounts::default();
+    for kind in CheckKind::ALL {
+        for cause in Cause::ALL {
+            total.counts.fail(kind, cause, 1);
+        }
+    }
+    let link = |n: u32| LinkSnapshot {
+        name: SeriesName {
+            peer: "autoscaler".to_owned(),
+            namespace: "n".repeat(63),
+            pod: format!("{n:0>253}"),
+        },
+        pid: n,
+        state: State::Reachable { since: None },
+        peer_address: None,
+        rtt: Some(Duration::from_millis(1)),
+        silence: Some(Duration::from_millis(1)),
+        total: total.clone(),
+    };
+    let snapshot = Arc::new(Snapshot {
+        links: (0..1_000).map(link).collect(),
+        ..Snapshot::default()
+    });
+    let mut largest = 0;
+    for _ in 0..2 {
+        assert!(telemetry.export(Arc::clone(&snapshot)).await.arrived);
+        for _ in 0..1_000_usize.div_ceil(64) {
+            let bytes = collector.next().await.bytes;
+            assert!(bytes < 4 << 20, "{bytes} bytes");
+            largest = largest.max(bytes);
+        }
+    }
+    // Not far below: otherwise it would be more requests than needed.
+    assert!(largest > 1 << 20, "{largest} bytes");
+    telemetry.0.close();
 }
 
 #[tokio::test]

@@ -112,34 +112,32 @@ impl<E: fmt::Debug> fmt::Debug for BoundedExporter<E> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn an_export_that_never_ends_is_cut_off() {
+    fn exporter() -> (BoundedExporter<()>, Arc<ExportLog>) {
         let log = ExportLog::new("logs", String::new());
-        let bounded = BoundedExporter::new(
+        let exporter = BoundedExporter::new(
             (),
             Arc::clone(&log),
             LastError::default(),
             Duration::from_secs(3),
             Handle::current(),
         );
-        let result = bounded.bounded(std::future::pending()).await;
+        (exporter, log)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_export_that_never_ends_is_cut_off() {
+        let (exporter, log) = exporter();
+        let result = exporter.bounded(std::future::pending()).await;
         assert!(matches!(result, Err(OTelSdkError::Timeout(_))));
         assert_eq!(log.failed(), 1);
     }
 
     #[tokio::test]
     async fn a_closed_one_does_not_even_try() {
-        let log = ExportLog::new("logs", String::new());
-        let bounded = BoundedExporter::new(
-            (),
-            Arc::clone(&log),
-            LastError::default(),
-            Duration::from_secs(3),
-            Handle::current(),
-        );
+        let (exporter, log) = exporter();
         log.close();
         let export = async { panic!("it tried") };
-        let result = bounded.bounded(export).await;
+        let result = exporter.bounded(export).await;
         assert!(matches!(result, Err(OTelSdkError::AlreadyShutdown)));
         assert_eq!(log.failed(), 0);
     }

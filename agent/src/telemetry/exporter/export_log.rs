@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::failure::Failure;
 use crate::warn_once::WarnOnce;
 
 /// How the exports of one signal went.
@@ -91,22 +92,21 @@ impl ExportLog {
             }
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                if warnings.failed(now, ANY_REASON) {
+                let failure = Failure::of(&error);
+                let advice = failure.advice();
+                // One outage has many errors (refused, then a timeout, then unavailable) and deserves
+                // one warning; another cure is another matter.
+                if warnings.failed(now, advice) {
                     tracing::warn!(
                         name: "statlink.export.failing",
                         signal, endpoint, error,
-                        "Exports to the Collector fail; counters catch up once it is back. Check that it \
-                         listens at the endpoint, and OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL and \
-                         _CERTIFICATE."
+                        "Exports to the Collector fail; counters catch up once it is back. {advice}"
                     );
                 }
             }
         }
     }
 }
-
-/// One outage has many errors (refused, then a timeout, then unavailable) and deserves one warning.
-const ANY_REASON: &str = "";
 
 #[cfg(test)]
 mod tests {

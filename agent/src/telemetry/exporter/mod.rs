@@ -7,6 +7,7 @@
 mod bounded;
 mod connector;
 mod export_log;
+mod failure;
 mod http_client;
 mod last_error;
 
