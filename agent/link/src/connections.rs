@@ -252,6 +252,20 @@ impl Connections {
         open.map(|known| known.id)
     }
 
+    /// A listing made at `at` lacks it: it is to be looked at. When looks found it gone, if they
+    /// did.
+    pub(crate) fn look_for(&mut self, id: ConnectionId, at: Timestamp) -> Option<Timestamp> {
+        self.tracked.get_mut(&id)?.look_for(at)
+    }
+
+    /// Decides all that exist as if their ends had been lost.
+    pub(crate) fn abandon(&mut self, at: Timestamp) {
+        let open: Vec<_> = self.open().collect();
+        for id in open {
+            self.gone(id, at);
+        }
+    }
+
     /// Takes out the first of `gone` that is known to have come this far.
     pub(crate) fn take_gone(
         &mut self,

@@ -194,6 +194,14 @@ impl MissedEnds {
             .unwrap_or_default()
     }
 
+    /// As many more as `other` has.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        let others = other.counts.as_flattened();
+        for (count, other) in self.counts.as_flattened_mut().iter_mut().zip(others) {
+            *count = count.saturating_add(*other);
+        }
+    }
+
     /// Takes one of this kind out, if there is one.
     pub(crate) fn take(&mut self, phase: Phase, how: End) {
         if let Some(count) = self

@@ -6,12 +6,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    Cause, ConnectionId, Counts, Input, LinkMachine, MissedEnds, OpenConnection, Output, State,
-    UnknownReason,
+    Cause, ConnectionId, Counts, Input, LinkMachine, OpenConnection, Output, State, UnknownReason,
     assessment::{self, Assessment},
     connection::{Due, Ending},
     connections::Connections,
-    resync,
+    resync::{self, Reconciliation},
     target::Target,
     time::Timestamp,
 };
@@ -83,12 +82,16 @@ use crate::{
 pub struct Link {
     connections: Connections,
     assessment: Assessment,
+    /// A listing that waits for looks.
+    reconciliation: Option<Reconciliation>,
 }
 
 /// What falls due on a link. At the same moment: verdicts on connections, then what follows for
 /// the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    /// A listing has waited for looks for long enough. Before it is decided what is gone.
+    Reconciliation,
     Connection(Due, ConnectionId),
     Link(assessment::Timer),
 }
@@ -99,6 +102,7 @@ impl Link {
         Self {
             connections: Connections::new(at, false),
             assessment: Assessment::new(at, None),
+            reconciliation: None,
         }
     }
 
@@ -107,6 +111,7 @@ impl Link {
         Self {
             connections: Connections::new(at, true),
             assessment: Assessment::new(at, Some(Target::default())),
+            reconciliation: None,
         }
     }
 
@@ -157,13 +162,24 @@ impl Link {
                     heard,
                 };
                 connections.ended(connection, peer_address, attempted, &ending);
+                self.reconcile(|listing| listing.ended(connection));
             }
             Input::Sampled { connection, sample } => {
                 connections.sampled(at, connection, sample.as_ref());
+                self.reconcile(|listing| listing.looked(connection, sample.as_ref()));
             }
-            Input::Resynchronised { open, mut missed } => {
-                resync::reconcile(connections, at, &open, &mut missed);
-                resync::history(connections, at, &missed);
+            Input::Resynchronised { open, missed } => {
+                let mut listing = Reconciliation::new(at, open, missed);
+                if let Some(before) = self.reconciliation.take() {
+                    listing.succeed(&before);
+                }
+                listing.compare(connections);
+                self.reconciliation = Some(listing);
+                self.reconcile(|_| {});
+                self.assess(outputs);
+                // What is missing in the listing is looked at now.
+                self.run_until(at, outputs);
+                return;
             }
             Input::Proxy {
                 connection,
@@ -240,16 +256,26 @@ impl Link {
 
 /// What a fan-out asks of its targets.
 impl Link {
-    /// Records were lost, of several targets: takes up what is `open`, and leaves in `missed` what
-    /// goes with no connection of this one.
-    pub(crate) fn reconcile(
+    /// A listing of several targets' connections was made.
+    pub(crate) fn compare(&mut self, listing: &mut Reconciliation, outputs: &mut Vec<Output>) {
+        listing.compare(&mut self.connections);
+        self.run_until(listing.at, outputs);
+    }
+
+    /// A listing of several targets' connections is complete; those that `belong` are this one's.
+    pub(crate) fn complete(
         &mut self,
-        at: Timestamp,
-        open: &[OpenConnection],
-        missed: &mut MissedEnds,
+        listing: &mut Reconciliation,
+        belongs: impl Fn(&OpenConnection) -> bool,
         outputs: &mut Vec<Output>,
     ) {
-        resync::reconcile(&mut self.connections, at, open, missed);
+        listing.complete(&mut self.connections, belongs);
+        self.assess(outputs);
+    }
+
+    /// It is not kept any longer: its connections are decided as if their ends had been lost.
+    pub(crate) fn abandon(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+        self.connections.abandon(at);
         self.assess(outputs);
     }
 
@@ -281,9 +307,27 @@ impl Link {
         if self.assessment.has_ended() {
             return;
         }
+        self.complete_reconciliation();
         self.connections.process_ended(at);
         self.assess(outputs);
         self.assessment.end(at, outputs);
+    }
+
+    /// Something is known that a listing may wait for, and completes it if that was all.
+    fn reconcile(&mut self, note: impl FnOnce(&mut Reconciliation)) {
+        if let Some(listing) = &mut self.reconciliation {
+            note(listing);
+            if listing.is_complete() {
+                self.complete_reconciliation();
+            }
+        }
+    }
+
+    fn complete_reconciliation(&mut self) {
+        if let Some(mut listing) = self.reconciliation.take() {
+            listing.complete(&mut self.connections, |_| true);
+            resync::history(&mut self.connections, listing.at, &listing.missed);
+        }
     }
 
     fn assess(&mut self, outputs: &mut Vec<Output>) {
@@ -310,11 +354,15 @@ impl Link {
         let of_link = (due, Timer::Link(timer));
         let of_connections = self.connections.next_due();
         let of_connections = of_connections.map(|(at, due, id)| (at, Timer::Connection(due, id)));
-        Some(of_connections.map_or(of_link, |due| due.min(of_link)))
+        let of_listing = self.reconciliation.as_ref().map(Reconciliation::due);
+        let of_listing = of_listing.map(|due| (due, Timer::Reconciliation));
+        let others = of_connections.into_iter().chain(of_listing);
+        Some(others.fold(of_link, Ord::min))
     }
 
     fn fire(&mut self, due: Timestamp, timer: Timer, now: Timestamp, outputs: &mut Vec<Output>) {
         match timer {
+            Timer::Reconciliation => self.complete_reconciliation(),
             Timer::Connection(Due::Sample, id) => {
                 self.connections.asked(id, now);
                 outputs.push(Output::Sample(id));

@@ -1,46 +1,131 @@
 //! Bringing the connections up to date after records were lost: what is open is taken up, what is
 //! gone is matched with the ends that were missed.
+//!
+//! A listing may lack a connection that is open: the walk of a map misses what is moved in it
+//! meanwhile. So what is missing in it is looked at before it is taken for gone, and until then the
+//! missed ends wait ([`Reconciliation`]). What is gone without a missed end has its record to come,
+//! and waits for that as any other connection that looks find gone.
+
+use std::collections::BTreeSet;
 
 use statlink_ebpf::{End, Phase};
 
 use crate::{
-    ConnectionId, MissedEnds, OpenConnection, connection::Ending, connections::Connections,
-    time::Timestamp,
+    ConnectionId, MissedEnds, OpenConnection, Sample, connection::Ending, connections::Connections,
+    time::Timestamp, timings::VANISHED,
 };
 
-/// Each missed end is spent once: on a connection that is gone, or else it is left in `missed`.
-/// Each connection that is gone ends once: by a missed end, or else for a cause that is not known.
-/// So attempts and losses add up to the kernel's.
-pub(crate) fn reconcile(
-    connections: &mut Connections,
-    at: Timestamp,
-    open: &[OpenConnection],
-    missed: &mut MissedEnds,
-) {
-    let mut gone = gone(connections, at, open);
-    for (phase, progress) in MATCHES {
-        for how in End::ALL {
-            while missed.count(phase, how) > 0
-                && let Some(ended) = connections.take_gone(&mut gone, progress)
-            {
-                missed.take(phase, how);
-                let ending = Ending {
-                    at,
-                    phase,
-                    how,
-                    errno: 0,
-                    heard: None,
-                };
-                connections.end(ended, &ending);
+/// A listing, and looks at what is missing in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Reconciliation {
+    /// When the listing was made.
+    pub(crate) at: Timestamp,
+    pub(crate) open: Vec<OpenConnection>,
+    pub(crate) missed: MissedEnds,
+    /// Not in the listing, and to be looked at.
+    unlooked: BTreeSet<ConnectionId>,
+    /// Not in the listing, and not there.
+    gone: BTreeSet<ConnectionId>,
+    /// Whoever has not been found by then is gone.
+    due: Timestamp,
+}
+
+impl Reconciliation {
+    pub(crate) fn new(at: Timestamp, open: Vec<OpenConnection>, missed: MissedEnds) -> Self {
+        Self {
+            at,
+            open,
+            missed,
+            unlooked: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            due: at + VANISHED,
+        }
+    }
+
+    /// Another listing came before this one was complete: the newer one holds.
+    pub(crate) fn succeed(&mut self, before: &Self) {
+        self.missed.add_all(&before.missed);
+    }
+
+    /// Which of `connections` are missing in it: they are to be looked at.
+    pub(crate) fn compare(&mut self, connections: &mut Connections) {
+        let missing: Vec<_> = connections
+            .open()
+            // One that is younger than the listing cannot be in it.
+            .filter(|id| id.born <= self.at)
+            .filter(|id| self.open.iter().all(|found| found.connection != *id))
+            .collect();
+        for id in missing {
+            match connections.look_for(id, self.at) {
+                // A look has found it gone before: its own patience ends that much earlier.
+                Some(vanished) => {
+                    self.due = self.due.min(vanished + VANISHED);
+                    self.gone.insert(id);
+                }
+                None => {
+                    self.unlooked.insert(id);
+                }
             }
         }
     }
-    for id in gone {
-        connections.gone(id, at);
+
+    /// A look at `connection` gave `sample`.
+    pub(crate) fn looked(&mut self, connection: ConnectionId, sample: Option<&Sample>) {
+        if self.unlooked.remove(&connection) && sample.is_none() {
+            self.gone.insert(connection);
+        }
     }
-    // After the ends: what is found cannot cover a loss before it was looked at.
-    for found in open {
-        connections.listed(at, found);
+
+    /// Its end was read.
+    pub(crate) fn ended(&mut self, connection: ConnectionId) {
+        self.unlooked.remove(&connection);
+        self.gone.remove(&connection);
+    }
+
+    /// Whether every connection that is missing in it has been looked at.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.unlooked.is_empty()
+    }
+
+    /// When it is to be completed, whatever was not looked at.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.due
+    }
+
+    /// Takes the missed ends of those of `connections` that are gone, and then takes up those that
+    /// are listed and `belong` here.
+    ///
+    /// Each missed end is spent once: on a connection that is gone, or else it is left in `missed`.
+    /// So attempts and losses add up to the kernel's.
+    pub(crate) fn complete(
+        &mut self,
+        connections: &mut Connections,
+        belongs: impl Fn(&OpenConnection) -> bool,
+    ) {
+        let all = self.gone.iter().chain(&self.unlooked);
+        let mut gone: Vec<_> = all.copied().collect();
+        gone.sort_by_key(|id| id.born);
+        for (phase, progress) in MATCHES {
+            for how in End::ALL {
+                while self.missed.count(phase, how) > 0
+                    && let Some(ended) = connections.take_gone(&mut gone, progress)
+                {
+                    self.missed.take(phase, how);
+                    let ending = Ending {
+                        at: self.at,
+                        phase,
+                        how,
+                        errno: 0,
+                        heard: None,
+                    };
+                    connections.end(ended, &ending);
+                }
+            }
+        }
+        // After the ends: what is found cannot cover a loss before it was looked at.
+        for found in self.open.iter().filter(|found| belongs(found)) {
+            connections.listed(self.at, found);
+        }
     }
 }
 
@@ -55,17 +140,6 @@ pub(crate) fn history(connections: &mut Connections, at: Timestamp, missed: &Mis
             }
         }
     }
-}
-
-/// The tracked connections that are not open any more, oldest first.
-fn gone(connections: &Connections, at: Timestamp, open: &[OpenConnection]) -> Vec<ConnectionId> {
-    let mut gone: Vec<_> = connections
-        .open()
-        // One that is younger than the listing cannot be in it.
-        .filter(|id| id.born <= at && open.iter().all(|found| found.connection != *id))
-        .collect();
-    gone.sort_by_key(|id| id.born);
-    gone
 }
 
 /// Which missed end goes with a connection how far known to have come, best match first. A

@@ -197,6 +197,16 @@ impl Connection {
         None
     }
 
+    /// A listing made at `at` lacks it: it is to be looked at. When looks found it gone, if they
+    /// did.
+    pub(crate) fn look_for(&mut self, at: Timestamp) -> Option<Timestamp> {
+        let Life::Open(open) = &mut self.life else {
+            return None;
+        };
+        open.look_by(at);
+        open.vanished
+    }
+
     /// It has been asked for a sample: until that comes, ask again at the cadence of its stage.
     pub(crate) fn asked(&mut self, now: Timestamp) {
         if let Life::Open(open) = &mut self.life {

@@ -1,22 +1,18 @@
 //! One process and several peers at a time, which come and go: a [`Link`] to each, and what they
 //! amount to.
 
+mod targets;
 mod whole;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use self::whole::is_about_known_targets;
+use self::{
+    targets::{Targets, Well, canonical},
+    whole::Whole,
+};
 use crate::{
-    Cause, ConnectionId, Counts, EventKind, Input, Link, LinkMachine, MissedEnds, OpenConnection,
-    Output, State,
-    limits::TARGETS,
-    reachability::{Reach, Reachability},
-    time::Timestamp,
-    unknown::MissingEvidence,
+    Cause, ConnectionId, Counts, Event, EventKind, Input, Link, LinkMachine, OpenConnection,
+    Output, State, resync::Reconciliation, time::Timestamp,
 };
 
 /// One process and all the addresses that it dials: its targets.
@@ -40,48 +36,22 @@ use crate::{
 /// for longest is over, its connections decided as if their ends had been lost.
 #[derive(Clone, Debug, Default)]
 pub struct Fanout {
-    targets: BTreeMap<SocketAddr, Link>,
-    /// What was counted by targets that are over, and what belongs to none.
-    past: Counts,
-    /// When the last targets were over: a record of an older connection is late.
-    over: VecDeque<(SocketAddr, Timestamp)>,
-    reachability: Reachability,
-    missing: MissingEvidence,
-    /// The target whose outage began the newest one.
-    began_by: Option<SocketAddr>,
+    targets: Targets,
+    whole: Whole,
+    /// A listing that waits for looks.
+    reconciliation: Option<Reconciliation>,
 }
 
 impl Fanout {
     /// The addresses that it dials, or is connected to.
     pub fn targets(&self) -> impl Iterator<Item = SocketAddr> {
-        self.targets.keys().copied()
-    }
-
-    fn has_ended(&self) -> bool {
-        self.reachability.reach() == Reach::Ended
-    }
-
-    fn failing(&self) -> impl Iterator<Item = (&Link, Timestamp, Cause)> {
-        self.targets.values().filter_map(|link| match link.state() {
-            State::Unreachable { since, cause } => Some((link, since, cause)),
-            State::Idle
-            | State::Starting
-            | State::Reachable { .. }
-            | State::Unknown { .. }
-            | State::Ended => None,
-        })
-    }
-
-    /// The target that has been failing for longest.
-    fn worst(&self) -> Option<(&Link, Cause)> {
-        let longest = self.failing().min_by_key(|(_, since, _)| *since);
-        longest.map(|(link, _, cause)| (link, cause))
+        self.targets.addresses()
     }
 }
 
 impl LinkMachine for Fanout {
     fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
-        if self.has_ended() {
+        if self.whole.has_ended() {
             return;
         }
         if input == Input::ProcessEnded {
@@ -106,20 +76,41 @@ impl LinkMachine for Fanout {
                 peer_address: peer,
                 attempted,
                 ..
-            } => self.record(connection, peer, attempted, at, input, outputs),
-            Input::RetransmissionTimeout { connection, .. } | Input::Sampled { connection, .. } => {
-                if let Some(peer) = self.target_of(connection) {
+            } => {
+                let ended = matches!(input, Input::Ended { .. });
+                self.record(connection, peer, attempted, at, input, outputs);
+                if ended {
+                    self.reconcile(outputs, |listing| listing.ended(connection));
+                }
+            }
+            Input::RetransmissionTimeout { connection, .. } => {
+                if let Some(peer) = self.targets.of(connection) {
                     self.pass_on(peer, at, input, outputs);
                 }
+            }
+            Input::Sampled { connection, sample } => {
+                if let Some(peer) = self.targets.of(connection) {
+                    self.pass_on(peer, at, input, outputs);
+                }
+                self.reconcile(outputs, |listing| {
+                    listing.looked(connection, sample.as_ref())
+                });
             }
             Input::Proxy {
                 peer_address: peer, ..
             } => self.pass_on(peer, at, input, outputs),
             Input::Resynchronised { open, missed } => {
-                self.resynchronise(at, &open, missed, outputs);
+                self.resynchronise(Reconciliation::new(at, open, missed), outputs);
             }
-            Input::EvidenceLost(reason) => self.evidence_lost(at, reason, outputs),
-            Input::EvidenceBack(reason) => self.evidence_back(at, reason, outputs),
+            Input::EvidenceLost(reason) => {
+                if self.whole.evidence_lost(at, reason, &self.targets, outputs) {
+                    self.tell_all(at, &Input::EvidenceLost(reason), outputs);
+                }
+            }
+            Input::EvidenceBack(reason) => {
+                self.tell_all(at, &Input::EvidenceBack(reason), outputs);
+                self.whole.evidence_back(at, reason, &self.targets, outputs);
+            }
             // A forwarder without a target is idle, and each target has its own grace.
             Input::FollowsUnreached(_)
             | Input::LookedUp
@@ -129,89 +120,54 @@ impl LinkMachine for Fanout {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
-        self.targets.values().filter_map(Link::next_deadline).min()
+        let of_listing = self.reconciliation.as_ref().map(Reconciliation::due);
+        of_listing
+            .into_iter()
+            .chain(self.targets.next_deadline())
+            .min()
     }
 
     fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
-        let mut due: Vec<_> = self
-            .targets
-            .iter()
-            .filter_map(|(peer, link)| Some((link.next_deadline()?, *peer)))
-            .filter(|(due, _)| *due <= now)
-            .collect();
-        due.sort_unstable();
-        for (_, peer) in due {
-            self.drive(peer, outputs, |link, outputs| {
-                link.on_deadline(now, outputs);
-            });
+        if let Some(listing) = self.reconciliation.take_if(|listing| listing.due() <= now) {
+            // Before it is decided at the same moment what is gone.
+            self.wake(listing.due() - Duration::from_nanos(1), outputs);
+            self.complete(listing, outputs);
         }
+        self.wake(now, outputs);
     }
 
     fn state(&self) -> State {
-        match self.reachability.reach() {
-            Reach::Undecided if self.targets.is_empty() => State::Idle,
-            Reach::Undecided => State::Starting,
-            Reach::Reachable { since } => State::Reachable { since },
-            Reach::Unreachable { since, onset } => State::Unreachable {
-                since,
-                cause: self.worst().map_or(onset, |(_, cause)| cause),
-            },
-            Reach::Unknown { since, reason, .. } => State::Unknown { since, reason },
-            Reach::Ended => State::Ended,
-        }
+        self.whole.state(&self.targets)
     }
 
     fn never_reachable(&self) -> Option<Cause> {
-        (!self.reachability.was_reachable())
-            .then(|| self.worst().map_or(Cause::Other, |(_, cause)| cause))
+        self.whole.never_reachable(&self.targets)
     }
 
     fn counts(&self) -> Counts {
-        let mut counts = self.past.clone();
-        for link in self.targets.values() {
-            counts.add(link.counts());
-        }
-        counts
+        self.targets.counts()
     }
 
     fn peer_address(&self) -> Option<SocketAddr> {
-        let newest = || {
-            let links = self.targets.values();
-            links.max_by_key(|link| (link.live().is_some(), link.last_activity()))
-        };
-        let worst = self.worst().map(|(link, _)| link);
-        worst.or_else(newest).and_then(Link::peer_address)
+        self.targets.peer_address()
     }
 
     fn live(&self) -> Vec<ConnectionId> {
-        let live = self.targets.values().filter_map(Link::live);
-        live.map(|(id, _)| id).collect()
+        self.targets.live().map(|(id, _)| id).collect()
     }
 
     fn rtt(&self) -> Option<Duration> {
-        let live = self.targets.values().filter_map(Link::live);
-        live.filter_map(|(_, rtt)| rtt).max()
+        self.targets.live().filter_map(|(_, rtt)| rtt).max()
     }
 
     fn heard(&self) -> Option<Timestamp> {
-        self.targets.values().filter_map(Link::heard).min()
+        self.targets.heard()
     }
 }
 
 // === What happens to targets ===
+
 impl Fanout {
-    fn target_of(&self, connection: ConnectionId) -> Option<SocketAddr> {
-        let mut targets = self.targets.iter();
-        let found = targets.find(|(_, link)| link.connections().any(|id| id == connection));
-        found.map(|(peer, _)| *peer)
-    }
-
-    /// Whether `connection` was over when its target was.
-    fn is_past(&self, peer: SocketAddr, connection: ConnectionId) -> bool {
-        let (peer, mut over) = (canonical(peer), self.over.iter());
-        over.any(|(address, at)| *address == peer && connection.born <= *at)
-    }
-
     /// A record of a connection goes to its target, which begins with it if it is new.
     fn record(
         &mut self,
@@ -222,7 +178,7 @@ impl Fanout {
         input: Input,
         outputs: &mut Vec<Output>,
     ) {
-        if self.target_of(connection).is_some() || !self.is_past(peer, connection) {
+        if self.targets.of(connection).is_some() || !self.targets.is_past(peer, connection) {
             self.begin(peer, attempted, at, outputs);
             self.pass_on(peer, at, input, outputs);
         }
@@ -236,32 +192,18 @@ impl Fanout {
         at: Timestamp,
         outputs: &mut Vec<Output>,
     ) {
-        let peer = canonical(peer);
-        if self.targets.contains_key(&peer) {
+        if self.targets.contains(peer) {
             return;
         }
-        if self.targets.len() >= TARGETS {
-            let quiet = self
-                .targets
-                .iter()
-                .min_by_key(|(_, link)| (link.live().is_some(), link.last_activity()))
-                .map(|(peer, _)| *peer);
-            if let Some(quiet) = quiet {
-                let gone = Input::Resynchronised {
-                    open: Vec::new(),
-                    missed: MissedEnds::default(),
-                };
-                self.pass_on(quiet, at, gone, outputs);
-                self.remove(quiet, at, outputs);
-            }
+        if self.targets.is_full()
+            && let Some(quietest) = self.targets.quietest()
+        {
+            self.drive(quietest, outputs, |link, outputs| link.abandon(at, outputs));
+            self.over(quietest, at, outputs);
         }
         let begun = attempted.map_or(at, |attempted| attempted.min(at));
         self.targets.insert(peer, Link::target(begun));
-        let missing: Vec<_> = self.missing.reasons().collect();
-        for reason in missing
-            .into_iter()
-            .filter(|reason| is_about_known_targets(*reason))
-        {
+        for reason in self.whole.missing_of_targets() {
             self.pass_on(peer, at, Input::EvidenceLost(reason), outputs);
         }
     }
@@ -278,6 +220,97 @@ impl Fanout {
         });
     }
 
+    fn tell_all(&mut self, at: Timestamp, input: &Input, outputs: &mut Vec<Output>) {
+        let targets: Vec<_> = self.targets().collect();
+        for peer in targets {
+            self.pass_on(peer, at, input.clone(), outputs);
+        }
+    }
+
+    /// Each target does what is due by `now`.
+    fn wake(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        for peer in self.targets.due(now) {
+            self.drive(peer, outputs, |link, outputs| {
+                link.on_deadline(now, outputs);
+            });
+        }
+    }
+
+    fn process_ended(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+        if let Some(listing) = self.reconciliation.take() {
+            self.complete(listing, outputs);
+        }
+        let mut ended = Vec::new();
+        self.whole.end(at, &mut ended);
+        self.tell_all(at, &Input::ProcessEnded, outputs);
+        outputs.append(&mut ended);
+    }
+}
+
+// === After records were lost ===
+
+impl Fanout {
+    /// What is missing in a listing is looked at first.
+    fn resynchronise(&mut self, mut listing: Reconciliation, outputs: &mut Vec<Output>) {
+        if let Some(before) = self.reconciliation.take() {
+            listing.succeed(&before);
+        }
+        let targets: Vec<_> = self.targets().collect();
+        for peer in targets {
+            self.drive(peer, outputs, |link, outputs| {
+                link.compare(&mut listing, outputs)
+            });
+        }
+        self.reconciliation = Some(listing);
+        self.reconcile(outputs, |_| {});
+    }
+
+    /// Something is known that a listing may wait for, and completes it if that was all.
+    fn reconcile(&mut self, outputs: &mut Vec<Output>, note: impl FnOnce(&mut Reconciliation)) {
+        if let Some(listing) = &mut self.reconciliation {
+            note(listing);
+        }
+        let complete = self.reconciliation.take_if(|listing| listing.is_complete());
+        if let Some(listing) = complete {
+            self.complete(listing, outputs);
+        }
+    }
+
+    /// Each missed end belongs to a connection of some target, or else to none.
+    fn complete(&mut self, mut listing: Reconciliation, outputs: &mut Vec<Output>) {
+        let at = listing.at;
+        // A listing may be older than what was read since.
+        let targets = &self.targets;
+        listing
+            .open
+            .retain(|found| !targets.is_past(found.peer_address, found.connection));
+        for found in listing.open.clone() {
+            self.begin(found.peer_address, found.attempted, at, outputs);
+        }
+        let targets: Vec<_> = self.targets().collect();
+        for peer in targets {
+            self.drive(peer, outputs, |link, outputs| {
+                let belongs = |found: &OpenConnection| canonical(found.peer_address) == peer;
+                link.complete(&mut listing, belongs, outputs);
+            });
+        }
+        if listing.missed.is_empty() {
+            return;
+        }
+        let mut nobodys = Link::discovered(at);
+        let missed = Input::Resynchronised {
+            open: Vec::new(),
+            missed: listing.missed,
+        };
+        nobodys.handle(at, missed, outputs);
+        self.targets.count(nobodys.counts());
+        self.targets.lose_track();
+    }
+}
+
+// === What follows for the whole ===
+
+impl Fanout {
     /// Lets one target's link act, and turns its outputs into those of the whole.
     fn drive(
         &mut self,
@@ -286,59 +319,52 @@ impl Fanout {
         act: impl FnOnce(&mut Link, &mut Vec<Output>),
     ) {
         let peer = canonical(peer);
-        let Some(link) = self.targets.get_mut(&peer) else {
-            return;
-        };
-        let mut of_target = Vec::new();
-        act(link, &mut of_target);
-        for output in of_target {
-            self.take(peer, output, outputs);
+        for output in self.targets.act(peer, act) {
+            match output {
+                Output::Sample(_) => outputs.push(output),
+                Output::Event(event) => self.take(peer, event, outputs),
+            }
         }
     }
 
-    /// Each missed end belongs to a connection of some target, or else to none.
-    fn resynchronise(
-        &mut self,
-        at: Timestamp,
-        open: &[OpenConnection],
-        mut missed: MissedEnds,
-        outputs: &mut Vec<Output>,
-    ) {
-        for found in open {
-            self.begin(found.peer_address, found.attempted, at, outputs);
-        }
-        let targets: Vec<_> = self.targets().collect();
-        for peer in targets {
-            let of_it = open
-                .iter()
-                .filter(|found| canonical(found.peer_address) == peer);
-            let of_it: Vec<_> = of_it.copied().collect();
-            self.drive(peer, outputs, |link, outputs| {
-                link.reconcile(at, &of_it, &mut missed, outputs);
-            });
-        }
-        if missed.is_empty() {
-            return;
-        }
-        let mut nobodys = Link::discovered(at);
-        let open = Vec::new();
-        nobodys.handle(at, Input::Resynchronised { open, missed }, outputs);
-        self.past.add(nobodys.counts());
-        for link in self.targets.values_mut() {
-            link.lose_track();
+    /// This happened to the target at `peer`.
+    fn take(&mut self, peer: SocketAddr, event: Event, outputs: &mut Vec<Output>) {
+        let at = event.at;
+        match event.kind {
+            EventKind::Disconnected { .. } => outputs.push(Output::Event(event)),
+            EventKind::Connected { .. } => {
+                self.targets.answered(peer, at);
+                outputs.push(Output::Event(event));
+            }
+            EventKind::ConnectFailed(failed) => {
+                self.whole.remember(failed);
+                outputs.push(Output::Event(event));
+            }
+            EventKind::Unreachable { cause, .. } => {
+                let targets = &self.targets;
+                self.whole.unreachable(peer, event, cause, targets, outputs);
+            }
+            EventKind::Reachable { peer_address, .. } => {
+                let well = Well {
+                    target: peer,
+                    peer_address,
+                };
+                self.whole.settle(at, Some(well), &self.targets, outputs);
+            }
+            EventKind::Unknown { reason } => {
+                self.whole.unknown(at, reason, &self.targets, outputs);
+            }
+            EventKind::Ended => self.over(peer, at, outputs),
+            // A link with one peer never says so.
+            EventKind::Discovered | EventKind::Idle => {}
         }
     }
 
-    fn process_ended(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
-        self.reachability.end();
-        let targets: Vec<_> = self.targets().collect();
-        for peer in targets {
-            self.pass_on(peer, at, Input::ProcessEnded, outputs);
+    /// The target at `peer` is over.
+    fn over(&mut self, peer: SocketAddr, at: Timestamp, outputs: &mut Vec<Output>) {
+        if self.targets.remove(peer, at) && !self.whole.has_ended() {
+            let well = self.targets.well();
+            self.whole.settle(at, well, &self.targets, outputs);
         }
-        outputs.push(Output::event(at, EventKind::Ended));
     }
-}
-
-fn canonical(peer: SocketAddr) -> SocketAddr {
-    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

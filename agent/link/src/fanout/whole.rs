@@ -1,93 +1,116 @@
-//! What follows for the whole from what happens to its targets, and from evidence that is missing.
+//! What the targets of a fan-out amount to: how its outages begin and end, and when nobody can tell.
 
 use std::net::SocketAddr;
 
-use super::Fanout;
+use super::targets::{Targets, Well};
 use crate::{
-    Event, EventKind, Input, Link, LinkMachine as _, Output, State, UnknownReason, limits::TARGETS,
-    reachability::Reach, time::Timestamp,
+    Cause, Event, EventKind, FailedAttempt, Link, Output, State, UnknownReason,
+    reachability::{Reach, Reachability},
+    time::Timestamp,
+    unknown::MissingEvidence,
 };
 
-// === From what happens to a target ===
+/// The whole of a fan-out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Whole {
+    reachability: Reachability,
+    missing: MissingEvidence,
+    /// The target whose outage began the newest one.
+    began_by: Option<SocketAddr>,
+}
 
-impl Fanout {
-    pub(super) fn take(&mut self, peer: SocketAddr, output: Output, outputs: &mut Vec<Output>) {
-        let Output::Event(Event { at, kind }) = &output else {
-            outputs.push(output);
-            return;
-        };
-        let at = *at;
-        match kind {
-            EventKind::Disconnected { .. } => outputs.push(output),
-            EventKind::Connected { .. } => {
-                let others = self.targets.iter_mut().filter(|(other, _)| **other != peer);
-                for (_, link) in others {
-                    link.answered_elsewhere(at);
-                }
-                outputs.push(output);
-            }
-            EventKind::ConnectFailed(failed) => {
-                self.reachability.remember(*failed);
-                outputs.push(output);
-            }
-            EventKind::Unreachable { cause, .. } => {
-                let of_it = self.targets.get(&peer).map(Link::errors_since_reachable);
-                if self.reachability.begin_outage(at, *cause) {
-                    self.began_by = Some(peer);
-                    let before = self.counts().total_errors() - of_it.unwrap_or_default();
-                    self.reachability.errors_begin(before);
-                    outputs.push(output);
-                } else if self.began_by == Some(peer) && self.reachability.name_cause(*cause) {
-                    outputs.push(output);
-                }
-            }
-            EventKind::Reachable { peer_address, .. } => {
-                self.settle(at, Some((peer, *peer_address)), outputs);
-            }
-            EventKind::Unknown { reason } => {
-                if self.failing().next().is_none() {
-                    self.lose_sight(at, *reason, outputs);
-                }
-            }
-            EventKind::Ended => self.remove(peer, at, outputs),
-            // A link with one peer never says so.
-            EventKind::Discovered | EventKind::Idle => {}
+// === What it is ===
+
+impl Whole {
+    pub(super) fn has_ended(&self) -> bool {
+        self.reachability.reach() == Reach::Ended
+    }
+
+    pub(super) fn state(&self, targets: &Targets) -> State {
+        match self.reachability.reach() {
+            Reach::Undecided if targets.is_empty() => State::Idle,
+            Reach::Undecided => State::Starting,
+            Reach::Reachable { since } => State::Reachable { since },
+            Reach::Unreachable { since, onset } => State::Unreachable {
+                since,
+                cause: targets.worst().map_or(onset, |(_, cause)| cause),
+            },
+            Reach::Unknown { since, reason, .. } => State::Unknown { since, reason },
+            Reach::Ended => State::Ended,
         }
     }
 
-    /// The target at `peer` is over.
-    pub(super) fn remove(&mut self, peer: SocketAddr, at: Timestamp, outputs: &mut Vec<Output>) {
-        let Some(link) = self.targets.remove(&peer) else {
-            return;
-        };
-        self.past.add(link.counts());
-        self.over.retain(|(address, _)| *address != peer);
-        if self.over.len() >= TARGETS {
-            self.over.pop_front();
+    /// Why it has never been reachable; `None` if it has.
+    pub(super) fn never_reachable(&self, targets: &Targets) -> Option<Cause> {
+        let cause = || targets.worst().map_or(Cause::Other, |(_, cause)| cause);
+        (!self.reachability.was_reachable()).then(cause)
+    }
+}
+
+// === From what happens to a target ===
+
+impl Whole {
+    pub(super) fn remember(&mut self, failed: FailedAttempt) {
+        self.reachability.remember(failed);
+    }
+
+    /// The target at `peer` is not reachable, as `told`.
+    pub(super) fn unreachable(
+        &mut self,
+        peer: SocketAddr,
+        told: Event,
+        cause: Cause,
+        targets: &Targets,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.reachability.begin_outage(told.at, cause) {
+            self.began_by = Some(peer);
+            let of_it = targets.get(peer).map(Link::errors_since_reachable);
+            let before = targets.counts().total_errors() - of_it.unwrap_or_default();
+            self.reachability.errors_begin(before);
+            outputs.push(Output::Event(told));
+        } else if self.began_by == Some(peer) && self.reachability.name_cause(cause) {
+            outputs.push(Output::Event(told));
         }
-        self.over.push_back((peer, at));
-        if !self.has_ended() {
-            self.settle(at, self.well(), outputs);
+    }
+
+    /// A target is unknown, for `reason`.
+    pub(super) fn unknown(
+        &mut self,
+        at: Timestamp,
+        reason: UnknownReason,
+        targets: &Targets,
+        outputs: &mut Vec<Output>,
+    ) {
+        if targets.worst().is_none() {
+            self.lose_sight(at, reason, outputs);
         }
     }
 
     /// A target is not failing, or not unknown, any more: what that makes of the whole, where one
-    /// that is `well` is reachable by this address.
-    fn settle(
+    /// is `well`.
+    pub(super) fn settle(
         &mut self,
         at: Timestamp,
-        well: Option<(SocketAddr, SocketAddr)>,
+        well: Option<Well>,
+        targets: &Targets,
         outputs: &mut Vec<Output>,
     ) {
-        if self.failing().next().is_some() {
+        if targets.worst().is_some() {
             return;
         }
-        match (self.unknown(), well, self.reachability.reach()) {
+        match (targets.unknown(), well, self.reachability.reach()) {
             (Some(reason), ..) => self.lose_sight(at, reason, outputs),
-            (None, Some((peer, address)), _) => self.recover(peer, at, address, outputs),
+            (None, Some(well), _) => self.recover(at, &well, targets, outputs),
             (None, None, Reach::Undecided) => {}
             (None, None, _) => self.rest(at, outputs),
         }
+    }
+
+    /// Nothing follows.
+    pub(super) fn end(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+        self.reachability.end();
+        outputs.push(Output::event(at, EventKind::Ended));
     }
 
     /// Nothing is left that is reachable or not.
@@ -101,99 +124,77 @@ impl Fanout {
         }
     }
 
-    /// No target is failing, and the one at `target` is reachable, by `peer_address`.
+    /// No target is failing, and one is `well`.
     fn recover(
         &mut self,
-        target: SocketAddr,
         at: Timestamp,
-        peer_address: SocketAddr,
+        well: &Well,
+        targets: &Targets,
         outputs: &mut Vec<Output>,
     ) {
-        let state = self.targets.get(&target).map(Link::state);
+        let state = targets.get(well.target).map(Link::state);
         let since = (state != Some(State::Reachable { since: None })).then_some(at);
-        let errors = self.counts().total_errors();
+        let errors = targets.counts().total_errors();
         if let Some(recovery) = self.reachability.recover(since, at, errors) {
             let reachable = EventKind::Reachable {
                 outage: recovery.outage,
-                peer_address,
+                peer_address: well.peer_address,
             };
             outputs.push(Output::event(recovery.at, reachable));
         }
-    }
-
-    /// A target that is reachable, and by which address.
-    fn well(&self) -> Option<(SocketAddr, SocketAddr)> {
-        self.targets.iter().find_map(|(peer, link)| {
-            let reachable = matches!(link.state(), State::Reachable { .. });
-            Some((*peer, reachable.then(|| link.peer_address())??))
-        })
     }
 }
 
 // === From what nobody can tell ===
 
-/// Whether this is about targets that are known: that those from before the agent are not listed
-/// is about others.
-pub(super) const fn is_about_known_targets(reason: UnknownReason) -> bool {
-    match reason {
-        UnknownReason::NotListed => false,
-        UnknownReason::NoRoom | UnknownReason::EventsMissed | UnknownReason::NotObserved => true,
+impl Whole {
+    /// Why evidence may be missing about targets that are known: that those from before the agent
+    /// are not listed is about others.
+    pub(super) fn missing_of_targets(&self) -> Vec<UnknownReason> {
+        let reasons = self.missing.reasons();
+        reasons.filter(|reason| is_of_targets(*reason)).collect()
     }
-}
 
-impl Fanout {
-    /// From `at` on evidence may be missing.
+    /// From `at` on evidence may be missing; whether targets are to be told.
     pub(super) fn evidence_lost(
         &mut self,
         at: Timestamp,
         reason: UnknownReason,
+        targets: &Targets,
         outputs: &mut Vec<Output>,
-    ) {
+    ) -> bool {
         self.missing.lost(reason);
-        if self.targets.is_empty() {
+        if targets.is_empty() {
             self.lose_sight(at, reason, outputs);
-        } else if is_about_known_targets(reason) {
-            self.tell_all(at, &Input::EvidenceLost(reason), outputs);
         }
+        is_of_targets(reason)
     }
 
-    /// From `at` on nothing is missing any more for this reason.
+    /// From `at` on nothing is missing any more for this reason, as targets were told.
     pub(super) fn evidence_back(
         &mut self,
         at: Timestamp,
         reason: UnknownReason,
+        targets: &Targets,
         outputs: &mut Vec<Output>,
     ) {
         self.missing.back(reason);
-        self.tell_all(at, &Input::EvidenceBack(reason), outputs);
         if matches!(self.reachability.reach(), Reach::Unknown { .. }) {
-            self.settle(at, self.well(), outputs);
+            self.settle(at, targets.well(), targets, outputs);
         }
     }
 
-    /// Why it cannot be told of a target what it is.
-    fn unknown(&self) -> Option<UnknownReason> {
-        self.targets.values().find_map(|link| match link.state() {
-            State::Unknown { reason, .. } => Some(reason),
-            State::Starting
-            | State::Idle
-            | State::Reachable { .. }
-            | State::Unreachable { .. }
-            | State::Ended => None,
-        })
-    }
-
-    /// It cannot be told any more, since `at`, what the whole is.
+    /// It cannot be told any more, since `at`, what it is.
     fn lose_sight(&mut self, at: Timestamp, reason: UnknownReason, outputs: &mut Vec<Output>) {
         if self.reachability.lose_sight(at, reason) {
             outputs.push(Output::event(at, EventKind::Unknown { reason }));
         }
     }
+}
 
-    fn tell_all(&mut self, at: Timestamp, input: &Input, outputs: &mut Vec<Output>) {
-        let targets: Vec<_> = self.targets().collect();
-        for peer in targets {
-            self.pass_on(peer, at, input.clone(), outputs);
-        }
+const fn is_of_targets(reason: UnknownReason) -> bool {
+    match reason {
+        UnknownReason::NotListed => false,
+        UnknownReason::NoRoom | UnknownReason::EventsMissed | UnknownReason::NotObserved => true,
     }
 }

@@ -502,6 +502,9 @@ impl Client {
         let arrives = world.record(input);
         if arrives {
             self.told(attempted);
+            if let Some(socket) = &mut self.socket {
+                socket.known = true;
+            }
         }
         arrives
     }
@@ -522,9 +525,14 @@ impl Client {
         Some(socket.sample())
     }
 
-    /// Its entry in a listing of all that are open.
-    pub(super) fn list(&mut self, now: Timestamp) -> Option<OpenConnection> {
-        let socket = self.socket.as_ref()?;
+    /// Its entry in a listing of all that are open. The walk misses what is moved in the map
+    /// meanwhile: an entry of a connection that was there before.
+    pub(super) fn list(&mut self, world: &mut World) -> Option<OpenConnection> {
+        let now = world.now;
+        let socket = self.socket.as_mut()?;
+        if std::mem::replace(&mut socket.known, true) && world.is_lost() {
+            return None;
+        }
         let listed = OpenConnection {
             connection: socket.id,
             peer_address: self.peer,

@@ -224,8 +224,9 @@ impl<K: Kind> Life<K> {
     /// lost as a record can.
     pub(super) fn list(&mut self, missed: MissedEnds) {
         let now = self.world.now;
+        let world = &mut self.world;
         let clients = self.clients.values_mut();
-        let open = clients.filter_map(|client| client.list(now)).collect();
+        let open = clients.filter_map(|client| client.list(world)).collect();
         self.tell(now, Input::Resynchronised { open, missed });
     }
 

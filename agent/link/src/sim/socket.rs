@@ -22,6 +22,8 @@ pub(super) struct Socket {
     pub(super) timeouts: u8,
     pub(super) syns: u32,
     pub(super) stalled: bool,
+    /// The machine has heard of it.
+    pub(super) known: bool,
 }
 
 impl Socket {
@@ -38,6 +40,7 @@ impl Socket {
             timeouts: 0,
             syns: 0,
             stalled: false,
+            known: false,
         }
     }
 

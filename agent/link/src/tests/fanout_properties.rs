@@ -6,7 +6,7 @@ use statlink_ebpf::{End, Phase};
 use super::story::{Story, at, id, peer, to, well};
 use crate::{
     CheckKind, Counts, EventKind, Fanout, Input, LinkMachine as _, MissedEnds, OpenConnection,
-    State,
+    Output, State,
 };
 
 /// What happens next, and how long after what was before it, milliseconds.
@@ -181,7 +181,7 @@ proptest! {
             world.take(*after, step);
         }
         world.open.clear();
-        world.story.input(world.now, Input::Resynchronised { open: vec![], missed: MissedEnds::default() });
+        world.story.resynchronised(world.now, &[], &[]);
         world.pass(30_000);
         prop_assert_eq!(world.story.link.state(), State::Idle);
         let before = world.story.link.counts();
@@ -233,7 +233,15 @@ proptest! {
             fanout.handle(at(i64::try_from(n).unwrap_or(0)), Input::Attempted { connection, peer_address: address }, &mut outputs);
             prop_assert!(fanout.targets().count() <= 64);
         }
+        outputs.clear();
         fanout.handle(at(1_000), Input::Resynchronised { open: vec![], missed: MissedEnds::default() }, &mut outputs);
+        // All are gone, and no record of their ends comes.
+        for output in std::mem::take(&mut outputs) {
+            if let Output::Sample(connection) = output {
+                fanout.handle(at(1_000), Input::Sampled { connection, sample: None }, &mut outputs);
+            }
+        }
+        fanout.on_deadline(at(2_000), &mut outputs);
         prop_assert_eq!(fanout.counts().checks(CheckKind::Connect), peers.len() as u64);
     }
 }

@@ -76,8 +76,12 @@ fn a_connection_that_is_gone_without_an_end_ended_for_an_unknown_cause() {
     story
         .upgraded(0, 1)
         .attempt(900, 2)
-        .resynchronised(1_000, &[], &[]);
+        .resynchronised(1_000, &[], &[])
+        .until(1_999);
+    // Their records may be late.
+    story.has(Disconnect, 0, &[]).has(Connect, 1, &[]);
     story
+        .until(2_000)
         .has(Disconnect, 1, &[(Cause::Other, 1)])
         .has(Connect, 2, &[(Cause::Other, 1)]);
     story.ended(999, 1, Phase::Held, End::Reset, None);
@@ -190,4 +194,71 @@ fn a_listing_does_not_end_what_is_younger() {
     story.resynchronised(600, &[], &[]);
     assert_eq!(story.link.connections().count(), 1);
     story.has(Connect, 0, &[]);
+}
+
+/// A walk of the map misses what is moved in it meanwhile.
+#[test]
+fn a_live_connection_that_a_listing_lacks_is_looked_at_and_stays() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).news();
+    story.listed(1_000, &[], &[]);
+    assert_eq!(story.asked(), [id(1)]);
+    story.sampled(1_001, 1, well(2)).is_reachable_since(2);
+    story.has(Disconnect, 0, &[]).has(Connect, 1, &[]);
+    story.until(3_000).is_reachable_since(2);
+}
+
+#[test]
+fn a_missed_end_waits_until_it_is_known_which_connection_is_gone() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).upgraded(300, 2).news();
+    story.listed(1_000, &[], &[(Phase::Held, End::PeerClosed, 1)]);
+    // The older one would be the first match.
+    story.sampled(1_001, 1, well(2));
+    story.has(Disconnect, 0, &[]).has_connects(2);
+    story.sampled_gone(1_001, 2);
+    story
+        .is_reachable_since(2)
+        .has(Disconnect, 1, &[(Cause::PeerClosed, 1)])
+        .has_connects(2);
+    assert_eq!(story.link.connections().collect::<Vec<_>>(), [id(1)]);
+}
+
+#[test]
+fn a_look_that_is_not_answered_holds_nothing_up_for_longer_than_a_record() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story
+        .listed(1_000, &[], &[(Phase::Held, End::PeerClosed, 1)])
+        .until(1_999);
+    story.has(Disconnect, 0, &[]);
+    story.until(2_000);
+    story
+        .is_unreachable_since(1_000, Cause::PeerClosed)
+        .has(Disconnect, 1, &[(Cause::PeerClosed, 1)])
+        .has_connects(1);
+}
+
+#[test]
+fn two_listings_that_follow_each_other_are_one() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).attempt(900, 2);
+    story.listed(1_000, &[], &[(Phase::Connecting, End::Refused, 1)]);
+    story.listed(1_100, &[], &[(Phase::Held, End::PeerClosed, 1)]);
+    story.sampled_gone(1_101, 1).sampled_gone(1_101, 2);
+    story
+        .has(Connect, 2, &[(Cause::ConnectionRefused, 1)])
+        .has(Disconnect, 1, &[(Cause::PeerClosed, 1)])
+        .has_connects(1);
+}
+
+#[test]
+fn the_record_that_comes_after_the_look_ends_it() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.resynchronised(1_000, &[], &[]);
+    story.ended(1_010, 1, Phase::Held, End::Reset, Some(900));
+    story
+        .is_unreachable_since(1_010, Cause::ConnectionReset)
+        .has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
 }

@@ -279,7 +279,8 @@ impl<M: LinkMachine> Story<M> {
         )
     }
 
-    pub(super) fn resynchronised(
+    /// A listing shows these connections, and these ends were missed.
+    pub(super) fn listed(
         &mut self,
         time: i64,
         open: &[(u64, Option<i64>, Phase)],
@@ -299,6 +300,28 @@ impl<M: LinkMachine> Story<M> {
             missed.add(phase, how, n);
         }
         self.input(time, Input::Resynchronised { open, missed })
+    }
+
+    /// The same, and looks find that what is not listed is gone.
+    pub(super) fn resynchronised(
+        &mut self,
+        time: i64,
+        open: &[(u64, Option<i64>, Phase)],
+        ends: &[(Phase, End, u32)],
+    ) -> &mut Self {
+        let told = self.told.len();
+        self.listed(time, open, ends);
+        let told = self.told.get(told..).unwrap_or_default().iter();
+        let asked = told.filter_map(|output| match output {
+            Output::Sample(asked) => Some(*asked),
+            Output::Event(_) => None,
+        });
+        let missing = asked.filter(|asked| open.iter().all(|(n, ..)| id(*n) != *asked));
+        for connection in missing.collect::<Vec<_>>() {
+            let sample = None;
+            self.input(time, Input::Sampled { connection, sample });
+        }
+        self
     }
 
     /// The `n`th connection of a proxy.

@@ -1,0 +1,219 @@
+//! The targets of a fan-out: a link to each address that is dialled, and what remains of those that
+//! are over.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use crate::{
+    Cause, ConnectionId, Counts, Link, Output, State, UnknownReason, limits::TARGETS,
+    time::Timestamp,
+};
+
+/// All targets. An IPv4 address that is mapped into IPv6 is the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Targets {
+    links: BTreeMap<SocketAddr, Link>,
+    /// What was counted by targets that are over, and what belongs to none.
+    past: Counts,
+    /// When the last targets were over: a record of an older connection is late.
+    over: VecDeque<(SocketAddr, Timestamp)>,
+}
+
+/// A target, in the words of the whole.
+pub(super) struct Well {
+    /// Which.
+    pub(super) target: SocketAddr,
+    /// Where its live connection goes.
+    pub(super) peer_address: SocketAddr,
+}
+
+// === Which there are ===
+
+impl Targets {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.links.keys().copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.links.len() >= TARGETS
+    }
+
+    pub(super) fn contains(&self, peer: SocketAddr) -> bool {
+        self.links.contains_key(&canonical(peer))
+    }
+
+    pub(super) fn get(&self, peer: SocketAddr) -> Option<&Link> {
+        self.links.get(&canonical(peer))
+    }
+
+    /// The one that has this connection.
+    pub(super) fn of(&self, connection: ConnectionId) -> Option<SocketAddr> {
+        let mut links = self.links.iter();
+        let found = links.find(|(_, link)| link.connections().any(|id| id == connection));
+        found.map(|(peer, _)| *peer)
+    }
+
+    /// The one that was quiet for longest.
+    pub(super) fn quietest(&self) -> Option<SocketAddr> {
+        let links = self.links.iter();
+        links
+            .min_by_key(|(_, link)| (link.live().is_some(), link.last_activity()))
+            .map(|(peer, _)| *peer)
+    }
+
+    /// Whether `connection` was over when its target was.
+    pub(super) fn is_past(&self, peer: SocketAddr, connection: ConnectionId) -> bool {
+        let (peer, mut over) = (canonical(peer), self.over.iter());
+        over.any(|(address, at)| *address == peer && connection.born <= *at)
+    }
+}
+
+// === What happens to them ===
+
+impl Targets {
+    pub(super) fn insert(&mut self, peer: SocketAddr, link: Link) {
+        self.links.insert(canonical(peer), link);
+    }
+
+    /// The target at `peer` was over at `at`; whether there was one.
+    pub(super) fn remove(&mut self, peer: SocketAddr, at: Timestamp) -> bool {
+        let peer = canonical(peer);
+        let Some(link) = self.links.remove(&peer) else {
+            return false;
+        };
+        self.count(link.counts());
+        self.over.retain(|(address, _)| *address != peer);
+        if self.over.len() >= TARGETS {
+            self.over.pop_front();
+        }
+        self.over.push_back((peer, at));
+        true
+    }
+
+    /// This was counted, too, and belongs to none.
+    pub(super) fn count(&mut self, counts: &Counts) {
+        self.past.add(counts);
+    }
+
+    /// Lets one of them act.
+    pub(super) fn act(
+        &mut self,
+        peer: SocketAddr,
+        act: impl FnOnce(&mut Link, &mut Vec<Output>),
+    ) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        if let Some(link) = self.links.get_mut(&canonical(peer)) {
+            act(link, &mut outputs);
+        }
+        outputs
+    }
+
+    /// The one at `peer` was answered at `at`.
+    pub(super) fn answered(&mut self, peer: SocketAddr, at: Timestamp) {
+        let others = self.links.iter_mut().filter(|(other, _)| **other != peer);
+        for (_, link) in others {
+            link.answered_elsewhere(at);
+        }
+    }
+
+    /// Attempts may have gone unseen.
+    pub(super) fn lose_track(&mut self) {
+        for link in self.links.values_mut() {
+            link.lose_track();
+        }
+    }
+}
+
+// === What falls due ===
+
+impl Targets {
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.links.values().filter_map(Link::next_deadline).min()
+    }
+
+    /// Those that want to be called by `now`, in the order of their deadlines.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<SocketAddr> {
+        let links = self.links.iter();
+        let mut due: Vec<_> = links
+            .filter_map(|(peer, link)| Some((link.next_deadline()?, *peer)))
+            .filter(|(due, _)| *due <= now)
+            .collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, peer)| peer).collect()
+    }
+}
+
+// === What they are ===
+
+impl Targets {
+    /// The one that has been failing for longest, and why.
+    pub(super) fn worst(&self) -> Option<(&Link, Cause)> {
+        let failing = self.links.values().filter_map(|link| match link.state() {
+            State::Unreachable { since, cause } => Some((link, since, cause)),
+            State::Idle
+            | State::Starting
+            | State::Reachable { .. }
+            | State::Unknown { .. }
+            | State::Ended => None,
+        });
+        let longest = failing.min_by_key(|(_, since, _)| *since);
+        longest.map(|(link, _, cause)| (link, cause))
+    }
+
+    /// Why it cannot be told of one what it is.
+    pub(super) fn unknown(&self) -> Option<UnknownReason> {
+        let mut links = self.links.values();
+        links.find_map(|link| link.state().unknown_reason())
+    }
+
+    /// One that is reachable.
+    pub(super) fn well(&self) -> Option<Well> {
+        self.links.iter().find_map(|(target, link)| {
+            let reachable = matches!(link.state(), State::Reachable { .. });
+            Some(Well {
+                target: *target,
+                peer_address: reachable.then(|| link.peer_address())??,
+            })
+        })
+    }
+
+    /// What was counted of all that there are and were.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = self.past.clone();
+        for link in self.links.values() {
+            counts.add(link.counts());
+        }
+        counts
+    }
+
+    /// Where the one that tells most goes.
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        let newest = || {
+            let links = self.links.values();
+            links.max_by_key(|link| (link.live().is_some(), link.last_activity()))
+        };
+        let worst = self.worst().map(|(link, _)| link);
+        worst.or_else(newest).and_then(Link::peer_address)
+    }
+
+    /// Live connections, one of each that has one, and their smoothed round-trip times.
+    pub(super) fn live(&self) -> impl Iterator<Item = (ConnectionId, Option<Duration>)> {
+        self.links.values().filter_map(Link::live)
+    }
+
+    /// When the one not heard for longest was heard.
+    pub(super) fn heard(&self) -> Option<Timestamp> {
+        self.links.values().filter_map(Link::heard).min()
+    }
+}
+
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
