@@ -200,10 +200,7 @@ fn start_by_environment(bed: &Bed, options: &agent::Options) -> Process {
 #[test]
 fn its_health_is_served_on_request() {
     let mut bed = Bed::new().unwrap();
-    let options = bed
-        .agent_options()
-        .arg("--health-address")
-        .arg("127.0.0.1:18082");
+    let options = bed.agent_options().arg("--health-address").arg(HEALTH);
     bed.start_agent_with(&options).unwrap();
     let node = bed.network.node();
     // It listens once the agent is ready.
@@ -214,11 +211,21 @@ fn its_health_is_served_on_request() {
     }
     let unknown = get(node, "/metrics").unwrap();
     assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
+
+    // Strangers that connect and say nothing keep no probe waiting.
+    let connect = || TcpStream::connect(HEALTH);
+    let silent = (0..200).map(|_| node.run(connect).unwrap());
+    let silent: Vec<_> = silent.collect::<Result<_, _>>().unwrap();
+    let probe = get(node, "/healthz").unwrap();
+    assert!(probe.starts_with("HTTP/1.1 200"), "{probe}");
+    drop(silent);
 }
+
+const HEALTH: &str = "127.0.0.1:18082";
 
 fn get(namespace: &Namespace, path: &str) -> std::io::Result<String> {
     let request = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect("127.0.0.1:18082")?;
+        let mut stream = TcpStream::connect(HEALTH)?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"

@@ -75,8 +75,10 @@ async fn serve(options: Options, tracefs: Tracefs) -> anyhow::Result<()> {
     let health = match options.health_address {
         Some(address) => {
             let probes = probes(telemetry.clone(), options.telemetry.interval, readiness);
-            let server = health::Server::bind(address, probes).await?;
-            Some(tokio::spawn(server.serve()))
+            let (server, stop) = health::Server::bind(address, probes)?;
+            // A thread of its own, without capabilities: whoever floods it delays nothing else.
+            tokio::task::spawn_blocking(|| server.serve());
+            Some(stop)
         }
         None => None,
     };
@@ -102,9 +104,7 @@ async fn serve(options: Options, tracefs: Tracefs) -> anyhow::Result<()> {
     drop(watch_events);
 
     exports.abort();
-    if let Some(health) = health {
-        health.abort();
-    }
+    drop(health);
     control.abort();
     // Its end removes the socket.
     let _ = control.await;

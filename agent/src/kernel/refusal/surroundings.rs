@@ -150,7 +150,7 @@ fn lockdown_option(cmdline: &str) -> Option<String> {
     let options = cmdline.split_ascii_whitespace();
     options
         .filter_map(|option| option.strip_prefix("lockdown="))
-        .last()
+        .next_back()
         .map(str::to_owned)
 }
 

@@ -1,0 +1,20 @@
+//! What live and ready mean: the caller says it.
+
+use std::fmt;
+
+/// What a probe found: all is well, or in one line what is not.
+pub(super) type ProbeResult = Result<(), String>;
+
+/// The probes. They run on every request and must not block.
+pub(crate) struct Probes {
+    /// Whether the agent's loop runs and metrics are collected. If not, restart it.
+    pub live: Box<dyn Fn() -> ProbeResult + Send + Sync>,
+    /// Whether the hooks are attached and the first sync is done.
+    pub ready: Box<dyn Fn() -> ProbeResult + Send + Sync>,
+}
+
+impl fmt::Debug for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probes").finish_non_exhaustive()
+    }
+}
