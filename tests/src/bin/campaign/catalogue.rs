@@ -5,84 +5,100 @@
 
 use std::time::Duration;
 
-/// One kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// The server's kernel resets the connection, once. All kinds down to `SlowLookups` concern dials
-    /// only, so they begin with such a reset: without a dial nobody would notice them.
-    Reset,
-    /// Dials are answered by RST: nobody listens.
-    Refused,
-    /// Dials are answered by ICMP port unreachable, as kube-proxy does.
-    RefusedByIcmp,
-    /// Dials are answered by ICMP host unreachable.
-    HostUnreachable,
-    /// Dials are answered by ICMP network unreachable.
-    NetworkUnreachable,
-    /// Dials are answered by ICMP administratively prohibited.
-    AdminProhibited,
-    /// Dials are answered by ICMP port unreachable inside connect(): a policy of the node.
-    RefusedOnNode,
-    /// The same with ICMP administratively prohibited.
-    ProhibitedOnNode,
-    /// SYNs vanish: a NetworkPolicy.
-    SynDropped,
-    /// No route: ENETUNREACH inside connect().
-    NoRoute,
-    /// An unreachable route: EHOSTUNREACH inside connect().
-    UnreachableRoute,
-    /// A prohibited route: EACCES inside connect().
-    ProhibitRoute,
-    /// EPERM inside connect(), by a program on the activator's control group.
-    Policy,
-    /// No local port left.
-    OutOfPorts,
-    /// Nobody listens where names are looked up.
-    NameServerKilled,
-    /// Lookups vanish.
-    LookupsDropped,
-    /// The name server answers NXDOMAIN.
-    NxDomain,
-    /// The name server answers SERVFAIL.
-    ServFail,
-    /// The name server is slow, but fast enough for a dial.
-    SlowLookups,
-    /// The activator's own kernel aborts the connection (SOCK_DESTROY, as a CNI does), once.
-    Aborted,
-    /// Whatever is sent is answered by RST.
-    RejectAll,
-    /// Whatever is sent is answered by ICMP host unreachable.
-    Unroutable,
-    /// The autoscaler's wire is cut, and nobody answers the activator's ARP.
-    Unplugged,
-    /// Nothing passes, either way.
-    Blackhole,
-    /// Nothing passes to the server.
-    LostToServer,
-    /// Nothing passes to the activator.
-    LostToClient,
-    /// SIGTERM to the autoscaler, then a new one.
-    Terminated,
-    /// SIGKILL to the autoscaler, then a new one.
-    Killed,
-    /// SIGSTOP and SIGCONT to the autoscaler; its kernel goes on acknowledging.
-    Frozen,
-    /// The autoscaler killed, and a server in its place that answers 403.
-    Forbidden,
-    /// The autoscaler killed, and a server in its place that answers 503.
-    Unavailable,
-    /// The autoscaler killed, and a server in its place that closes at once.
-    ClosedAtOnce,
-    /// The autoscaler killed, and a server in its place that resets at once.
-    ResetAtOnce,
-    /// The autoscaler killed, and a server in its place that never answers.
-    Mute,
-    /// The sidecar killed, and then a new one.
-    SidecarKilled,
-    /// The sidecar killed, and one in its place that answers 403 by itself.
-    SidecarForbids,
-    /// The sidecar killed, and one in its place that answers 503 by itself.
-    SidecarUnavailable,
+/// An enum with the list of its values: one that were missing there would never be drawn.
+macro_rules! listed {
+    ($(#[$of_enum:meta])* $name:ident { $($(#[$doc:meta])* $value:ident,)+ }) => {
+        $(#[$of_enum])*
+        pub(crate) enum $name {
+            $($(#[$doc])* $value,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of its declaration.
+            pub(crate) const ALL: &[Self] = &[$(Self::$value),+];
+        }
+    };
+}
+
+listed! {
+    /// One kind of fault.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    Kind {
+        /// The server's kernel resets the connection, once.
+        Reset,
+        /// Dials are answered by RST: nobody listens.
+        Refused,
+        /// Dials are answered by ICMP port unreachable, as kube-proxy does.
+        RefusedByIcmp,
+        /// Dials are answered by ICMP host unreachable.
+        HostUnreachable,
+        /// Dials are answered by ICMP network unreachable.
+        NetworkUnreachable,
+        /// Dials are answered by ICMP administratively prohibited.
+        AdminProhibited,
+        /// Dials are answered by ICMP port unreachable inside connect(): a policy of the node.
+        RefusedOnNode,
+        /// The same with ICMP administratively prohibited.
+        ProhibitedOnNode,
+        /// SYNs vanish: a NetworkPolicy.
+        SynDropped,
+        /// No route: ENETUNREACH inside connect().
+        NoRoute,
+        /// An unreachable route: EHOSTUNREACH inside connect().
+        UnreachableRoute,
+        /// A prohibited route: EACCES inside connect().
+        ProhibitRoute,
+        /// EPERM inside connect(), by a program on the activator's control group.
+        Policy,
+        /// No local port left.
+        OutOfPorts,
+        /// Nobody listens where names are looked up.
+        NameServerKilled,
+        /// Lookups vanish.
+        LookupsDropped,
+        /// The name server answers NXDOMAIN.
+        NxDomain,
+        /// The name server answers SERVFAIL.
+        ServFail,
+        /// The name server is slow, but fast enough for a dial.
+        SlowLookups,
+        /// The activator's own kernel aborts the connection (SOCK_DESTROY, as a CNI does), once.
+        Aborted,
+        /// Whatever is sent is answered by RST.
+        RejectAll,
+        /// Whatever is sent is answered by ICMP host unreachable.
+        Unroutable,
+        /// The autoscaler's wire is cut, and nobody answers the activator's ARP.
+        Unplugged,
+        /// Nothing passes, either way.
+        Blackhole,
+        /// Nothing passes to the server.
+        LostToServer,
+        /// Nothing passes to the activator.
+        LostToClient,
+        /// SIGTERM to the autoscaler, then a new one.
+        Terminated,
+        /// SIGKILL to the autoscaler, then a new one.
+        Killed,
+        /// SIGSTOP and SIGCONT to the autoscaler; its kernel goes on acknowledging.
+        Frozen,
+        /// The autoscaler killed, and a server in its place that answers 403.
+        Forbidden,
+        /// The autoscaler killed, and a server in its place that answers 503.
+        Unavailable,
+        /// The autoscaler killed, and a server in its place that closes at once.
+        ClosedAtOnce,
+        /// The autoscaler killed, and a server in its place that resets at once.
+        ResetAtOnce,
+        /// The autoscaler killed, and a server in its place that never answers.
+        Mute,
+        /// The sidecar killed, and then a new one.
+        SidecarKilled,
+        /// The sidecar killed, and one in its place that answers 403 by itself.
+        SidecarForbids,
+        /// The sidecar killed, and one in its place that answers 503 by itself.
+        SidecarUnavailable,
+    }
 }
 
 /// What is known of a kind.
@@ -127,46 +143,6 @@ pub(crate) enum Resource {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 37] = [
-        Self::Reset,
-        Self::Refused,
-        Self::RefusedByIcmp,
-        Self::HostUnreachable,
-        Self::NetworkUnreachable,
-        Self::AdminProhibited,
-        Self::RefusedOnNode,
-        Self::ProhibitedOnNode,
-        Self::SynDropped,
-        Self::NoRoute,
-        Self::UnreachableRoute,
-        Self::ProhibitRoute,
-        Self::Policy,
-        Self::OutOfPorts,
-        Self::NameServerKilled,
-        Self::LookupsDropped,
-        Self::NxDomain,
-        Self::ServFail,
-        Self::SlowLookups,
-        Self::Aborted,
-        Self::RejectAll,
-        Self::Unroutable,
-        Self::Unplugged,
-        Self::Blackhole,
-        Self::LostToServer,
-        Self::LostToClient,
-        Self::Terminated,
-        Self::Killed,
-        Self::Frozen,
-        Self::Forbidden,
-        Self::Unavailable,
-        Self::ClosedAtOnce,
-        Self::ResetAtOnce,
-        Self::Mute,
-        Self::SidecarKilled,
-        Self::SidecarForbids,
-        Self::SidecarUnavailable,
-    ];
-
     /// The table of kinds.
     pub(crate) const fn nature(self) -> Nature {
         match self {
@@ -223,9 +199,48 @@ impl Kind {
         self.nature().resource
     }
 
-    /// Whether the connection is reset as well: the fault concerns dials only.
-    pub(crate) fn resets(self) -> bool {
-        self <= Self::SlowLookups
+    /// Whether the connection is reset as well: the fault concerns dials only, and without a dial
+    /// nobody would notice it.
+    pub(crate) const fn resets(self) -> bool {
+        match self {
+            Self::Reset
+            | Self::Refused
+            | Self::RefusedByIcmp
+            | Self::HostUnreachable
+            | Self::NetworkUnreachable
+            | Self::AdminProhibited
+            | Self::RefusedOnNode
+            | Self::ProhibitedOnNode
+            | Self::SynDropped
+            | Self::NoRoute
+            | Self::UnreachableRoute
+            | Self::ProhibitRoute
+            | Self::Policy
+            | Self::OutOfPorts
+            | Self::NameServerKilled
+            | Self::LookupsDropped
+            | Self::NxDomain
+            | Self::ServFail
+            | Self::SlowLookups => true,
+            Self::Aborted
+            | Self::RejectAll
+            | Self::Unroutable
+            | Self::Unplugged
+            | Self::Blackhole
+            | Self::LostToServer
+            | Self::LostToClient
+            | Self::Terminated
+            | Self::Killed
+            | Self::Frozen
+            | Self::Forbidden
+            | Self::Unavailable
+            | Self::ClosedAtOnce
+            | Self::ResetAtOnce
+            | Self::Mute
+            | Self::SidecarKilled
+            | Self::SidecarForbids
+            | Self::SidecarUnavailable => false,
+        }
     }
 
     /// Whether an established connection stalls while it is in force.
