@@ -61,4 +61,5 @@ pub const UNTRACKED_CONNECTIONS: u32 = TRACKED_CONNECTIONS;
 /// and as many others.
 pub const CONNECT_CALLS: u32 = 2 * TRACKED_SOURCES;
 
+/// For the times above.
 const NS_PER_MS: u64 = 1_000_000;

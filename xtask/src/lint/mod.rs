@@ -1,6 +1,8 @@
 //! `cargo xtask lint`: everything that is checked without running the code. Every check runs,
 //! then those that failed are named.
 
+mod block;
+mod docs;
 mod go;
 mod links;
 mod modules;
@@ -23,7 +25,8 @@ pub(crate) struct Options {
     /// Which checks to run; all of them without one
     #[arg(value_enum)]
     checks: Vec<Check>,
-    /// Correct what can be corrected by a program: formatting and the picture of modules
+    /// Correct what can be corrected by a program: formatting, the picture of modules, what is written
+    /// into documents from the code
     #[arg(long)]
     fix: bool,
 }
@@ -35,6 +38,8 @@ enum Check {
     Format,
     /// Modules import in one direction, and the picture of it is current
     Modules,
+    /// What the documents say of the code: names, numbers, files, tests, lists that must be complete
+    Docs,
     /// Relative links and anchors in the documents
     Links,
     /// typos
@@ -46,7 +51,7 @@ enum Check {
     /// clippy, for the programs that run in the kernel
     Kernel,
     /// rustdoc, private items included
-    Docs,
+    Rustdoc,
     /// cargo-deny: licences, bans and sources of dependencies
     Deny,
     /// gofmt and go vet
@@ -57,12 +62,12 @@ impl Check {
     const fn needs(self) -> &'static [Need] {
         match self {
             Self::Format => &[Need::Rustfmt],
-            Self::Modules | Self::Links | Self::Purity => &[],
+            Self::Modules | Self::Docs | Self::Links | Self::Purity => &[],
             Self::Spelling => &[Need::Pip, Need::Typos],
             Self::Kernel => &[Need::Clippy],
             // The agent's build script compiles the kernel half.
             Self::Clippy => &[Need::Clippy, Need::BpfCompiler, Need::BpfLinker],
-            Self::Docs => &[Need::BpfCompiler, Need::BpfLinker],
+            Self::Rustdoc => &[Need::BpfCompiler, Need::BpfLinker],
             Self::Deny => &[Need::CargoDeny],
             Self::Go => &[Need::Go],
         }
@@ -72,12 +77,13 @@ impl Check {
         match self {
             Self::Format => rust::format(fix, workspace),
             Self::Modules => modules::check(fix, workspace),
+            Self::Docs => docs::check(fix, workspace),
             Self::Links => links::check(workspace),
             Self::Spelling => spelling(workspace),
             Self::Purity => rust::purity(workspace),
             Self::Clippy => rust::clippy(workspace),
             Self::Kernel => rust::kernel(workspace),
-            Self::Docs => rust::docs(workspace),
+            Self::Rustdoc => rust::rustdoc(workspace),
             Self::Deny => rust::deny(workspace),
             Self::Go => go::check(fix, workspace),
         }

@@ -89,7 +89,7 @@ pub(super) fn kernel(workspace: &Workspace) -> Result<()> {
     )
 }
 
-pub(super) fn docs(workspace: &Workspace) -> Result<()> {
+pub(super) fn rustdoc(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo(&[
         "doc",
         "--locked",

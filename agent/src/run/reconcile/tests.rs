@@ -1,3 +1,5 @@
+//! When a resynchronisation is made, how far it looks, and which distance it keeps.
+
 use super::*;
 
 fn ms(milliseconds: u64) -> Timestamp {

@@ -1,3 +1,5 @@
+//! What each variable accepts, and what the line about a wrong one says.
+
 use std::{collections::HashMap, fs};
 
 use super::{

@@ -77,6 +77,8 @@ struct Flapping {
 /// link one outage, and a rolling update of its two replicas usually two. A fourth in a minute is no
 /// longer an incident to read about but a condition, and a summary says more than its lines.
 const LOGGED_EACH: usize = 3;
+/// Flapping is summed up once in so long, and is over after so long without an outage: often enough to
+/// read that it goes on, and a line a minute drowns nothing.
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long an outage at the start waits for its cause. A client without an attempt for 20 s has the
 /// cause `no_attempt`; the liveness check that says so comes at most 5 s later.

@@ -5,18 +5,17 @@ mod graph;
 mod layers;
 mod source;
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::block::{self, Block};
 use crate::{process, workspace::Workspace};
 use graph::Graph;
 use layers::{CRATES, Crate};
 use source::{Imports, Name, Source};
 
 const DOCUMENT: &str = "agent/docs/architecture.md";
-const BEGIN: &str = "<!-- modules:begin -->\n";
-const END: &str = "<!-- modules:end -->";
 
 pub(super) fn check(fix: bool, workspace: &Workspace) -> Result<()> {
     eprintln!("── modules: imports of {} crates", CRATES.len());
@@ -32,18 +31,12 @@ pub(super) fn check(fix: bool, workspace: &Workspace) -> Result<()> {
     }
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
 
-    let picture = picture(&drawn, &dependencies(workspace)?);
-    let file = workspace.root.join(DOCUMENT);
-    let text = fs::read_to_string(&file).with_context(|| format!("read {DOCUMENT}"))?;
-    let current = with_picture(&text, &picture)?;
-    if fix {
-        return fs::write(&file, current).with_context(|| format!("write {DOCUMENT}"));
-    }
-    ensure!(
-        current == text,
-        "the picture in {DOCUMENT} is out of date: run `cargo xtask lint modules --fix`"
-    );
-    Ok(())
+    let picture = Block {
+        document: DOCUMENT,
+        name: "modules".to_owned(),
+        text: picture(&drawn, &dependencies(workspace)?),
+    };
+    block::settle(&[picture], "modules", fix, &workspace.root)
 }
 
 /// Files that import from each other, directly or not. What a parent and its child share has to
@@ -176,17 +169,6 @@ fn picture(crates: &[(&Crate, Graph<String>)], dependencies: &[(String, String)]
     text
 }
 
-/// The document with the picture between its marks.
-fn with_picture(text: &str, picture: &str) -> Result<String> {
-    let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(END)?;
-        Some((before, after))
-    });
-    let (before, after) =
-        parts.with_context(|| format!("{DOCUMENT} has no place for the picture: {BEGIN}{END}"))?;
-    Ok(format!("{before}{BEGIN}{picture}{END}{after}"))
-}
-
 /// A module as people write it.
 fn title(name: &[String]) -> String {
     if name.is_empty() {
@@ -232,13 +214,5 @@ mod tests {
             circles_of_siblings(&crossed),
             ["in p, modules import from each other in a circle: a, b"]
         );
-    }
-
-    #[test]
-    fn the_picture_takes_the_place_between_the_marks() {
-        let text = format!("# A\n{BEGIN}old\n{END}\nb\n");
-        let current = with_picture(&text, "new\n").unwrap();
-        assert_eq!(current, format!("# A\n{BEGIN}new\n{END}\nb\n"));
-        assert!(with_picture("# A\n", "new\n").is_err());
     }
 }

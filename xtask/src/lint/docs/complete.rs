@@ -1,0 +1,171 @@
+//! Lists in the documents that must name everything of a kind, and would otherwise miss what is new.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+
+use super::Tree;
+
+/// Everything of one kind, and where each of it must be named.
+struct List {
+    what: &'static str,
+    names: BTreeSet<String>,
+    /// Documents; with a heading, only the section below it counts.
+    places: &'static [(&'static str, Option<&'static str>)],
+}
+
+pub(super) fn faults(tree: &Tree) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for List {
+        what,
+        names,
+        places,
+    } in lists(tree)?
+    {
+        anyhow::ensure!(!names.is_empty(), "no {what} was found in the code");
+        for (document, heading) in places {
+            let text = tree.document(document)?;
+            let text = match heading {
+                Some(heading) => section(text, heading)
+                    .with_context(|| format!("{document} has no {heading}"))?,
+                None => text,
+            };
+            for name in names.iter().filter(|name| !names_it(text, name)) {
+                let below = heading.map_or(String::new(), |heading| format!(", below {heading},"));
+                faults.push(format!("{document}{below} does not name the {what} {name}"));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+fn lists(tree: &Tree) -> Result<Vec<List>> {
+    let losses = &tree.source("agent-ebpf/src/wire/loss_reason.rs")?.text;
+    let causes = &tree.source("agent/link/src/cause.rs")?.text;
+    let hooks = &tree.source("agent/src/kernel/hooks.rs")?.text;
+    Ok(vec![
+        List {
+            what: "reason for a loss",
+            names: quoted_after(losses, "=> "),
+            places: &[
+                ("agent-ebpf/README.md", Some("## The maps")),
+                ("deploy/runbooks/alerts.md", Some("## StatlinkRecordsLost")),
+                ("deploy/docs/signals.md", None),
+                ("deploy/semconv/attributes.yaml", None),
+            ],
+        },
+        List {
+            what: "cause",
+            names: quoted_after(causes, " = "),
+            places: &[
+                ("deploy/docs/causes.md", None),
+                ("deploy/runbooks/causes.md", None),
+                ("deploy/semconv/attributes.yaml", None),
+            ],
+        },
+        List {
+            what: "hook",
+            names: quoted_after(hooks, "name: "),
+            places: &[("agent-ebpf/README.md", Some("## The programs"))],
+        },
+        List {
+            what: "hook that may be missing",
+            names: optional(hooks),
+            places: &[("deploy/runbooks/alerts.md", Some("## StatlinkHookMissing"))],
+        },
+        List {
+            what: "flag",
+            names: flags(tree),
+            places: &[("deploy/docs/configuration.md", None)],
+        },
+        List {
+            what: "alert",
+            names: alerts(tree),
+            places: &[
+                ("deploy/prometheus/README.md", None),
+                ("deploy/runbooks/alerts.md", None),
+            ],
+        },
+    ])
+}
+
+/// What stands in quotes right after `before`, in code that is no test.
+fn quoted_after(text: &str, before: &str) -> BTreeSet<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let start = format!("{before}\"");
+    code.split(start.as_str())
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The names of hooks that the agent can do without.
+fn optional(hooks: &str) -> BTreeSet<String> {
+    hooks
+        .split("name: \"")
+        .skip(1)
+        .filter(|hook| hook.contains("Standing::Optional"))
+        .filter_map(|hook| hook.split('"').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The flags that have a variable of ours, which is called like them.
+fn flags(tree: &Tree) -> BTreeSet<String> {
+    tree.below("agent/src/cli")
+        .flat_map(|(_, source)| &source.texts)
+        .filter(|text| text.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .filter_map(|text| text.strip_prefix("STATLINK_"))
+        .map(|name| format!("--{}", name.to_lowercase().replace('_', "-")))
+        .collect()
+}
+
+fn alerts(tree: &Tree) -> BTreeSet<String> {
+    tree.text
+        .iter()
+        .filter(|(file, _)| file.starts_with("deploy/prometheus/rules"))
+        .flat_map(|(_, text)| text.lines())
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What is below a heading, up to the next one of its level.
+fn section<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
+    let level = heading.split(' ').next()?;
+    let (_, below) = text.split_once(&format!("{heading}\n"))?;
+    below.split(&format!("\n{level} ")).next()
+}
+
+/// Whether the text has the name, and not only as a part of a longer one.
+fn names_it(text: &str, name: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-'))
+        .any(|word| word == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_from_the_code_and_not_from_its_tests() {
+        let code = "A = \"a\", B = \"b_c\",\n#[cfg(test)]\nmod tests { const C = \"c\"; }";
+        assert_eq!(
+            quoted_after(code, " = "),
+            ["a", "b_c"].map(str::to_owned).into()
+        );
+        let hooks = "Hook { name: \"one\", standing: Standing::Required }, \
+                     Hook { name: \"two\", standing: Standing::Optional { without: \"x\" } }";
+        assert_eq!(optional(hooks), ["two".to_owned()].into());
+    }
+
+    #[test]
+    fn a_section_ends_with_the_next_of_its_level() {
+        let text = "# T\n## A\none\n### Sub\ntwo\n## B\nthree\n";
+        assert_eq!(section(text, "## A"), Some("one\n### Sub\ntwo"));
+        assert_eq!(section(text, "## C"), None);
+        assert!(names_it("a `one_two`, b", "one_two"));
+        assert!(!names_it("a `one_two`, b", "one"));
+    }
+}
