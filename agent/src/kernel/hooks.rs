@@ -24,6 +24,16 @@ pub struct Hook {
     pub purpose: &'static str,
     /// Whether the agent can run without it.
     pub standing: Standing,
+    /// With which others it is attached; `None` if it is of use alone.
+    pub group: Option<Group>,
+}
+
+/// Hooks that are of use together only: all of a group are attached, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Both ends of connect(): the program at its entry leaves it to the one at its exit to report a
+    /// failure.
+    Connect,
 }
 
 /// Whether the agent can run without a program.
@@ -113,6 +123,7 @@ pub const HOOKS: &[Hook] = &[
         since: KernelVersion::new(5, 5),
         purpose: "forget sockets that are gone",
         standing: Standing::Required,
+        group: None,
     },
     Hook {
         name: "sys_enter_connect",
@@ -122,6 +133,7 @@ pub const HOOKS: &[Hook] = &[
         standing: Standing::Optional {
             without: WITHOUT_CONNECT,
         },
+        group: Some(Group::Connect),
     },
     Hook {
         name: "sys_exit_connect",
@@ -131,6 +143,7 @@ pub const HOOKS: &[Hook] = &[
         standing: Standing::Optional {
             without: WITHOUT_CONNECT,
         },
+        group: Some(Group::Connect),
     },
     Hook {
         name: "tcp_retransmit_skb",
@@ -138,6 +151,7 @@ pub const HOOKS: &[Hook] = &[
         since: KernelVersion::new(5, 5),
         purpose: "count retransmissions, see blackholes",
         standing: Standing::Required,
+        group: None,
     },
     Hook {
         name: "inet_sock_set_state",
@@ -145,6 +159,7 @@ pub const HOOKS: &[Hook] = &[
         since: KernelVersion::new(5, 5),
         purpose: "see attempts, connections and their ends",
         standing: Standing::Required,
+        group: None,
     },
     Hook {
         name: "sample",
@@ -152,6 +167,7 @@ pub const HOOKS: &[Hook] = &[
         since: KernelVersion::new(5, 10),
         purpose: "look at a connection: answered, silent, stalled",
         standing: Standing::Required,
+        group: None,
     },
     Hook {
         name: "enumerate",
@@ -161,6 +177,7 @@ pub const HOOKS: &[Hook] = &[
         standing: Standing::Optional {
             without: "a connection older than the agent is not seen until it is made again",
         },
+        group: None,
     },
     Hook {
         name: "namespaces",
@@ -170,6 +187,7 @@ pub const HOOKS: &[Hook] = &[
         standing: Standing::Optional {
             without: "activators are found only with CAP_SYS_PTRACE, and a proxy in their pod explains nothing",
         },
+        group: None,
     },
     Hook {
         name: "sched_process_exec",
@@ -179,6 +197,7 @@ pub const HOOKS: &[Hook] = &[
         standing: Standing::Optional {
             without: "new activators are found by looking through /proc once a second",
         },
+        group: None,
     },
 ];
 

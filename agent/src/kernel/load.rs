@@ -9,8 +9,9 @@ use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 use super::{
     btf,
     error::{KernelError, Missing},
-    hooks::{HOOKS, Hook},
+    hooks::{Group, HOOKS, Hook},
     log, offsets, tick,
+    tracefs::Tracefs,
 };
 
 /// What the kernel half watches.
@@ -65,12 +66,30 @@ pub(super) struct Attached {
     pub(super) hooks: Vec<(&'static Hook, Option<Missing>)>,
 }
 
-/// Loads everything, and tries every hook; those of connect() not where it is known already why they
-/// are missing.
+/// Hooks that are not tried, because it is known already why they are missing.
+#[derive(Debug)]
+pub(super) struct LeftOut<'a> {
+    /// Those that need tracefs.
+    pub(super) tracefs: &'a Tracefs,
+    /// Those of a group of which one was refused.
+    pub(super) groups: Vec<(Group, Missing)>,
+}
+
+impl LeftOut<'_> {
+    fn why(&self, hook: &Hook) -> Option<&Missing> {
+        let of_tracefs = self.tracefs.as_ref().err();
+        let mut groups = self.groups.iter();
+        of_tracefs
+            .filter(|_| hook.needs_tracefs())
+            .or_else(|| Some(&groups.find(|(group, _)| hook.group == Some(*group))?.1))
+    }
+}
+
+/// Loads everything, and tries every hook that is not left out.
 pub(super) fn attach(
     watch: &Watch,
     types: &Types,
-    connect: Result<(), &Missing>,
+    left_out: &LeftOut<'_>,
 ) -> Result<Attached, KernelError> {
     // Kernels before 5.11 charge maps to this limit; later ones ignore it.
     let unlimited = Rlimit {
@@ -96,9 +115,9 @@ pub(super) fn attach(
     let hooks = HOOKS
         .iter()
         .map(|hook| {
-            let missing = match connect {
-                Err(known) if hook.needs_tracefs() => Some(known.clone()),
-                Ok(()) | Err(_) => {
+            let missing = match left_out.why(hook) {
+                Some(known) => Some(known.clone()),
+                None => {
                     let attached = hook.attach(&mut ebpf, &types.btf);
                     attached.err().map(|error| Missing::of(hook, &error))
                 }

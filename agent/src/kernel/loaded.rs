@@ -11,8 +11,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     error::{KernelError, Missing},
-    hooks::{HOOKS, Hook, Standing},
-    load::{Attached, Types, Watch, attach, require_initial_pids},
+    hooks::{Group, HOOKS, Hook, Standing},
+    load::{Attached, LeftOut, Types, Watch, attach, require_initial_pids},
     log,
     maps::{failed, take},
     missed_events,
@@ -57,17 +57,20 @@ impl Kernel {
     /// capabilities or memory are missing, or a required hook is refused.
     pub fn load(watch: &Watch, tracefs: &Tracefs) -> Result<Self, KernelError> {
         require_initial_pids()?;
-        // Both hooks of connect() or none: the program at its entry leaves it to the one at its
-        // exit to report a failure. If one is refused, start over without them, for the same reason.
         let types = Types::read()?;
-        let mut kernel = Self::load_with(watch, &types, tracefs.as_ref().copied())?;
-        if tracefs.is_ok()
-            && let Some(refusal) = kernel.take_refusal_of_connect()
-        {
-            drop(kernel);
-            return Self::load_with(watch, &types, Err(&refusal));
+        let mut left_out = LeftOut {
+            tracefs,
+            groups: Vec::new(),
+        };
+        loop {
+            let kernel = Self::load_with(watch, &types, &left_out)?;
+            // An attached program can be let go of only with all others: start over without the group.
+            // Then none of it is in place, so this ends.
+            match torn_group(&kernel.hooks) {
+                Some(refused) => left_out.groups.push(refused),
+                None => return Ok(kernel),
+            }
         }
-        Ok(kernel)
     }
 
     /// Loads and attaches for a moment, and says of every hook whether that works, required or
@@ -80,7 +83,11 @@ impl Kernel {
     /// As [`load`](Self::load), but a hook that is refused is no error.
     pub fn probe(watch: &Watch, tracefs: &Tracefs) -> Result<Vec<HookState>, KernelError> {
         require_initial_pids()?;
-        let attempts = attach(watch, &Types::read()?, tracefs.as_ref().copied())?.hooks;
+        let left_out = LeftOut {
+            tracefs,
+            groups: Vec::new(),
+        };
+        let attempts = attach(watch, &Types::read()?, &left_out)?.hooks;
         let states = attempts
             .into_iter()
             .map(|(hook, missing)| HookState { hook, missing });
@@ -90,13 +97,13 @@ impl Kernel {
     fn load_with(
         watch: &Watch,
         types: &Types,
-        connect: Result<(), &Missing>,
+        left_out: &LeftOut<'_>,
     ) -> Result<Self, KernelError> {
         let Attached {
             mut ebpf,
             log,
             hooks: attempts,
-        } = attach(watch, types, connect)?;
+        } = attach(watch, types, left_out)?;
         let mut hooks = Vec::with_capacity(HOOKS.len());
         for (hook, missing) in attempts {
             match missing {
@@ -126,15 +133,6 @@ impl Kernel {
             ebpf,
             _log: log,
         })
-    }
-
-    /// Why the first of the hooks of connect() that is not in place is not.
-    fn take_refusal_of_connect(&mut self) -> Option<Missing> {
-        let mut of_connect = self
-            .hooks
-            .iter_mut()
-            .filter(|state| state.hook.needs_tracefs());
-        of_connect.find_map(|state| state.missing.take())
     }
 
     /// Every hook, and whether it is in place.
@@ -200,5 +198,47 @@ impl Kernel {
             slot.1 = per_cpu.iter().sum();
         }
         Ok(losses)
+    }
+}
+
+/// A group of which a hook is in place and another one is not, and why that one is not.
+fn torn_group(hooks: &[HookState]) -> Option<(Group, Missing)> {
+    hooks.iter().find_map(|state| {
+        let (group, missing) = (state.hook.group?, state.missing.clone()?);
+        let mut others = hooks.iter().filter(|other| other.hook.group == Some(group));
+        others
+            .any(|other| other.missing.is_none())
+            .then_some((group, missing))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::refusal::Cause;
+
+    /// The state of each hook; those named are missing.
+    fn hooks(missing: &[&str]) -> Vec<HookState> {
+        let state = |hook: &'static Hook| HookState {
+            hook,
+            missing: missing.contains(&hook.name).then(|| Missing {
+                reason: hook.name.to_owned(),
+                cause: Cause::Unseen,
+                cure: "".into(),
+            }),
+        };
+        HOOKS.iter().map(state).collect()
+    }
+
+    #[test]
+    fn a_group_is_torn_if_some_of_its_hooks_are_missing_but_not_all() {
+        let torn = |missing: &[&str]| torn_group(&hooks(missing)).map(|(_, why)| why.reason);
+        assert_eq!(torn(&[]), None);
+        assert_eq!(
+            torn(&["sys_exit_connect"]),
+            Some("sys_exit_connect".to_owned())
+        );
+        assert_eq!(torn(&["sys_enter_connect", "sys_exit_connect"]), None);
+        assert_eq!(torn(&["sched_process_exec"]), None);
     }
 }
