@@ -155,7 +155,7 @@ mod tests {
                     let of = faults.iter().filter(|f| f.kind.resource() == resource);
                     assert!(of.count() <= 1, "{faults:?}");
                 }
-                seen.extend(faults.iter().map(|fault| fault.kind));
+                seen.extend(faults.iter().map(|fault| fault.kind.name()));
             }
         }
         assert_eq!(seen.len(), Kind::ALL.len());
