@@ -226,6 +226,7 @@ const MAX_REQUEST_BYTES: usize = 4 * 1024;
 const BACKLOG: i32 = 1024;
 /// Where accept(2) fails and nothing can be freed, it fails again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// poll(2) counts in milliseconds, and may wake early by the rounding of one.
 const POLL_ROUNDING: Duration = Duration::from_millis(1);
 
 /// The address to bind instead of `[::]` if the kernel has no IPv6 (`ipv6.disable=1`).

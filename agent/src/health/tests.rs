@@ -1,3 +1,5 @@
+//! What the health server answers, and to whom when too many ask.
+
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddrV4,
