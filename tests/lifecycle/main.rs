@@ -5,6 +5,7 @@ mod activators;
 mod agents;
 mod collectors;
 mod event_flood;
+mod pod_counts;
 
 use std::time::Duration;
 

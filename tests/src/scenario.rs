@@ -65,6 +65,8 @@ pub mod metric {
     pub const ERRORS: &str = "kn.activator.stats.conn.errors";
     /// Connections that reached *upgraded*.
     pub const CONNECTS: &str = "kn.activator.stats.conn.connects";
+    /// Processes that the pod's client has been.
+    pub const LIVES: &str = "kn.activator.stats.conn.lives";
     /// Retransmitted segments.
     pub const RETRANSMITS: &str = "kn.activator.stats.conn.retransmits";
     /// From connect() to upgraded or failed.

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    ledger::{Ledger, Life},
+    ledger::Ledger,
     publish::Publisher,
     reconcile::Reconciler,
     registry::{Entry, LinkId, Registry},
@@ -267,12 +267,8 @@ impl EventLoop {
                 }
                 Output::Event(event) => {
                     let Entry {
-                        name,
-                        publication,
-                        life,
-                        ..
+                        name, publication, ..
                     } = &mut *entry;
-                    life.note(&event.kind);
                     self.publisher.publish(name, publication, event);
                 }
             }
@@ -389,7 +385,7 @@ impl EventLoop {
                 kind: EventKind::Discovered,
             }));
         })?;
-        if let Some(cause) = former.and_then(Life::unreached) {
+        if let Some(cause) = former {
             self.handle(id, now, Input::FollowsUnreached(cause))?;
         }
         // Before its connections, so that none is taken for older than the addresses.
@@ -399,11 +395,15 @@ impl EventLoop {
     /// The process of a link has ended, or its pod is terminating.
     fn end(&mut self, id: LinkId) -> Result<(), KernelError> {
         let now = clock::now();
+        // Of one of which nobody could tell, nobody can tell that it never was.
+        let is_known = |entry: &Entry| entry.machine.state().unknown_reason().is_none();
+        let is_known = self.registry.get(id).is_some_and(is_known);
         self.handle(id, now, Input::ProcessEnded)?;
         if let Some(entry) = self.registry.get(id) {
+            let unreached = entry.machine.never_reachable().filter(|_| is_known);
             let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
             let counted = snapshot::of_process(entry, retransmits, now).total;
-            self.ledger.end(&entry.series(), &counted, entry.life, now);
+            self.ledger.end(&entry.series(), &counted, unreached, now);
         }
         let nodes = self.discovery.node_namespaces();
         self.registry.remove(id, nodes, &mut self.kernel)

@@ -33,14 +33,15 @@ pub(super) async fn export(
             let Some(snapshot) = snapshots.take().await else {
                 return;
             };
-            if pace.is_rest(clock::now()) && telemetry.is_idle(&snapshot) {
+            let idle = telemetry.is_idle(&snapshot);
+            if idle && pace.is_rest(clock::now()) {
                 telemetry.skip();
                 pace.skipped();
                 continue;
             }
             // Whether it arrived is counted, and logged once an outage, by the exporter.
             let delivery = telemetry.export(snapshot).await;
-            pace.done();
+            pace.done(idle);
             if delivery.arrived && delivery.withheld {
                 pace.transition();
             }

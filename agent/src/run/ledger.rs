@@ -14,7 +14,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    link::{Cause, EventKind},
+    link::Cause,
     snapshot::{Departed, PodCounts, SeriesName},
     time::Timestamp,
 };
@@ -34,83 +34,51 @@ struct Account {
     settled: PodCounts,
     /// Its processes now.
     present: usize,
-    /// The life that ended last.
-    last: Option<Life>,
+    /// Why the life that ended last was never reachable, if it was not.
+    unreached: Option<Cause>,
     /// When it had a process last, or the Kubernetes API still listed it.
     last_seen: Timestamp,
 }
 
-/// What matters later of one process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Life {
-    /// Whether it was reachable at any time.
-    pub(super) was_reachable: bool,
-    /// Why its last failure happened.
-    pub(super) cause: Option<Cause>,
-}
-
-impl Life {
-    /// Why it was never reachable; `None` if it was.
-    pub(super) fn unreached(self) -> Option<Cause> {
-        (!self.was_reachable).then(|| self.cause.unwrap_or(Cause::Other))
-    }
-
-    /// Takes note of one event.
-    pub(super) fn note<T>(&mut self, event: &EventKind<T>) {
-        match event {
-            EventKind::Reachable { .. } | EventKind::Connected { .. } => self.was_reachable = true,
-            EventKind::ConnectFailed(failed) => self.cause = Some(failed.cause),
-            EventKind::Unreachable { cause, .. } => self.cause = Some(*cause),
-            EventKind::Disconnected { cause, .. } => {
-                self.was_reachable = true;
-                self.cause = Some(*cause);
-            }
-            EventKind::Discovered
-            | EventKind::Unknown { .. }
-            | EventKind::Idle
-            | EventKind::Ended => {}
-        }
-    }
-}
-
 impl Ledger {
-    /// A process of this pod was discovered. If the pod's last process has ended, tells what became
-    /// of it.
+    /// A process of this pod was discovered. If it follows one that was never reachable, tells why
+    /// that was not.
     pub(super) fn begin(
         &mut self,
         name: SeriesName,
         uid: Option<&str>,
         now: Timestamp,
-    ) -> Option<Life> {
+    ) -> Option<Cause> {
         let account = self.accounts.entry(name).or_insert_with(|| Account {
             uid: None,
             settled: PodCounts::default(),
             present: 0,
-            last: None,
+            unreached: None,
             last_seen: now,
         });
         if account.uid.as_deref() != uid {
             account.uid = uid.map(str::to_owned);
-            account.last = None;
+            account.unreached = None;
         }
         account.settled.lives += 1;
         account.present += 1;
         account.last_seen = now;
-        (account.present == 1).then_some(account.last).flatten()
+        account.unreached.filter(|_| account.present == 1)
     }
 
-    /// A process of this pod has ended, and had counted this much.
+    /// A process of this pod has ended, and had counted this much; `unreached` says why it was never
+    /// reachable, if it was not.
     pub(super) fn end(
         &mut self,
         name: &SeriesName,
         counted: &PodCounts,
-        life: Life,
+        unreached: Option<Cause>,
         now: Timestamp,
     ) {
         if let Some(account) = self.accounts.get_mut(name) {
             account.settled.add(counted);
             account.present = account.present.saturating_sub(1);
-            account.last = Some(life);
+            account.unreached = unreached;
             account.last_seen = now;
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use statlink_ebpf::Source;
 
-use super::{ledger::Life, owed::Owed, publish::Publication};
+use super::{owed::Owed, publish::Publication};
 use crate::{
     discovery::NodeNamespaces,
     kernel::{Kernel, KernelError},
@@ -27,8 +27,6 @@ pub(super) struct Entry {
     pub(super) machine: Box<dyn LinkMachine>,
     pub(super) publication: Publication,
     pub(super) owed: Owed,
-    /// What the next life of its pod is told of this one.
-    pub(super) life: Life,
 }
 
 impl Entry {
@@ -47,7 +45,6 @@ impl Entry {
             machine,
             publication: Publication::default(),
             owed: Owed::at_discovery(now),
-            life: Life::default(),
         }
     }
 

@@ -33,8 +33,8 @@ pub(crate) struct Pace {
     interval: Duration,
     next_beat: Timestamp,
     last_start: Option<Timestamp>,
-    /// When the last one started that was not skipped.
-    last_export: Option<Timestamp>,
+    /// When the last one started, if that was an idle agent's.
+    last_idle: Option<Timestamp>,
     wanted: bool,
     /// The one that has started was due for a transition.
     is_transition: bool,
@@ -49,7 +49,7 @@ impl Pace {
             interval,
             next_beat: now + interval,
             last_start: None,
-            last_export: None,
+            last_idle: None,
             wanted: false,
             is_transition: false,
             running: false,
@@ -81,19 +81,19 @@ impl Pace {
         true
     }
 
-    /// Whether an agent without a link may skip the export that has started: nothing changed, and the
-    /// last one is less than [`REST`] ago.
+    /// Whether an agent without a link may skip the export that has started: nothing changed, and it has
+    /// said less than [`REST`] ago that it has none.
     pub(crate) fn is_rest(&self, now: Timestamp) -> bool {
         // A beat comes a little earlier or later than planned.
         let soon = now + self.interval / 2;
-        let rested = self.last_export.is_none_or(|last| soon >= last + REST);
+        let rested = self.last_idle.is_none_or(|last| soon >= last + REST);
         !self.is_transition && !rested
     }
 
-    /// Marks the running export as ended, whether it arrived or not.
-    pub(crate) const fn done(&mut self) {
+    /// Marks the running export as ended, whether it arrived or not; `idle` if the agent had no link.
+    pub(crate) const fn done(&mut self, idle: bool) {
         self.running = false;
-        self.last_export = self.last_start;
+        self.last_idle = if idle { self.last_start } else { None };
     }
 
     /// Marks the running export as skipped.
@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(pace.next_deadline(), Some(ms(beat * 10_000)));
             assert!(!pace.poll(ms(beat * 10_000 - 1)));
             assert!(pace.poll(ms(beat * 10_000)));
-            pace.done();
+            pace.done(false);
         }
     }
 
@@ -148,7 +148,7 @@ mod tests {
         let mut pace = pace();
         pace.transition();
         assert!(pace.poll(ms(3)));
-        pace.done();
+        pace.done(false);
         assert_eq!(pace.next_deadline(), Some(ms(10_000)));
     }
 
@@ -160,7 +160,7 @@ mod tests {
             pace.transition();
             if pace.poll(ms(now)) {
                 starts.push(now);
-                pace.done();
+                pace.done(false);
             }
         }
         assert_eq!(starts, [0, 200, 400, 600, 800]);
@@ -174,9 +174,9 @@ mod tests {
         pace.transition();
         assert_eq!(pace.next_deadline(), None);
         assert!(!pace.poll(ms(1_000)));
-        pace.done();
+        pace.done(false);
         assert!(pace.poll(ms(1_000)));
-        pace.done();
+        pace.done(false);
         assert_eq!(pace.next_deadline(), Some(ms(10_000)));
     }
 
@@ -184,9 +184,9 @@ mod tests {
     fn skips_the_beats_of_a_long_export() {
         let mut pace = pace();
         assert!(pace.poll(ms(10_000)));
-        pace.done();
+        pace.done(false);
         assert!(pace.poll(ms(45_000)));
-        pace.done();
+        pace.done(false);
         assert_eq!(pace.next_deadline(), Some(ms(55_000)));
     }
 
@@ -200,7 +200,7 @@ mod tests {
                 pace.transition();
                 assert!(pace.poll(ms(155_000)));
                 assert!(!pace.is_rest(ms(155_000)));
-                pace.done();
+                pace.done(true);
                 exports.push(155);
             }
             let now = ms(beat * 10_000 + late);
@@ -208,11 +208,18 @@ mod tests {
             if pace.is_rest(now) {
                 pace.skipped();
             } else {
-                pace.done();
+                pace.done(true);
                 exports.push(beat * 10);
             }
         }
         assert_eq!(exports, [10, 70, 130, 155, 210]);
+
+        // Once the last link has gone, the next beat says so.
+        pace.transition();
+        assert!(pace.poll(ms(245_000)));
+        pace.done(false);
+        assert!(pace.poll(ms(250_000)));
+        assert!(!pace.is_rest(ms(250_000)));
     }
 
     #[test]
@@ -221,7 +228,7 @@ mod tests {
         for beat in 1..4 {
             assert!(pace.poll(ms(beat * 120_000)));
             assert!(!pace.is_rest(ms(beat * 120_000)));
-            pace.done();
+            pace.done(true);
         }
     }
 
@@ -230,7 +237,7 @@ mod tests {
         let mut pace = pace();
         pace.transition();
         assert!(pace.poll(ms(9_900)));
-        pace.done();
+        pace.done(false);
         assert_eq!(pace.next_deadline(), Some(ms(10_100)));
     }
 }

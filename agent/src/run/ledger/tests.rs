@@ -56,7 +56,7 @@ fn a_pods_counts_go_on_when_its_container_is_restarted() {
     let shown = of_pods([process("a", refused(500))], &ledger);
     assert_eq!(figures(&shown[0].total), (500, 500, 1));
 
-    ledger.end(&name("a"), &refused(500), Life::default(), seconds(9));
+    ledger.end(&name("a"), &refused(500), None, seconds(9));
     let departed = ledger.departed();
     assert_eq!(departed[0].name, name("a"));
     assert_eq!(figures(&departed[0].total), (500, 500, 1));
@@ -75,7 +75,7 @@ fn a_second_process_of_the_pod_that_comes_and_goes_leaves_its_counts() {
     ledger.begin(name("a"), None, seconds(10));
     let both = [process("a", refused(500)), process("a", refused(3))];
     assert_eq!(figures(&of_pods(both, &ledger)[0].total), (503, 503, 2));
-    ledger.end(&name("a"), &refused(3), Life::default(), seconds(13));
+    ledger.end(&name("a"), &refused(3), None, seconds(13));
     assert_eq!(ledger.departed(), []);
     let one = [process("a", refused(500))];
     assert_eq!(figures(&of_pods(one, &ledger)[0].total), (503, 503, 2));
@@ -84,40 +84,24 @@ fn a_second_process_of_the_pod_that_comes_and_goes_leaves_its_counts() {
 #[test]
 fn the_next_life_is_told_of_the_last_one_of_the_same_pod() {
     let mut ledger = Ledger::default();
-    let life = Life {
-        was_reachable: false,
-        cause: Some(Cause::ConnectionRefused),
+    let refused_life = Some(Cause::ConnectionRefused);
+    let begin = |ledger: &mut Ledger, uid, at| ledger.begin(name("a"), Some(uid), seconds(at));
+    let end = |ledger: &mut Ledger, unreached, at| {
+        ledger.end(&name("a"), &refused(1), unreached, seconds(at));
     };
-    assert_eq!(ledger.begin(name("a"), Some("1"), seconds(0)), None);
-    ledger.end(&name("a"), &refused(1), life, seconds(2));
-    assert_eq!(ledger.begin(name("a"), Some("1"), seconds(3)), Some(life));
+    assert_eq!(begin(&mut ledger, "1", 0), None);
+    end(&mut ledger, refused_life, 2);
+    assert_eq!(begin(&mut ledger, "1", 3), refused_life);
     // While one is there, another does not follow it.
-    assert_eq!(ledger.begin(name("a"), Some("1"), seconds(4)), None);
-    ledger.end(&name("a"), &refused(1), life, seconds(5));
-    ledger.end(&name("a"), &refused(1), life, seconds(6));
+    assert_eq!(begin(&mut ledger, "1", 4), None);
+    end(&mut ledger, refused_life, 5);
+    end(&mut ledger, None, 6);
+    // The last one was reachable.
+    assert_eq!(begin(&mut ledger, "1", 7), None);
+    end(&mut ledger, refused_life, 8);
     // Another pod of the same name is a new one; its series is the same.
-    assert_eq!(ledger.begin(name("a"), Some("2"), seconds(7)), None);
-    assert_eq!(figures(&ledger.settled(&name("a"))), (3, 3, 4));
-}
-
-#[test]
-fn a_life_is_what_its_events_say() {
-    let mut life = Life::default();
-    life.note::<Timestamp>(&EventKind::Discovered);
-    assert_eq!(life.unreached(), Some(Cause::Other));
-    let unreachable = EventKind::Unreachable::<Timestamp> {
-        cause: Cause::Timeout,
-        peer_address: None,
-        proxy_address: None,
-        attempts: Vec::new(),
-    };
-    life.note(&unreachable);
-    assert_eq!(life.unreached(), Some(Cause::Timeout));
-    life.note(&EventKind::Reachable::<Timestamp> {
-        outage: None,
-        peer_address: ([10, 0, 0, 1], 8080).into(),
-    });
-    assert_eq!(life.unreached(), None);
+    assert_eq!(begin(&mut ledger, "2", 9), None);
+    assert_eq!(figures(&ledger.settled(&name("a"))), (4, 4, 5));
 }
 
 #[test]
@@ -134,7 +118,7 @@ fn an_account_is_kept_for_as_long_as_its_pod_is_listed_and_an_hour() {
     // Those that run have no age.
     ledger.close_old(seconds(100_000), listed);
     for pod in ["listed", "gone", "nameless"] {
-        ledger.end(&name(pod), &refused(1), Life::default(), seconds(100_000));
+        ledger.end(&name(pod), &refused(1), None, seconds(100_000));
     }
     let pods = |ledger: &Ledger| -> Vec<String> {
         let departed = ledger.departed().into_iter();
@@ -157,7 +141,7 @@ fn of_too_many_departed_pods_the_oldest_are_forgotten() {
     for n in 0..MOST_DEPARTED as u64 + 10 {
         let pod = name(&format!("pod-{n:04}"));
         ledger.begin(pod.clone(), None, seconds(n));
-        ledger.end(&pod, &refused(1), Life::default(), seconds(n));
+        ledger.end(&pod, &refused(1), None, seconds(n));
     }
     ledger.close_old(seconds(1_000), |_| false);
     let departed = ledger.departed();
@@ -210,7 +194,7 @@ proptest! {
                     };
                     if let Some(counted) = ended {
                         let name = name(&pod.to_string());
-                        ledger.end(&name, &counted, Life::default(), seconds(at));
+                        ledger.end(&name, &counted, None, seconds(at));
                     }
                 }
                 Step::Pass(pod, n) => {
