@@ -1,18 +1,12 @@
 //! Which capabilities the agent needs for what, and which it keeps.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Write as _},
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
-    process::Command,
-    thread,
-};
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 use statlink_tests::{
     agent::{self, Agent},
     container::Container,
+    mock_api::{self, MockApi, Objects},
     netns::{self, Network},
     peer::Activator,
     process::{Line, Process},
@@ -29,109 +23,29 @@ fn statlink_with(capabilities: &str, arguments: &[&str]) -> Command {
 
 const TWO: &str = "bpf,perfmon";
 
-/// A mock of an API server, without TLS: it lists one pod, a Service and no endpoints. Its watches
-/// send nothing.
-struct Api {
-    kubeconfig: PathBuf,
-    directory: tempfile::TempDir,
-}
-
-impl Api {
-    fn with(pod: &Value) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let pod = pod.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let pod = pod.clone();
-                // A client that goes away ends its thread.
-                thread::spawn(move || answer(client, &pod));
-            }
-        });
-        let directory = tempfile::tempdir().unwrap();
-        let kubeconfig = directory.path().join("config");
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "mock",
-            "clusters": [{"name": "mock", "cluster": {"server": format!("http://{address}")}}],
-            "users": [{"name": "mock", "user": {}}],
-            "contexts": [{"name": "mock", "context": {"cluster": "mock", "user": "mock"}}],
-        });
-        fs::write(&kubeconfig, config.to_string()).unwrap();
-        Self {
-            kubeconfig,
-            directory,
-        }
-    }
-
-    fn socket(&self) -> String {
-        let socket = self.directory.path().join("statlink.sock");
-        socket.to_str().unwrap().to_owned()
-    }
-}
-
-fn answer(client: TcpStream, pod: &Value) -> Option<()> {
-    let mut reader = BufReader::new(client.try_clone().ok()?);
-    let mut writer = client;
-    loop {
-        let mut request = String::new();
-        reader.read_line(&mut request).ok().filter(|n| *n > 0)?;
-        let mut header = String::new();
-        while reader.read_line(&mut header).ok()? > 2 {
-            header.clear();
-        }
-        if request.contains("watch=true") {
-            write!(
-                writer,
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-            )
-            .ok()?;
-            // Nothing more until the client closes.
-            return reader.read_line(&mut header).ok().map(|_| ());
-        }
-        let service = json!({
-            "metadata": {"name": "autoscaler", "resourceVersion": "1"},
-            "spec": {"clusterIPs": ["10.96.0.9"]},
-        });
-        let items = if request.contains("/pods?") {
-            vec![pod.clone()]
-        } else if request.contains("/services?") {
-            vec![service]
-        } else {
-            vec![]
-        };
-        let list = json!({
-            "kind": "List", "apiVersion": "v1",
-            "metadata": {"resourceVersion": "1"}, "items": items,
-        })
-        .to_string();
-        let length = list.len();
-        write!(
-            writer,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{list}"
-        )
-        .ok()?;
-    }
-}
-
 const UID: &str = "0b1c2d3e-4f50-4617-8899-aabbccddeeff";
 
-fn pod(containers: &Value) -> Value {
-    json!({
-        "metadata": {
-            "name": "activator-by-api", "namespace": "knative-by-api", "uid": UID,
-            "resourceVersion": "1",
-        },
-        "status": {"containerStatuses": containers},
-    })
+/// An API that knows the pod with these containers, and a Service without endpoints.
+fn api_with(containers: &[(&str, &Container)]) -> MockApi {
+    let pod = mock_api::pod("knative-by-api", "activator-by-api", UID, containers);
+    let service = json!({
+        "metadata": {"name": "autoscaler", "resourceVersion": "1"},
+        "spec": {"clusterIPs": ["10.96.0.9"]},
+    });
+    let objects = Objects {
+        pods: vec![pod],
+        services: vec![service],
+    };
+    MockApi::start(objects, None).unwrap()
 }
 
-/// What the kubelet reports of a container.
-fn status(name: &str, container: &Container) -> Value {
-    json!({"name": name, "containerID": format!("containerd://{}", container.id)})
+fn socket(api: &MockApi) -> String {
+    let socket = api.directory().join("statlink.sock");
+    socket.to_str().unwrap().to_owned()
 }
 
-fn run_with_api(api: &Api) -> Process {
-    let socket = api.socket();
+fn run_with_api(api: &MockApi) -> Process {
+    let socket = socket(api);
     let mut command = statlink_with(
         TWO,
         &[
@@ -143,7 +57,7 @@ fn run_with_api(api: &Api) -> Process {
             &socket,
         ],
     );
-    command.env("KUBECONFIG", &api.kubeconfig);
+    command.env("KUBECONFIG", api.kubeconfig());
     Process::spawn("statlink run", command).unwrap()
 }
 
@@ -158,7 +72,7 @@ fn two_capabilities_and_the_api_name_an_activator_and_its_namespace() {
     let container = Container::new(UID).unwrap();
     let _activator =
         Activator::stand_in_in(&container, &its_pod, ["cancel", "127.0.0.1:1"]).unwrap();
-    let api = Api::with(&pod(&json!([status("activator", &container)])));
+    let api = api_with(&[("activator", &container)]);
     let mut agent = run_with_api(&api);
     agent.wait_for("discovery", PATIENCE, discovered).unwrap();
     assert_eq!(agent.terminate(PATIENCE).unwrap().code(), Some(0));
@@ -170,8 +84,7 @@ fn a_sidecar_with_the_activator_s_name_is_no_activator() {
     let its_pod = network.pod("activator").unwrap();
     let containers = [Container::new(UID).unwrap(), Container::new(UID).unwrap()];
     let [proxy, own] = &containers;
-    let statuses = json!([status("proxy", proxy), status("activator", own)]);
-    let api = Api::with(&pod(&statuses));
+    let api = api_with(&[("proxy", proxy), ("activator", own)]);
     let sidecar = Activator::stand_in_in(proxy, &its_pod, ["idle"]).unwrap();
     let mut agent = run_with_api(&api);
     agent
@@ -181,7 +94,7 @@ fn a_sidecar_with_the_activator_s_name_is_no_activator() {
     let activator = Activator::stand_in_in(own, &its_pod, ["idle"]).unwrap();
     agent.wait_for("discovery", PATIENCE, discovered).unwrap();
     let mut command = agent::command(None).unwrap();
-    command.args(["status", "--json", "--socket", &api.socket()]);
+    command.args(["status", "--json", "--socket", &socket(&api)]);
     let status: Value = serde_json::from_str(&netns::run(&mut command).unwrap()).unwrap();
     let links = status.pointer("/links").unwrap().as_array().unwrap();
     let pids: Vec<_> = links.iter().map(|link| link.get("pid")).collect();

@@ -56,14 +56,46 @@ pub struct Serving {
 
 /// The peers and the Collector. Builds what is missing: minutes the first time, then nothing.
 pub fn parts() -> Result<Parts> {
+    // A guest has no Go, and gets them from whoever boots it.
+    if let Some(built) = std::env::var_os(PARTS_VARIABLE) {
+        let built = PathBuf::from(built);
+        return Ok(Parts {
+            collector: built.join("otelcol"),
+            activator: built.join("activator"),
+            autoscaler: built.join("autoscaler"),
+        });
+    }
+    parts_for(native())
+}
+
+/// The same for another architecture, as Go calls it; this machine cannot run them.
+pub fn parts_for(architecture: &str) -> Result<Parts> {
     let directory = directory()?;
     let _lock = lock(&directory)?;
-    let knative = knative(&directory)?;
+    let knative = knative(&directory, architecture)?;
     Ok(Parts {
-        collector: collector(&directory, "collector")?,
+        collector: collector(&directory, "collector", architecture)?,
         activator: knative.join("activator"),
         autoscaler: knative.join("autoscaler"),
     })
+}
+
+/// This machine's architecture, as Go calls it.
+fn native() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Tells directories of builds for other architectures from those of this one's.
+fn suffix(architecture: &str) -> String {
+    if architecture == native() {
+        String::new()
+    } else {
+        format!("-{architecture}")
+    }
 }
 
 /// Helm and Kustomize, likewise.
@@ -96,7 +128,7 @@ pub fn rule_tools() -> Result<RuleTools> {
 pub fn operators_collector() -> Result<PathBuf> {
     let directory = directory()?;
     let _lock = lock(&directory)?;
-    collector(&directory, "collector-deploy")
+    collector(&directory, "collector-deploy", native())
 }
 
 /// All parts of Kubernetes in one program: its first argument chooses one.
@@ -285,6 +317,9 @@ pub fn helper(name: &str) -> Result<PathBuf> {
         })
 }
 
+/// Names the directory of peers and Collector that are built already.
+const PARTS_VARIABLE: &str = "STATLINK_TEST_PARTS";
+
 /// This package's directory.
 fn sources() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -296,11 +331,12 @@ fn go_sources() -> PathBuf {
 }
 
 /// The Collector of a manifest in this package's directory of Go.
-fn collector(directory: &Path, name: &str) -> Result<PathBuf> {
+fn collector(directory: &Path, name: &str, architecture: &str) -> Result<PathBuf> {
     const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.159.0";
 
     let manifest = go_sources().join(name).join("builder.yaml");
-    let home = directory.join(format!("{name}-{}", hash(&[manifest.as_path()])?));
+    let suffix = suffix(architecture);
+    let home = directory.join(format!("{name}-{}{suffix}", hash(&[manifest.as_path()])?));
     let binary = home.join("otelcol");
     if binary.is_file() {
         return Ok(binary);
@@ -316,30 +352,39 @@ fn collector(directory: &Path, name: &str) -> Result<PathBuf> {
     let config = work.join("builder.yaml");
     fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
 
-    go(
-        "the Collector",
-        &work,
-        ["run", BUILDER, "--ldflags", "-s -w", "--config"],
-        &config,
-    )?;
+    // The builder itself runs here, whatever it builds for.
+    let mut install = Command::new("go");
+    install
+        .args(["install", BUILDER])
+        .env("GOBIN", &work)
+        .env_remove("GOARCH");
+    build("the Collector's builder", &work, install)?;
+    let mut builder = Command::new(work.join("builder"));
+    builder
+        .args(["--ldflags", "-s -w", "--config"])
+        .arg(&config)
+        .env("GOARCH", architecture);
+    build("the Collector", &work, builder)?;
     fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
     keep(&work.join("otelcol"), &binary)?;
     fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
     Ok(binary)
 }
 
-fn knative(directory: &Path) -> Result<PathBuf> {
+fn knative(directory: &Path, architecture: &str) -> Result<PathBuf> {
     let module = go_sources().join("knative");
     let inputs = listed(&module)?;
     let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    let home = directory.join(format!("knative-{}", hash(&inputs)?));
+    let suffix = suffix(architecture);
+    let home = directory.join(format!("knative-{}{suffix}", hash(&inputs)?));
     let activator = home.join("activator");
     if activator.is_file() {
         return Ok(home);
     }
     let work = fresh(&home.with_extension("work"))?;
     let built = work.join("knative");
-    go(
+    go_for(
+        architecture,
         "Knative's peers",
         &module,
         ["build", "-trimpath", "-ldflags", "-s -w", "-o"],
@@ -355,19 +400,34 @@ fn knative(directory: &Path) -> Result<PathBuf> {
     Ok(home)
 }
 
-/// Runs Go, and reports every 5 s that it still runs.
+/// Runs Go for this machine.
 fn go<'a>(
     what: &str,
     directory: &Path,
     args: impl IntoIterator<Item = &'a str>,
     last: &(impl AsRef<OsStr> + ?Sized),
 ) -> Result<()> {
+    go_for(native(), what, directory, args, last)
+}
+
+/// Runs Go for an architecture.
+fn go_for<'a>(
+    architecture: &str,
+    what: &str,
+    directory: &Path,
+    args: impl IntoIterator<Item = &'a str>,
+    last: &(impl AsRef<OsStr> + ?Sized),
+) -> Result<()> {
     let mut command = Command::new("go");
+    command.args(args).arg(last).env("GOARCH", architecture);
+    build(what, directory, command)
+}
+
+/// Runs a build of Go, and reports every 5 s that it still runs.
+fn build(what: &str, directory: &Path, mut command: Command) -> Result<()> {
     let log = self::directory()?.join("build.log");
     let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
     command
-        .args(args)
-        .arg(last)
         .current_dir(directory)
         .env("CGO_ENABLED", "0")
         .stdin(Stdio::null())

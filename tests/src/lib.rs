@@ -19,6 +19,7 @@
 //! - [`wait`]: waiting for a condition
 //! - [`observe`]: CPU time and memory of a process
 //! - [`tcp`]: the kernel's TCP counters of a network namespace
+//! - [`mock_api`]: a Kubernetes API that lists what it is given
 //! - [`build`]: builds the parts that are written in Go, once
 //!
 //! It needs root, iproute2, nftables and, for the first build, Go. Nothing outlives the process:
@@ -35,6 +36,7 @@ pub mod control_plane;
 pub mod deploy;
 pub mod fault;
 pub mod figures;
+pub mod mock_api;
 pub mod names;
 pub mod netns;
 pub mod observe;

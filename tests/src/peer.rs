@@ -317,9 +317,10 @@ impl Program {
                 // Not a link, which needs the same file system. Not by this process: a child that
                 // another thread has just forked would still have the copy open for writing, and
                 // running it would fail with ETXTBSY.
-                let mut install = Command::new("install");
-                install.arg("--mode=755").arg(built);
-                netns::run(install.arg(directory.path().join(name)))?;
+                let copy = directory.path().join(name);
+                netns::run(Command::new("cp").arg(built).arg(&copy))?;
+                fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))
+                    .with_context(|| format!("open {} to all", copy.display()))?;
                 let directory = Arc::new(directory);
                 copies.insert(built.to_owned(), Arc::downgrade(&directory));
                 directory

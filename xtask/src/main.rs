@@ -15,6 +15,7 @@ mod remap;
 mod setup;
 mod stage;
 mod test;
+mod vm;
 mod workspace;
 
 use workspace::Workspace;
@@ -36,6 +37,8 @@ enum Command {
     Image(image::Options),
     /// Run the tests, tier by tier
     Test(test::Options),
+    /// Boot another kernel in an emulated guest: for a prompt, or for one command
+    Vm(vm::Options),
     /// Look for input that breaks a reader, for as long as you like
     Fuzz(fuzz::Options),
     /// Show statlink at work on real Knative parts, on this machine
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Build(options) => build::run(&options, &workspace),
         Command::Image(options) => image::run(&options, &workspace),
         Command::Test(options) => test::run(&options, &workspace),
+        Command::Vm(options) => vm::run(&options, &workspace),
         Command::Fuzz(options) => fuzz::run(&options, &workspace),
         Command::Demo(options) => stage::run("demo", &options, &workspace),
         Command::Bench(options) => stage::run("bench", &options, &workspace),

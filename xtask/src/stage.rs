@@ -77,3 +77,11 @@ pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspa
         .args(arguments);
     process::run("build the test bed", &mut cargo)
 }
+
+/// Has it build peers and Collector for an architecture, as Go calls it; gives what it prints.
+pub(crate) fn parts(architecture: &str, workspace: &Workspace) -> Result<String> {
+    let mut cargo = workspace.cargo(&["run", "--quiet", "--locked"]);
+    cargo.args(["--package=statlink-tests", "--bin=testbed", "--", "parts"]);
+    process::announce("build the peers", &cargo);
+    process::capture(cargo.arg(architecture))
+}

@@ -1,6 +1,7 @@
 //! The test bed by hand.
 //!
 //! - `testbed build` builds the peers and the Collector, so that no test waits for them
+//! - `testbed parts ARCHITECTURE` builds peers and Collector for guests of Go's name of one
 //! - `testbed build api` adds the API server of Kubernetes
 //! - `testbed build cluster` adds all parts of the cluster
 //! - `testbed cluster` keeps a Kubernetes of one node with Knative on it until interrupted
@@ -21,20 +22,31 @@ fn main() -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["build"] => build(),
+        ["parts", architecture] => parts(architecture),
         ["build", "api"] => build_api(),
         ["build", "cluster"] => build_cluster(),
         ["cluster"] => cluster(),
         ["up"] => up(),
-        _ => bail!("usage: testbed build | build api | build cluster | cluster | up"),
+        _ => bail!(
+            "usage: testbed build | parts ARCHITECTURE | build api | build cluster | cluster | up"
+        ),
     }
 }
 
 fn build() -> Result<()> {
-    let parts = build::parts()?;
+    tell(&build::parts()?);
+    Ok(())
+}
+
+fn parts(architecture: &str) -> Result<()> {
+    tell(&build::parts_for(architecture)?);
+    Ok(())
+}
+
+fn tell(parts: &build::Parts) {
     println!("collector   {}", parts.collector.display());
     println!("activator   {}", parts.activator.display());
     println!("autoscaler  {}", parts.autoscaler.display());
-    Ok(())
 }
 
 fn build_api() -> Result<()> {

@@ -26,6 +26,11 @@ pub(crate) enum Need {
     CargoDeny,
     Pip,
     Typos,
+    QemuX86,
+    QemuArm,
+    DebianKeyring,
+    Readelf,
+    Xz,
 }
 
 /// What building the agent takes.
@@ -55,6 +60,18 @@ pub(crate) const CLUSTER: &[Need] = &[
     Need::Containerd,
     Need::Cni,
     Need::Go,
+];
+
+/// What guests with other kernels take.
+pub(crate) const GUESTS: &[Need] = &[
+    Need::BpfCompiler,
+    Need::BpfLinker,
+    Need::Go,
+    Need::QemuX86,
+    Need::QemuArm,
+    Need::DebianKeyring,
+    Need::Readelf,
+    Need::Xz,
 ];
 
 /// A line of the table of needs.
@@ -96,6 +113,11 @@ impl Need {
         Self::CargoDeny,
         Self::Pip,
         Self::Typos,
+        Self::QemuX86,
+        Self::QemuArm,
+        Self::DebianKeyring,
+        Self::Readelf,
+        Self::Xz,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -179,6 +201,31 @@ impl Need {
                 purpose: "checks spelling",
                 source: Source::Wheel("typos", TYPOS_VERSION),
             },
+            Self::QemuX86 => Row {
+                name: "qemu-system-x86_64",
+                purpose: "boots other kernels",
+                source: Source::Debian(&["qemu-system-x86"]),
+            },
+            Self::QemuArm => Row {
+                name: "qemu-system-aarch64",
+                purpose: "boots arm64's kernels",
+                source: Source::Debian(&["qemu-system-arm"]),
+            },
+            Self::DebianKeyring => Row {
+                name: "Debian's keyring",
+                purpose: "trusts the kernels that guests boot",
+                source: Source::Debian(&["debian-archive-keyring"]),
+            },
+            Self::Readelf => Row {
+                name: "readelf",
+                purpose: "finds the libraries of the guests' programs",
+                source: Source::Debian(&["binutils"]),
+            },
+            Self::Xz => Row {
+                name: "xz",
+                purpose: "unpacks kernels' modules",
+                source: Source::Debian(&["xz-utils"]),
+            },
         }
     }
 
@@ -193,6 +240,14 @@ impl Need {
             Self::Ip => found(program("ip")),
             Self::Haproxy => found(program("haproxy")),
             Self::OpenSsl => found(program("openssl")),
+            Self::QemuX86 => found(program("qemu-system-x86_64")),
+            Self::QemuArm => found(program("qemu-system-aarch64")),
+            Self::Readelf => found(program("readelf")),
+            Self::Xz => found(program("xz")),
+            Self::DebianKeyring => {
+                let keyring = Path::new(DEBIAN_KEYRING);
+                found(keyring.is_file().then(|| keyring.to_owned()))
+            }
             Self::Containerd => {
                 program("runc").ok_or("runc is not on PATH")?;
                 found(program("containerd"))
@@ -292,6 +347,9 @@ pub(super) const BPF_COMPILER: &str = "rustc-web";
 
 /// Where Debian puts them, and where the test bed's containerd looks.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
+
+/// What the kernels' archives are signed by.
+pub(crate) const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Builds with the workspace's rust-version.
 const CARGO_DENY_VERSION: &str = "0.20.2";

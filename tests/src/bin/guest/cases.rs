@@ -1,0 +1,219 @@
+//! The faults, each on every link at once: cause and count must be those of the table.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use statlink_tests::{
+    fault::{Fault, Faults, Reject, Route},
+    figures::Figures,
+    scenario::Bed,
+};
+
+use crate::{
+    PATIENCE,
+    links::{Link, Links, Mark, patiently},
+    verdict::Verdicts,
+};
+
+struct Case {
+    name: &'static str,
+    trouble: Trouble,
+    /// Why the connection is lost: one of these.
+    losses: &'static [&'static str],
+    /// Why the dials after that fail; none: the first one succeeds.
+    dials: Option<&'static str>,
+}
+
+#[derive(Clone, Copy)]
+enum Trouble {
+    /// Of the network.
+    Network(fn(&Faults<'_>) -> Result<Option<Fault>>),
+    /// SIGTERM to the autoscaler, later another one in its place.
+    Restart,
+    /// SIGSTOP to the autoscaler, later SIGCONT.
+    Freeze,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "reset",
+        trouble: Trouble::Network(|faults| faults.reset_established().map(|()| None)),
+        losses: &["connection_reset"],
+        dials: None,
+    },
+    Case {
+        name: "abort",
+        trouble: Trouble::Network(|faults| faults.abort_at_client().map(|()| None)),
+        losses: &["connection_aborted"],
+        dials: None,
+    },
+    Case {
+        name: "restart",
+        trouble: Trouble::Restart,
+        // A server that ends with data unread sends a reset instead of its FIN.
+        losses: &["peer_closed", "connection_reset"],
+        dials: Some("connection_refused"),
+    },
+    Case {
+        name: "blackhole",
+        trouble: Trouble::Network(|faults| faults.blackhole().map(Some)),
+        losses: &["stalled"],
+        dials: Some("timeout"),
+    },
+    Case {
+        name: "no endpoint",
+        trouble: Trouble::Network(|faults| broken(faults, Reject::PortUnreachable)),
+        losses: &["connection_reset"],
+        dials: Some("connection_refused"),
+    },
+    Case {
+        name: "host unreachable",
+        trouble: Trouble::Network(|faults| broken(faults, Reject::HostUnreachable)),
+        losses: &["connection_reset"],
+        dials: Some("host_unreachable"),
+    },
+    // It ends within connect(), before any SYN: only the hooks of connect() see it.
+    Case {
+        name: "prohibited route",
+        trouble: Trouble::Network(|faults| {
+            let fault = faults.route(Route::Prohibit)?;
+            faults.reset_established()?;
+            Ok(Some(fault))
+        }),
+        losses: &["connection_reset"],
+        dials: Some("permission_denied"),
+    },
+    Case {
+        name: "frozen peer",
+        trouble: Trouble::Freeze,
+        losses: &["stalled"],
+        dials: Some("handshake_failed"),
+    },
+];
+
+/// New connections are refused, and those that there are get a reset.
+fn broken(faults: &Faults<'_>, with: Reject) -> Result<Option<Fault>> {
+    let fault = faults.reject_syn(with)?;
+    faults.reset_established()?;
+    Ok(Some(fault))
+}
+
+/// Plays the table.
+pub(crate) fn all(verdicts: &mut Verdicts, bed: &mut Bed, links: &mut Links) -> Result<()> {
+    for case in CASES {
+        if verdicts.wants(case.name) {
+            play(case, verdicts, bed, links)?;
+        }
+    }
+    Ok(())
+}
+
+fn play(case: &Case, verdicts: &mut Verdicts, bed: &mut Bed, links: &mut Links) -> Result<()> {
+    let marks: Vec<_> = links.all.iter().map(|link| link.mark(bed)).collect();
+    let faults = match case.trouble {
+        Trouble::Network(inject) => links.faults(bed, inject)?,
+        Trouble::Restart => {
+            bed.autoscaler()?.process.terminate(PATIENCE)?;
+            Vec::new()
+        }
+        Trouble::Freeze => {
+            bed.autoscaler()?.process.freeze()?;
+            Vec::new()
+        }
+    };
+    for (link, mark) in links.all.iter().zip(&marks) {
+        let seen = told(case, bed, link, mark);
+        verdicts.judge(case.name, &format!("{}: told", link.form), seen);
+    }
+    match case.trouble {
+        Trouble::Network(_) => {}
+        Trouble::Restart => bed.start_autoscaler()?,
+        Trouble::Freeze => bed.autoscaler()?.process.thaw()?,
+    }
+    for fault in faults {
+        fault.heal()?;
+    }
+    links.wait_back(bed, &marks)?;
+    for (link, mark) in links.all.iter().zip(&marks) {
+        let counted = counted(case, bed, link, mark);
+        if !verdicts.judge(case.name, &format!("{}: counted", link.form), counted) {
+            show(bed, link, mark);
+        }
+    }
+    Ok(())
+}
+
+/// The agent tells the loss with its cause, and that dials fail with theirs.
+fn told(case: &Case, bed: &Bed, link: &Link, mark: &Mark) -> Result<()> {
+    let wait = |kind: &str, causes: &[&str]| {
+        let count = |figures: &Figures| -> f64 {
+            let of_kind = figures.errors(kind).into_iter();
+            of_kind
+                .filter(|(cause, _)| causes.contains(cause))
+                .map(|(_, count)| count)
+                .sum()
+        };
+        let before = count(&mark.figures);
+        patiently(&format!("{kind} of {causes:?}"), || {
+            Ok((count(&Figures::of(bed, &link.activator)) > before).then_some(()))
+        })
+    };
+    wait("disconnect", case.losses)?;
+    case.dials.map_or(Ok(()), |cause| wait("connect", &[cause]))
+}
+
+/// Nothing but what is expected was counted, and as often as Knative itself says.
+fn counted(case: &Case, bed: &Bed, link: &Link, mark: &Mark) -> Result<()> {
+    let now = Figures::of(bed, &link.activator);
+    let grown = grown(&mark.figures, &now);
+    let lost = grown
+        .keys()
+        .find(|(kind, cause)| kind == "disconnect" && case.losses.contains(&cause.as_str()));
+    let lost = lost.map_or(
+        *case.losses.first().context("a case has a loss")?,
+        |(_, cause)| cause,
+    );
+    let mut expected = BTreeMap::from([(("disconnect", lost), 1.0)]);
+    let failed = link.failed_dials(mark);
+    if let Some(cause) = case.dials {
+        #[expect(clippy::cast_precision_loss, reason = "a few dials")]
+        expected.insert(("connect", cause), failed as f64);
+    } else {
+        ensure!(failed == 0, "Knative says that {failed} dials failed");
+    }
+    let expected: BTreeMap<_, _> = expected
+        .into_iter()
+        .filter(|(_, count)| *count > 0.0)
+        .map(|((kind, cause), count)| ((kind.to_owned(), cause.to_owned()), count))
+        .collect();
+    ensure!(
+        grown == expected,
+        "counted {grown:?}, expected {expected:?}"
+    );
+    let connects = now.connects - mark.figures.connects;
+    ensure!(connects == 1.0, "{connects} connections, expected 1");
+    Ok(())
+}
+
+/// The errors of attempts and losses since. Liveness errors are one each 5 s: a matter of time.
+fn grown(before: &Figures, now: &Figures) -> BTreeMap<(String, String), f64> {
+    let grown = now.errors.iter().map(|(key, count)| {
+        let before = before.errors.get(key).copied().unwrap_or_default();
+        (key.clone(), count - before)
+    });
+    grown
+        .filter(|((kind, _), count)| kind != "liveness" && *count > 0.0)
+        .collect()
+}
+
+/// What people need to understand a bad judgement.
+fn show(bed: &Bed, link: &Link, mark: &Mark) {
+    for line in link.activator.process.lines_after(mark.lines) {
+        println!("{}: {}", link.form, line.text);
+    }
+    if let Some(agent) = &bed.agent {
+        for line in agent.process.lines_after(mark.agent_lines) {
+            println!("agent: {}", line.text);
+        }
+    }
+}

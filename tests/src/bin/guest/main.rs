@@ -1,0 +1,95 @@
+//! The judge inside a guest of `cargo xtask vm`: does the agent tell the truth on this kernel?
+//!
+//! Real peers, a real Collector and faults, as in `tests/peers`, but one after the other on one node
+//! and without Cargo: a guest has a few programs and a serial line. What it finds goes to the
+//! standard output, a line each:
+//!
+//! - `@fact {"name": …, "value": …}`: what kernel, hooks and agent are like
+//! - `@judged {"case": …, "what": …, "ok": …, "detail": …}`: one judgement
+//! - `@end {"passed": …, "failed": …}`: that nothing is missing
+//!
+//! Everything else is for people, the agent's log after a failure above all.
+
+mod agent_facts;
+mod cases;
+mod links;
+mod restarts;
+mod verdict;
+mod weather;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use statlink_tests::{agent, mock_api::MockApi, scenario::Bed};
+
+use links::Links;
+use verdict::Verdicts;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// What the agent may do
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
+    /// Only cases whose names contain this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Flags of `statlink run`
+    #[arg(last = true)]
+    agent: Vec<String>,
+}
+
+/// The chart's two profiles.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Profile {
+    /// All of root's capabilities; activators are named by their environment
+    #[default]
+    Privileged,
+    /// CAP_BPF and CAP_PERFMON alone, no tracefs; activators are named by the Kubernetes API
+    Restricted,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let mut verdicts = Verdicts::new(&options.only);
+    judge(&options, &mut verdicts)?;
+    verdicts.end()
+}
+
+fn judge(options: &Options, verdicts: &mut Verdicts) -> Result<()> {
+    let mut bed = Bed::new()?;
+    // They are connected before there is an agent: it has to find their connections.
+    let mut links = Links::start(&bed)?;
+    let api = match options.profile {
+        Profile::Privileged => None,
+        Profile::Restricted => Some(links.api(&bed)?),
+    };
+    let agent = agent_options(options, &bed, api.as_ref());
+    agent_facts::start(verdicts, &mut bed, &agent)?;
+
+    restarts::older_connections(verdicts, &bed, &links);
+    cases::all(verdicts, &mut bed, &mut links)?;
+    restarts::killed_agent(verdicts, &mut bed, &agent, &links)?;
+    weather::all(verdicts, &bed, &links)?;
+    agent_facts::end(verdicts, &bed)
+}
+
+fn agent_options(options: &Options, bed: &Bed, api: Option<&MockApi>) -> agent::Options {
+    let mut agent = bed.agent_options();
+    for flag in &options.agent {
+        agent = agent.arg(flag);
+    }
+    match api {
+        Some(api) => agent::Options {
+            capabilities: Some("bpf,perfmon"),
+            ..agent
+                .arg("--kubernetes=on")
+                .arg("--node-name=guest")
+                .env("KUBECONFIG", api.kubeconfig())
+        },
+        None => agent,
+    }
+}
+
+/// The slowest of what is waited for is told within 10 s; an emulated machine gets more.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,63 @@
+//! Bad networks, by netem: links that Knative keeps are not told lost.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Result, ensure};
+use statlink_tests::{figures::Figures, scenario::Bed};
+
+use crate::{
+    links::{Link, Links, Mark},
+    verdict::Verdicts,
+};
+
+/// A name, and what `tc` is told.
+const WEATHER: &[(&str, &str)] = &[
+    ("netem loss", "loss 5%"),
+    (
+        "netem delay, reorder, duplicate",
+        "delay 20ms 10ms reorder 25% 50% duplicate 10%",
+    ),
+];
+
+/// Plays each for so long as a client needs to notice what it would notice: it reads nothing for
+/// 10 s at most.
+const LONG: Duration = Duration::from_secs(30);
+
+pub(crate) fn all(verdicts: &mut Verdicts, bed: &Bed, links: &Links) -> Result<()> {
+    for &(name, what) in WEATHER {
+        if !verdicts.wants(name) {
+            continue;
+        }
+        let before: Vec<_> = links.all.iter().map(|link| link.mark(bed)).collect();
+        for link in &links.all {
+            let at = &link.activator.pod.namespace;
+            let mut tc = at.command("tc");
+            tc.args(["qdisc", "add", "dev", "eth0", "root", "netem"]);
+            statlink_tests::netns::run(tc.args(what.split(' ')))?;
+        }
+        // The weather lasts: there is no event to wait for.
+        thread::sleep(LONG);
+        for link in &links.all {
+            let at = &link.activator.pod.namespace;
+            let mut tc = at.command("tc");
+            statlink_tests::netns::run(tc.args(["qdisc", "del", "dev", "eth0", "root"]))?;
+        }
+        let checked = links.wait_checks(bed, 1);
+        verdicts.judge(name, "checked", checked);
+        for (link, before) in links.all.iter().zip(before) {
+            verdicts.judge(name, link.form, unharmed(bed, link, &before));
+        }
+    }
+    Ok(())
+}
+
+fn unharmed(bed: &Bed, link: &Link, before: &Mark) -> Result<()> {
+    ensure!(
+        link.failed_dials(before) == 0,
+        "Knative dialled, and failed"
+    );
+    link.is_well(bed, &before.figures)?;
+    let connects = Figures::of(bed, &link.activator).connects;
+    ensure!(connects == before.figures.connects, "connected again");
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! The table of kernels that guests boot, and where Debian keeps them.
+
+use std::fmt;
+
+/// A processor's architecture, as Debian, Rust and QEMU call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Arch {
+    Amd64,
+    Arm64,
+}
+
+/// One kernel, and how it is booted.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// What commands and tables call it.
+    pub(crate) name: &'static str,
+    pub(crate) arch: Arch,
+    /// The beginning of its packages' names after `linux-image-`; the newest that there is of the
+    /// series is taken.
+    pub(crate) series: &'static str,
+    /// The end of their names: Debian's name of the configuration.
+    pub(crate) flavour: &'static str,
+    /// What it is told at boot beyond the console.
+    pub(crate) boot: &'static str,
+    /// Whether every push boots it.
+    pub(crate) smallest: bool,
+}
+
+impl Kernel {
+    /// The kernel of this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        KERNELS.iter().find(|kernel| kernel.name == name)
+    }
+}
+
+impl Arch {
+    pub(crate) const fn debian(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    pub(crate) const fn triple(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-unknown-linux-gnu",
+            Self::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// The directory of Debian's libraries.
+    pub(crate) const fn multiarch(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-linux-gnu",
+            Self::Arm64 => "aarch64-linux-gnu",
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.debian())
+    }
+}
+
+/// Every kernel of the matrix, oldest first. Debian builds all of them; the cloud configuration
+/// stands for a node's where there is no reason for another.
+pub(crate) const KERNELS: &[Kernel] = &[
+    // A patch level before Debian's last ones: namespaces are refused in another way.
+    Kernel {
+        name: "5.10-old",
+        series: "5.10.0-30-",
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "5.10",
+        series: "5.10.0-",
+        smallest: true,
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "5.10-generic",
+        series: "5.10.0-",
+        ..amd64("amd64")
+    },
+    Kernel {
+        name: "6.1",
+        series: "6.1.0-",
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "6.12",
+        series: "6.12.",
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "6.12-rt",
+        series: "6.12.",
+        ..amd64("rt-amd64")
+    },
+    Kernel {
+        name: "6.18",
+        series: "6.18.",
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "7.2",
+        series: "7.2.",
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "7.3",
+        series: "7.3.",
+        smallest: true,
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "7.3-full",
+        series: "7.3.",
+        boot: "preempt=full",
+        ..amd64("cloud-amd64")
+    },
+    Kernel {
+        name: "7.3-rt",
+        series: "7.3.",
+        ..amd64("rt-amd64")
+    },
+    Kernel {
+        name: "5.10-arm64",
+        series: "5.10.0-",
+        ..arm64("cloud-arm64")
+    },
+    Kernel {
+        name: "6.1-arm64",
+        series: "6.1.0-",
+        ..arm64("cloud-arm64")
+    },
+    Kernel {
+        name: "6.12-arm64",
+        series: "6.12.",
+        smallest: true,
+        ..arm64("cloud-arm64")
+    },
+    Kernel {
+        name: "7.3-arm64",
+        series: "7.3.",
+        ..arm64("cloud-arm64")
+    },
+    Kernel {
+        name: "7.3-arm64-16k",
+        series: "7.3.",
+        ..arm64("arm64-16k")
+    },
+];
+
+const fn amd64(flavour: &'static str) -> Kernel {
+    Kernel {
+        name: "",
+        arch: Arch::Amd64,
+        series: "",
+        flavour,
+        boot: "",
+        smallest: false,
+    }
+}
+
+const fn arm64(flavour: &'static str) -> Kernel {
+    Kernel {
+        arch: Arch::Arm64,
+        ..amd64(flavour)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_tell_kernels_apart() {
+        let names: BTreeSet<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        assert_eq!(names.len(), KERNELS.len());
+        for kernel in KERNELS {
+            assert!(
+                kernel.flavour.contains(kernel.arch.debian()),
+                "{}",
+                kernel.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_push_boots_the_oldest_the_newest_and_the_other_architecture() {
+        let pushed: Vec<_> = KERNELS.iter().filter(|kernel| kernel.smallest).collect();
+        assert!(
+            pushed
+                .iter()
+                .any(|kernel| kernel.series.starts_with("5.10"))
+        );
+        assert!(pushed.iter().any(|kernel| kernel.arch == Arch::Arm64));
+        assert_eq!(pushed.len(), 3);
+    }
+}
