@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     pub links: Vec<LinkSnapshot>,
     /// Pods that have no process left, with what they had counted when their last one ended.
     pub departed: Vec<Departed>,
+    /// Pods that run here without a process that is seen: nothing is known of their links.
+    pub unobserved: Vec<Unobserved>,
     /// The agent about itself.
     pub agent: AgentSnapshot,
 }
@@ -96,6 +98,19 @@ pub(crate) struct Departed {
     pub total: PodCounts,
 }
 
+/// A pod that runs here without a process that is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unobserved {
+    /// What would name its series.
+    pub name: SeriesName,
+    /// For how long.
+    pub since: Duration,
+    /// Why, as far as it can be told: a value of `statlink.unobserved.reason`.
+    pub reason: &'static str,
+    /// The same in words.
+    pub explanation: String,
+}
+
 impl PodCounts {
     /// What `other` has counted, too.
     pub(crate) fn add(&mut self, other: &Self) {
@@ -116,6 +131,8 @@ pub(crate) struct AgentSnapshot {
     pub records: Vec<(&'static str, u64)>,
     /// Kernel records lost, by reason.
     pub lost: Vec<(&'static str, u64)>,
+    /// Processes with a client's name that have no link, by reason.
+    pub refused: Vec<(&'static str, u64)>,
     /// The most bytes found waiting in the ring since the last snapshot, and its size.
     pub ring: Option<(u64, u64)>,
     /// Since the last kernel record; `None` before the first.

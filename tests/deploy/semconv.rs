@@ -218,14 +218,22 @@ fn causes_kinds_of_checks_and_reasons_are_those_of_the_code() {
 }
 
 #[test]
-fn reasons_of_loss_are_those_of_the_documentation() {
+fn reasons_are_those_of_the_documentation() {
     let signals = signals();
     let rows = rows(&signals);
-    let row = rows
-        .iter()
-        .find(|row| row[0] == "`statlink.records.lost`")
-        .unwrap();
-    assert_eq!(values_of("statlink.loss.reason"), quoted(row[3]));
+    for (metric, attribute) in [
+        ("statlink.records.lost", "statlink.loss.reason"),
+        ("statlink.pods.unobserved", "statlink.unobserved.reason"),
+        ("statlink.clients.refused", "statlink.refusal.reason"),
+    ] {
+        let name = format!("`{metric}`");
+        let row = rows.iter().find(|row| row[0] == name).unwrap();
+        let quoted: Vec<_> = quoted(row[3])
+            .into_iter()
+            .filter(|word| *word != "statlink status")
+            .collect();
+        assert_eq!(values_of(attribute), quoted, "{metric}");
+    }
 }
 
 #[test]

@@ -55,6 +55,18 @@ fn text(out: &mut impl Write, status: &Status) -> io::Result<()> {
     } else {
         writeln!(out, "{}", table(&status.links))?;
     }
+    for pod in &status.unobserved {
+        let name = format!("{}/{}", pod.namespace, pod.pod);
+        let (name, why) = (printable(&name), printable(&pod.explanation));
+        writeln!(out, "{name} is not observed: {why}")?;
+    }
+    for (reason, number) in &status.clients_refused {
+        let reason = printable(reason);
+        writeln!(
+            out,
+            "processes with a client's name and no link: {number} ({reason}; see statlink check)"
+        )?;
+    }
     for hook in &status.hooks_missing {
         let hook = printable(hook);
         writeln!(out, "hook {hook} is not attached (see statlink check)")?;

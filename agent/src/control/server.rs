@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    status::{LinkStatus, StatusHead},
+    status::{self, StatusHead},
     wire::{MissedEvents, Request},
 };
 use crate::{
@@ -220,14 +220,14 @@ async fn send_status(
     snapshot: &Snapshot,
 ) -> io::Result<()> {
     send(write, &StatusHead::from(snapshot)).await?;
-    let mut lines = Vec::new();
-    for links in snapshot.links.chunks(LINKS_AT_ONCE) {
-        for link in links {
-            serde_json::to_writer(&mut lines, &LinkStatus::from(link))?;
-            lines.push(b'\n');
+    let (mut text, mut links) = (Vec::new(), status::lines(snapshot).peekable());
+    while links.peek().is_some() {
+        for link in links.by_ref().take(LINKS_AT_ONCE) {
+            serde_json::to_writer(&mut text, &link)?;
+            text.push(b'\n');
         }
-        timeout(WRITE_TIMEOUT, write.write_all(&lines)).await??;
-        lines.clear();
+        timeout(WRITE_TIMEOUT, write.write_all(&text)).await??;
+        text.clear();
     }
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! What `statlink status` shows, and the shape of its JSON.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    link::State,
+    link::{State, UnknownReason},
     link_event::LinkName,
-    snapshot::{LinkSnapshot, Snapshot},
+    snapshot::{LinkSnapshot, PodCounts, Snapshot, Unobserved},
 };
 
 /// The agent and its links at one instant.
@@ -20,8 +20,30 @@ pub(crate) struct Status {
     /// Kernel records that did not reach the agent. The counts are right all the same; details are
     /// missing.
     pub records_lost: u64,
-    /// One entry for each pod and its peer, in the order of discovery.
+    /// One entry for each pod and its peer, in the order of discovery; then the pods that are not
+    /// observed, with process id 0.
     pub links: Vec<LinkStatus>,
+    /// Why pods are not observed.
+    #[serde(default)]
+    pub unobserved: Vec<UnobservedStatus>,
+    /// How many processes with a client's name have no link, by reason.
+    #[serde(default)]
+    pub clients_refused: BTreeMap<String, u64>,
+}
+
+/// A pod that runs here without a process that is seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UnobservedStatus {
+    /// The peer of its link.
+    pub peer: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Why, as far as it can be told: a value of `statlink.unobserved.reason`.
+    pub reason: String,
+    /// The same in words.
+    pub explanation: String,
 }
 
 /// The first line of the answer to `status`: the agent itself. A line follows for each link, so that
@@ -62,6 +84,16 @@ pub(crate) struct LinkStatus {
     pub lives: u64,
 }
 
+/// The lines that follow the head.
+pub(super) fn lines(snapshot: &Snapshot) -> impl Iterator<Item = LinkStatus> {
+    let unobserved = snapshot.unobserved.iter().map(LinkStatus::from);
+    snapshot
+        .links
+        .iter()
+        .map(LinkStatus::from)
+        .chain(unobserved)
+}
+
 impl From<&Snapshot> for StatusHead {
     fn from(snapshot: &Snapshot) -> Self {
         let agent = &snapshot.agent;
@@ -71,10 +103,14 @@ impl From<&Snapshot> for StatusHead {
             hooks_missing: missing.map(|(name, _)| (*name).to_owned()).collect(),
             records_lost: agent.lost.iter().map(|(_, lost)| lost).sum(),
             links: Vec::new(),
+            unobserved: snapshot.unobserved.iter().map(Into::into).collect(),
+            clients_refused: (agent.refused.iter().filter(|(_, number)| *number > 0))
+                .map(|(reason, number)| ((*reason).to_owned(), *number))
+                .collect(),
         };
         Self {
             status,
-            links: snapshot.links.len(),
+            links: snapshot.links.len() + snapshot.unobserved.len(),
         }
     }
 }
@@ -98,6 +134,35 @@ impl From<&LinkSnapshot> for LinkStatus {
             connects: link.total.counts.connects(),
             retransmits: link.total.retransmits,
             lives: link.total.lives,
+        }
+    }
+}
+
+impl From<&Unobserved> for LinkStatus {
+    fn from(pod: &Unobserved) -> Self {
+        Self::from(&LinkSnapshot {
+            name: pod.name.clone(),
+            pid: 0,
+            state: State::Unknown {
+                since: pod.since,
+                reason: UnknownReason::NotObserved,
+            },
+            peer_address: None,
+            rtt: None,
+            silence: None,
+            total: PodCounts::default(),
+        })
+    }
+}
+
+impl From<&Unobserved> for UnobservedStatus {
+    fn from(pod: &Unobserved) -> Self {
+        Self {
+            peer: pod.name.peer.clone(),
+            namespace: pod.name.namespace.clone(),
+            pod: pod.name.pod.clone(),
+            reason: pod.reason.to_owned(),
+            explanation: pod.explanation.clone(),
         }
     }
 }
@@ -172,6 +237,8 @@ mod tests {
         snapshot::{AgentSnapshot, PodCounts, SeriesName},
     };
 
+    const NOBODY_ELSE: &str = r#""unobserved":[],"clients_refused":{}"#;
+
     fn starting() -> LinkSnapshot {
         LinkSnapshot {
             name: SeriesName {
@@ -210,13 +277,16 @@ mod tests {
     }
 
     fn json(links: Vec<LinkSnapshot>, agent: AgentSnapshot) -> String {
-        let snapshot = Snapshot {
+        json_of(&Snapshot {
             links,
             agent,
             ..Snapshot::default()
-        };
-        let StatusHead { mut status, links } = StatusHead::from(&snapshot);
-        status.links = snapshot.links.iter().map(LinkStatus::from).collect();
+        })
+    }
+
+    fn json_of(snapshot: &Snapshot) -> String {
+        let StatusHead { mut status, links } = StatusHead::from(snapshot);
+        status.links = lines(snapshot).collect();
         assert_eq!(status.links.len(), links);
         status.version = "0.0.0".to_owned();
         let json = serde_json::to_string(&status).unwrap();
@@ -230,7 +300,7 @@ mod tests {
         let head = r#"{"version":"0.0.0","hooks_missing":[],"records_lost":0,"links":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":4711,"#;
         assert_eq!(
             json(vec![link], AgentSnapshot::default()),
-            format!("{head}{rest}}}]}}")
+            format!("{head}{rest}}}],{NOBODY_ELSE}}}")
         );
     }
 
@@ -243,7 +313,28 @@ mod tests {
         };
         assert_eq!(
             json(Vec::new(), agent),
-            r#"{"version":"0.0.0","hooks_missing":["udp_sendmsg"],"records_lost":5,"links":[]}"#
+            r#"{"version":"0.0.0","hooks_missing":["udp_sendmsg"],"records_lost":5,"links":[],"unobserved":[],"clients_refused":{}}"#
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_not_observed_and_processes_without_a_link_are_pinned() {
+        let json = json_of(&Snapshot {
+            unobserved: vec![Unobserved {
+                name: starting().name,
+                since: Duration::from_secs(12),
+                reason: "no_process",
+                explanation: "it has no process named activator".to_owned(),
+            }],
+            agent: AgentSnapshot {
+                refused: vec![("denied", 0), ("unplaced", 2)],
+                ..AgentSnapshot::default()
+            },
+            ..Snapshot::default()
+        });
+        assert_eq!(
+            json,
+            r#"{"version":"0.0.0","hooks_missing":[],"records_lost":0,"links":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":0,"state":"unknown","since_seconds":12.0,"cause":null,"unknown_reason":"not_observed","peer_address":null,"rtt_seconds":null,"silence_seconds":null,"checks":0,"errors":0,"connects":0,"retransmits":0,"lives":0}],"unobserved":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","reason":"no_process","explanation":"it has no process named activator"}],"clients_refused":{"unplaced":2}}"#
         );
     }
 

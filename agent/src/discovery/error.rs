@@ -41,6 +41,38 @@ pub(crate) enum DiscoveryError {
         /// How much of it was read, in bytes.
         read: u64,
     },
+    /// The API does not name the process, and nobody else may.
+    #[error("{}; {}", self.problem(), self.cure())]
+    Unplaced {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        process: String,
+        /// Why the API does not name it.
+        why: Unplaced,
+        /// The beginning of its control group's name, escaped.
+        cgroup: String,
+    },
+    /// The process claims a name that another process has.
+    #[error("{}; {}", self.problem(), self.cure())]
+    NameTaken {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        process: String,
+        /// The pod that it claims to be, with its namespace.
+        pod: String,
+        /// The process that has the name.
+        holder: u32,
+    },
+    /// The process names itself, as too many do already.
+    #[error("{}; {}", self.problem(), self.cure())]
+    TooMany {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        process: String,
+    },
     /// The process is of a namespace that is not watched.
     #[error("{}; {}", self.problem(), self.cure())]
     OtherNamespace {
@@ -55,6 +87,19 @@ pub(crate) enum DiscoveryError {
     },
 }
 
+/// Why the API does not name a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unplaced {
+    /// Its control group names neither a pod nor a container.
+    NoContainer,
+    /// No watched pod of this node has its container.
+    NotListed,
+    /// The kubelet has not reported its container, and its pod's activator runs in another.
+    NotReported,
+    /// No pod has been listed yet.
+    NothingListed,
+}
+
 /// What a warning is about: the same for every process that has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reason {
@@ -64,20 +109,40 @@ pub(super) struct Reason {
     pub(super) about: String,
 }
 
-/// Of a value that is too long for a name, this much shows what it is.
-const MOST_SHOWN: usize = 64;
+/// Of a value that is too long for a name, or the name of a control group, this much shows what it is.
+const MOST_SHOWN: usize = 128;
 
 impl DiscoveryError {
     /// For `variable` of process `pid`, whose value is no name.
     pub(super) fn bad_name(pid: u32, variable: &str, value: &str) -> Self {
-        let mut shown: String = value.chars().take(MOST_SHOWN).collect();
-        if shown.len() < value.len() {
-            shown.push('…');
-        }
         Self::BadName {
             pid,
             variable: variable.to_owned(),
-            value: shown.escape_debug().to_string(),
+            value: shown(value),
+        }
+    }
+
+    /// For process `pid`, which is called `process` and is in `cgroup`.
+    pub(super) fn unplaced(pid: u32, process: &str, why: Unplaced, cgroup: &str) -> Self {
+        // With cgroup v1 there are a dozen lines, most of them alike.
+        let cgroup = cgroup.lines().next().unwrap_or_default();
+        Self::Unplaced {
+            pid,
+            process: process.to_owned(),
+            why,
+            cgroup: shown(cgroup),
+        }
+    }
+
+    /// Why its process has no link: a value of `statlink.refusal.reason`.
+    pub(super) const fn refusal(&self) -> &'static str {
+        match self {
+            Self::Proc { .. } | Self::Pidfd { .. } => "denied",
+            Self::BadName { .. } | Self::LongEnvironment { .. } => "bad_name",
+            Self::OtherNamespace { .. } => "other_namespace",
+            Self::Unplaced { .. } => UNPLACED,
+            Self::NameTaken { .. } => "name_taken",
+            Self::TooMany { .. } => "too_many",
         }
     }
 
@@ -105,6 +170,41 @@ impl DiscoveryError {
             } => format!(
                 "process {pid} ({process}) is of the namespace {namespace}, and {watched} is watched"
             ),
+            Self::Unplaced {
+                pid,
+                process,
+                why,
+                cgroup,
+            } => {
+                let why = match why {
+                    Unplaced::NoContainer => {
+                        "is in no container, as far as its control group tells"
+                    }
+                    Unplaced::NotListed => {
+                        "is in a container of no pod that the Kubernetes API lists for this node"
+                    }
+                    Unplaced::NotReported => {
+                        "is in a container that the kubelet has not reported, beside its pod's \
+                         own activator"
+                    }
+                    Unplaced::NothingListed => {
+                        "may not be read, and the Kubernetes API has not listed the pods"
+                    }
+                };
+                format!("process {pid} ({process}) {why} ({cgroup})")
+            }
+            Self::NameTaken {
+                pid,
+                process,
+                pod,
+                holder,
+            } => format!(
+                "process {pid} ({process}) names itself {pod}, and so does process {holder} in \
+                 another container or network namespace"
+            ),
+            Self::TooMany { pid, process } => {
+                format!("process {pid} ({process}) names itself, as too many others do")
+            }
         }
     }
 
@@ -121,6 +221,30 @@ impl DiscoveryError {
             Self::LongEnvironment { .. } => {
                 "the Kubernetes API can name it, or put the variables first"
             }
+            Self::Unplaced { why, .. } => match why {
+                Unplaced::NotListed => {
+                    "it has no link: it is no activator's, or the pods' label, container or \
+                     namespace is another (the chart's knative.podSelector, knative.container, \
+                     knative.namespace)"
+                }
+                Unplaced::NoContainer => {
+                    "it has no link: only the Kubernetes API names activators, by the control \
+                     group of their container"
+                }
+                Unplaced::NotReported => {
+                    "it has no link unless the kubelet reports it as the activator's"
+                }
+                Unplaced::NothingListed => {
+                    "it has no link until then; `statlink check` says what withholds the API"
+                }
+            },
+            Self::NameTaken { .. } => {
+                "it has no link: the first keeps the name while it lives; with the Kubernetes API \
+                 (--kubernetes=on) nobody can take it"
+            }
+            Self::TooMany { .. } => {
+                "it has no link: with the Kubernetes API (--kubernetes=on) nobody names itself"
+            }
             Self::OtherNamespace { .. } => {
                 "if it is Knative's, name that namespace with --namespace (the chart's \
                  knative.namespace)"
@@ -135,6 +259,9 @@ impl DiscoveryError {
             Self::Pidfd { pid, .. }
             | Self::BadName { pid, .. }
             | Self::LongEnvironment { pid, .. }
+            | Self::Unplaced { pid, .. }
+            | Self::NameTaken { pid, .. }
+            | Self::TooMany { pid, .. }
             | Self::OtherNamespace { pid, .. } => Some(*pid),
         }
     }
@@ -153,6 +280,9 @@ impl DiscoveryError {
             Self::OtherNamespace {
                 process, namespace, ..
             } => ("other_namespace", format!("{process} {namespace}")),
+            Self::Unplaced { process, why, .. } => (UNPLACED, format!("{process} {why:?}")),
+            Self::NameTaken { process, pod, .. } => ("name_taken", format!("{process} {pod}")),
+            Self::TooMany { process, .. } => ("too_many", process.clone()),
         };
         Reason { kind, about }
     }
@@ -160,9 +290,12 @@ impl DiscoveryError {
     /// Whether the process could be inspected, and is nobody's whose links are watched.
     pub(crate) const fn is_about_naming(&self) -> bool {
         match self {
-            Self::BadName { .. } | Self::LongEnvironment { .. } | Self::OtherNamespace { .. } => {
-                true
-            }
+            Self::BadName { .. }
+            | Self::LongEnvironment { .. }
+            | Self::Unplaced { .. }
+            | Self::NameTaken { .. }
+            | Self::TooMany { .. }
+            | Self::OtherNamespace { .. } => true,
             Self::Proc { .. } | Self::Pidfd { .. } => false,
         }
     }
@@ -174,10 +307,25 @@ impl DiscoveryError {
             Self::Pidfd { .. }
             | Self::BadName { .. }
             | Self::LongEnvironment { .. }
+            | Self::Unplaced { .. }
+            | Self::NameTaken { .. }
+            | Self::TooMany { .. }
             | Self::OtherNamespace { .. } => false,
         }
     }
 }
+
+/// What came from outside, as one line may show it.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(MOST_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown.escape_debug().to_string()
+}
+
+/// The reason of what the API does not name.
+pub(super) const UNPLACED: &str = "unplaced";
 
 #[cfg(test)]
 mod tests {

@@ -70,6 +70,23 @@ pub(super) fn comm(pid: u32) -> Option<Vec<u8>> {
     Some(comm)
 }
 
+/// When a process was started, in clock ticks since boot; `None` if it is gone.
+pub(super) fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    started_of(&stat)
+}
+
+fn started_of(stat: &str) -> Option<u64> {
+    // The name, in parentheses, may hold anything. The 22nd field is the 20th after it (proc(5)).
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Whether the processes of the whole node are visible: the kernel's own are.
+pub(super) fn shows_the_node() -> bool {
+    comm(statlink_ebpf::KTHREADD).as_deref() == Some(b"kthreadd")
+}
+
 /// The control groups of a process, as text; `None` if it is gone.
 pub(super) fn cgroup(pid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()
@@ -137,8 +154,19 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_a_process_is_read_whatever_it_is_called() {
+        let fields = "S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        for name in ["activator", "a) S 1 (b", ""] {
+            assert_eq!(started_of(&format!("7 ({name}) {fields}")), Some(4711));
+        }
+        assert_eq!(started_of("7 (activator) S 1"), None);
+        assert_eq!(started_of(""), None);
+    }
+
+    #[test]
     fn this_process_is_found() {
         let pid = std::process::id();
+        assert!(started(pid).is_some());
         assert!(pids().unwrap().contains(&pid));
         assert!(comm(pid).is_some());
         assert!(network_namespace(pid).unwrap().is_some());
@@ -147,7 +175,7 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_is_none() {
         let gone = u32::MAX;
-        assert!(comm(gone).is_none());
+        assert!(comm(gone).is_none() && started(gone).is_none());
         assert!(environment(gone).unwrap().is_none());
         assert!(network_namespace(gone).unwrap().is_none());
     }

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use statlink_ebpf::{Connection, Source, limits};
+use statlink_ebpf::{Connection, Source};
 
 use super::{
     error::KernelError,
@@ -78,7 +78,11 @@ impl Listing {
     }
 
     fn add_connection(&mut self, sock: u64, connection: Connection) {
-        if let Some(listed) = self.sources.get_mut(&connection.source()) {
+        let source = Source {
+            netns: connection.netns,
+            tgid: connection.tgid,
+        };
+        if let Some(listed) = self.sources.get_mut(&source) {
             listed.open.insert(sock, connection);
         }
     }
@@ -153,13 +157,13 @@ impl Kernel {
 /// seldom away for longer than this. If it is, the link ends the connection for an unknown cause, and
 /// the end that turns up later is counted once more where it has no record.
 pub const LISTING_SETTLES: Duration = Duration::from_millis(1);
-/// How many steps a walk may take: four times what the map of connections holds, so a walk may start
-/// over a few times. A step takes a microsecond.
-const MOST_STEPS: usize = 4 * limits::CONNECTIONS as usize;
+/// How many steps a walk may take: four times what the map of connections holds (1,024), so a walk
+/// may start over a few times. A step takes a microsecond.
+const MOST_STEPS: usize = 4096;
 
 #[cfg(test)]
 mod tests {
-    use statlink_ebpf::{End, Phase, Place};
+    use statlink_ebpf::{End, Phase};
 
     use super::*;
 
@@ -178,8 +182,7 @@ mod tests {
             soft_errno: 0,
             retransmits: 0,
             phase: Phase::Established as u8,
-            place: Place::Reserved as u8,
-            _pad: [0; 6],
+            _pad: [0; 7],
         }
     }
 

@@ -8,17 +8,22 @@ use std::{
 
 use super::finding::{Finding, Verdict};
 use crate::{
+    clock,
     control::{client, server},
-    discovery::{Client, Discovery, DiscoveryError, Selector},
+    discovery::{Client, Discovery, DiscoveryError, NEWS, Selector},
     link::Shape,
     link_kind::LinkKind,
     telemetry::{self, config::Config},
 };
 
 /// One finding for each kind of link: the clients that run here now.
-pub(super) fn clients(discovery: &Discovery, selector: &Selector) -> Vec<Finding> {
+pub(super) fn clients(discovery: &mut Discovery, selector: &Selector) -> Vec<Finding> {
     let (mut clients, mut nameless, mut failed) = (Vec::new(), Vec::new(), None);
-    for found in discovery.scan().unwrap_or_else(|error| vec![Err(error)]) {
+    let now = clock::now();
+    let mut found = discovery.scan(now).unwrap_or_else(|error| vec![Err(error)]);
+    // What the API has not named by now is told at once: nobody waits for a check.
+    found.extend(discovery.on_deadline(now + NEWS));
+    for found in found {
         match found {
             Ok(client) => clients.push(client),
             Err(error) if error.is_about_naming() => nameless.push(error),

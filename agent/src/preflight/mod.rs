@@ -18,9 +18,9 @@ use crate::{kernel::tracefs::Tracefs, options::Options};
 pub(crate) async fn check(options: &Options, tracefs: &Tracefs) -> Vec<Finding> {
     let mut findings = kernel::check(&options.watch, tracefs);
     findings.extend(capabilities::check(options.kubernetes.is_some()));
-    let (api, discovery) = cluster::check(options).await;
+    let (api, mut discovery) = cluster::check(options).await;
     findings.extend(api);
-    findings.extend(environment::clients(&discovery, &options.selector));
+    findings.extend(environment::clients(&mut discovery, &options.selector));
     findings.extend(environment::collector(&options.telemetry).await);
     let (socket, health) = (&options.socket, options.health_address);
     findings.extend(environment::sockets(socket, health));

@@ -8,15 +8,17 @@
 //! - a request for a snapshot: an export is due, or `statlink status` asks,
 //! - the timer of the walk through `/proc`,
 //! - a reconciliation whose pass over open files is complete,
-//! - the earliest deadline of a link, a log or a reconciliation,
+//! - the earliest deadline of a link, a log, a reconciliation or discovery,
 //! - the request to stop.
 //!
 //! Whatever woke it, it then does everything that is due ([`EventLoop::process_due`]), in an order
 //! that matters.
 
+mod clients;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
-use statlink_ebpf::{KTHREADD, Source};
+use statlink_ebpf::KTHREADD;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -32,10 +34,9 @@ use super::{
 };
 use crate::{
     clock,
-    discovery::{Client, Discovery, DiscoveryError, Unseen, kubernetes::WatchEvent},
+    discovery::{Discovery, Unseen, kubernetes::WatchEvent},
     kernel::{self, Kernel, KernelError, LISTING_SETTLES},
-    link::{Event, EventKind, Input, Output},
-    link_event::LinkName,
+    link::{Input, Output},
     snapshot::{Snapshot, SnapshotRequest},
     time::Timestamp,
 };
@@ -54,7 +55,8 @@ pub(super) struct EventLoop {
         mpsc::UnboundedSender<LinkId>,
         mpsc::UnboundedReceiver<LinkId>,
     ),
-    /// Processes just executed, to be inspected.
+    started: Timestamp,
+    /// Processes to be inspected: those that were just executed, above all.
     executed: Vec<u32>,
     /// Why processes could not be inspected.
     unseen: Unseen,
@@ -74,6 +76,7 @@ impl EventLoop {
             publisher,
             tally: RecordTally::default(),
             ended: mpsc::unbounded_channel(),
+            started: clock::now(),
             executed: Vec::new(),
             unseen: Unseen::default(),
             outputs: Vec::new(),
@@ -94,7 +97,6 @@ impl EventLoop {
         tokio::pin!(shutdown);
         let host = self.kernel.network_namespace(KTHREADD)?;
         self.discovery.node_namespaces_mut().set_host(host);
-        let started = clock::now();
         let mut rescan = tokio::time::interval(if self.kernel.hooked("sched_process_exec") {
             RESCAN_HOOKED
         } else {
@@ -120,13 +122,9 @@ impl EventLoop {
                 }
                 _ = rescan.tick() => {
                     self.reconciler.check_missed_events(&self.kernel, &mut self.registry);
-                    let waited = clock::now().saturating_since(started);
-                    if self.discovery.knows_pods() || waited >= API_PATIENCE {
-                        self.scan()?;
-                    } else {
-                        // Only the API knows which pods are terminating: it gets a moment to say
-                        // so before they are taken for clients.
-                        rescan.reset_after(API_PATIENCE.saturating_sub(waited));
+                    match self.waits_for_pods() {
+                        None => self.scan()?,
+                        Some(patience) => rescan.reset_after(patience),
                     }
                 }
                 read = self.reconciler.files_read() => read?,
@@ -141,7 +139,11 @@ impl EventLoop {
         let deadlines = [
             self.registry.next_deadline(),
             self.reconciler.next_deadline(&self.registry),
+            self.discovery.next_deadline(),
         ];
+        if !self.executed.is_empty() {
+            return Instant::now();
+        }
         let earliest = deadlines.into_iter().flatten().min();
         let wait = earliest.map_or(LONG, |at| at.saturating_since(clock::now()));
         Instant::now() + wait
@@ -157,6 +159,7 @@ impl EventLoop {
         for pid in std::mem::take(&mut self.executed) {
             self.inspect(pid)?;
         }
+        self.discover_due()?;
         self.reconciler
             .check_losses(&self.kernel, &mut self.registry)?;
         self.reconcile()?;
@@ -278,137 +281,8 @@ impl EventLoop {
     }
 }
 
-/// Clients, as discovery finds them.
+/// What is shown.
 impl EventLoop {
-    /// Looks at every process for clients not known yet.
-    fn scan(&mut self) -> Result<(), KernelError> {
-        let found = self.discovery.scan();
-        for client in found.unwrap_or_else(|error| vec![Err(error)]) {
-            match client {
-                Ok(client) => self.add(client)?,
-                Err(error) => self.warn_unseen(&error),
-            }
-        }
-        Ok(())
-    }
-
-    fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
-        match self.discovery.inspect(pid) {
-            Ok(Some(client)) => self.add(client),
-            Ok(None) => Ok(()),
-            Err(error) => {
-                self.warn_unseen(&error);
-                Ok(())
-            }
-        }
-    }
-
-    fn warn_unseen(&mut self, error: &DiscoveryError) {
-        let now = std::time::Instant::now();
-        if self.unseen.deserves_warning(now, error) {
-            tracing::warn!(
-                process.pid = error.pid(),
-                %error,
-                "An activator may go unseen."
-            );
-        }
-    }
-
-    /// The Kubernetes API has said something.
-    fn apply(&mut self, event: WatchEvent) -> Result<(), KernelError> {
-        let update = self.discovery.apply(event);
-        for uid in &update.ended {
-            for id in self.registry.of_pod(uid) {
-                self.end(id)?;
-            }
-        }
-        if update.addresses {
-            for id in self.registry.ids() {
-                self.hand_addresses(id)?;
-            }
-        }
-        if update.rescan && self.discovery.knows_pods() {
-            self.scan()?;
-        }
-        Ok(())
-    }
-
-    fn hand_addresses(&mut self, id: LinkId) -> Result<(), KernelError> {
-        let addresses = self.discovery.peer_addresses();
-        self.handle(id, clock::now(), Input::PeerAddresses(addresses))
-    }
-
-    /// A client was found: it gets a link, if it has none yet.
-    fn add(&mut self, client: Client) -> Result<(), KernelError> {
-        let tgid = client.pid;
-        let netns = match client.netns {
-            Some(netns) => Some(netns),
-            None => self.kernel.network_namespace(tgid)?,
-        };
-        let Some(netns) = netns else {
-            tracing::debug!(tgid, "A client was gone before it was inspected.");
-            return Ok(());
-        };
-        let source = Source { netns, tgid };
-        if self.registry.contains(source) {
-            return Ok(());
-        }
-        if client.host_network {
-            self.discovery.node_namespaces_mut().add_shared(netns);
-        }
-        let name = LinkName {
-            peer: client.kind.peer.into_owned(),
-            namespace: client.namespace,
-            pod: client.pod,
-            pid: tgid,
-        };
-        let now = clock::now();
-        let machine = client.kind.shape.discovered(now);
-        let entry = Entry::new(name, source, client.pod_uid, machine, now);
-        let (series, uid) = (entry.series(), entry.pod_uid.clone());
-        let nodes = self.discovery.node_namespaces();
-        let Some(id) = self.registry.add(entry, nodes, &mut self.kernel)? else {
-            return Ok(());
-        };
-        let former = self.ledger.begin(series, uid.as_deref(), now);
-        let ended = self.ended.0.clone();
-        tokio::spawn(async move {
-            if let Err(error) = client.process.ended().await {
-                tracing::warn!(pid = tgid, %error, "A process cannot be waited for; its end is assumed.");
-            }
-            // The loop may have gone first.
-            let _ = ended.send(id);
-        });
-        self.call(id, |_, outputs| {
-            outputs.push(Output::Event(Event {
-                at: now,
-                kind: EventKind::Discovered,
-            }));
-        })?;
-        if let Some(cause) = former {
-            self.handle(id, now, Input::FollowsUnreached(cause))?;
-        }
-        // Before its connections, so that none is taken for older than the addresses.
-        self.hand_addresses(id)
-    }
-
-    /// The process of a link has ended, or its pod is terminating.
-    fn end(&mut self, id: LinkId) -> Result<(), KernelError> {
-        let now = clock::now();
-        // Of one of which nobody could tell, nobody can tell that it never was.
-        let is_known = |entry: &Entry| entry.machine.state().unknown_reason().is_none();
-        let is_known = self.registry.get(id).is_some_and(is_known);
-        self.handle(id, now, Input::ProcessEnded)?;
-        if let Some(entry) = self.registry.get(id) {
-            let unreached = entry.machine.never_reachable().filter(|_| is_known);
-            let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
-            let counted = snapshot::of_process(entry, retransmits, now).total;
-            self.ledger.end(&entry.series(), &counted, unreached, now);
-        }
-        let nodes = self.discovery.node_namespaces();
-        self.registry.remove(id, nodes, &mut self.kernel)
-    }
-
     /// Everything at this instant. Live connections are sampled first, so that what depends on
     /// them is fresh.
     fn snapshot(&mut self) -> Result<Snapshot, KernelError> {
@@ -432,12 +306,16 @@ impl EventLoop {
             &self.kernel,
             &self.reconciler,
             &mut self.tally,
-            self.discovery.is_synced(),
+            discovery,
             clock::now(),
         )?;
         Ok(Snapshot {
             links: snapshot::of_pods(processes, &self.ledger),
             departed: self.ledger.departed(),
+            unobserved: discovery
+                .unobserved()
+                .map(|pod| snapshot::of_unobserved(pod, clock::now()))
+                .collect(),
             agent,
         })
     }
@@ -450,9 +328,5 @@ const RESCAN: Duration = Duration::from_secs(1);
 /// record was lost: it has its link half a minute late at most. A walk every 30 s costs less than a
 /// thousandth of a CPU. The hooks' missed events are read as often.
 const RESCAN_HOOKED: Duration = Duration::from_secs(30);
-/// How long the Kubernetes API may take to list the pods before processes are inspected without
-/// it. Its first answer takes well under a second; and an activator is to have its link before its
-/// start-up grace of 5 s ends.
-const API_PATIENCE: Duration = Duration::from_secs(3);
 /// Nothing is due: any length will do.
 const LONG: Duration = Duration::from_secs(3600);

@@ -121,6 +121,11 @@ impl Registry {
         self.ids_where(|entry| entry.pod_uid.as_deref() == Some(uid))
     }
 
+    /// The links of this process.
+    pub(super) fn of_process(&self, tgid: u32) -> Vec<LinkId> {
+        self.ids_where(|entry| entry.source.tgid == tgid)
+    }
+
     /// The links that want to be called by `now`.
     pub(super) fn due(&self, now: Timestamp) -> Vec<LinkId> {
         let is_due = |due: Option<Timestamp>| due.is_some_and(|at| at <= now);

@@ -7,9 +7,10 @@ use std::{
 
 use super::{ledger::Ledger, reconcile::Reconciler, registry::Entry, routing::RecordTally};
 use crate::{
+    discovery::{Discovery, UnobservedPod},
     kernel::{Kernel, KernelError},
     link::State,
-    snapshot::{AgentSnapshot, LinkSnapshot, PodCounts},
+    snapshot::{AgentSnapshot, LinkSnapshot, PodCounts, SeriesName, Unobserved},
     time::Timestamp,
 };
 
@@ -77,12 +78,26 @@ const fn rank(state: &State<Duration>) -> u8 {
     }
 }
 
+/// A pod that is not observed.
+pub(super) fn of_unobserved(pod: &UnobservedPod, now: Timestamp) -> Unobserved {
+    Unobserved {
+        name: SeriesName {
+            peer: pod.peer.clone(),
+            namespace: pod.namespace.clone(),
+            pod: pod.pod.clone(),
+        },
+        since: now.saturating_since(pod.since),
+        reason: pod.reason.name(),
+        explanation: pod.reason.explain(&pod.process),
+    }
+}
+
 /// The agent about itself.
 pub(super) fn of_agent(
     kernel: &Kernel,
     reconciler: &Reconciler,
     tally: &mut RecordTally,
-    synced: bool,
+    discovery: &Discovery,
     now: Timestamp,
 ) -> Result<AgentSnapshot, KernelError> {
     let hooks = kernel.hooks().iter();
@@ -100,7 +115,8 @@ pub(super) fn of_agent(
             .chain([("malformed", tally.malformed())])
             .collect(),
         ring: Some((tally.take_backlog(), statlink_ebpf::RING_BYTES.into())),
-        synced,
+        refused: discovery.refused(),
+        synced: discovery.is_synced(),
         last_record: tally.last().map(|last| now.saturating_since(last)),
     })
 }

@@ -24,13 +24,15 @@ pub(crate) enum WatchEvent {
     Services(Event<Service>),
     /// About its EndpointSlices.
     EndpointSlices(Event<EndpointSlice>),
-    /// About a watch of the peer's addresses itself.
-    Health(AddressWatch, WatchHealth),
+    /// About a watch itself.
+    Health(Watched, WatchHealth),
 }
 
-/// A watch that tells the peer's addresses.
+/// What one watch tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum AddressWatch {
+pub(crate) enum Watched {
+    /// This node's pods of one kind of link, by the kind's index.
+    Pods(usize),
     Services,
     EndpointSlices,
 }
@@ -63,6 +65,8 @@ pub(crate) enum ContainerOwner {
         /// Index of the kind of link.
         kind: usize,
         identity: PodIdentity,
+        /// Whether the kubelet has reported it as that container.
+        reported: bool,
     },
     /// It is a sidecar of such a pod, or its pod has ended.
     Other,
@@ -83,6 +87,24 @@ pub(crate) struct PodIdentity {
     pub(crate) host_network: bool,
 }
 
+/// A pod that runs on this node, its client's container included.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningPod<'a> {
+    /// Index of the kind of link.
+    pub(crate) kind: usize,
+    pub(crate) uid: &'a str,
+    pub(crate) identity: &'a PodIdentity,
+    /// Its RuntimeClass, if it has one.
+    pub(crate) runtime_class: Option<&'a str>,
+}
+
+impl PodIdentity {
+    /// Whether it has the name of `other`.
+    pub(crate) fn is_pod_of(&self, other: &Self) -> bool {
+        self.pod == other.pod && self.namespace == other.namespace
+    }
+}
+
 /// What is known of the cluster, as far as links need it.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
@@ -91,8 +113,8 @@ pub(crate) struct Directory {
     /// `None` for addresses that only a name server knows.
     services: Listing<Option<BTreeSet<IpAddr>>>,
     slices: Listing<Option<BTreeSet<IpAddr>>>,
-    /// The watches of addresses that have failed and have not come back yet.
-    stale: BTreeSet<AddressWatch>,
+    /// The watches that have failed and have not come back yet.
+    stale: BTreeSet<Watched>,
     /// The pods that ended last: a process may outlive its pod's object.
     ended: VecDeque<EndedPod>,
 }
@@ -104,6 +126,9 @@ struct PodFacts {
     terminating: bool,
     /// Container names by container id.
     containers: BTreeMap<String, String>,
+    /// The names of the containers that run.
+    running: BTreeSet<String>,
+    runtime_class: Option<String>,
 }
 
 /// What is kept of a pod that is terminating or gone.
@@ -145,6 +170,34 @@ impl Directory {
             .any(|(_, pods)| pods.known().contains_key(uid))
     }
 
+    /// Whether all watches of pods are current: a pod that is not known does not run here.
+    pub(crate) fn tells_of_pods(&self) -> bool {
+        let is_stale = |watch: &Watched| matches!(watch, Watched::Pods(_));
+        self.knows_pods() && !self.stale.iter().any(is_stale)
+    }
+
+    /// Whether a pod has this name.
+    pub(crate) fn knows_name(&self, name: &PodIdentity) -> bool {
+        let all = self.pods.iter().flat_map(|(_, pods)| pods.known().values());
+        all.into_iter().any(|facts| facts.identity.is_pod_of(name))
+    }
+
+    /// The pods that run here. Those that are terminating are left out.
+    pub(crate) fn running(&self) -> impl Iterator<Item = RunningPod<'_>> {
+        let kinds = self.pods.iter().enumerate();
+        kinds.flat_map(|(kind, (client, pods))| {
+            let pods = pods.known().iter();
+            let running =
+                pods.filter(move |(_, facts)| !facts.terminating && facts.running.contains(client));
+            running.map(move |(uid, facts)| RunningPod {
+                kind,
+                uid,
+                identity: &facts.identity,
+                runtime_class: facts.runtime_class.as_deref(),
+            })
+        })
+    }
+
     /// Takes in one event.
     pub(crate) fn apply(&mut self, event: WatchEvent) -> Change {
         let before = self.peer_addresses();
@@ -182,11 +235,14 @@ impl Directory {
                     Some((slice.metadata.name.clone()?, slice.addresses()))
                 });
             }
-            WatchEvent::Health(watch, WatchHealth::Current) => {
-                self.stale.remove(&watch);
-            }
-            WatchEvent::Health(watch, WatchHealth::Stale) => {
-                self.stale.insert(watch);
+            WatchEvent::Health(watch, health) => {
+                let tells = self.tells_of_pods();
+                match health {
+                    WatchHealth::Current => self.stale.remove(&watch),
+                    WatchHealth::Stale => self.stale.insert(watch),
+                };
+                // Without the API, the environment of a process may name it.
+                change.names = tells && !self.tells_of_pods();
             }
         }
         change.addresses = self.peer_addresses() != before;
@@ -212,6 +268,7 @@ impl Directory {
             Some(_) | None => ContainerOwner::Client {
                 kind,
                 identity: facts.identity.clone(),
+                reported: name.is_some(),
             },
         }
     }
@@ -238,7 +295,10 @@ impl Directory {
     /// Nothing can be told from an address that is missing in such a set.
     pub(crate) fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         let complete = self.services.is_complete() && self.slices.is_complete();
-        if !complete || !self.stale.is_empty() || self.services.known().is_empty() {
+        let is_stale = [Watched::Services, Watched::EndpointSlices]
+            .iter()
+            .any(|watch| self.stale.contains(watch));
+        if !complete || is_stale || self.services.known().is_empty() {
             return None;
         }
         let sets = self.services.known().values();
@@ -295,6 +355,8 @@ fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
             .containers()
             .map(|(name, id)| (id.to_owned(), name.to_owned()))
             .collect(),
+        running: pod.running().map(str::to_owned).collect(),
+        runtime_class: pod.runtime_class().map(str::to_owned),
     };
     Some((uid, facts))
 }

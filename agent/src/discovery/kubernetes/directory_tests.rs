@@ -57,8 +57,18 @@ fn directory(pods: &[Pod]) -> Directory {
 }
 
 fn activator(uid: &str, pod: &str) -> ContainerOwner {
+    owner_of(uid, pod, true)
+}
+
+/// The same, of a container that the kubelet has not reported.
+fn unreported(uid: &str, pod: &str) -> ContainerOwner {
+    owner_of(uid, pod, false)
+}
+
+fn owner_of(uid: &str, pod: &str, reported: bool) -> ContainerOwner {
     ContainerOwner::Client {
         kind: 0,
+        reported,
         identity: PodIdentity {
             uid: Some(uid.to_owned()),
             pod: pod.to_owned(),
@@ -91,7 +101,7 @@ fn each_kind_of_link_has_pods_of_its_own() {
     let other = WatchEvent::Pods(1, Event::Apply(pod("b", "autoscaler-1", false)));
     assert!(directory.apply(other).names);
     let unreported = container("b", "new");
-    let ContainerOwner::Client { kind, identity } = directory.owner(&unreported) else {
+    let ContainerOwner::Client { kind, identity, .. } = directory.owner(&unreported) else {
         panic!("{:?}", directory.owner(&unreported));
     };
     assert_eq!((kind, identity.pod.as_str()), (1, "autoscaler-1"));
@@ -123,7 +133,7 @@ fn a_container_the_kubelet_has_not_reported_yet_is_taken_for_it() {
     let directory = directory(&[pod("a", "activator-1", false)]);
     assert_eq!(
         directory.owner(&container("a", "restarted")),
-        activator("a", "activator-1")
+        unreported("a", "activator-1")
     );
 }
 
@@ -341,11 +351,11 @@ fn addresses_are_known_only_while_both_watches_are_current() {
     let known = directory.peer_addresses();
     assert!(known.is_some());
     let mut apply = |watch, health| directory.apply(WatchEvent::Health(watch, health)).addresses;
-    assert!(apply(AddressWatch::EndpointSlices, WatchHealth::Stale));
-    assert!(!apply(AddressWatch::Services, WatchHealth::Stale));
-    assert!(!apply(AddressWatch::EndpointSlices, WatchHealth::Current));
-    assert!(apply(AddressWatch::Services, WatchHealth::Current));
-    assert!(!apply(AddressWatch::Services, WatchHealth::Current));
+    assert!(apply(Watched::EndpointSlices, WatchHealth::Stale));
+    assert!(!apply(Watched::Services, WatchHealth::Stale));
+    assert!(!apply(Watched::EndpointSlices, WatchHealth::Current));
+    assert!(apply(Watched::Services, WatchHealth::Current));
+    assert!(!apply(Watched::Services, WatchHealth::Current));
     assert_eq!(directory.peer_addresses(), known);
 }
 
@@ -388,4 +398,79 @@ fn a_pod_whose_name_is_none_is_nobody() {
         let owner = directory(&[pod("a", name, false)]).owner(&container("a", "activator"));
         assert_eq!(owner, ContainerOwner::Unknown, "{name:?}");
     }
+}
+
+#[test]
+fn the_pods_that_run_here_are_those_whose_client_s_container_runs() {
+    let with = |uid: &str, state: serde_json::Value, id: Option<&str>| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": uid, "namespace": "knative-serving", "uid": uid },
+            "spec": { "runtimeClassName": "gvisor" },
+            "status": { "containerStatuses": [
+                { "name": "activator", "containerID": id, "state": state },
+                { "name": "proxy", "containerID": "containerd://p", "state": { "running": {} } },
+            ]},
+        }))
+        .unwrap()
+    };
+    let id = Some("containerd://1");
+    let directory = directory(&[
+        with("running", json!({ "running": { "startedAt": null } }), id),
+        with("not-said", json!(null), id),
+        with(
+            "waiting",
+            json!({ "waiting": { "reason": "CrashLoopBackOff" } }),
+            id,
+        ),
+        with("ended", json!({ "terminated": { "exitCode": 1 } }), id),
+        with("not-started", json!({}), None),
+        pod("terminating", "terminating", true),
+        pod("plain", "plain", false),
+    ]);
+    let running: Vec<_> = directory.running().collect();
+    let uids: Vec<_> = running.iter().map(|pod| pod.uid).collect();
+    assert_eq!(uids, ["not-said", "plain", "running"]);
+    assert_eq!(running[0].runtime_class, Some("gvisor"));
+    assert_eq!((running[1].runtime_class, running[1].kind), (None, 0));
+}
+
+#[test]
+fn a_name_is_known_while_its_pod_is_listed() {
+    let mut directory = directory(&[pod("a", "activator-1", false)]);
+    let name = |pod: &str, namespace: &str| PodIdentity {
+        uid: None,
+        pod: pod.to_owned(),
+        namespace: namespace.to_owned(),
+        host_network: false,
+    };
+    assert!(directory.knows_name(&name("activator-1", "knative-serving")));
+    assert!(!directory.knows_name(&name("activator-1", "default")));
+    assert!(!directory.knows_name(&name("activator-2", "knative-serving")));
+    directory.apply(WatchEvent::Pods(
+        0,
+        Event::Delete(pod("a", "activator-1", false)),
+    ));
+    assert!(!directory.knows_name(&name("activator-1", "knative-serving")));
+}
+
+#[test]
+fn pods_are_told_of_while_each_of_their_watches_is_current() {
+    let mut directory = Directory::new(["activator".to_owned(), "autoscaler".to_owned()]);
+    listed(&mut directory, &[]);
+    assert!(!directory.tells_of_pods(), "the second kind is not listed");
+    directory.apply(WatchEvent::Pods(1, Event::InitDone));
+    assert!(directory.tells_of_pods());
+    let mut apply = |watch, health| {
+        let change = directory.apply(WatchEvent::Health(watch, health));
+        (directory.tells_of_pods(), change.names)
+    };
+    // Addresses are another matter.
+    assert_eq!(apply(Watched::Services, WatchHealth::Stale), (true, false));
+    assert_eq!(apply(Watched::Pods(1), WatchHealth::Stale), (false, true));
+    assert_eq!(apply(Watched::Pods(0), WatchHealth::Stale), (false, false));
+    assert_eq!(
+        apply(Watched::Pods(1), WatchHealth::Current),
+        (false, false)
+    );
+    assert_eq!(apply(Watched::Pods(0), WatchHealth::Current), (true, false));
 }

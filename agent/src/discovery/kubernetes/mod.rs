@@ -8,6 +8,8 @@ mod directory;
 mod failure;
 mod listing;
 mod object;
+#[cfg(test)]
+mod samples;
 mod watch;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -23,10 +25,12 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tower::util::MapResponseLayer;
 
-pub(crate) use self::directory::{ContainerOwner, Directory, PodIdentity, WatchEvent};
+pub(crate) use self::directory::{ContainerOwner, Directory, PodIdentity, RunningPod, WatchEvent};
 pub(crate) use self::failure::RequestFailure;
+#[cfg(test)]
+pub(super) use self::samples::{directory_of, listing, pod_object, stale_pods};
 use self::{
-    directory::AddressWatch,
+    directory::Watched,
     failure::WatchLog,
     object::{EndpointSlice, Pod, Service},
     watch::{Answered, Watchable, follow},
@@ -142,7 +146,8 @@ pub(crate) fn watch(
     for (kind, pods) in pods.into_iter().enumerate() {
         let wrap = move |event| WatchEvent::Pods(kind, event);
         // A Role grants all pods of a namespace or none, so the first watch logs for all.
-        spawn(server, namespace, pods, events, wrap, None, kind == 0)?;
+        let watched = Watched::Pods(kind);
+        spawn(server, namespace, pods, events, wrap, watched, kind == 0)?;
     }
     spawn(
         server,
@@ -150,7 +155,7 @@ pub(crate) fn watch(
         services,
         events,
         WatchEvent::Services,
-        Some(AddressWatch::Services),
+        Watched::Services,
         true,
     )?;
     spawn(
@@ -159,7 +164,7 @@ pub(crate) fn watch(
         slices,
         events,
         WatchEvent::EndpointSlices,
-        Some(AddressWatch::EndpointSlices),
+        Watched::EndpointSlices,
         true,
     )
 }
@@ -219,15 +224,14 @@ impl Selections {
     }
 }
 
-/// Starts one watch. `addresses`: which of the peer's it tells. `logs`: whether this one logs its
-/// failures.
+/// Starts one watch. `watched`: what it tells of. `logs`: whether this one logs its failures.
 fn spawn<K: Watchable>(
     server: &kube::Config,
     namespace: &str,
     selection: watcher::Config,
     events: &mpsc::Sender<WatchEvent>,
     wrap: impl Fn(Event<K>) -> WatchEvent + Send + 'static,
-    addresses: Option<AddressWatch>,
+    watched: Watched,
     logs: bool,
 ) -> Result<(), ConfigError> {
     // One client a watch, so that `answered` is this watch's. It costs nothing: a watch holds a
@@ -237,9 +241,7 @@ fn spawn<K: Watchable>(
     let api: Api<K> = Api::namespaced(client, namespace);
     let log = logs.then(|| WatchLog::new(&K::plural(&()), namespace));
     let events = events.clone();
-    tokio::spawn(follow(
-        api, selection, answered, wrap, addresses, log, events,
-    ));
+    tokio::spawn(follow(api, selection, answered, wrap, watched, log, events));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Resource, api::ObjectMeta};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 /// A pod.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +22,7 @@ pub(crate) struct Pod {
 #[serde(rename_all = "camelCase", default)]
 struct PodSpec {
     host_network: bool,
+    runtime_class_name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -50,6 +51,17 @@ struct ContainerStatus {
     name: String,
     #[serde(rename = "containerID", default)]
     id: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    state: ContainerState,
+}
+
+/// Which of them is there says in which state a container is; at most one is (`ContainerState` of
+/// `k8s.io/api/core/v1`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ContainerState {
+    waiting: Option<IgnoredAny>,
+    terminated: Option<IgnoredAny>,
 }
 
 /// A Service.
@@ -106,6 +118,25 @@ impl Pod {
     /// Whether it uses its node's network rather than one of its own.
     pub(super) fn is_on_host_network(&self) -> bool {
         self.spec.host_network
+    }
+
+    /// The RuntimeClass that it asks for.
+    pub(super) fn runtime_class(&self) -> Option<&str> {
+        let class = self.spec.runtime_class_name.as_deref();
+        class.filter(|name| !name.is_empty())
+    }
+
+    /// The names of its containers that have been started, and neither wait nor have ended.
+    pub(super) fn running(&self) -> impl Iterator<Item = &str> {
+        let statuses = self.status.container_statuses.iter();
+        let runs = |status: &&ContainerStatus| {
+            let ContainerState {
+                waiting,
+                terminated,
+            } = &status.state;
+            status.id.is_some() && waiting.is_none() && terminated.is_none()
+        };
+        statuses.filter(runs).map(|status| status.name.as_str())
     }
 
     /// Names and ids of its containers, the ids without the runtime's prefix.
@@ -215,9 +246,9 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     })
 }
 
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
-) -> Result<Vec<T>, D::Error> {
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    directory::{AddressWatch, WatchEvent, WatchHealth},
+    directory::{WatchEvent, WatchHealth, Watched},
     failure::WatchLog,
 };
 
@@ -53,13 +53,13 @@ impl<K> Watchable for K where
 }
 
 /// Sends every change to `events`, wrapped by `wrap`, until the receiver is dropped. Failures and
-/// recoveries go to `log`, and to `events` too if what is watched is `addresses`.
+/// recoveries go to `log`, and to `events` as the health of what is `watched`.
 pub(super) async fn follow<K: Watchable>(
     api: Api<K>,
     selection: watcher::Config,
     answered: Answered,
     wrap: impl Fn(Event<K>) -> WatchEvent,
-    addresses: Option<AddressWatch>,
+    watched: Watched,
     mut log: Option<WatchLog>,
     events: mpsc::Sender<WatchEvent>,
 ) {
@@ -94,14 +94,11 @@ pub(super) async fn follow<K: Watchable>(
             },
             () = events.closed() => return,
         }
-        if let Some(addresses) = addresses
-            && health != was
-            && events
-                .send(WatchEvent::Health(addresses, health))
-                .await
-                .is_err()
-        {
-            return;
+        if health != was {
+            let event = WatchEvent::Health(watched, health);
+            if events.send(event).await.is_err() {
+                return;
+            }
         }
     }
 }

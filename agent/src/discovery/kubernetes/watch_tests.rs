@@ -40,11 +40,11 @@ struct Mock {
 impl Mock {
     /// Gives these answers, then a watch that stays silent, for ever.
     fn answering(answers: Vec<Answer>) -> Self {
-        Self::telling(answers, None)
+        Self::telling(answers, Watched::Pods(0))
     }
 
-    /// The same, as a watch that tells addresses.
-    fn telling(answers: Vec<Answer>, addresses: Option<AddressWatch>) -> Self {
+    /// The same, as a watch that tells of this.
+    fn telling(answers: Vec<Answer>, watched: Watched) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
         let answered: Answered = Arc::new(Notify::new());
@@ -72,7 +72,7 @@ impl Mock {
             config,
             answered,
             |event| WatchEvent::Pods(0, event),
-            addresses,
+            watched,
             Some(WatchLog::new("pods", "knative-serving")),
             sender,
         ));
@@ -80,13 +80,23 @@ impl Mock {
     }
 
     async fn next(&mut self) -> Event<Pod> {
-        let event = timeout(Duration::from_secs(60), self.events.recv()).await;
+        let event = timeout(Duration::from_secs(60), self.next_of_objects()).await;
         match event.expect("no event").expect("it gave up") {
             WatchEvent::Pods(_, event) => event,
             event @ (WatchEvent::Services(_)
             | WatchEvent::EndpointSlices(_)
             | WatchEvent::Health(..)) => {
                 panic!("{event:?}")
+            }
+        }
+    }
+
+    /// The next event that is not about the watch itself.
+    async fn next_of_objects(&mut self) -> Option<WatchEvent> {
+        loop {
+            match self.events.recv().await {
+                Some(WatchEvent::Health(..)) => {}
+                event => return event,
             }
         }
     }
@@ -122,7 +132,7 @@ impl Mock {
     }
 
     async fn is_silent(&mut self) {
-        let event = timeout(Duration::from_secs(1), self.events.recv()).await;
+        let event = timeout(Duration::from_secs(1), self.next_of_objects()).await;
         assert!(event.is_err(), "{event:?}");
     }
 
@@ -248,7 +258,7 @@ async fn an_outage_is_one_warning_and_one_recovery_even_if_no_object_changes() {
         Answer::Lasting(vec![]),
     ]);
     mock.lists(&["a"]).await;
-    let silence = timeout(Duration::from_secs(300), mock.events.recv()).await;
+    let silence = timeout(Duration::from_secs(300), mock.next_of_objects()).await;
     assert!(silence.is_err(), "{silence:?}");
     let [warning, recovery] = &logged.lines()[..] else {
         panic!("{:#?}", logged.lines());
@@ -287,12 +297,12 @@ async fn addresses_are_stale_from_the_failure_to_the_answer() {
         Answer::Away,
         list(9, &["a"]),
     ];
-    let mut mock = Mock::telling(answers, Some(AddressWatch::Services));
+    let mut mock = Mock::telling(answers, Watched::Services);
     let mut told = Vec::new();
     while told.len() < 2 {
         let event = timeout(Duration::from_secs(60), mock.events.recv()).await;
         if let Some(WatchEvent::Health(watch, health)) = event.expect("no event") {
-            assert_eq!(watch, AddressWatch::Services);
+            assert_eq!(watch, Watched::Services);
             told.push(health);
         }
     }

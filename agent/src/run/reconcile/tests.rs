@@ -7,7 +7,7 @@ fn ms(milliseconds: u64) -> Timestamp {
 }
 
 #[test]
-fn a_full_ring_costs_no_pass_over_open_files_and_a_full_quota_none_at_all() {
+fn a_full_ring_costs_no_pass_over_open_files() {
     let before = LossReason::ALL.map(|reason| (reason, 5));
     let after = |changed: &[LossReason]| {
         let mut now = before;
@@ -17,11 +17,14 @@ fn a_full_ring_costs_no_pass_over_open_files_and_a_full_quota_none_at_all() {
         depth_after(&before, &now)
     };
     assert_eq!(after(&[]), None);
-    assert_eq!(after(&[LossReason::RingFull]), Some(Depth::Connections));
-    for reason in LossReason::ALL {
-        if reason != LossReason::RingFull {
-            assert_eq!(after(&[reason]), None, "{reason:?} calls for no pass");
-        }
+    for reason in [LossReason::RingFull, LossReason::CallsFull] {
+        assert_eq!(after(&[reason]), Some(Depth::Connections));
+    }
+    for reason in [LossReason::ConnectionsFull, LossReason::TotalsFull] {
+        assert_eq!(
+            after(&[LossReason::RingFull, reason]),
+            Some(Depth::OpenFiles)
+        );
     }
     assert_eq!(
         depth_after(&[], &LossReason::ALL.map(|reason| (reason, 0))),

@@ -1,10 +1,13 @@
 //! The metrics of the agent itself. Without a link, only those that say that it lives, and which hooks
-//! it lacks: `statlink.links`, `statlink.exports`, and `statlink.hook.attached` where it is 0.
+//! it lacks: `statlink.links`, `statlink.exports`, `statlink.hook.attached` where it is 0, and what is
+//! amiss with links that it should have.
 //!
 //! | metric | instrument, unit | attributes | what |
 //! |---|---|---|---|
 //! | `statlink.links` | gauge, `{link}` | | links known |
 //! | `statlink.links.unknown` | gauge, `{link}` | `statlink.unknown.reason` | links of which nobody can tell whether they are up; absent without any |
+//! | `statlink.pods.unobserved` | gauge, `{pod}` | `statlink.unobserved.reason` | pods that run here without a process that is seen; absent without any |
+//! | `statlink.clients.refused` | gauge, `{process}` | `statlink.refusal.reason` | processes with a client's name that have no link; absent without any |
 //! | `statlink.hook.attached` | gauge, `{hook}` | `statlink.hook.name` | 1 attached, 0 not |
 //! | `statlink.hook.misses` | counter, `{event}` | `statlink.hook.name` | events that the hook's program did not see because it, or another, was running on the same CPU; they may be any socket's, and most likely are no watched one's |
 //! | `statlink.records.read` | counter, `{record}` | `statlink.record.kind` | kernel records read |
@@ -15,7 +18,7 @@
 //! | `statlink.exports` | counter, `{export}` | `statlink.export.outcome` | exports of metrics before this one, `ok` or `failed` |
 //! | `statlink.memory.usage` | gauge, `By` | | resident memory of the agent |
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use opentelemetry::{KeyValue, metrics::Meter};
 
@@ -59,6 +62,8 @@ const COUNTERS: &[AgentCounter] = &[
 pub(super) fn create(meter: &Meter, view: &CurrentView, log: &Arc<ExportLog>) {
     links(meter, view);
     unknown_links(meter, view);
+    unobserved_pods(meter, view);
+    refused_clients(meter, view);
     hooks(meter, view);
     for definition in COUNTERS {
         counter(meter, view, definition);
@@ -114,14 +119,60 @@ fn unknown_links(meter: &Meter, view: &CurrentView) {
                 return;
             }
             let links = view.snapshot.links.iter();
+            let unobserved = view.snapshot.unobserved.iter();
             let reasons: Vec<_> = links
                 .filter_map(|link| link.state.unknown_reason())
+                .chain(unobserved.map(|_| UnknownReason::NotObserved))
                 .collect();
             for reason in UnknownReason::ALL {
                 let number = reasons.iter().filter(|other| **other == reason).count();
                 if number > 0 {
                     let reason = KeyValue::new("statlink.unknown.reason", reason.as_str());
                     observer.observe(number as u64, &[reason]);
+                }
+            }
+        })
+        .build();
+}
+
+fn unobserved_pods(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
+    meter
+        .u64_observable_gauge("statlink.pods.unobserved")
+        .with_unit("{pod}")
+        .with_description("Pods that run here without a process that is seen.")
+        .with_callback(move |observer| {
+            let view = view.load();
+            if view.of_agent == OfAgent::Nothing {
+                return;
+            }
+            let mut numbers = BTreeMap::<_, u64>::new();
+            for pod in &view.snapshot.unobserved {
+                *numbers.entry(pod.reason).or_default() += 1;
+            }
+            for (reason, number) in numbers {
+                let reason = KeyValue::new("statlink.unobserved.reason", reason);
+                observer.observe(number, &[reason]);
+            }
+        })
+        .build();
+}
+
+fn refused_clients(meter: &Meter, view: &CurrentView) {
+    let view = Arc::clone(view);
+    meter
+        .u64_observable_gauge("statlink.clients.refused")
+        .with_unit("{process}")
+        .with_description("Processes with a client's name that have no link.")
+        .with_callback(move |observer| {
+            let view = view.load();
+            if view.of_agent == OfAgent::Nothing {
+                return;
+            }
+            for (reason, number) in &view.snapshot.agent.refused {
+                if *number > 0 {
+                    let reason = KeyValue::new("statlink.refusal.reason", *reason);
+                    observer.observe(*number, &[reason]);
                 }
             }
         })

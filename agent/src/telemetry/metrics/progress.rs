@@ -31,7 +31,9 @@ impl Progress {
     /// Whether there is nothing to say about any pod.
     pub(super) fn is_idle(&self, snapshot: &Snapshot) -> bool {
         let mut departed = snapshot.departed.iter();
-        snapshot.links.is_empty() && departed.all(|departed| self.is_complete(departed))
+        snapshot.links.is_empty()
+            && snapshot.unobserved.is_empty()
+            && departed.all(|departed| self.is_complete(departed))
     }
 
     /// Notes that a request that showed `links` has arrived.

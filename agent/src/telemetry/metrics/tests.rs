@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     link::{Cause, CheckKind, Counts, State},
-    snapshot::{AgentSnapshot, Departed, LinkSnapshot, PodCounts, SeriesName, Snapshot},
+    snapshot::{
+        AgentSnapshot, Departed, LinkSnapshot, PodCounts, SeriesName, Snapshot, Unobserved,
+    },
     telemetry::exporter::ExportLog,
 };
 
@@ -57,21 +59,26 @@ impl Harness {
         links: Vec<LinkSnapshot>,
         departed: Vec<Departed>,
     ) -> Vec<ResourceMetrics> {
+        self.export_snapshot(Snapshot {
+            links,
+            departed,
+            ..Snapshot::default()
+        })
+    }
+
+    fn export_snapshot(&self, snapshot: Snapshot) -> Vec<ResourceMetrics> {
         let agent = AgentSnapshot {
             hooks: vec![("inet_sock_set_state", true), ("tcp_send_reset", false)],
             missed_events: vec![("inet_sock_set_state", 3)],
             records: vec![("state", 7)],
             lost: vec![("ring_full", 2)],
+            refused: snapshot.agent.refused.clone(),
             ring: Some((64, 4096)),
             last_record: Some(Duration::from_millis(1500)),
             synced: true,
         };
         self.memory.reset();
-        let snapshot = Snapshot {
-            links,
-            departed,
-            agent,
-        };
+        let snapshot = Snapshot { agent, ..snapshot };
         assert!(self.pipeline.export(&Arc::new(snapshot)).arrived);
         self.memory.get_finished_metrics().unwrap()
     }
@@ -448,6 +455,43 @@ fn the_agent_exports_its_own_figures() {
         0.0
     );
     assert!(export["statlink.memory.usage"][""] > 100_000.0);
+}
+
+#[test]
+fn pods_that_are_not_observed_and_processes_without_a_link_are_told_though_there_is_no_link() {
+    let unobserved = |pod, reason| Unobserved {
+        name: name(pod),
+        since: Duration::from_secs(12),
+        reason,
+        explanation: String::new(),
+    };
+    let snapshot = Snapshot {
+        unobserved: vec![
+            unobserved("a", "no_process"),
+            unobserved("b", "unplaced"),
+            unobserved("c", "unplaced"),
+        ],
+        agent: AgentSnapshot {
+            refused: vec![("name_taken", 0), ("unplaced", 3)],
+            ..AgentSnapshot::default()
+        },
+        ..Snapshot::default()
+    };
+    let exported = Harness::new().export_snapshot(snapshot);
+    let [export] = &exported[..] else {
+        panic!("{exported:#?}");
+    };
+    let export = flatten(export);
+    let pods = &export["statlink.pods.unobserved"];
+    assert_eq!(pods["statlink.unobserved.reason=no_process"], 1.0);
+    assert_eq!(pods["statlink.unobserved.reason=unplaced"], 2.0);
+    assert_eq!(pods.len(), 2);
+    let refused = &export["statlink.clients.refused"];
+    assert_eq!(refused["statlink.refusal.reason=unplaced"], 3.0);
+    assert_eq!(refused.len(), 1);
+    let unknown = &export["statlink.links.unknown"];
+    assert_eq!(unknown["statlink.unknown.reason=not_observed"], 3.0);
+    assert!(!export.contains_key(REACHABLE));
 }
 
 /// Keeps what it is given even if it fails, like a Collector whose answer is lost.

@@ -1,0 +1,187 @@
+//! Pods that run here by the API, and have no process that the agent can see. Nothing is known of
+//! their links: that is told, not shown as a 0.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::kubernetes::RunningPod;
+use crate::{link_kind::LinkKind, time::Timestamp};
+
+/// A pod that runs here, unobserved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnobservedPod {
+    /// The peer of its link.
+    pub(crate) peer: String,
+    /// What its process should be called.
+    pub(crate) process: String,
+    /// Namespace of the pod.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) pod: String,
+    /// Since when it has run without a process that is seen.
+    pub(crate) since: Timestamp,
+    /// The likely reason.
+    pub(crate) reason: AbsenceReason,
+}
+
+/// Why a pod is likely to be unobserved.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AbsenceReason {
+    /// The kernel's maps are full.
+    NoRoom,
+    /// The agent may not inspect its process.
+    Denied,
+    /// The agent sees the processes of its own container only.
+    NoHostPid,
+    /// The pod has this RuntimeClass.
+    RuntimeClass(String),
+    /// There is a process with the client's name whose pod cannot be told.
+    Unplaced,
+    /// There is no process with the client's name.
+    NoProcess,
+}
+
+impl AbsenceReason {
+    /// The reason, as a value of `statlink.unobserved.reason`.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::Denied => "denied",
+            Self::NoHostPid => "no_host_pid",
+            Self::RuntimeClass(_) => "runtime_class",
+            Self::Unplaced => "unplaced",
+            Self::NoProcess => "no_process",
+        }
+    }
+
+    /// The reason and what to do, for a person. `process` is the client's process name.
+    pub(crate) fn explain(&self, process: &str) -> String {
+        match self {
+            Self::NoRoom => "the kernel half has no room for more clients".to_owned(),
+            Self::Denied => format!(
+                "the agent may not inspect its process named {process}; the warning about that \
+                 process says what it needs"
+            ),
+            Self::NoHostPid => {
+                "the agent does not see the node's processes; needs the host's pid namespace \
+                 (hostPID in Kubernetes)"
+                    .to_owned()
+            }
+            Self::RuntimeClass(class) => format!(
+                "it has the RuntimeClass {class} and no process named {process} on this node; a \
+                 sandboxed runtime (gVisor, Kata) hides its processes from the node"
+            ),
+            Self::Unplaced => format!(
+                "a process named {process} runs here whose pod cannot be told by its control group"
+            ),
+            Self::NoProcess => format!(
+                "it has no process named {process}; if it has another name, set --process-name \
+                 (the chart's knative.processName)"
+            ),
+        }
+    }
+}
+
+/// What changed for one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AbsenceNews {
+    /// It was not observed for a grace.
+    Unobserved(UnobservedPod),
+    /// It is observed after all, or runs no longer.
+    Over(UnobservedPod),
+}
+
+/// The pods that run here unobserved, by uid.
+#[derive(Debug, Default)]
+pub(super) struct Absences {
+    pods: BTreeMap<String, Absence>,
+    news: Vec<AbsenceNews>,
+}
+
+#[derive(Debug)]
+enum Absence {
+    /// Within its grace, which began then.
+    New(Timestamp),
+    Told(UnobservedPod),
+}
+
+impl Absences {
+    /// Takes in which running pods have no client at `now`. Unless the API `tells` every change,
+    /// others may have ended; so no grace begins. `reason` finds out why, for one whose grace is
+    /// over.
+    pub(super) fn update(
+        &mut self,
+        unobserved: &[RunningPod<'_>],
+        tells: bool,
+        kinds: &[LinkKind],
+        now: Timestamp,
+        reason: impl Fn(&RunningPod<'_>) -> AbsenceReason,
+    ) {
+        let news = &mut self.news;
+        self.pods.retain(|uid, absence| {
+            let is_absent = unobserved.iter().any(|pod| pod.uid == uid);
+            match absence {
+                Absence::New(_) => is_absent && tells,
+                Absence::Told(pod) => {
+                    if !is_absent {
+                        news.push(AbsenceNews::Over(pod.clone()));
+                    }
+                    is_absent
+                }
+            }
+        });
+        for pod in unobserved.iter().filter(|_| tells) {
+            let Some(kind) = kinds.get(pod.kind) else {
+                continue;
+            };
+            let absence = self.pods.entry(pod.uid.to_owned());
+            let absence = absence.or_insert(Absence::New(now));
+            let Absence::New(since) = *absence else {
+                continue;
+            };
+            if now < since + GRACE {
+                continue;
+            }
+            let told = UnobservedPod {
+                peer: kind.peer.clone().into_owned(),
+                process: kind.process_name.clone().into_owned(),
+                namespace: pod.identity.namespace.clone(),
+                pod: pod.identity.pod.clone(),
+                since,
+                reason: reason(pod),
+            };
+            news.push(AbsenceNews::Unobserved(told.clone()));
+            *absence = Absence::Told(told);
+        }
+    }
+
+    /// When the grace of one is over.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        let deadlines = self.pods.values().filter_map(|absence| match absence {
+            Absence::New(since) => Some(*since + GRACE),
+            Absence::Told(_) => None,
+        });
+        deadlines.min()
+    }
+
+    /// Those whose grace is over.
+    pub(super) fn told(&self) -> impl Iterator<Item = &UnobservedPod> {
+        self.pods.values().filter_map(|absence| match absence {
+            Absence::Told(pod) => Some(pod),
+            Absence::New(_) => None,
+        })
+    }
+
+    /// What has changed since the last call.
+    pub(super) fn take_news(&mut self) -> Vec<AbsenceNews> {
+        std::mem::take(&mut self.news)
+    }
+}
+
+/// How long a pod may run before its process is seen. The kubelet reports that a container runs
+/// seconds after the start, and that it has ended seconds after the end (it looks once a second, and
+/// reports every ten at the latest).
+const GRACE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+#[path = "absence_tests.rs"]
+mod tests;

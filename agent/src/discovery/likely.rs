@@ -1,0 +1,71 @@
+//! Which pods are unobserved, and the likely reason of each.
+
+use super::{
+    AbsenceReason, Discovery, Selector,
+    container::Container,
+    kubernetes::{ContainerOwner, Directory, RunningPod},
+    proc,
+    strangers::{self, Strangers},
+};
+use crate::time::Timestamp;
+
+impl Discovery {
+    /// Brings the unobserved pods up to date.
+    pub(super) fn look_for_absences(&mut self, now: Timestamp) {
+        let Some(directory) = &self.directory else {
+            return;
+        };
+        let (claims, strangers, selector) = (&self.claims, &self.strangers, &self.selector);
+        let unobserved: Vec<_> = directory
+            .running()
+            .filter(|pod| !claims.has_pod(pod.uid))
+            .collect();
+        let news = directory.tells_of_pods();
+        self.absences
+            .update(&unobserved, news, &selector.kinds, now, |pod| {
+                likely_reason(pod, directory, strangers, selector)
+            });
+    }
+}
+
+/// Why this pod is likely to be unobserved.
+fn likely_reason(
+    pod: &RunningPod<'_>,
+    directory: &Directory,
+    strangers: &Strangers,
+    selector: &Selector,
+) -> AbsenceReason {
+    if !proc::shows_the_node() {
+        return AbsenceReason::NoHostPid;
+    }
+    let mut unplaced = false;
+    for pid in strangers.pids() {
+        let kind = proc::comm(pid).and_then(|comm| selector.kind_of(&comm));
+        if kind.is_none_or(|(kind, _)| kind != pod.kind) {
+            continue;
+        }
+        let container = proc::cgroup(pid).as_deref().and_then(Container::of);
+        let owner = container.as_ref().map(|it| directory.owner(it));
+        let is_its = matches!(
+            &owner,
+            Some(ContainerOwner::Client { identity, .. }) if identity.uid.as_deref() == Some(pod.uid)
+        );
+        match strangers.reason(pid) {
+            Some(strangers::NO_ROOM) if is_its => return AbsenceReason::NoRoom,
+            Some(_) if is_its => return AbsenceReason::Denied,
+            // One in a pod that is visible, and another, is not its.
+            _ => {
+                let is_elsewhere = container.is_some_and(|it| it.pod_uid.is_some());
+                unplaced |= !is_elsewhere && !matches!(owner, Some(ContainerOwner::Other));
+            }
+        }
+    }
+    if let Some(class) = pod.runtime_class {
+        return AbsenceReason::RuntimeClass(class.to_owned());
+    }
+    if unplaced {
+        AbsenceReason::Unplaced
+    } else {
+        AbsenceReason::NoProcess
+    }
+}

@@ -1,0 +1,237 @@
+//! Clients, as discovery finds them: how a link begins and ends.
+
+use std::time::Duration;
+
+use statlink_ebpf::Source;
+
+use super::{
+    super::{
+        registry::{Entry, LinkId},
+        snapshot,
+    },
+    EventLoop,
+};
+use crate::{
+    clock,
+    discovery::{AbsenceNews, Client, DiscoveryError, kubernetes::WatchEvent},
+    kernel::KernelError,
+    link::{Event, EventKind, Input, Output},
+    link_event::LinkName,
+    time::Timestamp,
+};
+
+impl EventLoop {
+    /// Looks at every process for clients not known yet.
+    pub(super) fn scan(&mut self) -> Result<(), KernelError> {
+        let found = self.discovery.scan(clock::now());
+        self.add_all(found.unwrap_or_else(|error| vec![Err(error)]))
+    }
+
+    /// Looks at one process, unless only the API can name it yet.
+    pub(super) fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
+        if self.waits_for_pods().is_some() {
+            return Ok(());
+        }
+        let found = self.discovery.inspect(pid, clock::now());
+        self.add_all(found.transpose().into_iter().collect())
+    }
+
+    /// What waited for the API, and for which no news came.
+    pub(super) fn discover_due(&mut self) -> Result<(), KernelError> {
+        let now = clock::now();
+        if self.discovery.next_deadline().is_some_and(|at| at <= now) {
+            let found = self.discovery.on_deadline(now);
+            self.add_all(found)?;
+        }
+        for news in self.discovery.take_absence_news() {
+            log_absence(&news, now);
+        }
+        Ok(())
+    }
+
+    /// How much longer nobody is taken for a client; `None` if that is over. Only the API knows who
+    /// is one, and which pods are terminating: it gets a moment to say so first.
+    pub(super) fn waits_for_pods(&self) -> Option<Duration> {
+        let patience = (self.started + API_PATIENCE).saturating_since(clock::now());
+        (!self.discovery.knows_pods() && !patience.is_zero()).then_some(patience)
+    }
+
+    fn add_all(&mut self, found: Vec<Result<Client, DiscoveryError>>) -> Result<(), KernelError> {
+        for client in found {
+            match client {
+                Ok(client) => self.add(client)?,
+                Err(error) => self.warn_unseen(&error),
+            }
+        }
+        Ok(())
+    }
+
+    fn warn_unseen(&mut self, error: &DiscoveryError) {
+        let now = std::time::Instant::now();
+        if self.unseen.deserves_warning(now, error) {
+            tracing::warn!(
+                process.pid = error.pid(),
+                %error,
+                "An activator may go unseen."
+            );
+        }
+    }
+
+    /// The Kubernetes API has said something.
+    pub(super) fn apply(&mut self, event: WatchEvent) -> Result<(), KernelError> {
+        let update = self.discovery.apply(event, clock::now());
+        for uid in &update.ended {
+            for id in self.registry.of_pod(uid) {
+                self.end(id)?;
+            }
+        }
+        for pid in update.lost {
+            for id in self.registry.of_process(pid) {
+                tracing::info!(
+                    process.pid = pid,
+                    "A process is no activator after all: its link ends."
+                );
+                self.end(id)?;
+            }
+        }
+        for (pid, pod) in update.adopted {
+            for id in self.registry.of_process(pid) {
+                if let Some(entry) = self.registry.get_mut(id) {
+                    entry.pod_uid.clone_from(&pod.uid);
+                    if pod.host_network {
+                        let nodes = self.discovery.node_namespaces_mut();
+                        nodes.add_shared(entry.source.netns);
+                    }
+                }
+            }
+        }
+        if update.addresses {
+            for id in self.registry.ids() {
+                self.hand_addresses(id)?;
+            }
+        }
+        if update.rescan && self.discovery.knows_pods() {
+            self.scan()?;
+        }
+        Ok(())
+    }
+
+    fn hand_addresses(&mut self, id: LinkId) -> Result<(), KernelError> {
+        let addresses = self.discovery.peer_addresses();
+        self.handle(id, clock::now(), Input::PeerAddresses(addresses))
+    }
+
+    /// A client was found: it gets a link, if it has none yet.
+    fn add(&mut self, client: Client) -> Result<(), KernelError> {
+        let tgid = client.pid;
+        let netns = match client.netns {
+            Some(netns) => Some(netns),
+            None => self.kernel.network_namespace(tgid)?,
+        };
+        let Some(netns) = netns else {
+            tracing::debug!(tgid, "A client was gone before it was inspected.");
+            self.release(tgid);
+            return Ok(());
+        };
+        let source = Source { netns, tgid };
+        if self.registry.contains(source) {
+            return Ok(());
+        }
+        if client.host_network {
+            self.discovery.node_namespaces_mut().add_shared(netns);
+        }
+        let name = LinkName {
+            peer: client.kind.peer.into_owned(),
+            namespace: client.namespace,
+            pod: client.pod,
+            pid: tgid,
+        };
+        let now = clock::now();
+        let machine = client.kind.shape.discovered(now);
+        let entry = Entry::new(name, source, client.pod_uid, machine, now);
+        let (series, uid) = (entry.series(), entry.pod_uid.clone());
+        let nodes = self.discovery.node_namespaces();
+        let Some(id) = self.registry.add(entry, nodes, &mut self.kernel)? else {
+            // What names itself makes room for what the API names.
+            if let Some(other) = self.discovery.found_no_room(tgid) {
+                for id in self.registry.of_process(other) {
+                    self.end(id)?;
+                }
+                self.executed.push(tgid);
+            }
+            return Ok(());
+        };
+        let former = self.ledger.begin(series, uid.as_deref(), now);
+        let ended = self.ended.0.clone();
+        tokio::spawn(async move {
+            if let Err(error) = client.process.ended().await {
+                tracing::warn!(pid = tgid, %error, "A process cannot be waited for; its end is assumed.");
+            }
+            // The loop may have gone first.
+            let _ = ended.send(id);
+        });
+        self.call(id, |_, outputs| {
+            outputs.push(Output::Event(Event {
+                at: now,
+                kind: EventKind::Discovered,
+            }));
+        })?;
+        if let Some(cause) = former {
+            self.handle(id, now, Input::FollowsUnreached(cause))?;
+        }
+        // Before its connections, so that none is taken for older than the addresses.
+        self.hand_addresses(id)
+    }
+
+    /// The process of a link has ended, or its pod is terminating.
+    pub(super) fn end(&mut self, id: LinkId) -> Result<(), KernelError> {
+        let now = clock::now();
+        // Of one of which nobody could tell, nobody can tell that it never was.
+        let is_known = |entry: &Entry| entry.machine.state().unknown_reason().is_none();
+        let is_known = self.registry.get(id).is_some_and(is_known);
+        self.handle(id, now, Input::ProcessEnded)?;
+        if let Some(entry) = self.registry.get(id) {
+            let unreached = entry.machine.never_reachable().filter(|_| is_known);
+            let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
+            let counted = snapshot::of_process(entry, retransmits, now).total;
+            self.ledger.end(&entry.series(), &counted, unreached, now);
+            self.release(entry.source.tgid);
+        }
+        let nodes = self.discovery.node_namespaces();
+        self.registry.remove(id, nodes, &mut self.kernel)
+    }
+
+    /// A process is a client no longer: whoever waited for its name is looked at again.
+    fn release(&mut self, tgid: u32) {
+        let behind = self.discovery.release(tgid, clock::now());
+        self.executed.extend(behind);
+    }
+}
+
+/// Says that a pod is not observed, or is so no longer.
+fn log_absence(news: &AbsenceNews, now: Timestamp) {
+    match news {
+        AbsenceNews::Unobserved(pod) => tracing::warn!(
+            peer = pod.peer,
+            k8s.namespace.name = pod.namespace,
+            k8s.pod.name = pod.pod,
+            reason = pod.reason.name(),
+            "{} runs here and is not observed, so nothing is known of its link: {}.",
+            pod.pod,
+            pod.reason.explain(&pod.process),
+        ),
+        AbsenceNews::Over(pod) => tracing::info!(
+            peer = pod.peer,
+            k8s.namespace.name = pod.namespace,
+            k8s.pod.name = pod.pod,
+            unobserved_s = now.saturating_since(pod.since).as_secs_f64(),
+            "{} is observed, or runs here no longer.",
+            pod.pod,
+        ),
+    }
+}
+
+/// How long the Kubernetes API may take to list the pods before processes are inspected without
+/// it. Its first answer takes well under a second; and an activator is to have its link before its
+/// start-up grace of 5 s ends.
+const API_PATIENCE: Duration = Duration::from_secs(3);
