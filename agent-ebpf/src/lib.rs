@@ -19,6 +19,7 @@ pub mod wire;
 
 pub use limits::{CLOSE_ANSWER_NS, HOLD_NS, RING_BYTES, STALL_TIMEOUTS};
 pub use wire::{
-    COMM_LEN, COMMS, ConnectCall, Connection, DecodeError, ENDS, End, KTHREADD, LossReason,
-    Offsets, PHASES, Phase, Process, Record, RecordKind, Sample, Source, Totals,
+    COMM_LEN, COMMS, ConnectCall, Connection, DecodeError, ENDS, End, Held, KTHREADD, LossReason,
+    Neighbourhood, Offsets, Order, PHASES, Phase, Place, Process, Record, RecordKind, Room, Sample,
+    Source, Standing, Totals, answer,
 };

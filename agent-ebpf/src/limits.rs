@@ -1,6 +1,8 @@
 //! Thresholds and sizes, each with its reason. Times are nanoseconds of `CLOCK_MONOTONIC`; nothing
 //! is counted in the kernel's ticks, whose length differs from kernel to kernel.
 
+use crate::{decide::Quota, wire::Place};
+
 /// How long a connection must stay open after the peer's first answer to count as held.
 ///
 /// A client closes at once when its upgrade is refused, so holding on is the evidence that it was
@@ -37,29 +39,98 @@ pub const LOOKUP_PACE_NS: u64 = 100 * NS_PER_MS;
 /// The port of name servers.
 pub const NAME_SERVER_PORT: u16 = 53;
 
-/// Size of the ring, a power of two: 1,638 records of 80 bytes, header included. That is 160 ms of
-/// 10,000 records a second; the reader wakes within a few.
+/// Size of the ring of clients, a power of two: 1,638 records of 80 bytes, header included. That is
+/// 160 ms of 10,000 records a second; the reader wakes within a few.
 pub const RING_BYTES: u32 = 128 * 1024;
 
-/// Sources that userspace can track at a time, 336 bytes each. An activator in a network namespace of
-/// its own takes two: itself, and its namespace for the proxy in it. So 128 of them on a node, where
+/// Size of the ring of clients' neighbours, a power of two: 409 records. A sidecar that dials anew
+/// makes three records a dial, so it holds what a hundred dials leave; the reader is woken when it is
+/// half full, and only explanations are lost beyond.
+pub const NEIGHBOUR_RING_BYTES: u32 = 32 * 1024;
+
+/// Sources that userspace can track at a time: 256 links on a node, where 200 are promised and
 /// Kubernetes stops at 110 pods unless told otherwise.
 pub const TRACKED_SOURCES: u32 = 256;
 
-/// Open connections of tracked sources. An activator holds one at a time; a fan-out of an
-/// autoscaler up to one for each other autoscaler. Four a source leaves room for dials under way.
-pub const TRACKED_CONNECTIONS: u32 = 4 * TRACKED_SOURCES;
+/// Candidates that are remembered: processes of a watched name of which userspace has not heard yet.
+/// It hears of each within milliseconds of its execution, so this is for when it cannot listen.
+pub const CANDIDATES: u32 = 128;
 
-/// Untracked sources that are remembered; the least recently used makes room. As many as tracked
-/// ones: each pod of a full node may start at once, before userspace has heard of any.
-pub const UNTRACKED_SOURCES: u32 = TRACKED_SOURCES;
+/// Candidates of one network namespace. A pod has one client; a container that crashes and starts
+/// again has a few until userspace has looked for ended processes.
+pub const CANDIDATES_OF_A_NAMESPACE: u32 = 4;
 
-/// Open connections of untracked sources that are remembered; the least recently used makes room.
-pub const UNTRACKED_CONNECTIONS: u32 = TRACKED_CONNECTIONS;
+/// Candidates of one control group, which a container cannot leave, while it can make network
+/// namespaces: so it takes eight containers that conspire to exhaust [`CANDIDATES`].
+pub const CANDIDATES_OF_A_CGROUP: u32 = 16;
 
-/// Threads that can be inside connect() to the watched port at a time: one for each tracked source,
-/// and as many others.
-pub const CONNECT_CALLS: u32 = 2 * TRACKED_SOURCES;
+/// Sources in all, 368 bytes each.
+pub const SOURCES: u32 = TRACKED_SOURCES + CANDIDATES;
+
+/// Network namespaces of clients, whose neighbours are watched: each client may have its own.
+pub const NAMESPACES: u32 = TRACKED_SOURCES;
+
+/// Quotas of candidates that are counted: a namespace and a control group for each.
+pub const CANDIDATE_QUOTAS: u32 = 2 * CANDIDATES;
+
+/// Open connections of one source. An activator holds one and dials another at times, by two families
+/// at once; a forwarder holds one for each of ten buckets' owners. 64 at most are far more than either
+/// needs, and three that leak do not take all that is shared.
+pub const CONNECTIONS_OF_A_SOURCE: Quota = Quota {
+    reserved: 3,
+    shared: 61,
+    all_shared: 192,
+    from: Place::Shared,
+};
+
+/// The same of a candidate: what is its own, nothing that is shared.
+pub const CONNECTIONS_OF_A_CANDIDATE: Quota = Quota {
+    shared: 0,
+    ..CONNECTIONS_OF_A_SOURCE
+};
+
+/// Open connections of the neighbours in one namespace. A sidecar holds one for the client's, and a
+/// few while it dials anew.
+pub const CONNECTIONS_OF_NEIGHBOURS: Quota = Quota {
+    reserved: 2,
+    shared: 14,
+    all_shared: 64,
+    from: Place::NeighboursShared,
+};
+
+/// Threads of one source that can be inside connect() to the watched port at a time. Go's connect()
+/// does not block: two are a dial by two families.
+pub const CALLS_OF_A_SOURCE: Quota = Quota {
+    reserved: 2,
+    shared: 30,
+    all_shared: 128,
+    from: Place::Shared,
+};
+
+/// The same of a candidate.
+pub const CALLS_OF_A_CANDIDATE: Quota = Quota {
+    shared: 0,
+    ..CALLS_OF_A_SOURCE
+};
+
+/// The same of the neighbours in one namespace: a sidecar's dials do not block either, and more than
+/// a few at the same instant are no sidecar's.
+pub const CALLS_OF_NEIGHBOURS: Quota = Quota {
+    reserved: 0,
+    shared: 4,
+    all_shared: 64,
+    from: Place::NeighboursShared,
+};
+
+/// By how many the quotas may be exceeded: each CPU that asks at the same moment may get the last
+/// place. Far more CPUs do not ask within the same 100 ns.
+pub const RACES: u32 = 64;
+
+/// Open connections in all, 120 bytes each with the kernel's own.
+pub const CONNECTIONS: u32 = 2048;
+
+/// connect() calls under way in all.
+pub const CALLS: u32 = 1024;
 
 /// For the times above.
 const NS_PER_MS: u64 = 1_000_000;

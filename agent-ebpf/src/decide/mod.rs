@@ -7,11 +7,13 @@
 mod connect;
 mod ending;
 mod heard;
+mod quota;
 mod reporting;
 mod state;
 
 pub use connect::{ConnectReturn, connect_return};
 pub use ending::{Closing, Evidence, end_of_attempt, end_of_connection, phase_at_end};
 pub use heard::{NEVER_HEARD, answers_a_close, heard_ns, ticks_ago_ns};
-pub use reporting::{is_lookup_due, is_stall, wakes_reader};
+pub use quota::{Quota, next_place};
+pub use reporting::{is_half_full, is_lookup_due, is_stall};
 pub use state::{StateChange, TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT, open_phase, state_change};

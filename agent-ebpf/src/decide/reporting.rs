@@ -1,24 +1,20 @@
-//! What is worth a record, and which record is worth waking the reader.
+//! What is worth a record, and when the reader is woken for more than the kernel wakes it for.
 
 use crate::{
     limits::{LOOKUP_PACE_NS, STALL_TIMEOUTS},
-    wire::{Phase, RecordKind},
+    wire::Phase,
 };
 
-/// Whether the reader is woken for a record: a wake-up costs ten times the record itself.
+/// Whether a record makes a ring of `size` bytes half full, of which `waiting` bytes were taken before
+/// it: once each time, for the reader to be woken.
 ///
-/// It is where a link may have changed. An attempt changes none before its outcome, and of a name
-/// lookup it is what does *not* follow, seconds later, that tells something: both wait for the next
-/// record that wakes. So do records of untracked sources, which at most explain what a tracked one
-/// reports.
+/// Records of clients wake a reader that has read all before them (the kernel's own adaptive
+/// notification): a link may have changed. Records of neighbours at most explain what a client's
+/// record reports, and are read with it; they wake nobody until there is danger that they are lost.
 #[inline(always)]
-pub const fn wakes_reader(kind: RecordKind, tracked: bool) -> bool {
-    match kind {
-        RecordKind::Attempted | RecordKind::LookedUp => false,
-        RecordKind::Established | RecordKind::RetransmissionTimeout | RecordKind::Ended => tracked,
-        // A new client, which nobody can track yet.
-        RecordKind::Executed => true,
-    }
+pub const fn is_half_full(waiting: u64, record: u64, size: u64) -> bool {
+    let half = size / 2;
+    waiting < half && waiting + record >= half
 }
 
 /// Whether a name lookup at `now_ns` is worth a record, the last one having been recorded at
@@ -41,18 +37,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reader_is_woken_where_a_link_may_have_changed() {
-        for (kind, tracked, untracked) in [
-            (RecordKind::Attempted, false, false),
-            (RecordKind::Established, true, false),
-            (RecordKind::RetransmissionTimeout, true, false),
-            (RecordKind::Ended, true, false),
-            (RecordKind::Executed, true, true),
-            (RecordKind::LookedUp, false, false),
-        ] {
-            assert_eq!(wakes_reader(kind, true), tracked, "{kind:?}");
-            assert_eq!(wakes_reader(kind, false), untracked, "{kind:?}");
-        }
+    fn a_ring_that_fills_up_wakes_the_reader_once_on_its_way() {
+        let (record, size) = (80, 1000);
+        let woken = (0..12).filter(|count| is_half_full(count * record, record, size));
+        assert_eq!(woken.count(), 1);
+        assert!(!is_half_full(0, record, size));
     }
 
     #[test]

@@ -28,12 +28,30 @@ pub(crate) unsafe fn add_u64(value: *mut u64, more: u64) {
 /// As for [`add_u64`].
 #[inline(always)]
 pub(crate) unsafe fn add_u32(value: *mut u32) {
+    // SAFETY: by contract.
+    unsafe { change_u32(value, 1) };
+}
+
+/// Takes one away; as [`add_u64`].
+///
+/// # Safety
+///
+/// As for [`add_u64`].
+#[inline(always)]
+pub(crate) unsafe fn subtract_u32(value: *mut u32) {
+    // Wraps: all ones are minus one, of which the instruction takes the lower half.
+    // SAFETY: by contract.
+    unsafe { change_u32(value, u64::MAX) };
+}
+
+#[inline(always)]
+unsafe fn change_u32(value: *mut u32, by: u64) {
     // SAFETY: as in `add_u64`.
     unsafe {
         asm!(
-            "lock *(u32 *)({value} + 0) += {one}",
+            "lock *(u32 *)({value} + 0) += {by}",
             value = in(reg) value,
-            one = in(reg) 1u64,
+            by = in(reg) by,
             options(nostack),
         );
     }

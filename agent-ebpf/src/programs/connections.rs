@@ -1,22 +1,25 @@
 //! Open connections, from connect() to their end.
 
-use statlink_ebpf::{Connection, End, LossReason, Phase, Source, decide::NEVER_HEARD};
+use aya_ebpf::bindings::BPF_NOEXIST;
+use statlink_ebpf::{Connection, End, Phase, Place, Source, decide::NEVER_HEARD};
 
 use crate::{
+    account::Account,
     constants::port,
-    maps::{CONNECTIONS, UNTRACKED_CONNECTIONS, count_loss},
+    maps::CONNECTIONS,
     records::{Ended, now},
-    totals::SourceTotals,
 };
 
-/// An open connection and the totals of its source.
+/// An open connection and whose it is.
 pub(crate) struct OpenConnection {
+    /// As it was found.
     pub(crate) connection: Connection,
-    pub(crate) totals: SourceTotals,
+    pub(crate) account: Account,
 }
 
 impl OpenConnection {
-    /// An attempt of `source` begins: it is counted. The caller keeps the connection.
+    /// An attempt of `source`, the current process, begins: it is counted. The caller keeps the
+    /// connection. `None` if nobody watches it.
     #[inline(always)]
     pub(crate) fn begin(
         source: Source,
@@ -24,8 +27,8 @@ impl OpenConnection {
         born_ns: u64,
         attempted_ns: u64,
     ) -> Option<Self> {
-        let totals = SourceTotals::of(source)?;
-        totals.count_attempt();
+        let account = Account::of_current(source)?;
+        account.count_attempt();
         let connection = Connection {
             born_ns,
             attempted_ns,
@@ -37,54 +40,75 @@ impl OpenConnection {
             soft_errno: 0,
             retransmits: 0,
             phase: Phase::Connecting as u8,
-            _pad: [0; 7],
+            place: Place::Reserved as u8,
+            _pad: [0; 6],
         };
-        Some(Self { connection, totals })
+        Some(Self {
+            connection,
+            account,
+        })
     }
 
-    /// Finds a connection. One that was untracked moves over once its source is tracked.
+    /// Finds a connection.
     #[inline(always)]
     pub(crate) fn find(sock: u64) -> Option<Self> {
-        if let Some(found) = CONNECTIONS.get_ptr(sock) {
-            // SAFETY: a live map value; entries are only written whole or by the one socket's events.
-            let connection = unsafe { *found };
-            let totals = SourceTotals::of(source(&connection))?;
-            return Some(Self { connection, totals });
-        }
-        let found = UNTRACKED_CONNECTIONS.get_ptr(sock)?;
-        // SAFETY: as above.
+        let found = CONNECTIONS.get_ptr(sock)?;
+        // SAFETY: a live map value; entries are only written whole or by the one socket's events.
         let connection = unsafe { *found };
-        let totals = SourceTotals::of(source(&connection))?;
-        if totals.tracked {
-            keep(sock, &connection, true);
+        if connection.phase == Connection::OVER {
+            let _ = CONNECTIONS.remove(sock);
+            return None;
         }
-        Some(Self { connection, totals })
+        let account = Account::existing(connection.source()).unwrap_or(Account::nobodys());
+        Some(Self {
+            connection,
+            account,
+        })
     }
 
-    /// Keeps the connection, as it is now, until its end.
+    /// Keeps the connection until its end; false if there was no room, which is counted.
     #[inline(always)]
-    pub(crate) fn keep(&self, sock: u64) {
-        keep(sock, &self.connection, self.totals.tracked);
+    pub(crate) fn keep(&mut self, sock: u64) -> bool {
+        let Some(place) = self.account.take_connection() else {
+            return false;
+        };
+        self.connection.place = place as u8;
+        match insert(sock, &self.connection) {
+            Ok(()) => return true,
+            Err(EEXIST) => {
+                // A former life of the same address, whose end and destruction were missed.
+                discard(sock);
+                if insert(sock, &self.connection).is_ok() {
+                    return true;
+                }
+            }
+            Err(_) => {}
+        }
+        self.account.release_connection(place);
+        self.account.count_refused();
+        false
     }
 
-    /// Counts what was sent again since the last time, of `total` by the kernel's own count. The
-    /// caller keeps the connection.
+    /// Counts what was sent again since the last time, of `total` by the kernel's own count; whether
+    /// that was anything.
     #[inline(always)]
-    pub(crate) fn count_retransmits(&mut self, total: u32) {
+    pub(crate) fn count_retransmits(&mut self, total: u32) -> bool {
         let more = total.wrapping_sub(self.connection.retransmits);
         if more > 0 {
-            self.totals.count_retransmits(more);
+            self.account.count_retransmits(more);
             self.connection.retransmits = total;
         }
+        more > 0
     }
 
     /// Ends the connection: it is forgotten first and reported then, so that a reader who misses the
-    /// record and looks at the map finds it gone.
+    /// record and looks at the map finds it gone. 0 for a `sock` that is not kept.
     #[inline(always)]
     pub(crate) fn end(&self, sock: u64, ended: &Ended) {
-        let _ = CONNECTIONS.remove(sock);
-        let _ = UNTRACKED_CONNECTIONS.remove(sock);
-        self.totals.report_end(sock, &self.connection, ended);
+        if sock != 0 {
+            forget(sock, &self.connection, &self.account);
+        }
+        self.account.report_end(sock, &self.connection, ended);
     }
 
     /// An end, now, of a connection on which nothing was ever heard, as far as is known.
@@ -101,35 +125,41 @@ impl OpenConnection {
     }
 }
 
+/// Adds a connection where there is none.
 #[inline(always)]
-fn keep(sock: u64, connection: &Connection, tracked: bool) {
-    if tracked {
-        if CONNECTIONS.insert(sock, connection, 0).is_ok() {
-            let _ = UNTRACKED_CONNECTIONS.remove(sock);
-        } else {
-            count_loss(LossReason::ConnectionsFull);
-        }
-    } else {
-        // A former life of the same address must not shadow this one.
-        let _ = CONNECTIONS.remove(sock);
-        if UNTRACKED_CONNECTIONS.insert(sock, connection, 0).is_err() {
-            count_loss(LossReason::ConnectionsFull);
-        }
+pub(crate) fn insert(sock: u64, connection: &Connection) -> Result<(), i32> {
+    CONNECTIONS.insert(sock, connection, u64::from(BPF_NOEXIST))
+}
+
+/// Takes a connection out and gives its place back.
+#[inline(always)]
+pub(crate) fn forget(sock: u64, connection: &Connection, account: &Account) {
+    if CONNECTIONS.remove(sock).is_err() {
+        // It was taken out meanwhile, and its place given back.
+        let Some(kept) = kept(sock) else {
+            return;
+        };
+        // An interrupt holds the bucket on this CPU (`htab_lock_bucket()`, `kernel/bpf/hashtab.c`).
+        // SAFETY: a live map value; the end is the last to write it.
+        unsafe { (*kept).phase = Connection::OVER };
     }
+    account.release_connection(Place::from_raw(connection.place));
+}
+
+/// Takes out whatever is known of this address, and tells nobody.
+#[inline(always)]
+pub(crate) fn discard(sock: u64) {
+    let Some(open) = OpenConnection::find(sock) else {
+        return;
+    };
+    forget(sock, &open.connection, &open.account);
 }
 
 /// Where a connection is kept, to change a part of it.
 #[inline(always)]
 pub(crate) fn kept(sock: u64) -> Option<*mut Connection> {
-    CONNECTIONS
-        .get_ptr_mut(sock)
-        .or_else(|| UNTRACKED_CONNECTIONS.get_ptr_mut(sock))
+    CONNECTIONS.get_ptr_mut(sock)
 }
 
-#[inline(always)]
-const fn source(connection: &Connection) -> Source {
-    Source {
-        netns: connection.netns,
-        tgid: connection.tgid,
-    }
-}
+/// There is one already.
+pub(crate) const EEXIST: i32 = -17;

@@ -18,6 +18,18 @@ static TICK_NS: u32 = 0;
 #[unsafe(no_mangle)]
 static COMM: [[u8; COMM_LEN]; COMMS] = [[0; COMM_LEN]; COMMS];
 
+/// Whether the programs wake the reader: 0 where they can be preempted while they run. There the
+/// reader, once woken, may take the CPU from the program that woke it, and the next event on that CPU
+/// finds the program still running: it is left out.
+#[unsafe(no_mangle)]
+static WAKES: u8 = 0;
+
+#[inline(always)]
+pub(crate) fn wakes() -> bool {
+    // SAFETY: a static, volatile as below.
+    unsafe { core::ptr::read_volatile(&raw const WAKES) != 0 }
+}
+
 #[inline(always)]
 pub(crate) fn port() -> u16 {
     // SAFETY: a static. Volatile, here and below: its value at run time is not the one that the

@@ -7,8 +7,9 @@
 //! - [`constants`]: what userspace sets before loading;
 //! - [`sock`] and [`task`]: the kernel's sockets and tasks;
 //! - [`maps`]: all state, and the count of what is lost;
-//! - [`records`], [`totals`], [`connections`]: the ring, the counts and the open connections, used in
-//!   the one order that loses nothing.
+//! - [`candidates`] and [`account`]: who is watched, with counts and quotas;
+//! - [`records`], [`connections`], [`calls`]: the rings, the open connections and the connect() calls,
+//!   used in the one order that loses nothing.
 //!
 //! What the programs decide is in the library, [`statlink_ebpf::decide`], where it is tested. Which
 //! program may run when, and what each map is for, is in this package's README.
@@ -17,7 +18,10 @@
 // For `atomic`; the build lets this crate use it on a stable compiler.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod account;
 mod atomic;
+mod calls;
+mod candidates;
 mod connections;
 mod constants;
 mod hooks;
@@ -26,7 +30,6 @@ mod memory;
 mod records;
 mod sock;
 mod task;
-mod totals;
 
 /// The verifier never lets this be reached: no program may panic.
 #[cfg(target_arch = "bpf")]

@@ -1,42 +1,57 @@
 //! All state of the kernel half. The README of this package says who creates, fills and deletes the
 //! entries of each map, and what happens when it is full.
+//!
+//! No map evicts: an LRU map hands each CPU free lists of its own and makes room by what it takes for
+//! the oldest entry anywhere, so on a node of many CPUs a small one forgets what a link depends on
+//! ("kernel/bpf/bpf_lru_list.c": a target of 128 free nodes a CPU). A hash takes the last free entry
+//! from any CPU's list. What keeps strangers out is that nothing of theirs is stored, and of everybody
+//! else no more than a quota ([`crate::account`]).
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use statlink_ebpf::{ConnectCall, Connection, LossReason, Sample, Source, Totals, limits};
+use statlink_ebpf::{
+    ConnectCall, Connection, LossReason, Neighbourhood, Sample, Source, Totals, limits,
+};
 
 use crate::atomic::add_u64;
 
-/// Records for userspace.
+/// Records of clients for userspace.
 #[map]
 pub(crate) static RING: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
-/// Sources that userspace tracks; userspace creates and deletes the entries.
+/// Records of clients' neighbours: a ring of their own, so that they cannot fill the clients'.
 #[map]
-pub(crate) static TOTALS: HashMap<Source, Totals> =
-    HashMap::with_max_entries(limits::TRACKED_SOURCES, 0);
+pub(crate) static NEIGHBOUR_RING: RingBuf =
+    RingBuf::with_byte_size(limits::NEIGHBOUR_RING_BYTES, 0);
 
-/// Sources that userspace does not track: what a pod did before userspace heard of it.
+/// Sources: tracked ones, and candidates.
 #[map]
-pub(crate) static UNTRACKED_TOTALS: LruHashMap<Source, Totals> =
-    LruHashMap::with_max_entries(limits::UNTRACKED_SOURCES, 0);
+pub(crate) static SOURCES: HashMap<Source, Totals> = HashMap::with_max_entries(limits::SOURCES, 0);
 
-/// Open connections of tracked sources, by the address of their `struct sock`.
+/// Network namespaces of clients, by inode number.
+#[map]
+pub(crate) static NAMESPACES: HashMap<u32, Neighbourhood> =
+    HashMap::with_max_entries(limits::NAMESPACES, 0);
+
+/// Open connections, by the address of their `struct sock`.
 #[map]
 pub(crate) static CONNECTIONS: HashMap<u64, Connection> =
-    HashMap::with_max_entries(limits::TRACKED_CONNECTIONS, 0);
-
-/// Open connections of all other sources.
-#[map]
-pub(crate) static UNTRACKED_CONNECTIONS: LruHashMap<u64, Connection> =
-    LruHashMap::with_max_entries(limits::UNTRACKED_CONNECTIONS, 0);
+    HashMap::with_max_entries(limits::CONNECTIONS, 0);
 
 /// connect() calls under way, by `bpf_get_current_pid_tgid()`.
 #[map]
-pub(crate) static CALLS: HashMap<u64, ConnectCall> =
-    HashMap::with_max_entries(limits::CONNECT_CALLS, 0);
+pub(crate) static CALLS: HashMap<u64, ConnectCall> = HashMap::with_max_entries(limits::CALLS, 0);
+
+/// How many candidates a network namespace or a control group has, see [`crate::candidates`].
+#[map]
+pub(crate) static CANDIDATE_QUOTAS: HashMap<u64, u32> =
+    HashMap::with_max_entries(limits::CANDIDATE_QUOTAS, 0);
+
+/// How much of what is shared is taken, by [`SharedUse`].
+#[map]
+static SHARED: Array<u32> = Array::with_max_entries(SharedUse::COUNT, 0);
 
 /// What did not reach userspace, by [`LossReason`].
 #[map]
@@ -45,6 +60,32 @@ pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LossR
 /// The answer of the last run of the `sample` program.
 #[map]
 pub(crate) static SAMPLE: Array<Sample> = Array::with_max_entries(1, 0);
+
+/// What several holders share.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum SharedUse {
+    /// Entries of candidates.
+    Candidates = 0,
+    /// Shared places of sources in [`CONNECTIONS`].
+    Connections = 1,
+    /// Of neighbours.
+    NeighbourConnections = 2,
+    /// Shared places of sources in [`CALLS`].
+    Calls = 3,
+    /// Of neighbours.
+    NeighbourCalls = 4,
+}
+
+impl SharedUse {
+    const COUNT: u32 = 5;
+
+    /// Where it is counted.
+    #[inline(always)]
+    pub(crate) fn count(self) -> Option<*mut u32> {
+        SHARED.get_ptr_mut(self as u32)
+    }
+}
 
 /// Counts something that does not reach userspace.
 #[inline(always)]

@@ -53,3 +53,35 @@ pub(crate) const fn size<T>() -> u32 {
     let size = size_of::<T>() as u32;
     size
 }
+
+/// Where a member of a map's value lies. Plain arithmetic: nothing is read.
+macro_rules! field {
+    ($value:expr, $type:ty, $($member:ident).+) => {
+        $value
+            .wrapping_byte_add(core::mem::offset_of!($type, $($member).+))
+            .cast()
+    };
+}
+pub(crate) use field;
+
+/// Reads a member that others change meanwhile.
+///
+/// # Safety
+///
+/// `member` must point into a live map value, aligned.
+#[inline(always)]
+pub(crate) unsafe fn peek<T: Copy>(member: *const T) -> T {
+    // SAFETY: by contract. Volatile, so that it is read once, now.
+    unsafe { core::ptr::read_volatile(member) }
+}
+
+/// Writes a member that others read meanwhile.
+///
+/// # Safety
+///
+/// As for [`peek`].
+#[inline(always)]
+pub(crate) unsafe fn poke<T: Copy>(member: *mut T, value: T) {
+    // SAFETY: by contract. Volatile, so that it is written whole, now.
+    unsafe { core::ptr::write_volatile(member, value) };
+}

@@ -1,15 +1,19 @@
 //! Records: what they say, and how they get into the ring.
 
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_ktime_get_ns,
 };
 use statlink_ebpf::{
-    Connection, End, LossReason, Phase, Record, RecordKind, Source,
-    decide::{NEVER_HEARD, wakes_reader},
+    Connection, End, LossReason, Phase, Place, Record, RecordKind, Source,
+    decide::{NEVER_HEARD, is_half_full},
+    limits,
 };
 
-use crate::maps::{RING, count_loss};
+use crate::{
+    constants::wakes,
+    maps::{NEIGHBOUR_RING, RING, count_loss},
+};
 
 /// What a record says beyond its connection.
 pub(crate) struct RecordFields {
@@ -60,20 +64,28 @@ impl RecordFields {
     }
 }
 
-/// Puts one record into the ring; false if it was full. `tracked` says whether the record is about a
-/// tracked source.
+/// Puts one record into the ring, of clients if it is about one that is `tracked`; what does not fit
+/// is counted.
 #[inline(always)]
-pub(crate) fn report(
+pub(crate) fn report(sock: u64, connection: &Connection, fields: &RecordFields, tracked: bool) {
+    if !put(sock, connection, fields, tracked) {
+        count_loss(if tracked {
+            LossReason::RingFull
+        } else {
+            LossReason::NeighbourRingFull
+        });
+    }
+}
+
+/// The same; false if the ring was full.
+#[inline(always)]
+pub(crate) fn put(
     sock: u64,
     connection: &Connection,
     fields: &RecordFields,
     tracked: bool,
 ) -> bool {
-    let Some(mut entry) = RING.reserve::<Record>(0) else {
-        count_loss(LossReason::RingFull);
-        return false;
-    };
-    entry.write(Record {
+    let record = Record {
         time_ns: fields.time_ns,
         sock,
         born_ns: connection.born_ns,
@@ -88,16 +100,48 @@ pub(crate) fn report(
         phase: fields.phase,
         timeouts: fields.timeouts,
         heard_ns: fields.heard_ns,
-    });
-    // Forced, because the adaptive wake-up stays silent while an unwoken record waits.
-    let wake_up = if wakes_reader(fields.kind, tracked) {
+    };
+    // Copied by one helper, not reserved and submitted: a record that is reserved holds up all that
+    // come after it for as long as its writer is kept from running.
+    if tracked {
+        RING.output::<Record>(&record, wake_up()).is_ok()
+    } else {
+        NEIGHBOUR_RING
+            .output::<Record>(&record, neighbour_wake_up())
+            .is_ok()
+    }
+}
+
+/// The kernel wakes a reader that has read all records before this one; a reader that has not is awake,
+/// or has been woken (`bpf_ringbuf_commit()`, `kernel/bpf/ringbuf.c`). Nothing is forced, so a burst
+/// wakes it once.
+#[inline(always)]
+fn wake_up() -> u64 {
+    if wakes() {
+        0
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
+}
+
+/// See [`is_half_full`]. Forced, because records that woke nobody wait.
+#[inline(always)]
+fn neighbour_wake_up() -> u64 {
+    let flags = if wakes()
+        && is_half_full(
+            NEIGHBOUR_RING.query(u64::from(BPF_RB_AVAIL_DATA)),
+            RECORD_BYTES,
+            u64::from(limits::NEIGHBOUR_RING_BYTES),
+        ) {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP
     };
-    entry.submit(u64::from(wake_up));
-    true
+    u64::from(flags)
 }
+
+/// With its header: `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.
+const RECORD_BYTES: u64 = size_of::<Record>() as u64 + 8;
 
 /// What stands in a connection's place in a record about a process.
 #[inline(always)]
@@ -113,7 +157,8 @@ pub(crate) const fn no_connection(source: &Source) -> Connection {
         soft_errno: 0,
         retransmits: 0,
         phase: 0,
-        _pad: [0; 7],
+        place: Place::Reserved as u8,
+        _pad: [0; 6],
     }
 }
 

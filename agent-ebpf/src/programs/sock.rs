@@ -8,11 +8,91 @@ use statlink_ebpf::decide;
 
 use crate::{
     constants::{offset, port, tick_ns},
-    memory::load,
+    memory::{load, read_kernel},
 };
 
 const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
+
+/// Whether a socket of this protocol dials by TCP.
+#[inline(always)]
+pub(crate) const fn is_tcp(protocol: u16) -> bool {
+    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
+}
+
+/// What is there to know about an open connection that nobody has seen begin.
+pub(crate) struct Found {
+    /// The address of its `struct sock`.
+    pub(crate) key: u64,
+    pub(crate) state: i32,
+    pub(crate) netns: u32,
+    pub(crate) peer: [u8; 16],
+    pub(crate) retransmits: u32,
+}
+
+impl Found {
+    /// The connection of an application's socket, if its peer is on the watched port: the socket
+    /// itself, or the first subflow of one of MPTCP.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Sock::watched`].
+    #[inline(always)]
+    pub(crate) unsafe fn behind(pointer: *const c_void) -> Option<Self> {
+        // SAFETY: by contract.
+        if let Some(sock) = unsafe { Sock::watched(pointer) } {
+            return Some(Self {
+                key: sock.key(),
+                state: sock.state(),
+                netns: sock.netns(),
+                peer: sock.peer(),
+                retransmits: sock.tcp()?.total_retransmits(),
+            });
+        }
+        // SAFETY: by contract.
+        unsafe { Self::subflow(pointer) }
+    }
+
+    /// Further subflows are the kernel's own: no process dials them.
+    #[inline(always)]
+    unsafe fn subflow(pointer: *const c_void) -> Option<Self> {
+        let application = Sock(pointer.cast::<u8>());
+        let first = offset!(mptcp_first);
+        // SAFETY: typed, by contract.
+        let protocol: u16 = unsafe { load(application.0, offset!(sock_protocol)) };
+        if first == 0 || protocol != IPPROTO_MPTCP {
+            return None;
+        }
+        let sock: *const u8 = read_kernel(application.0.wrapping_add(first))?;
+        let dport: u16 = read_kernel(sock.wrapping_add(offset!(sock_dport)))?;
+        if dport != port().to_be() {
+            return None;
+        }
+        let family: u16 = read_kernel(sock.wrapping_add(offset!(sock_family)))?;
+        let peer = if family == AF_INET6 {
+            read_kernel(sock.wrapping_add(offset!(sock_v6_daddr)))?
+        } else {
+            ipv4_mapped(read_kernel(sock.wrapping_add(offset!(sock_daddr)))?)
+        };
+        let state: u8 = read_kernel(sock.wrapping_add(offset!(sock_state)))?;
+        Some(Self {
+            key: sock as u64,
+            state: i32::from(state),
+            netns: application.netns(),
+            peer,
+            retransmits: read_kernel(sock.wrapping_add(offset!(tcp_total_retrans)))?,
+        })
+    }
+
+    /// Whether it is open still.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        let state: Option<u8> =
+            read_kernel((self.key as *const u8).wrapping_add(offset!(sock_state)));
+        state.is_some_and(|state| decide::open_phase(i32::from(state)).is_some())
+    }
+}
 
 /// A `struct sock *` that the verifier knows as one.
 #[derive(Clone, Copy)]

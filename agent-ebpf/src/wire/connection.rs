@@ -1,6 +1,6 @@
 //! Connections and connect() calls, as the kernel half's maps hold them.
 
-use super::Phase;
+use super::{Phase, Source};
 
 /// A connection between connect() and its end, keyed by the address of its `struct sock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +25,27 @@ pub struct Connection {
     pub soft_errno: u16,
     /// Segments sent again, as far as they are in the source's totals.
     pub retransmits: u32,
-    /// A [`Phase`], `Connecting` or `Established`.
+    /// A [`Phase`], `Connecting` or `Established`; [`Self::OVER`] once it has ended.
     pub phase: u8,
+    /// The [`Place`](super::Place) that this entry takes.
+    pub place: u8,
     /// Explicit padding, 0.
-    pub _pad: [u8; 7],
+    pub _pad: [u8; 6],
 }
 
 impl Connection {
+    /// In place of a phase: its end has been reported, and only the entry could not be removed.
+    pub const OVER: u8 = 0xff;
+
+    /// Whose connection it is.
+    #[inline(always)]
+    pub const fn source(&self) -> Source {
+        Source {
+            netns: self.netns,
+            tgid: self.tgid,
+        }
+    }
+
     /// How far the connection had come by its last event.
     #[inline(always)]
     pub const fn last_phase(&self) -> Phase {
@@ -53,9 +67,17 @@ pub struct ConnectCall {
     pub sock: u64,
     /// As [`Record::peer`](super::Record::peer).
     pub peer: [u8; 16],
+    /// Inode number of the caller's network namespace.
+    pub netns: u32,
+    /// The file descriptor that it was called with.
+    pub fd: u32,
+    /// The [`Place`](super::Place) that this entry takes.
+    pub place: u8,
+    /// Explicit padding, 0.
+    pub _pad: [u8; 7],
 }
 
 const _: () = {
     assert!(size_of::<Connection>() == 64);
-    assert!(size_of::<ConnectCall>() == 32);
+    assert!(size_of::<ConnectCall>() == 48);
 };

@@ -1,30 +1,46 @@
-//! Why something did not reach userspace.
+//! Why something did not reach userspace, and whom it hit.
 
 /// Why something did not reach userspace: the index into the per-CPU array `LOSSES`.
+///
+/// Of clients: tracked sources, and processes of a watched name. Of neighbours: other processes in a
+/// client's network namespace; such a loss leaves a failure unexplained, and nothing else. What anybody
+/// else does is not kept, so nothing of it can be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum LossReason {
-    /// The ring was full.
+    /// A client's record: the ring was full.
     RingFull = 0,
-    /// A map of open connections was full.
+    /// A client's open connection: its quota was full.
     ConnectionsFull = 1,
-    /// A map of totals was full.
+    /// A process of a watched name that nobody tracks yet: no room for its counts.
     TotalsFull = 2,
-    /// The map of connect() calls under way was full.
+    /// A client's connect() call: its quota was full.
     CallsFull = 3,
+    /// A neighbour's record: their ring was full.
+    NeighbourRingFull = 4,
+    /// A neighbour's open connection: the quota of the neighbours in its namespace was full.
+    NeighbourConnectionsFull = 5,
+    /// A neighbour's connect() call: as above.
+    NeighbourCallsFull = 6,
+    /// The record of an execution: the ring was full. Its process may be a new client.
+    ExecutionLost = 7,
 }
 
 impl LossReason {
     /// Every reason, in index order.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 8] = [
         Self::RingFull,
         Self::ConnectionsFull,
         Self::TotalsFull,
         Self::CallsFull,
+        Self::NeighbourRingFull,
+        Self::NeighbourConnectionsFull,
+        Self::NeighbourCallsFull,
+        Self::ExecutionLost,
     ];
 
     /// The number of reasons.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 8;
 
     /// The reason's name as a metric attribute.
     pub const fn name(self) -> &'static str {
@@ -33,6 +49,10 @@ impl LossReason {
             Self::ConnectionsFull => "connections_full",
             Self::TotalsFull => "totals_full",
             Self::CallsFull => "calls_full",
+            Self::NeighbourRingFull => "neighbour_ring_full",
+            Self::NeighbourConnectionsFull => "neighbour_connections_full",
+            Self::NeighbourCallsFull => "neighbour_calls_full",
+            Self::ExecutionLost => "execution_lost",
         }
     }
 }

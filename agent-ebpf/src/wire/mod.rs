@@ -11,8 +11,10 @@ mod loss_reason;
 mod offsets;
 mod process;
 mod record;
+mod room;
 mod sample;
 mod totals;
+mod tracking;
 #[cfg(feature = "user")]
 mod user;
 
@@ -23,5 +25,7 @@ pub use loss_reason::LossReason;
 pub use offsets::Offsets;
 pub use process::{COMM_LEN, COMMS, KTHREADD, Process};
 pub use record::{Record, RecordKind};
+pub use room::{Held, Neighbourhood, Place, Room};
 pub use sample::Sample;
-pub use totals::{Source, Totals};
+pub use totals::{Source, Standing, Totals};
+pub use tracking::{Order, answer};

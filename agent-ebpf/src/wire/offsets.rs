@@ -59,6 +59,23 @@ pub struct Offsets {
     pub task_comm: u32,
     /// `struct task_struct`: `flags`, `unsigned int`.
     pub task_flags: u32,
+    /// `struct task_struct`: `files`, a pointer to `struct files_struct`.
+    pub task_files: u32,
+    /// `struct files_struct`: `fdt`, a pointer to `struct fdtable`.
+    pub files_fdt: u32,
+    /// `struct fdtable`: `max_fds`, `unsigned int`.
+    pub fdtable_max_fds: u32,
+    /// `struct fdtable`: `fd`, a pointer to an array of pointers to `struct file`.
+    pub fdtable_fd: u32,
+    /// `struct file`: `f_inode`, a pointer to `struct inode`.
+    pub file_inode: u32,
+    /// `struct file`: `private_data`, a pointer; of a socket's file to its `struct socket`.
+    pub file_private_data: u32,
+    /// `struct inode`: `i_mode`, `umode_t`.
+    pub inode_mode: u32,
+    /// `struct mptcp_sock`: `first`, a pointer to the `struct sock` of the first subflow; 0 where the
+    /// kernel has no MPTCP.
+    pub mptcp_first: u32,
     /// `struct task_struct`: `nsproxy`, a pointer to `struct nsproxy`.
     pub task_nsproxy: u32,
     /// `struct nsproxy`: `net_ns`, a pointer to `struct net`.
@@ -93,6 +110,14 @@ impl Offsets {
         task_pid: 0,
         task_comm: 0,
         task_flags: 0,
+        task_files: 0,
+        files_fdt: 0,
+        fdtable_max_fds: 0,
+        fdtable_fd: 0,
+        file_inode: 0,
+        file_private_data: 0,
+        inode_mode: 0,
+        mptcp_first: 0,
         task_nsproxy: 0,
         nsproxy_net_ns: 0,
     };

@@ -1,6 +1,6 @@
 //! Who is counted, and what is counted about them.
 
-use super::{ENDS, End, PHASES, Phase};
+use super::{ENDS, End, PHASES, Phase, Room};
 
 /// Whose totals: one process in one network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,12 +15,24 @@ pub struct Source {
 impl Source {
     /// Every process in `netns`; no process has the id 0.
     ///
-    /// When userspace tracks this source, it also gets the records of the namespace's untracked
-    /// processes, a proxy's above all. They are counted as untracked all the same.
+    /// When userspace tracks this source, it gets the records of the namespace's *neighbours*: of the
+    /// processes in it that are no clients. Nothing is counted about them.
     #[inline(always)]
     pub const fn whole_namespace(netns: u32) -> Self {
         Self { netns, tgid: 0 }
     }
+}
+
+/// What userspace wants of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Standing {
+    /// A process of a watched name, of which userspace has not heard yet: what it does is counted.
+    Candidate = 0,
+    /// Userspace gets its records.
+    Tracked = 1,
+    /// No longer; the entry stays for as long as the process may hold something.
+    Retired = 2,
 }
 
 /// Everything that ever happened to one source on the watched port.
@@ -30,12 +42,20 @@ impl Source {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Totals {
+    /// What it holds of the shared maps.
+    pub room: Room,
     /// connect() calls.
     pub attempts: u64,
     /// Segments sent again, SYNs included.
     pub retransmits: u64,
     /// When a name lookup was last recorded, nanoseconds; 0 if never.
     pub looked_up_ns: u64,
+    /// The control group whose quota a candidate takes; 0 for none.
+    pub cgroup: u64,
+    /// A [`Standing`].
+    pub standing: u32,
+    /// Connections that were not kept because the quota was full: what became of them is not known.
+    pub refused: u32,
     /// Ends by [`Phase`] and [`End`].
     pub ended: [[u32; ENDS]; PHASES],
     /// Those of `ended` that no record reported: the ring was full, or the source was untracked.
@@ -45,9 +65,13 @@ pub struct Totals {
 impl Totals {
     /// Before anything has happened.
     pub const ZERO: Self = Self {
+        room: Room::ZERO,
         attempts: 0,
         retransmits: 0,
         looked_up_ns: 0,
+        cgroup: 0,
+        standing: Standing::Candidate as u32,
+        refused: 0,
         ended: [[0; ENDS]; PHASES],
         missed_ends: [[0; ENDS]; PHASES],
     };
@@ -65,8 +89,9 @@ impl Totals {
 
 const _: () = {
     assert!(size_of::<Source>() == 8);
-    assert!(size_of::<Totals>() == 336);
-    assert!(core::mem::offset_of!(Totals, missed_ends) == 24 + 4 * Totals::CELLS);
+    assert!(size_of::<Totals>() == (56 + 8 * Totals::CELLS).next_multiple_of(8));
+    assert!(core::mem::offset_of!(Totals, room) == 0);
+    assert!(core::mem::offset_of!(Totals, missed_ends) == 56 + 4 * Totals::CELLS);
 };
 
 #[cfg(test)]

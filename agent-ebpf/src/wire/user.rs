@@ -1,6 +1,6 @@
 //! aya's marker for plain data, which only userspace needs.
 
-use super::{ConnectCall, Connection, Offsets, Record, Sample, Source, Totals};
+use super::{ConnectCall, Connection, Neighbourhood, Offsets, Record, Sample, Source, Totals};
 
 // SAFETY: `repr(C)`, `Copy`, only integers and arrays of them, and no implicit padding: any bytes of
 // the right length are a valid value.
@@ -17,3 +17,5 @@ unsafe impl aya::Pod for ConnectCall {}
 unsafe impl aya::Pod for Sample {}
 // SAFETY: as for `Record`.
 unsafe impl aya::Pod for Offsets {}
+// SAFETY: as for `Record`.
+unsafe impl aya::Pod for Neighbourhood {}

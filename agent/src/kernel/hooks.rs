@@ -170,6 +170,14 @@ pub const HOOKS: &[Hook] = &[
         group: None,
     },
     Hook {
+        name: "track",
+        target: Target::OnDemand,
+        since: KernelVersion::new(5, 10),
+        purpose: "say who is watched",
+        standing: Standing::Required,
+        group: None,
+    },
+    Hook {
         name: "enumerate",
         target: Target::Iterator("task_file"),
         since: KernelVersion::new(5, 11),

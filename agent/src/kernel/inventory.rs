@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use statlink_ebpf::{Connection, Source};
+use statlink_ebpf::{Connection, Source, limits};
 
 use super::{
     error::KernelError,
@@ -78,11 +78,7 @@ impl Listing {
     }
 
     fn add_connection(&mut self, sock: u64, connection: Connection) {
-        let source = Source {
-            netns: connection.netns,
-            tgid: connection.tgid,
-        };
-        if let Some(listed) = self.sources.get_mut(&source) {
+        if let Some(listed) = self.sources.get_mut(&connection.source()) {
             listed.open.insert(sock, connection);
         }
     }
@@ -157,13 +153,13 @@ impl Kernel {
 /// seldom away for longer than this. If it is, the link ends the connection for an unknown cause, and
 /// the end that turns up later is counted once more where it has no record.
 pub const LISTING_SETTLES: Duration = Duration::from_millis(1);
-/// How many steps a walk may take: four times what the map of connections holds (1,024), so a walk
-/// may start over a few times. A step takes a microsecond.
-const MOST_STEPS: usize = 4096;
+/// How many steps a walk may take: four times what the map of connections holds, so a walk may start
+/// over a few times. A step takes a microsecond.
+const MOST_STEPS: usize = 4 * limits::CONNECTIONS as usize;
 
 #[cfg(test)]
 mod tests {
-    use statlink_ebpf::{End, Phase};
+    use statlink_ebpf::{End, Phase, Place};
 
     use super::*;
 
@@ -182,7 +178,8 @@ mod tests {
             soft_errno: 0,
             retransmits: 0,
             phase: Phase::Established as u8,
-            _pad: [0; 7],
+            place: Place::Reserved as u8,
+            _pad: [0; 6],
         }
     }
 

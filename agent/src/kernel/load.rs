@@ -10,7 +10,7 @@ use super::{
     btf,
     error::{KernelError, Missing},
     hooks::{Group, HOOKS, Hook},
-    log, offsets, tick,
+    log, offsets, rings, tick,
     tracefs::Tracefs,
 };
 
@@ -101,12 +101,14 @@ pub(super) fn attach(
     }
     let comms = comms(&watch.process_names);
     let tick_ns = tick::nanoseconds();
+    let wakes = u8::from(rings::programs_wake());
     let mut ebpf = EbpfLoader::new()
         .btf(None)
         .override_global("OFFSETS", &types.offsets, true)
         .override_global("PORT", &watch.port, true)
         .override_global("COMM", &comms, true)
         .override_global("TICK_NS", &tick_ns, true)
+        .override_global("WAKES", &wakes, true)
         .override_global(log::LEVEL, &log::level(), true)
         .map_max_entries(log::MAP, log::bytes())
         .load(OBJECT)

@@ -1,13 +1,17 @@
 //! The kernel half once it is loaded: its hooks, its ring and its losses.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray},
 };
-use statlink_ebpf::{Connection, LossReason, Record, Sample, Source, Totals};
-use tokio::io::{Interest, unix::AsyncFd};
+use statlink_ebpf::{
+    ConnectCall, Connection, LossReason, Neighbourhood, Record, Sample, Source, Totals,
+};
 
 use super::{
     error::{KernelError, Missing},
@@ -16,6 +20,7 @@ use super::{
     log,
     maps::{failed, take},
     missed_events,
+    rings::Rings,
     totals::SourceTotals,
     tracefs::Tracefs,
 };
@@ -23,13 +28,15 @@ use super::{
 /// The kernel half, loaded and attached.
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
-    pub(super) ring: AsyncFd<RingBuf<MapData>>,
-    pub(super) totals: HashMap<MapData, Source, Totals>,
-    pub(super) untracked_totals: HashMap<MapData, Source, Totals>,
-    /// What was counted about each source before it was tracked. Nothing is added to it any more,
-    /// so the kernel may evict its own entry.
-    pub(super) before_tracked: BTreeMap<Source, SourceTotals>,
+    pub(super) rings: Rings,
+    pub(super) sources: HashMap<MapData, Source, Totals>,
+    pub(super) namespaces: HashMap<MapData, u32, Neighbourhood>,
+    /// Which sources and whole namespaces are tracked.
+    pub(super) tracked: BTreeSet<Source>,
+    /// What was counted about each source until it was last retired: somebody has had it.
+    pub(super) retired: BTreeMap<Source, SourceTotals>,
     pub(super) connections: HashMap<MapData, u64, Connection>,
+    pub(super) calls: HashMap<MapData, u64, ConnectCall>,
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) sample: Array<MapData, Sample>,
     pub(super) hooks: Vec<HookState>,
@@ -116,17 +123,14 @@ impl Kernel {
                 missing => hooks.push(HookState { hook, missing }),
             }
         }
-        let ring = take(&mut ebpf, "RING")?;
-        // SAFETY: the ring owns its descriptor and is not taken out of the AsyncFd before it is
-        // dropped, so the registration never outlives the descriptor.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-            .map_err(|error| KernelError::Ring(io::Error::from(error)))?;
         Ok(Self {
-            ring,
-            totals: take(&mut ebpf, "TOTALS")?,
-            untracked_totals: take(&mut ebpf, "UNTRACKED_TOTALS")?,
-            before_tracked: BTreeMap::new(),
+            rings: Rings::take(&mut ebpf)?,
+            sources: take(&mut ebpf, "SOURCES")?,
+            namespaces: take(&mut ebpf, "NAMESPACES")?,
+            tracked: BTreeSet::new(),
+            retired: BTreeMap::new(),
             connections: take(&mut ebpf, "CONNECTIONS")?,
+            calls: take(&mut ebpf, "CALLS")?,
             losses: take(&mut ebpf, "LOSSES")?,
             sample: take(&mut ebpf, "SAMPLE")?,
             hooks,
@@ -162,25 +166,19 @@ impl Kernel {
             .collect()
     }
 
-    /// Waits until the kernel asks for the ring to be read. Cancel-safe.
+    /// Waits until there is something to read. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// Fails if the ring can no longer be waited for.
+    /// Fails if the rings can no longer be waited for.
     pub async fn readable(&self) -> io::Result<()> {
-        self.ring
-            .readable()
-            .await
-            .map(|mut guard| guard.clear_ready())
+        self.rings.readable().await
     }
 
-    /// Reads every record that is there; `None` for one of an unknown size, for the caller to
-    /// count.
-    pub fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
-        let ring = self.ring.get_mut();
-        while let Some(item) = ring.next() {
-            each(Record::decode(&item).ok());
-        }
+    /// Reads every record that is there, in the order of their events; `None` for one of an unknown
+    /// size, for the caller to count.
+    pub fn drain(&mut self, each: impl FnMut(Option<Record>)) {
+        self.rings.drain(each);
     }
 
     /// How much did not reach userspace, by reason.

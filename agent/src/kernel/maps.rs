@@ -34,16 +34,6 @@ pub(super) fn not_found(error: &MapError) -> bool {
         || matches!(error, MapError::KeyNotFound | MapError::ElementNotFound)
 }
 
-/// The entry is there already.
-pub(super) fn exists(error: &MapError) -> bool {
-    kind(error) == Some(io::ErrorKind::AlreadyExists)
-}
-
-/// There is no room for another entry: E2BIG of `htab_map_update_elem()`, `kernel/bpf/hashtab.c`.
-pub(super) fn full(error: &MapError) -> bool {
-    kind(error) == Some(io::ErrorKind::ArgumentListTooLong)
-}
-
 fn kind(error: &MapError) -> Option<io::ErrorKind> {
     if let MapError::SyscallError(error) = error {
         return Some(error.io_error.kind());

@@ -15,6 +15,7 @@ mod missed_events;
 mod offsets;
 mod records;
 pub mod refusal;
+mod rings;
 mod sample;
 mod sources;
 mod tick;

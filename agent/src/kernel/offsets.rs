@@ -33,7 +33,23 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         task_pid: at("task_struct", "pid", 4)?,
         task_comm: at("task_struct", "comm", 16)?,
         task_flags: at("task_struct", "flags", 4)?,
+        task_files: at("task_struct", "files", 8)?,
+        files_fdt: at("files_struct", "fdt", 8)?,
+        fdtable_max_fds: at("fdtable", "max_fds", 4)?,
+        fdtable_fd: at("fdtable", "fd", 8)?,
+        file_inode: at("file", "f_inode", 8)?,
+        file_private_data: at("file", "private_data", 8)?,
+        inode_mode: at("inode", "i_mode", 2)?,
+        mptcp_first: where_there_is(at("mptcp_sock", "first", 8))?,
         task_nsproxy: at("task_struct", "nsproxy", 8)?,
         nsproxy_net_ns: at("nsproxy", "net_ns", 8)?,
     })
+}
+
+/// 0 for a member that this kernel may do without, and does.
+fn where_there_is(offset: Result<u32, BtfError>) -> Result<u32, BtfError> {
+    match offset {
+        Err(BtfError::NoStruct(_) | BtfError::NoMember { .. }) => Ok(0),
+        offset => offset,
+    }
 }

@@ -16,6 +16,10 @@ pub struct SourceTotals {
     pub ended: Ends,
     /// Those of them without a record.
     pub missed: Ends,
+    /// Connections that the kernel half does not know, because the source's quota was full.
+    pub refused: u32,
+    /// Open connections that it knows.
+    pub held: u32,
 }
 
 impl SourceTotals {

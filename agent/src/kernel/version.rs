@@ -14,6 +14,11 @@ impl KernelVersion {
     /// long-term one, and the oldest that is tested.
     pub const OLDEST: Self = Self::new(5, 10);
 
+    /// The running kernel's; `None` if its release does not begin with one.
+    pub fn running() -> Option<Self> {
+        Self::of(&rustix::system::uname().release().to_string_lossy())
+    }
+
     /// `major.minor`.
     pub const fn new(major: u16, minor: u16) -> Self {
         Self { major, minor }

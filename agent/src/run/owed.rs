@@ -90,7 +90,7 @@ const LATE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use statlink_ebpf::{Connection, End};
+    use statlink_ebpf::{Connection, End, Place};
 
     use super::*;
 
@@ -140,7 +140,8 @@ mod tests {
             soft_errno: 0,
             retransmits: 0,
             phase: Phase::Established as u8,
-            _pad: [0; 7],
+            place: Place::Reserved as u8,
+            _pad: [0; 6],
         };
         let mut inventory = inventory(Ends::default());
         inventory.open.push((0xA, connection));

@@ -272,11 +272,20 @@ fn depth_after(before: &[(LossReason, u64)], now: &[(LossReason, u64)]) -> Optio
     let changed = now
         .iter()
         .filter(|(reason, count)| count_before(*reason) != *count);
-    let depths = changed.map(|(reason, _)| match reason {
-        // A program keeps the map of connections in order before it finds no room for the record,
-        // and whatever becomes of its note of a connect() call. No open file tells more.
-        LossReason::RingFull | LossReason::CallsFull => Depth::Connections,
-        LossReason::ConnectionsFull | LossReason::TotalsFull => Depth::OpenFiles,
+    let depths = changed.filter_map(|(reason, _)| match reason {
+        // A program keeps the map of connections in order before it finds no room for the record. No
+        // open file tells more.
+        LossReason::RingFull => Some(Depth::Connections),
+        // What one source could not keep is known of that source, and a pass that finds its quota full
+        // must not call for the next. What neighbours lost explains nothing any more. And an execution
+        // is looked for in /proc.
+        LossReason::ConnectionsFull
+        | LossReason::TotalsFull
+        | LossReason::CallsFull
+        | LossReason::NeighbourRingFull
+        | LossReason::NeighbourConnectionsFull
+        | LossReason::NeighbourCallsFull
+        | LossReason::ExecutionLost => None,
     });
     depths.max()
 }

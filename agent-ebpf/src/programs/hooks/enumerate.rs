@@ -1,16 +1,17 @@
-//! Connections that are older than the agent, of tracked sources and tracked namespaces.
+//! Connections that are older than the agent, of tracked sources and of their neighbours.
 
 use core::ffi::c_void;
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_sock_from_file};
-use statlink_ebpf::{Connection, LossReason, Source, decide::open_phase};
+use aya_ebpf::helpers::generated::bpf_sock_from_file;
+use statlink_ebpf::{Connection, Source, decide::open_phase};
 
 use crate::{
+    account::Account,
+    connections::{EEXIST, discard, insert, kept},
     constants::{offset, port},
-    maps::{CONNECTIONS, TOTALS, UNTRACKED_CONNECTIONS, count_loss},
     memory::load,
     records::now,
-    sock::Sock,
+    sock::Found,
 };
 
 /// `struct bpf_iter__task_file { meta; task; u32 fd; file }`, each in 8 bytes.
@@ -60,51 +61,45 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
         return None;
     }
     // SAFETY: typed as `struct sock *`, and not null.
-    let sock = unsafe { Sock::watched(pointer) }?;
+    let found = unsafe { Found::behind(pointer) }?;
+    let phase = open_phase(found.state)?;
     // SAFETY: `task` is a typed `struct task_struct *`.
     let tgid: u32 = unsafe { load(task, offset!(task_tgid)) };
-    let phase = open_phase(sock.state())?;
-    let netns = sock.netns();
-    let tracked = TOTALS.get_ptr(Source { netns, tgid }).is_some();
-    if !tracked {
-        TOTALS.get_ptr(Source::whole_namespace(netns))?;
-    }
-    let connection = match UNTRACKED_CONNECTIONS.get_ptr(sock.key()) {
-        // SAFETY: a live map value; entries are only written whole.
-        Some(untracked) => unsafe { *untracked },
-        None => Connection {
-            born_ns: now(),
-            attempted_ns: 0,
-            established_ns: 0,
-            tgid,
-            netns,
-            peer: sock.peer(),
-            peer_port: port(),
-            soft_errno: 0,
-            retransmits: sock.tcp()?.total_retransmits(),
-            phase: phase as u8,
-            _pad: [0; 7],
-        },
+    let source = Source {
+        netns: found.netns,
+        tgid,
     };
-    let only_if_absent = u64::from(BPF_NOEXIST);
-    if !tracked {
-        let _ = UNTRACKED_CONNECTIONS.insert(sock.key(), connection, only_if_absent);
-        return Some(());
+    let account = Account::existing(source)?;
+    // Known already, from its own events or another of its owner's descriptors.
+    if !account.recorded || kept(found.key).is_some() {
+        return None;
     }
-    match CONNECTIONS.insert(sock.key(), connection, only_if_absent) {
-        Ok(()) => {
-            let _ = UNTRACKED_CONNECTIONS.remove(sock.key());
-            // Its end may have passed between the look and the insertion, and nobody else would
-            // take it out before the socket is destroyed.
-            if open_phase(sock.state()).is_none() {
-                let _ = CONNECTIONS.remove(sock.key());
+    let place = account.take_connection()?;
+    let connection = Connection {
+        born_ns: now(),
+        attempted_ns: 0,
+        established_ns: 0,
+        tgid,
+        netns: found.netns,
+        peer: found.peer,
+        peer_port: port(),
+        soft_errno: 0,
+        retransmits: found.retransmits,
+        phase: phase as u8,
+        place: place as u8,
+        _pad: [0; 6],
+    };
+    match insert(found.key, &connection) {
+        // Its end may have passed between the look and the insertion, and nobody else would take it
+        // out before the socket is destroyed.
+        Ok(()) if !found.is_open() => discard(found.key),
+        Ok(()) => {}
+        Err(error) => {
+            account.release_connection(place);
+            if error != EEXIST {
+                account.count_refused();
             }
         }
-        Err(EEXIST) => {}
-        Err(_) => count_loss(LossReason::ConnectionsFull),
     }
     Some(())
 }
-
-/// Known already, from its own events.
-const EEXIST: i32 = -17;

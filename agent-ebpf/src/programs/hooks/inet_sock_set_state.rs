@@ -13,7 +13,7 @@ use statlink_ebpf::{
 };
 
 use crate::{
-    connections::OpenConnection,
+    connections::{OpenConnection, kept},
     maps::CALLS,
     records::{Ended, RecordFields, now, report},
     sock::{Sock, TcpSock},
@@ -58,10 +58,7 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
     };
     let ended = match change {
         StateChange::Attempted => return None,
-        StateChange::Established => {
-            established(sock, open);
-            return Some(());
-        }
+        StateChange::Established => return established(sock, &open),
         StateChange::AttemptFailed => attempt_failed(&open, &observed)?,
         StateChange::Ended(closing) => connection_ended(&open, &observed, closing),
     };
@@ -89,25 +86,31 @@ fn try_attempted(sock: Sock) -> Option<()> {
         netns: sock.netns(),
         tgid: task::process(thread),
     };
-    let open = OpenConnection::begin(source, sock.peer(), time_ns, attempted_ns)?;
-    open.keep(sock.key());
-    if open.totals.is_recorded() {
+    let mut open = OpenConnection::begin(source, sock.peer(), time_ns, attempted_ns)?;
+    // What is not kept is not reported either: nobody would tell its end.
+    if open.keep(sock.key()) && open.account.recorded {
         let fields = RecordFields::new(RecordKind::Attempted, time_ns);
-        report(sock.key(), &open.connection, &fields, open.totals.tracked);
+        report(sock.key(), &open.connection, &fields, open.account.tracked);
     }
     Some(())
 }
 
+/// In place: an entry that is replaced moves to the front of its bucket, and a walk of the map that
+/// has passed there misses it (`htab_map_update_elem()`, `kernel/bpf/hashtab.c`).
 #[inline(always)]
-fn established(sock: Sock, mut open: OpenConnection) {
+fn established(sock: Sock, open: &OpenConnection) -> Option<()> {
     let time_ns = now();
-    open.connection.phase = Phase::Established as u8;
-    open.connection.established_ns = time_ns;
-    open.keep(sock.key());
-    if open.totals.is_recorded() {
+    let connection = kept(sock.key())?;
+    // SAFETY: a live map value; the socket's lock is held, as at all that write these fields.
+    let connection = unsafe { &mut *connection };
+    connection.established_ns = time_ns;
+    connection.retransmits = open.connection.retransmits;
+    connection.phase = Phase::Established as u8;
+    if open.account.recorded {
         let fields = RecordFields::new(RecordKind::Established, time_ns);
-        report(sock.key(), &open.connection, &fields, open.totals.tracked);
+        report(sock.key(), &open.connection, &fields, open.account.tracked);
     }
+    Some(())
 }
 
 /// `None` if the return of connect() will say how.

@@ -13,3 +13,4 @@ mod sys_exit_connect;
 mod tcp_destroy_sock;
 mod tcp_retransmit_skb;
 mod tracepoint;
+mod track;

@@ -1,13 +1,12 @@
 //! Executions: a new activator is known before it dials.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_comm, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
-use statlink_ebpf::{RecordKind, Source};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use statlink_ebpf::{LossReason, RecordKind, Source};
 
 use crate::{
     constants::is_watched,
-    records::{RecordFields, no_connection, now, report},
+    maps::count_loss,
+    records::{RecordFields, no_connection, now, put},
     task,
 };
 
@@ -28,15 +27,17 @@ pub(crate) fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn try_exec() -> Option<()> {
-    let comm = bpf_get_current_comm().ok()?;
-    if is_watched(comm) {
+    if is_watched(task::comm()?) {
         // Which network namespace it will dial from is not settled yet: its runtime may still move it.
         let source = Source {
             netns: 0,
             tgid: task::process(task::thread()),
         };
         let fields = RecordFields::new(RecordKind::Executed, now());
-        report(0, &no_connection(&source), &fields, false);
+        // In the clients' ring: it may be one.
+        if !put(0, &no_connection(&source), &fields, true) {
+            count_loss(LossReason::ExecutionLost);
+        }
     }
     Some(())
 }

@@ -1,17 +1,17 @@
 //! connect() is called: when an attempt began, and that a name is looked up.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use statlink_ebpf::{ConnectCall, LossReason, RecordKind, Source, limits::NAME_SERVER_PORT};
+use statlink_ebpf::{RecordKind, Source, limits::NAME_SERVER_PORT};
 
 use super::tracepoint::field;
 use crate::{
+    account::Account,
+    calls,
     constants::port,
-    maps::{CALLS, count_loss},
     memory::read_user,
     records::{RecordFields, no_connection, now, report},
     sock::ipv4_mapped,
     task,
-    totals::SourceTotals,
 };
 
 const AF_INET: u16 = 2;
@@ -53,15 +53,13 @@ fn try_enter_connect(ctx: &TracePointContext) -> Option<()> {
         AF_INET6 if length >= 24 => read_user(address.wrapping_add(8))?,
         _ => return None,
     };
-    let call = ConnectCall {
-        time_ns: now(),
-        sock: 0,
-        peer,
+    // SAFETY: as above. A descriptor is an `int`; what does not fit is none.
+    let fd = u32::try_from(unsafe { field(ctx, 16) }).ok()?;
+    let source = Source {
+        netns: task::netns()?,
+        tgid: task::process(task::thread()),
     };
-    if CALLS.insert(task::thread(), call, 0).is_err() {
-        count_loss(LossReason::CallsFull);
-    }
-    Some(())
+    calls::enter(source, peer, fd)
 }
 
 /// Whether the socket is UDP is not looked at: a query over TCP is a query.
@@ -71,11 +69,11 @@ fn try_lookup() -> Option<()> {
         netns: task::netns()?,
         tgid: task::process(task::thread()),
     };
-    let totals = SourceTotals::tracked(source)?;
+    let account = Account::tracked(source)?;
     let time_ns = now();
-    if totals.take_lookup(time_ns) {
+    if account.take_lookup(time_ns) {
         let fields = RecordFields::new(RecordKind::LookedUp, time_ns);
-        report(0, &no_connection(&source), &fields, totals.tracked);
+        report(0, &no_connection(&source), &fields, account.tracked);
     }
     Some(())
 }

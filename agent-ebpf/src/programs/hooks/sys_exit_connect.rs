@@ -9,9 +9,9 @@ use statlink_ebpf::{
 
 use super::tracepoint::field;
 use crate::{
+    calls,
     connections::{OpenConnection, kept},
     constants::offset,
-    maps::CALLS,
     memory::read_kernel,
     sock::errno,
     task,
@@ -36,10 +36,7 @@ pub(crate) fn sys_exit_connect(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn try_exit_connect(ctx: &TracePointContext) -> Option<()> {
     let thread = task::thread();
-    let call = CALLS.get_ptr(thread)?;
-    // SAFETY: a live map value that only this thread's own connect() touches.
-    let call = unsafe { *call };
-    let _ = CALLS.remove(thread);
+    let call = calls::leave(thread)?;
     // SAFETY: the record of this tracepoint is 24 bytes long.
     let returned = unsafe { field(ctx, 16) }.cast_signed();
     let errno = match connect_return(returned) {
@@ -54,8 +51,12 @@ fn try_exit_connect(ctx: &TracePointContext) -> Option<()> {
     let open = if call.sock != 0 {
         OpenConnection::find(call.sock)?
     } else {
+        // No descriptor, or another protocol's socket: nothing was dialled.
+        if !task::is_tcp_socket(call.fd) {
+            return None;
+        }
         let source = Source {
-            netns: task::netns()?,
+            netns: call.netns,
             tgid: task::process(thread),
         };
         OpenConnection::begin(source, call.peer, call.time_ns, call.time_ns)?

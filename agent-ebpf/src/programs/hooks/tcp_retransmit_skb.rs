@@ -41,15 +41,16 @@ pub(crate) fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
 fn try_retransmit(sock: Sock) -> Option<()> {
     let mut open = OpenConnection::find(sock.key())?;
     let tcp = sock.tcp()?;
-    open.count_retransmits(tcp.total_retransmits());
-    let connection = kept(sock.key())?;
-    // SAFETY: a live map value; the socket's lock is held, as at all that write this field.
-    unsafe { (*connection).retransmits = open.connection.retransmits };
+    if open.count_retransmits(tcp.total_retransmits()) {
+        let connection = kept(sock.key())?;
+        // SAFETY: a live map value; the socket's lock is held, as at all that write this field.
+        unsafe { (*connection).retransmits = open.connection.retransmits };
+    }
     let timeouts = tcp.timeouts();
-    if open.totals.is_recorded() && is_stall(open_phase(sock.state()), timeouts) {
+    if open.account.recorded && is_stall(open_phase(sock.state()), timeouts) {
         let mut fields = RecordFields::new(RecordKind::RetransmissionTimeout, now());
         fields.timeouts = timeouts;
-        report(sock.key(), &open.connection, &fields, open.totals.tracked);
+        report(sock.key(), &open.connection, &fields, open.account.tracked);
     }
     Some(())
 }

@@ -7,7 +7,7 @@ fn ms(milliseconds: u64) -> Timestamp {
 }
 
 #[test]
-fn a_full_ring_costs_no_pass_over_open_files() {
+fn a_full_ring_costs_no_pass_over_open_files_and_a_full_quota_none_at_all() {
     let before = LossReason::ALL.map(|reason| (reason, 5));
     let after = |changed: &[LossReason]| {
         let mut now = before;
@@ -17,14 +17,11 @@ fn a_full_ring_costs_no_pass_over_open_files() {
         depth_after(&before, &now)
     };
     assert_eq!(after(&[]), None);
-    for reason in [LossReason::RingFull, LossReason::CallsFull] {
-        assert_eq!(after(&[reason]), Some(Depth::Connections));
-    }
-    for reason in [LossReason::ConnectionsFull, LossReason::TotalsFull] {
-        assert_eq!(
-            after(&[LossReason::RingFull, reason]),
-            Some(Depth::OpenFiles)
-        );
+    assert_eq!(after(&[LossReason::RingFull]), Some(Depth::Connections));
+    for reason in LossReason::ALL {
+        if reason != LossReason::RingFull {
+            assert_eq!(after(&[reason]), None, "{reason:?} calls for no pass");
+        }
     }
     assert_eq!(
         depth_after(&[], &LossReason::ALL.map(|reason| (reason, 0))),

@@ -1,0 +1,122 @@
+//! Candidates: processes of a watched name that userspace does not track yet.
+//!
+//! What they do is counted, so that a client which dials before userspace has heard of it loses
+//! nothing. Anybody can give a process such a name; so each network namespace may have a few, and each
+//! control group a few more, which a container cannot leave.
+
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_current_cgroup_id};
+use statlink_ebpf::{LossReason, Source, Totals, limits};
+
+use crate::{
+    atomic::{add_u32, subtract_u32},
+    maps::{CANDIDATE_QUOTAS, SOURCES, SharedUse, count_loss},
+    memory::{field, peek, poke},
+};
+
+/// In `.rodata`: too large for a program's stack of 512 bytes.
+pub(crate) static ZERO_TOTALS: Totals = Totals::ZERO;
+
+/// The entry of a new candidate, the current process; `None` if there is no room for it.
+#[inline(always)]
+pub(crate) fn create(source: Source) -> Option<*mut Totals> {
+    let created = try_create(source);
+    if created.is_none() {
+        count_loss(LossReason::TotalsFull);
+    }
+    created
+}
+
+#[inline(always)]
+fn try_create(source: Source) -> Option<*mut Totals> {
+    let all = SharedUse::Candidates.count()?;
+    // SAFETY: a live map value.
+    if unsafe { peek(all) } >= limits::CANDIDATES {
+        return None;
+    }
+    let cgroup = current_cgroup();
+    if !take(
+        of_namespace(source.netns),
+        limits::CANDIDATES_OF_A_NAMESPACE,
+    ) {
+        return None;
+    }
+    if cgroup != NO_CGROUP && !take(cgroup, limits::CANDIDATES_OF_A_CGROUP) {
+        give_back(of_namespace(source.netns));
+        return None;
+    }
+    let zero = &ZERO_TOTALS;
+    if SOURCES
+        .insert(source, zero, u64::from(BPF_NOEXIST))
+        .is_err()
+    {
+        // Another CPU was first, or there is no room after all.
+        give_back(of_namespace(source.netns));
+        give_back(cgroup);
+        return SOURCES.get_ptr_mut(source);
+    }
+    // SAFETY: a live map value.
+    unsafe { add_u32(all) };
+    let totals = SOURCES.get_ptr_mut(source)?;
+    // SAFETY: a live map value; nobody else writes this field.
+    unsafe { poke(field!(totals, Totals, cgroup), cgroup) };
+    Some(totals)
+}
+
+/// It is none any more: what it took of the quotas is given back.
+#[inline(always)]
+pub(crate) fn release(source: Source, cgroup: u64) {
+    give_back(of_namespace(source.netns));
+    give_back(cgroup);
+    if let Some(all) = SharedUse::Candidates.count() {
+        // SAFETY: a live map value.
+        unsafe { subtract_u32(all) };
+    }
+}
+
+/// The control group of the current process in the unified hierarchy; [`NO_CGROUP`] if it is in the
+/// root of that, as all processes are where control groups are of version 1.
+#[inline(always)]
+fn current_cgroup() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    let id = unsafe { bpf_get_current_cgroup_id() };
+    if id > ROOT_CGROUP { id } else { NO_CGROUP }
+}
+
+/// The key of a network namespace's quota: no control group has such an id.
+#[inline(always)]
+const fn of_namespace(netns: u32) -> u64 {
+    1 << 63 | netns as u64
+}
+
+#[inline(always)]
+fn take(key: u64, most: u32) -> bool {
+    if let Some(count) = CANDIDATE_QUOTAS.get_ptr_mut(key) {
+        // SAFETY: a live map value.
+        if unsafe { peek(count) } >= most {
+            return false;
+        }
+        // SAFETY: as above.
+        unsafe { add_u32(count) };
+        return true;
+    }
+    CANDIDATE_QUOTAS
+        .insert(key, 1, u64::from(BPF_NOEXIST))
+        .is_ok()
+}
+
+#[inline(always)]
+fn give_back(key: u64) {
+    if let Some(count) = CANDIDATE_QUOTAS.get_ptr_mut(key) {
+        // SAFETY: a live map value.
+        if unsafe { peek(count) } > 1 {
+            // SAFETY: as above.
+            unsafe { subtract_u32(count) };
+        } else {
+            let _ = CANDIDATE_QUOTAS.remove(key);
+        }
+    }
+}
+
+const NO_CGROUP: u64 = 0;
+/// The id of a hierarchy's root is its inode number (`kernfs_create_root()`, `fs/kernfs/dir.c`).
+const ROOT_CGROUP: u64 = 1;
