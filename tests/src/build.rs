@@ -114,14 +114,67 @@ pub fn tools() -> Result<Tools> {
 /// The same of the tools for rules. They are modules of their own, for each wants a Prometheus of its
 /// own version.
 pub fn rule_tools() -> Result<RuleTools> {
-    // Without the discovery of targets in every cloud, which is most of what there is to compile.
-    let flags = &["-ldflags=-s -w", "-tags=netgo,remove_all_sd"];
-    let promtool = [("promtool", "github.com/prometheus/prometheus/cmd/promtool")];
     let pint = [("pint", "github.com/cloudflare/pint/cmd/pint")];
     Ok(RuleTools {
-        promtool: module("prometheus", flags, &promtool, |_| Ok(()))?.join("promtool"),
+        promtool: prometheus_and_promtool()?.join("promtool"),
         pint: module("pint", STRIPPED, &pint, |_| Ok(()))?.join("pint"),
     })
+}
+
+/// Prometheus.
+pub fn prometheus() -> Result<PathBuf> {
+    Ok(prometheus_and_promtool()?.join("prometheus"))
+}
+
+fn prometheus_and_promtool() -> Result<PathBuf> {
+    // Without the discovery of targets in every cloud, which is most of what there is to compile.
+    let flags = &["-ldflags=-s -w", "-tags=netgo,remove_all_sd"];
+    let programs = [
+        (
+            "prometheus",
+            "github.com/prometheus/prometheus/cmd/prometheus",
+        ),
+        ("promtool", "github.com/prometheus/prometheus/cmd/promtool"),
+    ];
+    module("prometheus", flags, &programs, |_| Ok(()))
+}
+
+/// What draws dashboards: a program for node, and the packages that it takes from npm. They are
+/// installed once for each version of their lock file; the program is put beside them each time.
+pub fn dashboard() -> Result<PathBuf> {
+    let directory = directory()?;
+    let _lock = lock(&directory)?;
+    let sources = sources().join("dashboard");
+    let packages = ["package.json", "package-lock.json"].map(|name| sources.join(name));
+    let home = directory.join(format!(
+        "dashboard-{}",
+        hash(&[&packages[0], &packages[1]])?
+    ));
+    if !home.is_dir() {
+        let work = fresh(&home.with_extension("work"))?;
+        copy(&packages, &work)?;
+        // Scripts of packages are not run: a browser comes from the machine.
+        let mut install = Command::new("npm");
+        install
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .current_dir(&work);
+        eprintln!("testbed: installing what draws dashboards, once: {install:?}");
+        crate::netns::run(&mut install)?;
+        keep(&work, &home)?;
+    }
+    copy(&listed(&sources)?, &home)?;
+    let pages = home.join("src");
+    fs::create_dir_all(&pages).with_context(|| format!("create {}", pages.display()))?;
+    copy(&listed(&sources.join("src"))?, &pages)?;
+    Ok(home)
+}
+
+fn copy(files: &[PathBuf], to: &Path) -> Result<()> {
+    for file in files {
+        let name = file.file_name().context("a file without a name")?;
+        fs::copy(file, to.join(name)).with_context(|| format!("copy {}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// A Collector with what the configurations for operators name.

@@ -15,6 +15,8 @@
 //! - [`control_plane`]: a real Kubernetes API server without a node
 //! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
 //! - [`deploy`]: the Helm chart and the Kustomize base, rendered
+//! - [`prometheus`]: a real Prometheus, with the rules
+//! - [`dashboards`]: the dashboards, in a real browser
 //! - [`process`]: a program in a namespace, its JSON lines, its signals
 //! - [`wait`]: waiting for a condition
 //! - [`observe`]: CPU time and memory of a process
@@ -33,6 +35,7 @@ pub mod cluster;
 pub mod collector;
 pub mod container;
 pub mod control_plane;
+pub mod dashboards;
 pub mod deploy;
 pub mod fault;
 pub mod figures;
@@ -43,6 +46,7 @@ pub mod observe;
 pub mod peer;
 pub mod policy;
 pub mod process;
+pub mod prometheus;
 pub mod scenario;
 mod scratch;
 pub mod service;

@@ -33,8 +33,9 @@ use crate::{
     agent::{self, Agent},
     collector::{Attributes, Collector, Export, Point, Value},
     fault::Faults,
-    netns::{Network, Pod},
+    netns::{Namespace, Network, Pod},
     peer::{Activator, Autoscaler, PORT, Traffic},
+    prometheus::Prometheus,
     service::Service,
 };
 
@@ -89,9 +90,24 @@ impl Bed {
 
     /// The same without an autoscaler: its pod exists, and refuses connections.
     pub fn without_autoscaler() -> Result<Self> {
+        Self::assemble(|node| Collector::start(Some(node), None))
+    }
+
+    /// [`Bed::new`], with a Prometheus on the node that has what the Collector receives.
+    pub fn with_prometheus() -> Result<(Self, Prometheus)> {
+        let mut prometheus = None;
+        let mut bed = Self::assemble(|node| {
+            let started = prometheus.insert(Prometheus::start(node)?);
+            Collector::start_forwarding(node, &started.otlp_endpoint())
+        })?;
+        bed.start_autoscaler()?;
+        Ok((bed, prometheus.context("no Prometheus was started")?))
+    }
+
+    fn assemble(collector: impl FnOnce(&Namespace) -> Result<Collector>) -> Result<Self> {
         let network = Network::new()?;
         let autoscaler_pod = network.pod("autoscaler")?;
-        let collector = Collector::start(Some(network.node()), None)?;
+        let collector = collector(network.node())?;
         Ok(Self {
             agent: None,
             autoscaler: None,

@@ -17,8 +17,11 @@ pub(crate) struct Options {
 
 impl Options {
     fn asks_for_help(&self) -> bool {
-        let mut arguments = self.arguments.iter();
-        arguments.any(|argument| argument == "--help" || argument == "-h")
+        self.has("--help") || self.has("-h")
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.arguments.iter().any(|argument| argument == flag)
     }
 }
 
@@ -32,6 +35,10 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     }
     setup::require_root(program)?;
     setup::ensure(setup::PEERS, workspace)?;
+    // Of the demo alone.
+    if options.has("--dashboard") {
+        setup::ensure(setup::DASHBOARD, workspace)?;
+    }
     let agent = build::agent(true, workspace)?;
     let parts: &[&str] = if program == BENCH {
         &["build", "api"]

@@ -209,7 +209,7 @@ impl Cluster {
         self.apply(include_str!("manifests/coredns.yaml"))?;
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let file = Path::new("/exports/exports.jsonl");
-        let config = collector::config_text(any(4317), any(4318), file, None);
+        let config = collector::config_text(any(4317), any(4318), file, None, None);
         let config = serde_json::Value::from(config).to_string(); // JSON's strings are YAML's, too
         let manifest = include_str!("manifests/collector.yaml")
             .replace(

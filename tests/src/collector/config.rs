@@ -4,13 +4,22 @@ use std::{net::SocketAddr, path::Path};
 
 use super::Tls;
 
-/// OTLP over gRPC and HTTP in, a line of JSON for each request out.
+/// OTLP over gRPC and HTTP in, a line of JSON for each request out, and metrics on to `forward`.
 pub(crate) fn text(
     grpc: SocketAddr,
     http: SocketAddr,
     exports: &Path,
     tls: Option<&Tls>,
+    forward: Option<&str>,
 ) -> String {
+    let (exporter, name) = match forward {
+        // As deploy/collector/gateway.yaml has it.
+        Some(endpoint) => (
+            format!("  otlp_http:\n    endpoint: {endpoint}\n"),
+            ", otlp_http",
+        ),
+        None => (String::new(), ""),
+    };
     let tls = tls.map(tls_text).unwrap_or_default();
     let exports = exports.display();
     format!(
@@ -28,14 +37,14 @@ exporters:
     path: {exports}
     append: true
     flush_interval: 20ms
-service:
+{exporter}service:
   telemetry:
     metrics:
       level: none
   pipelines:
     metrics:
       receivers: [otlp]
-      exporters: [file]
+      exporters: [file{name}]
     logs:
       receivers: [otlp]
       exporters: [file]

@@ -129,13 +129,26 @@ pub struct LogRecord {
 impl Collector {
     /// Starts one on free ports of loopback in `namespace`, or here.
     pub fn start(namespace: Option<&Namespace>, tls: Option<&Tls>) -> Result<Self> {
+        Self::start_with(namespace, tls, None)
+    }
+
+    /// The same; metrics also go on by OTLP over HTTP, to this endpoint.
+    pub fn start_forwarding(namespace: &Namespace, to: &str) -> Result<Self> {
+        Self::start_with(Some(namespace), None, Some(to))
+    }
+
+    fn start_with(
+        namespace: Option<&Namespace>,
+        tls: Option<&Tls>,
+        forward: Option<&str>,
+    ) -> Result<Self> {
         let (grpc, http) = match namespace {
             Some(namespace) => namespace.run(free_ports)??,
             None => free_ports()?,
         };
         let directory = scratch::directory("collector")?;
         let exports = directory.path().join("exports.jsonl");
-        let text = config::text(grpc, http, &exports, tls);
+        let text = config::text(grpc, http, &exports, tls, forward);
         let config = directory.path().join("config.yaml");
         std::fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
         let exports = Exports::follow(exports);

@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Cni,
     Haproxy,
     Go,
+    Node,
+    Chromium,
     Rustfmt,
     Clippy,
     CargoDeny,
@@ -49,6 +51,9 @@ pub(crate) const PEERS: &[Need] = &[
     Need::Haproxy,
     Need::Go,
 ];
+
+/// What drawing the dashboards takes, besides [`PEERS`].
+pub(crate) const DASHBOARD: &[Need] = &[Need::Node, Need::Chromium];
 
 /// What the node of the cluster's tests takes; it has every other part built.
 pub(crate) const CLUSTER: &[Need] = &[
@@ -108,6 +113,8 @@ impl Need {
         Self::Containerd,
         Self::Cni,
         Self::Go,
+        Self::Node,
+        Self::Chromium,
         Self::Rustfmt,
         Self::Clippy,
         Self::CargoDeny,
@@ -175,6 +182,16 @@ impl Need {
                 name: "go",
                 purpose: "builds the real Knative peers and the Collector",
                 source: Source::Owner("install Go 1.21 or later from https://go.dev/dl"),
+            },
+            Self::Node => Row {
+                name: "node",
+                purpose: "runs what draws the dashboards",
+                source: Source::Debian(&["nodejs", "npm"]),
+            },
+            Self::Chromium => Row {
+                name: "chromium",
+                purpose: "draws the dashboards",
+                source: Source::Debian(&["chromium"]),
             },
             Self::Rustfmt => Row {
                 name: "rustfmt",
@@ -262,6 +279,11 @@ impl Need {
                     .map_err(|error| format!("{error:#}"))?;
                 check_go(&version).map(|()| go.display().to_string())
             }
+            Self::Node => {
+                program("npm").ok_or("npm is not on PATH")?;
+                found(program("node"))
+            }
+            Self::Chromium => found(program("chromium")),
             Self::Rustfmt => cargo_command(workspace, "fmt"),
             Self::Clippy => cargo_command(workspace, "clippy"),
             Self::CargoDeny => exactly(

@@ -1,15 +1,20 @@
 //! The demo: Knative's real client loses its real server in six ways. It shows side by side what the
 //! agent, the Collector and Knative's own metric notice, and when.
 
+mod operator;
 mod table;
 mod trouble;
 
 use std::{
+    net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
 use statlink_tests::{
     peer::{Activator, Traffic},
     process::{Line, Process},
@@ -17,15 +22,46 @@ use statlink_tests::{
 };
 
 use self::{
+    operator::Operator,
     table::Row,
     trouble::{TROUBLES, Trouble},
 };
 
+/// Knative's real client loses its real server in six ways, and a table shows who noticed when
+#[derive(Debug, Parser)]
+#[command(name = "demo", bin_name = "cargo xtask demo", max_term_width = 100)]
+struct Options {
+    /// Go on to what an operator sees: ten activators, a Prometheus with the rules, every alert that
+    /// should fire, and the dashboards as pictures and at a loopback address (takes ten minutes; needs
+    /// node and Chromium)
+    #[arg(long)]
+    dashboard: bool,
+    /// Where the dashboards are served
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:3000",
+        requires = "dashboard"
+    )]
+    listen: SocketAddr,
+    /// Where the pictures go
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "target/demo",
+        requires = "dashboard"
+    )]
+    pictures: PathBuf,
+    /// Keep everything up at the end, to look at, until Ctrl-C
+    #[arg(long, requires = "dashboard")]
+    stay: bool,
+}
+
 fn main() -> ExitCode {
-    match demo() {
+    match demo(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
-            eprintln!("demo: a cause was not the expected one");
+            eprintln!("demo: a cause or an alert was not the expected one");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -35,8 +71,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo() -> Result<bool> {
-    let mut stage = Stage::set()?;
+fn demo(options: &Options) -> Result<bool> {
+    let mut stage = Stage::set(options)?;
     let mut rows = Vec::new();
     for (number, trouble) in TROUBLES.iter().enumerate() {
         println!("\n{}/{}  {}", number + 1, TROUBLES.len(), trouble.what);
@@ -45,7 +81,16 @@ fn demo() -> Result<bool> {
     stage.bed.check_invariants()?;
     println!("\n{}", table::render(&rows));
     println!("errors <= checks held in every export that the Collector received");
-    let right = rows.iter().all(|row| row.cause == row.expected);
+    let mut right = rows.iter().all(|row| row.cause == row.expected);
+    if let Some(operator) = &stage.operator {
+        right &= operator.watch(&mut stage.bed, &stage.activator)?;
+        if options.stay {
+            println!("dashboards at http://{}/; Ctrl-C ends it", operator.page());
+            loop {
+                thread::park();
+            }
+        }
+    }
     drop(stage);
     println!("cleaned up: processes ended, namespaces removed");
     Ok(right)
@@ -53,17 +98,28 @@ fn demo() -> Result<bool> {
 
 /// Everything on stage.
 struct Stage {
+    operator: Option<Operator>,
     events: Process,
     activator: Activator,
     bed: Bed,
 }
 
 impl Stage {
-    fn set() -> Result<Self> {
+    fn set(options: &Options) -> Result<Self> {
         println!("a node in network namespaces, a Collector, Knative's own stats server");
-        let mut bed = Bed::new()?;
+        let (mut bed, prometheus) = if options.dashboard {
+            println!("and a Prometheus with the rules");
+            let (bed, prometheus) = Bed::with_prometheus()?;
+            (bed, Some(prometheus))
+        } else {
+            (Bed::new()?, None)
+        };
         let start = Instant::now();
-        bed.start_agent()?;
+        let mut agent = bed.agent_options();
+        for argument in ["--node-name", "node-1", "--cluster-name", "demo"] {
+            agent = agent.arg(argument);
+        }
+        bed.start_agent_with(&agent)?;
         println!("statlink attached after {}", seconds(start.elapsed()));
         let agent = bed.agent.as_ref().context("the agent was not started")?;
         let events = agent.events()?;
@@ -76,7 +132,10 @@ impl Stage {
             activator.pod.name,
             bed.target()
         );
+        let operator = prometheus
+            .map(|prometheus| Operator::hire(&bed, prometheus, options.listen, &options.pictures));
         Ok(Self {
+            operator: operator.transpose()?,
             events,
             activator,
             bed,

@@ -1,0 +1,211 @@
+//! A real Prometheus with the rules of `deploy/`, fed by OTLP as `deploy/collector/prometheus.yaml` has it.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{build, deploy, netns::Namespace, process::Process, scratch, wait};
+
+/// A Prometheus on a port of loopback in a namespace.
+#[derive(Debug)]
+pub struct Prometheus {
+    _process: Process,
+    namespace: Namespace,
+    address: SocketAddr,
+    _directory: TempDir,
+}
+
+/// One series of an answer: its labels and its newest value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The value.
+    pub value: f64,
+}
+
+/// An alert that is pending or firing.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// Its labels, its name among them.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations, filled in.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether it fires.
+    pub is_firing: bool,
+}
+
+// === impl Prometheus ===
+
+impl Prometheus {
+    /// Starts one that takes OTLP, with all rules, and waits until it answers.
+    pub fn start(namespace: &Namespace) -> Result<Self> {
+        let directory = scratch::directory("prometheus")?;
+        let config = directory.path().join("prometheus.yaml");
+        fs::write(&config, configuration()?)
+            .with_context(|| format!("write {}", config.display()))?;
+        let address = namespace.run(free_port)??;
+        let mut command = namespace.command(build::prometheus()?);
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                directory.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.enable-otlp-receiver");
+        let mut process = Process::spawn("Prometheus", command)?;
+        process.wait_for("readiness", Duration::from_secs(20), |line| {
+            line.text.contains("ready to receive web requests")
+        })?;
+        Ok(Self {
+            _process: process,
+            namespace: namespace.clone(),
+            address,
+            _directory: directory,
+        })
+    }
+
+    /// Where OTLP over HTTP goes; `/v1/metrics` is still to be added.
+    pub fn otlp_endpoint(&self) -> String {
+        format!("http://{}/api/v1/otlp", self.address)
+    }
+
+    /// What an expression says now.
+    pub fn query(&self, expression: &str) -> Result<Vec<Sample>> {
+        let answer = self.get(&format!("/api/v1/query?query={}", encoded(expression)))?;
+        let samples = answer["result"].as_array().into_iter().flatten();
+        samples
+            .map(|sample| {
+                let value = sample["value"][1].as_str().context("no value")?;
+                Ok(Sample {
+                    labels: texts(&sample["metric"]),
+                    value: value.parse().context("not a number")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The alerts that are pending or firing.
+    pub fn alerts(&self) -> Result<Vec<Alert>> {
+        let answer = self.get("/api/v1/alerts")?;
+        let alerts = answer["alerts"].as_array().into_iter().flatten();
+        let alerts = alerts.map(|alert| Alert {
+            labels: texts(&alert["labels"]),
+            annotations: texts(&alert["annotations"]),
+            is_firing: alert["state"] == "firing",
+        });
+        Ok(alerts.collect())
+    }
+
+    /// Waits until an alert of this name fires.
+    pub fn wait_firing(&self, name: &str, timeout: Duration) -> Result<Alert> {
+        wait::until(&format!("alert {name}"), timeout, || self.firing(name))
+    }
+
+    /// Waits until no alert of this name fires any longer.
+    pub fn wait_resolved(&self, name: &str, timeout: Duration) -> Result<()> {
+        wait::until(&format!("end of alert {name}"), timeout, || {
+            Ok(self.firing(name)?.is_none().then_some(()))
+        })
+    }
+
+    fn firing(&self, name: &str) -> Result<Option<Alert>> {
+        let mut alerts = self.alerts()?.into_iter();
+        Ok(alerts.find(|alert| alert.is_firing && alert.name() == name))
+    }
+
+    /// Makes it reachable from this process's own namespace, at a port of loopback: gives its address.
+    pub fn relay(&self) -> Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on loopback")?;
+        let here = listener.local_addr()?;
+        let (namespace, there) = (self.namespace.clone(), self.address);
+        // It ends with the process.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // A Prometheus that does not answer closes its client's connection.
+                if let Ok(Ok(server)) = namespace.run(|| TcpStream::connect(there)) {
+                    let _ = both_ways(client, server);
+                }
+            }
+        });
+        Ok(here)
+    }
+
+    /// The `data` of an answer.
+    fn get(&self, path: &str) -> Result<Value> {
+        let mut stream = self.namespace.run(|| TcpStream::connect(self.address))??;
+        // HTTP/1.0, so that the end of the body is the end of the connection.
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").context("ask Prometheus")?;
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .context("read Prometheus' answer")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        let mut body: Value = serde_json::from_str(body).with_context(|| body.to_owned())?;
+        ensure!(body["status"] == "success", "{path}: {body}");
+        Ok(body["data"].take())
+    }
+}
+
+// === impl Alert ===
+
+impl Alert {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.labels.get("alertname").map_or("", String::as_str)
+    }
+}
+
+/// `deploy/collector/prometheus.yaml`, and the rules.
+fn configuration() -> Result<String> {
+    let path = deploy::directory().join("collector/prometheus.yaml");
+    let mut text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let rules = deploy::prometheus().join("rules/*.yaml");
+    write!(text, "\nrule_files: [\"{}\"]\n", rules.display())?;
+    Ok(text)
+}
+
+fn free_port() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn texts(object: &Value) -> BTreeMap<String, String> {
+    let pairs = object.as_object().into_iter().flatten();
+    pairs
+        .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect()
+}
+
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+fn both_ways(client: TcpStream, server: TcpStream) -> io::Result<()> {
+    for (mut from, mut to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to); // either side may go at any time
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+    }
+    Ok(())
+}
