@@ -22,6 +22,7 @@ mod options;
 mod preflight;
 mod privileges;
 mod run;
+mod runbook;
 mod snapshot;
 mod telemetry;
 mod warn_once;

@@ -72,11 +72,12 @@ fn names(query: &str) -> BTreeSet<&str> {
     let words = query.split(|c| !is_part(c));
     let of_series = |word: &&str| {
         let outside = ["kn_activator_", "statlink_", "kube_", "container_"];
-        word.contains(':') && !word.starts_with(':')
+        // Not the duration of a subquery, as in [3h:].
+        word.contains(':') && !word.starts_with(|c: char| c == ':' || c.is_ascii_digit())
             || *word == "ALERTS"
             || outside.iter().any(|start| word.starts_with(start))
     };
-    // Labels of statlink's own, and the duration of a subquery, are no series.
+    // Labels of statlink's own are no series.
     let label = |word: &&str| semconv::attributes().contains(&word.replace('_', "."));
     words
         .filter(of_series)

@@ -50,8 +50,8 @@ impl Dashboards {
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
         ensure!(
             output.status.success(),
-            "dashboard {name}: {}",
-            report["faults"]
+            "dashboard {name}: {:?}",
+            report.get("faults")
         );
         Ok(())
     }

@@ -1,5 +1,10 @@
 //! A real Prometheus with the rules of `deploy/`, fed by OTLP as `deploy/collector/prometheus.yaml` has it.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "what a JSON value does not have is null"
+)]
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,

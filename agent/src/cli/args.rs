@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::settings::{Settings, SocketArg};
+use super::{
+    cluster::{Access, ClusterCommand},
+    settings::{Settings, SocketArg},
+};
 
 /// Watches from the kernel whether each Knative activator is connected to the autoscaler
 ///
@@ -80,6 +83,18 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask all agents of a cluster at once: status, events, check, why, dump
+    ///
+    /// From anywhere that kubectl works, with your own kubeconfig and rights (list pods, exec into the
+    /// agents' pods, read their logs). Under the name kubectl-statlink on your PATH it is
+    /// `kubectl statlink`.
+    #[command(after_long_help = CLUSTER_EXAMPLES)]
+    Cluster {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example: statlink completions bash > /etc/bash_completion.d/statlink")]
     Completions {
@@ -133,3 +148,16 @@ const EVENTS_EXAMPLES: &str = "\
 Examples:
   statlink events
   statlink events --json | jq 'select(.event == \"unreachable\")'";
+
+const CLUSTER_EXAMPLES: &str = "\
+Examples:
+  kubectl statlink status
+  kubectl statlink why activator-5d4f8c9b7-x2x4z
+  kubectl statlink events --json | jq 'select(.event == \"unreachable\")'
+  kubectl statlink dump --namespace observability
+
+Exit codes:
+  0  all is well
+  1  an agent does not answer, a link is cut off, or something does not work
+  2  a flag has a value that is not accepted
+  3  of check: a node's kernel lacks or denies what the agent cannot do without";

@@ -57,7 +57,7 @@ pub(super) fn run(options: &Options, json: bool) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-fn text(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
+pub(super) fn text(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
     let width = findings.iter().map(|finding| finding.subject.len()).max();
     let width = width.unwrap_or_default();
     for finding in findings {
@@ -71,6 +71,10 @@ fn text(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
             let (purpose, cure) = (printable(&finding.purpose), printable(cure));
             writeln!(out, "{:<7}  {:<width$}  needed to: {purpose}", "", "")?;
             writeln!(out, "{:<7}  {:<width$}  cure: {cure}", "", "")?;
+        }
+        if let Some(runbook) = &finding.runbook {
+            let runbook = printable(runbook);
+            writeln!(out, "{:<7}  {:<width$}  runbook: {runbook}", "", "")?;
         }
     }
     let count = |verdict| {

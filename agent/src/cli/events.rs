@@ -41,7 +41,8 @@ pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<()> {
     anyhow::bail!("the agent on {} has stopped", socket.display())
 }
 
-fn text(line: &str) -> anyhow::Result<String> {
+/// One event, as a person reads it.
+pub(super) fn text(line: &str) -> anyhow::Result<String> {
     let line = serde_json::from_str(line)
         .with_context(|| format!("an event in a form unknown here: {line}"))?;
     let text = match line {

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod cluster;
 mod events;
 mod exit;
 mod pages;
@@ -64,6 +65,7 @@ fn dispatch() -> anyhow::Result<u8> {
             watch,
         } => status::run(&socket.socket, json, watch).map(|()| DONE),
         Command::Events { socket, json } => events::run(&socket.socket, json).map(|()| DONE),
+        Command::Cluster { access, command } => cluster::run(&access, &command),
         Command::Completions { shell } => pages::completions(shell, Cli::command()).map(|()| DONE),
         Command::Man { output } => pages::manual(output.as_deref(), Cli::command()).map(|()| DONE),
     }

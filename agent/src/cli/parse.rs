@@ -6,6 +6,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, builder::Resettable};
 
 use super::{
     args::{Cli, Command},
+    cluster,
     usage::{Origin, UsageError},
 };
 
@@ -23,7 +24,7 @@ pub(super) enum Stop {
 ///
 /// If no command is to be run: see [`Stop`].
 pub(super) fn parse() -> Result<(Command, Origin), Stop> {
-    parse_from(std::env::args_os().collect())
+    parse_from(cluster::as_plugin(std::env::args_os().collect()))
 }
 
 fn parse_from(arguments: Vec<OsString>) -> Result<(Command, Origin), Stop> {
@@ -102,7 +103,15 @@ mod tests {
     }
 
     /// By command: what a person types, and no manifest sets.
-    const WITHOUT_VARIABLE: &[(&str, &str)] = &[("completions", "shell"), ("man", "output")];
+    const WITHOUT_VARIABLE: &[(&str, &str)] = &[
+        ("cluster", "context"),
+        ("cluster", "namespace"),
+        ("cluster", "selector"),
+        ("cluster", "serving_namespace"),
+        ("cluster", "timeout"),
+        ("completions", "shell"),
+        ("man", "output"),
+    ];
 
     #[test]
     fn an_error_is_one_line_that_names_flag_and_form() {

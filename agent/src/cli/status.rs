@@ -118,7 +118,7 @@ fn table(links: &[LinkStatus]) -> String {
 }
 
 /// In whole seconds, or in milliseconds below one.
-fn since(since: Duration) -> String {
+pub(super) fn since(since: Duration) -> String {
     let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     let rounded = if millis < 1000 {
         Duration::from_millis(millis)

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::Missing;
+use crate::{
+    kernel::Missing,
+    runbook::{self, Page},
+};
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub(crate) struct Finding {
     /// What to do about it; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cure: Option<String>,
+    /// Where to read on; absent if there is nothing to do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub runbook: Option<String>,
 }
 
 /// Whether what was found is good enough for the agent; from best to worst.
@@ -51,13 +57,31 @@ impl Finding {
             detail: detail.into(),
             cause: None,
             cure: None,
+            runbook: None,
         }
     }
 
     pub(super) fn with_verdict(mut self, verdict: Verdict, cure: impl Into<String>) -> Self {
         self.verdict = verdict;
         self.cure = Some(cure.into());
+        self.runbook = Some(self.page().url());
         self
+    }
+
+    /// The section about what is wrong, if this is.
+    fn page(&self) -> Page {
+        let is_about = |words: &[&str]| words.iter().any(|word| self.subject.starts_with(word));
+        if is_about(&["Collector"]) {
+            runbook::NO_SERIES
+        } else if is_about(&["Kubernetes"]) {
+            runbook::NOT_READY
+        } else if is_about(&["not watched", "processes"]) {
+            runbook::NO_LINK
+        } else if is_about(&["hook"]) && self.verdict == Verdict::Warning {
+            runbook::INCOMPLETE
+        } else {
+            runbook::DOES_NOT_START
+        }
     }
 
     /// Why the kernel refuses it.

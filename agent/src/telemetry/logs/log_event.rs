@@ -9,6 +9,7 @@ use crate::{
     link::{Cause, UnknownReason},
     link_event::{EndedOutage, EventKind, FailedAttempt, LinkName},
     link_kind::client_of,
+    runbook,
 };
 
 /// Logs `entry` about `link`: outages at ERROR, what nobody can tell at WARN,
@@ -138,7 +139,8 @@ fn unreachable(
         "network.peer.address" = to.map(|to| display(to.ip())),
         "network.peer.port" = to.map(|to| to.port()),
         "hop.address" = proxy.map(display),
-        "attempts" = attempts_field(attempts)
+        "attempts" = attempts_field(attempts),
+        "runbook" = runbook::of_cause(cause)
     );
 }
 
@@ -170,7 +172,8 @@ fn flapped(link: &LinkName, summary: &FlapSummary) {
         "error.types" = display(OutagesByCause(outages)),
         "outage.duration" = unreachable.as_secs_f64(),
         "errors" = errors,
-        "reachable" = !under_way
+        "reachable" = !under_way,
+        "runbook" = runbook::FLAPPING.url()
     );
 }
 

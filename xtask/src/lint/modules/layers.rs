@@ -32,7 +32,14 @@ pub(super) const CRATES: &[Crate] = &[
             // What brings inputs, and what a process needs to live on a node.
             &["discovery", "health", "kernel", "link_event", "privileges"],
             // Words and helpers of all.
-            &["chain", "clock", "link_kind", "snapshot", "warn_once"],
+            &[
+                "chain",
+                "clock",
+                "link_kind",
+                "runbook",
+                "snapshot",
+                "warn_once",
+            ],
         ],
     },
     Crate {

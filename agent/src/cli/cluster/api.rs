@@ -1,0 +1,259 @@
+//! What is asked of the Kubernetes API, and how: with the user's kubeconfig, nothing cached, and every
+//! answer bounded in time and size.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use http::Request;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Client, Config,
+    api::AttachParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    time::timeout,
+};
+
+use super::Access;
+
+/// A cluster, and what is looked at in it.
+pub(super) struct Api {
+    client: Client,
+    /// Where the agents are.
+    pub(super) namespace: String,
+    /// Where the activators are.
+    pub(super) serving_namespace: String,
+    selector: String,
+    timeout: Duration,
+}
+
+impl Api {
+    /// Finds the cluster as kubectl does.
+    ///
+    /// # Errors
+    ///
+    /// If there is no kubeconfig, or it has no such context.
+    pub(super) async fn connect(access: &Access) -> anyhow::Result<Self> {
+        let config = match &access.context {
+            None => Config::infer().await.context("find a kubeconfig")?,
+            Some(context) => {
+                let file = Kubeconfig::read().context("read the kubeconfig")?;
+                let options = KubeConfigOptions {
+                    context: Some(context.clone()),
+                    ..KubeConfigOptions::default()
+                };
+                Config::from_custom_kubeconfig(file, &options)
+                    .await
+                    .with_context(|| format!("use context {context} of the kubeconfig"))?
+            }
+        };
+        Ok(Self {
+            client: Client::try_from(config).context("connect to the Kubernetes API")?,
+            namespace: access.namespace.clone(),
+            serving_namespace: access.serving_namespace.clone(),
+            selector: access.selector.clone(),
+            timeout: access.timeout,
+        })
+    }
+
+    /// The agents' pods.
+    pub(super) async fn agents(&self) -> anyhow::Result<Vec<Value>> {
+        self.pods(&self.namespace, &self.selector).await
+    }
+
+    /// The activators' pods.
+    pub(super) async fn activators(&self) -> anyhow::Result<Vec<Value>> {
+        self.pods(&self.serving_namespace, ACTIVATORS).await
+    }
+
+    async fn pods(&self, namespace: &str, selector: &str) -> anyhow::Result<Vec<Value>> {
+        let path = format!("/api/v1/namespaces/{}/pods", encoded(namespace));
+        self.list(&path, selector).await
+    }
+
+    /// All objects at a path, page by page.
+    pub(super) async fn list(&self, path: &str, selector: &str) -> anyhow::Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut go_on = String::new();
+        loop {
+            let selector = encoded(selector);
+            let page = format!("{path}?limit={PAGE}&labelSelector={selector}&continue={go_on}");
+            let mut list = self.get(&page).await?;
+            if let Some(Value::Array(page)) = list.get_mut("items").map(Value::take) {
+                items.extend(page);
+            }
+            match list["metadata"]["continue"].as_str() {
+                Some(next) if !next.is_empty() => go_on = encoded(next),
+                _ => return Ok(items),
+            }
+        }
+    }
+
+    /// One object.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let request = Request::get(path).body(Vec::new())?;
+        let asked = timeout(self.timeout, self.client.request(request)).await;
+        asked
+            .map_err(|_| self.too_late())?
+            .with_context(|| format!("GET {}", path.split('?').next().unwrap_or(path)))
+    }
+
+    /// The last lines of a container's log, or of the log of the container before it.
+    pub(super) async fn log(&self, pod: &str, previous: bool) -> anyhow::Result<String> {
+        let (namespace, pod) = (encoded(&self.namespace), encoded(pod));
+        let path = format!(
+            "/api/v1/namespaces/{namespace}/pods/{pod}/log?container={CONTAINER}\
+             &previous={previous}&tailLines={LOG_LINES}&limitBytes={LARGEST}"
+        );
+        let request = Request::get(path).body(Vec::new())?;
+        let asked = timeout(self.timeout, self.client.request_text(request)).await;
+        Ok(asked.map_err(|_| self.too_late())??)
+    }
+
+    /// What a command of the agent prints, and its exit code.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be run, does not end in time, or prints too much.
+    pub(super) async fn run(&self, pod: &str, command: &[&str]) -> anyhow::Result<Output> {
+        timeout(self.timeout, self.run_unbounded(pod, command))
+            .await
+            .map_err(|_| self.too_late())?
+    }
+
+    async fn run_unbounded(&self, pod: &str, command: &[&str]) -> anyhow::Result<Output> {
+        let mut process = self.start(pod, command).await?;
+        let status = process.take_status().context("no exit code is told")?;
+        let (out, err) = (process.stdout(), process.stderr());
+        let (stdout, stderr) = tokio::try_join!(whole(out), whole(err))?;
+        let code = match status.await {
+            Some(status) => exit_code(&status)?,
+            None => bail!("the connection ended before the command did"),
+        };
+        Ok(Output {
+            stdout,
+            stderr,
+            code,
+        })
+    }
+
+    /// What a command prints, as it prints it.
+    pub(super) async fn follow(
+        &self,
+        pod: &str,
+        command: &[&str],
+    ) -> anyhow::Result<(impl AsyncRead + Unpin + use<>, kube::api::AttachedProcess)> {
+        let mut process = self.start(pod, command).await?;
+        let stdout = process.stdout().context("no standard output")?;
+        Ok((stdout, process))
+    }
+
+    async fn start(
+        &self,
+        pod: &str,
+        command: &[&str],
+    ) -> anyhow::Result<kube::api::AttachedProcess> {
+        let pods = kube::Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
+        let parameters = AttachParams::default()
+            .container(CONTAINER)
+            .stdin(false)
+            .stdout(true)
+            .stderr(true);
+        let command = [PROGRAM].iter().chain(command).copied();
+        Ok(pods.exec(pod, command, &parameters).await?)
+    }
+
+    fn too_late(&self) -> anyhow::Error {
+        let waited = humantime::format_duration(self.timeout);
+        anyhow::anyhow!("no answer within {waited}")
+    }
+}
+
+/// What a command printed.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    /// Its exit code.
+    pub(super) code: u8,
+}
+
+/// All that a stream has, up to [`LARGEST`].
+async fn whole(stream: Option<impl AsyncRead + Unpin>) -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    if let Some(stream) = stream {
+        stream.take(LARGEST).read_to_end(&mut text).await?;
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The exit code, from how the API server tells the end of a command: `Success`, or `Failure` with the
+/// code among its causes (`k8s.io/apimachinery`, `StatusReasonNonZeroExitCode`).
+fn exit_code(
+    status: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Status,
+) -> anyhow::Result<u8> {
+    if status.status.as_deref() == Some("Success") {
+        return Ok(0);
+    }
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let code = causes
+        .flatten()
+        .find(|cause| cause.reason.as_deref() == Some("ExitCode"))
+        .and_then(|cause| cause.message.as_deref()?.parse().ok());
+    let message = status.message.as_deref().unwrap_or("the command failed");
+    code.with_context(|| message.to_owned())
+}
+
+/// For a part of a path or a query.
+pub(super) fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// Where the image has the agent.
+const PROGRAM: &str = "/statlink";
+/// What the chart calls its container.
+pub(super) const CONTAINER: &str = "statlink";
+/// As Knative labels them.
+const ACTIVATORS: &str = "app=activator";
+/// kubectl's own page size.
+const PAGE: u32 = 500;
+/// Of a log: what an agent writes in some days, and a second of transfer.
+const LOG_LINES: u32 = 5_000;
+/// What is read of one answer: 200 links are some 60 kB of status, so more is no answer.
+const LARGEST: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(json: Value) -> anyhow::Result<u8> {
+        exit_code(&serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn the_exit_code_is_among_the_causes() {
+        assert_eq!(status(serde_json::json!({"status": "Success"})).unwrap(), 0);
+        let failed = serde_json::json!({
+            "status": "Failure",
+            "reason": "NonZeroExitCode",
+            "message": "command terminated with non-zero exit code",
+            "details": {"causes": [{"reason": "ExitCode", "message": "3"}]},
+        });
+        assert_eq!(status(failed).unwrap(), 3);
+    }
+
+    #[test]
+    fn what_is_no_exit_is_an_error_with_its_message() {
+        let lost = serde_json::json!({"status": "Failure", "message": "container not found"});
+        assert_eq!(status(lost).unwrap_err().to_string(), "container not found");
+    }
+
+    #[test]
+    fn nothing_in_a_name_acts_in_a_path() {
+        assert_eq!(encoded("a/../b?c"), "a%2F%2E%2E%2Fb%3Fc");
+    }
+}

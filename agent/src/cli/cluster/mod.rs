@@ -1,0 +1,179 @@
+//! `statlink cluster`, and `kubectl statlink`: all agents of a cluster at once, with the user's own
+//! kubeconfig and rights.
+//!
+//! | module | |
+//! |---|---|
+//! | `api` | what is asked of the Kubernetes API: pods, nodes, logs, commands in pods |
+//! | `survey` | the agents that there are, and who of them answers |
+//! | `status`, `events`, `check` | the commands of one agent, of all |
+//! | `why` | the story of one activator, in plain words |
+//! | `dump`, `redact` | a bundle for whoever is asked for help, without secrets |
+//!
+//! Nothing is decided here about links: agents say what they know.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "what a JSON value does not have is null"
+)]
+
+mod api;
+mod check;
+mod dump;
+mod events;
+mod redact;
+mod status;
+mod survey;
+mod why;
+
+use std::{ffi::OsString, path::Path, path::PathBuf, time::Duration};
+
+use clap::Subcommand;
+
+use self::api::Api;
+use super::exit::DONE;
+
+/// How the agents are found and reached.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Access {
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", global = true)]
+    context: Option<String>,
+    /// Namespace of the agents
+    #[arg(
+        long,
+        short,
+        value_name = "NAME",
+        default_value = "statlink",
+        global = true
+    )]
+    namespace: String,
+    /// Label selector of the agents' pods
+    #[arg(
+        long,
+        short = 'l',
+        value_name = "SELECTOR",
+        default_value = "app.kubernetes.io/name=statlink",
+        global = true
+    )]
+    selector: String,
+    /// Namespace of the activators
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "knative-serving",
+        global = true
+    )]
+    serving_namespace: String,
+    /// How long to wait for one agent
+    #[arg(long, value_name = "DURATION", value_parser = timeout, default_value = "10s", global = true)]
+    timeout: Duration,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Show every link of the cluster in one table
+    ///
+    /// With the node and the agent's version; what is not reachable comes first. Agents that do not
+    /// answer are named, with the reason, and so are activators of which no agent says anything.
+    Status,
+    /// Print what happens to the links of all nodes, as it happens
+    Events,
+    /// Run `statlink check` on every node
+    ///
+    /// The exit code is the worst of all.
+    Check,
+    /// Tell the story of one activator: is it connected, since when, why not, and what to do
+    Why {
+        /// Its pod: NAME, or NAMESPACE/NAME
+        pod: String,
+    },
+    /// Write a bundle for whoever is asked for help, without secrets
+    ///
+    /// Versions, nodes with their kernels, checks, status, the activators and the autoscaler's
+    /// addresses, the agents' logs and those of their crashed predecessors. Whatever cannot be had
+    /// is named in errors.txt.
+    Dump {
+        /// A directory to make [default: statlink-dump-TIME]
+        #[arg(long, short, value_name = "DIRECTORY")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// The arguments with `cluster` put in, where the program was called by the name that kubectl looks
+/// for: `kubectl statlink status` runs `kubectl-statlink status`.
+pub(super) fn as_plugin(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments
+        .first()
+        .and_then(|program| Path::new(program).file_stem());
+    if name.is_some_and(|name| name == PLUGIN) {
+        arguments.insert(1, "cluster".into());
+    }
+    arguments
+}
+
+/// Runs one of them; gives the exit code.
+///
+/// # Errors
+///
+/// If the cluster cannot be asked at all, or standard output cannot be written.
+pub(super) fn run(access: &Access, command: &ClusterCommand) -> anyhow::Result<u8> {
+    // One thread is enough to wait for many agents.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let api = Api::connect(access).await?;
+        match command {
+            ClusterCommand::Status => status::run(&api, access.json).await,
+            ClusterCommand::Events => events::run(&api, access.json).await.map(|()| DONE),
+            ClusterCommand::Check => check::run(&api, access.json).await,
+            ClusterCommand::Why { pod } => why::run(&api, pod, access.json).await,
+            ClusterCommand::Dump { output } => dump::run(&api, output.as_deref()).await,
+        }
+    })
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).ok();
+    let accepted = duration.filter(|duration| TIMEOUTS.contains(duration));
+    accepted.ok_or_else(|| "expected a duration from 1s to 10m, such as 30s".to_owned())
+}
+
+/// The name under which kubectl finds a plugin for `kubectl statlink`.
+const PLUGIN: &str = "kubectl-statlink";
+/// Less than a second is too little for a distant API server; more than minutes is a mistake.
+const TIMEOUTS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubectls_name_for_it_means_the_cluster() {
+        let given = |program: &str| {
+            let arguments = as_plugin(vec![program.into(), "status".into()]);
+            arguments
+                .into_iter()
+                .map(|argument| argument.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        let plugin = given("/usr/local/bin/kubectl-statlink");
+        assert_eq!(plugin[1..], ["cluster", "status"]);
+        assert_eq!(given("kubectl-statlink.exe")[1..], ["cluster", "status"]);
+        assert_eq!(given("statlink")[1..], ["status"]);
+        assert_eq!(as_plugin(Vec::new()), Vec::<OsString>::new());
+    }
+
+    #[test]
+    fn a_timeout_has_its_bounds() {
+        assert_eq!(timeout("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(timeout("10m"), Ok(Duration::from_secs(600)));
+        for bad in ["0s", "11m", "10", "never"] {
+            assert!(timeout(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! `statlink cluster status`: every link of the cluster, in one table.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    time::Duration,
+};
+
+use comfy_table::{Table, presets};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    api::{Api, Output},
+    survey::{self, Agent, Answer},
+};
+use crate::{
+    cli::{
+        exit::{DONE, FAILED},
+        status::since,
+        terminal::printable,
+    },
+    runbook,
+};
+
+/// What `statlink status --json` says, as far as it is shown here. Agents of other versions may say more
+/// or less: fields that are missing are empty.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct Status {
+    pub(super) version: String,
+    pub(super) hooks_missing: Vec<String>,
+    pub(super) links: Vec<Link>,
+}
+
+/// One link.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(super) struct Link {
+    pub(super) peer: String,
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) state: String,
+    pub(super) since_seconds: Option<f64>,
+    pub(super) cause: Option<String>,
+    pub(super) unknown_reason: Option<String>,
+    pub(super) peer_address: Option<String>,
+    pub(super) rtt_seconds: Option<f64>,
+    pub(super) checks: u64,
+    pub(super) errors: u64,
+    pub(super) connects: u64,
+    /// What is not shown here, for JSON.
+    #[serde(flatten)]
+    pub(super) rest: serde_json::Map<String, Value>,
+}
+
+/// The whole cluster.
+#[derive(Debug, Serialize)]
+pub(super) struct Overview {
+    agents: Vec<AgentRow>,
+    links: Vec<Row>,
+    /// Activators that run, and of which no agent says anything.
+    unobserved: Vec<Unobserved>,
+}
+
+#[derive(Debug, Serialize)]
+struct AgentRow {
+    #[serde(flatten)]
+    agent: Agent,
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hooks_missing: Vec<String>,
+    /// Why it does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    node: String,
+    agent_version: String,
+    #[serde(flatten)]
+    link: Link,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+struct Unobserved {
+    namespace: String,
+    pod: String,
+    node: String,
+}
+
+/// Prints it. The exit code says whether every agent answered.
+///
+/// # Errors
+///
+/// If there are no agents, they cannot be listed, or standard output cannot be written.
+pub(super) async fn run(api: &Api, json: bool) -> anyhow::Result<u8> {
+    let answers = ask(api).await?;
+    let silent = survey::footer(&answers);
+    // Without the right to see them, the table is what the agents say.
+    let activators = api.activators().await.unwrap_or_default();
+    let overview = Overview::of(answers, &activators);
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, &overview)?;
+        writeln!(out)?;
+    } else {
+        overview.write(&mut out, &silent)?;
+    }
+    Ok(if silent.is_empty() { DONE } else { FAILED })
+}
+
+/// What every agent says.
+pub(super) async fn ask(api: &Api) -> anyhow::Result<Vec<Answer<Status>>> {
+    let agents = survey::agents(api).await?;
+    Ok(survey::ask(api, agents, &["status", "--json"], read).await)
+}
+
+fn read(output: &Output) -> Result<Status, String> {
+    if output.code != 0 {
+        return Err(survey::complaint(output));
+    }
+    serde_json::from_str(&output.stdout)
+        .map_err(|error| format!("an answer not understood: {error}"))
+}
+
+impl Overview {
+    fn of(answers: Vec<Answer<Status>>, activators: &[Value]) -> Self {
+        let mut agents = Vec::new();
+        let mut links = Vec::new();
+        for Answer { agent, answer } in answers {
+            let node = agent.node.clone();
+            let mut row = AgentRow {
+                agent,
+                version: None,
+                hooks_missing: Vec::new(),
+                error: None,
+            };
+            match answer {
+                Ok(status) => {
+                    links.extend(status.links.into_iter().map(|link| Row {
+                        node: node.clone(),
+                        agent_version: status.version.clone(),
+                        link,
+                    }));
+                    row.version = Some(status.version);
+                    row.hooks_missing = status.hooks_missing;
+                }
+                Err(error) => row.error = Some(error),
+            }
+            agents.push(row);
+        }
+        // What somebody has to look at comes first.
+        links.sort_by(|one, other| key(one).cmp(&key(other)));
+        let unobserved = unobserved(&links, activators);
+        Self {
+            agents,
+            links,
+            unobserved,
+        }
+    }
+
+    fn write(&self, out: &mut impl Write, silent: &[String]) -> io::Result<()> {
+        if self.links.is_empty() && self.unobserved.is_empty() {
+            writeln!(out, "no activator or autoscaler is known")?;
+        } else {
+            writeln!(out, "{}", self.table())?;
+        }
+        let answering = self.agents.iter().filter_map(|row| row.version.as_deref());
+        let versions: BTreeSet<&str> = answering.clone().collect();
+        let versions: Vec<_> = versions.into_iter().map(printable).collect();
+        let (count, all) = (answering.count(), self.agents.len());
+        writeln!(
+            out,
+            "\n{count} of {all} agents answer; version {}",
+            if versions.is_empty() {
+                "not known".to_owned()
+            } else {
+                versions.join(", ")
+            }
+        )?;
+        for row in &self.agents {
+            for hook in &row.hooks_missing {
+                let (node, hook) = (printable(&row.agent.node), printable(hook));
+                writeln!(out, "hook {hook} is not attached on {node}")?;
+            }
+        }
+        for line in silent {
+            writeln!(out, "{line}")?;
+        }
+        if !self.unobserved.is_empty() {
+            writeln!(out, "runbook: {}", runbook::UNOBSERVED.url())?;
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header([
+            "POD", "PEER", "STATE", "SINCE", "CAUSE", "RTT", "ERRORS", "NODE", "AGENT",
+        ]);
+        for one in &self.unobserved {
+            let pod = format!("{}/{}", one.namespace, one.pod);
+            let node = or_dash(Some(one.node.clone()).filter(|node| !node.is_empty()));
+            let dash = || "-".to_owned();
+            table.add_row([
+                printable(&pod).into_owned(),
+                dash(),
+                "unobserved".to_owned(),
+                dash(),
+                dash(),
+                dash(),
+                dash(),
+                printable(&node).into_owned(),
+                dash(),
+            ]);
+        }
+        for Row {
+            node,
+            agent_version,
+            link,
+        } in &self.links
+        {
+            let pod = format!("{}/{}", link.namespace, link.pod);
+            let why = link.cause.clone().or_else(|| link.unknown_reason.clone());
+            let cells = [
+                pod,
+                link.peer.clone(),
+                link.state.clone(),
+                or_dash(link.since().map(since)),
+                or_dash(why),
+                or_dash(link.rtt_seconds.map(|rtt| format!("{:.2}ms", rtt * 1e3))),
+                link.errors.to_string(),
+                or_dash(Some(node.clone()).filter(|node| !node.is_empty())),
+                agent_version.clone(),
+            ];
+            table.add_row(cells.map(|cell| printable(&cell).into_owned()));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        table.trim_fmt()
+    }
+}
+
+impl Link {
+    /// For how long it has been so; nothing of what is no length of time.
+    pub(super) fn since(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(self.since_seconds?).ok()
+    }
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+/// Orders rows: what is not reachable, then what is not known, then the rest; by name.
+fn key(row: &Row) -> (u8, &str, &str, &str) {
+    let Link {
+        state,
+        namespace,
+        pod,
+        peer,
+        ..
+    } = &row.link;
+    let rank = match state.as_str() {
+        "unreachable" => 0,
+        "reachable" => 3,
+        "starting" | "idle" | "ended" => 2,
+        // `unknown`, and what a later version says.
+        _ => 1,
+    };
+    (rank, namespace, pod, peer)
+}
+
+/// The activators that run, are not being deleted, and have no row.
+fn unobserved(links: &[Row], activators: &[Value]) -> Vec<Unobserved> {
+    let known: BTreeSet<_> = links
+        .iter()
+        .map(|row| (row.link.namespace.as_str(), row.link.pod.as_str()))
+        .collect();
+    let running = activators.iter().filter(|pod| {
+        pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
+    });
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut unobserved: Vec<_> = running
+        .map(|pod| Unobserved {
+            namespace: text(&pod["metadata"]["namespace"]),
+            pod: text(&pod["metadata"]["name"]),
+            node: text(&pod["spec"]["nodeName"]),
+        })
+        .filter(|pod| !known.contains(&(pod.namespace.as_str(), pod.pod.as_str())))
+        .collect();
+    unobserved.sort();
+    unobserved
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::survey::tests::pod, *};
+
+    fn answer(name: &str, node: &str, links: Value) -> Answer<Status> {
+        let status = json!({"version": "0.1.0", "links": links, "a later field": 1});
+        Answer {
+            agent: Agent::of(&pod(name, node, &json!({"running": {}}))),
+            answer: Ok(serde_json::from_value(status).unwrap()),
+        }
+    }
+
+    fn link(pod: &str, state: &str) -> Value {
+        json!({"peer": "autoscaler", "namespace": "knative-serving", "pod": pod, "pid": 7,
+               "state": state, "since_seconds": 61.0, "rtt_seconds": 0.00025, "errors": 3})
+    }
+
+    fn activator(name: &str, node: &str, phase: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "knative-serving"},
+               "spec": {"nodeName": node}, "status": {"phase": phase}})
+    }
+
+    /// A healthy agent, a dead one and one that crashes again and again.
+    fn three() -> (Vec<Answer<Status>>, Vec<Value>) {
+        let mut lost = link("activator-b", "unreachable");
+        lost["cause"] = "timeout".into();
+        let healthy = answer(
+            "agent-1",
+            "node-1",
+            json!([link("activator-a", "reachable"), lost]),
+        );
+        let dead = Answer {
+            agent: Agent::of(&pod("agent-2", "node-2", &json!({"running": {}}))),
+            answer: Err("no answer within 10s".to_owned()),
+        };
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let agent = Agent::of(&pod("agent-3", "node-3", &waiting));
+        let why = agent.down.clone().unwrap();
+        let crashing = Answer {
+            agent,
+            answer: Err(why),
+        };
+        let activators = vec![
+            activator("activator-a", "node-1", "Running"),
+            activator("activator-c", "node-2", "Running"),
+            activator("activator-d", "node-3", "Succeeded"),
+        ];
+        (vec![healthy, dead, crashing], activators)
+    }
+
+    #[test]
+    fn one_table_says_who_is_cut_off_and_who_does_not_answer() {
+        let (answers, activators) = three();
+        let silent = survey::footer(&answers);
+        let mut out = Vec::new();
+        let overview = Overview::of(answers, &activators);
+        overview.write(&mut out, &silent).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        let cells = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            cells(lines[1]),
+            [
+                "knative-serving/activator-c",
+                "-",
+                "unobserved",
+                "-",
+                "-",
+                "-",
+                "-",
+                "node-2",
+                "-"
+            ]
+        );
+        assert_eq!(
+            cells(lines[2]),
+            [
+                "knative-serving/activator-b",
+                "autoscaler",
+                "unreachable",
+                "1m",
+                "1s",
+                "timeout",
+                "0.25ms",
+                "3",
+                "node-1",
+                "0.1.0"
+            ]
+        );
+        assert_eq!(cells(lines[3])[2], "reachable");
+        assert_eq!(
+            lines[4..8],
+            [
+                "",
+                "1 of 3 agents answer; version 0.1.0",
+                "no answer from agent-2 on node-2: no answer within 10s",
+                "no answer from agent-3 on node-3: CrashLoopBackOff (last: Error, exit code 3)",
+            ]
+        );
+        assert!(
+            lines[8].ends_with("alerts.md#statlinkagentsilent"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn json_keeps_what_an_agent_of_another_version_says() {
+        let (answers, activators) = three();
+        let json = serde_json::to_value(Overview::of(answers, &activators)).unwrap();
+        assert_eq!(json["agents"][2]["node"], "node-3");
+        assert_eq!(json["agents"][2]["restarts"], 4);
+        assert_eq!(json["links"][0]["node"], "node-1");
+        assert_eq!(json["links"][0]["agent_version"], "0.1.0");
+        assert_eq!(json["links"][0]["pid"], 7);
+        assert_eq!(json["unobserved"][0]["pod"], "activator-c");
+        let error = json["agents"][1]["error"].as_str();
+        assert_eq!(error, Some("no answer within 10s"));
+    }
+
+    #[test]
+    fn an_agent_that_fails_says_why() {
+        let output = |stdout: &str, stderr: &str, code| Output {
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
+            code,
+        };
+        let refused = read(&output("", "error: connect to /run/s: no such file\n", 1));
+        assert_eq!(refused.unwrap_err(), "connect to /run/s: no such file");
+        assert!(read(&output("not JSON", "", 0)).is_err());
+    }
+
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        let overview = Overview::of(
+            vec![answer(
+                "a",
+                "n\u{1b}[2J",
+                json!([link("p\r\nfake", "idle")]),
+            )],
+            &[],
+        );
+        let shown = overview.table();
+        assert_eq!(shown.lines().count(), 2, "{shown:?}");
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
+}
