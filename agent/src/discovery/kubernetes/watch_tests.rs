@@ -319,3 +319,29 @@ fn the_api_server_is_tried_again_within_5_s_however_long_it_was_away() {
     pauses.reset();
     assert!(pauses.next().unwrap() <= SHORTEST_PAUSE);
 }
+
+/// A real client, whose library has words of its own for a request that fails.
+#[tokio::test]
+async fn while_the_server_is_away_only_statlink_says_so() {
+    // Nobody listens: the port was free a moment ago, and is not bound any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let try_it = async || {
+        let url = format!("http://{address}").parse().unwrap();
+        let client = Client::try_from(kube::Config::new(url)).unwrap();
+        let pods: Api<Pod> = Api::namespaced(client, "knative-serving");
+        assert!(pods.list(&kube::api::ListParams::default()).await.is_err());
+    };
+    let said = {
+        let everything = Capture::new("kube_client::client=warn");
+        try_it().await;
+        everything.lines()
+    };
+    assert!(!said.is_empty(), "the library is silent by itself");
+    for filter in ["", "info", "debug", "statlink=debug"] {
+        let logged = Capture::new(filter);
+        try_it().await;
+        assert_eq!(logged.lines(), [] as [Value; 0], "{filter}");
+    }
+}

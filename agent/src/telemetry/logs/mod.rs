@@ -67,10 +67,10 @@ impl FromStr for Filter {
     fn from_str(filter: &str) -> Result<Self, LogError> {
         let given = filter.trim();
         let directives = match given.parse::<LevelFilter>() {
-            _ if given.is_empty() => DEFAULT.to_owned(),
+            _ if given.is_empty() => format!("{LIBRARIES},statlink=info"),
             Ok(LevelFilter::OFF) => "off".to_owned(),
-            Ok(level) => format!("warn,kube_runtime=error,statlink={level}"),
-            Err(_) => format!("{DEFAULT},{given}"),
+            Ok(level) => format!("{LIBRARIES},statlink={level}"),
+            Err(_) => format!("{LIBRARIES},statlink=info,{given}"),
         };
         EnvFilter::builder()
             .parse(directives)
@@ -128,5 +128,7 @@ fn is_own(metadata: &Metadata<'_>) -> bool {
     target == "statlink" || target.starts_with("statlink::")
 }
 
-/// kube warns of each failed request; statlink warns once an outage.
-const DEFAULT: &str = "warn,kube_runtime=error,statlink=info";
+/// kube tells of each failed request, one as an error and one as a warning; statlink warns once an
+/// outage, with the same reason. What kube says of certificates and of its configuration stays.
+const LIBRARIES: &str =
+    "warn,kube_runtime=error,kube_client::client=off,kube_client::client::tls=warn";
