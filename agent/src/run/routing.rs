@@ -289,9 +289,9 @@ mod tests {
         end.end = 99;
         let mut phase = record(POD, 7, RecordKind::Ended);
         phase.phase = 99;
-        let mut proxys = record(POD, 100, RecordKind::Ended);
-        proxys.end = 99;
-        for malformed in [kind, end, phase, proxys] {
+        let mut proxied = record(POD, 100, RecordKind::Ended);
+        proxied.end = 99;
+        for malformed in [kind, end, phase, proxied] {
             let routed = route(&malformed, None, &registry, &nodes());
             assert_eq!(routed, Route::Malformed);
         }

@@ -4,6 +4,7 @@
 //! one. Nothing here decides whether a link is up.
 
 pub(crate) mod config;
+mod delivery;
 mod exporter;
 pub(crate) mod logs;
 mod metrics;
@@ -23,6 +24,7 @@ use tokio::runtime::Handle;
 
 use crate::{link::Cause, snapshot::Snapshot};
 use config::{Config, Destination};
+pub(crate) use delivery::Delivery;
 use exporter::{BoundedExporter, ExportLog, LastError};
 pub(crate) use exporter::{BuildError, ProbeError};
 use metrics::MetricPipeline;
@@ -37,16 +39,6 @@ use metrics::MetricPipeline;
 /// other. An export whose future is dropped still runs to its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry(Arc<Inner>);
-
-/// How one export went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Delivery {
-    /// Whether the Collector accepted it.
-    pub arrived: bool,
-    /// Whether it showed zeros in the place of what a pod has counted. If it arrived, another export is
-    /// due at once.
-    pub withheld: bool,
-}
 
 /// How long a shutdown may take, the last export included. Kubernetes kills a pod 30 s after SIGTERM
 /// by default; 5 s leave room for the rest, and the SDK's own shutdown takes 5 s at most too.

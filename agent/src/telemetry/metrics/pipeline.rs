@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     snapshot::Snapshot,
-    telemetry::{Delivery, exporter::ExportLog},
+    telemetry::{delivery::Delivery, exporter::ExportLog},
 };
 
 /// Collects and exports metrics.
