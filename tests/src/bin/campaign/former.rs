@@ -45,7 +45,8 @@ impl Former {
 }
 
 impl Run<'_> {
-    /// Judges that those that ended are no longer exported, and that their end was no error.
+    /// Judges that of those that ended nothing is told but their last counts, and that their end was no
+    /// error.
     pub(crate) fn judge_former(&mut self) -> Result<()> {
         let mut wrong = Vec::new();
         for former in &mut self.former {
@@ -60,10 +61,12 @@ impl Run<'_> {
                     "the expected end of {pod}: {}",
                     newest.change_from(&former.before)
                 ));
-                former.before = newest;
+                former.before = newest.clone();
             }
-            // An export under way when it ended.
+            // An export under way when it ended. Its last counts follow by themselves, however long the
+            // Collector was away.
             if let Some(ended) = former.ended
+                && newest.reachable.is_some()
                 && reported
                     .arrived()
                     .is_some_and(|at| at > ended + EXPORT_IN_FLIGHT)
