@@ -238,10 +238,17 @@ fn a_pid_namespace_other_than_the_host_s_is_refused() {
             .env("OTEL_METRICS_EXPORTER", "none");
         command
     };
-    let output = within("run").output().unwrap();
+    let output = within("run")
+        .env("OTEL_METRICS_EXPORTER", "otlp")
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "5000")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let message = stderr(&output);
     assert!(message.contains("set hostPID in Kubernetes"), "{message}");
+    // What was logged before is not lost.
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert!(log.contains("4000 ms is used"), "{log}");
     let (findings, code) = check(&mut within("check --json"));
     assert_eq!(code, Some(3));
     assert_eq!(verdict(&findings, "pid namespace"), "unsupported");

@@ -22,7 +22,11 @@ use crate::{
     options::Options,
     privileges,
     snapshot::Snapshots,
-    telemetry::{Telemetry, config::Config as TelemetryConfig, logs},
+    telemetry::{
+        Telemetry,
+        config::Config as TelemetryConfig,
+        logs::{self, Lines},
+    },
 };
 
 /// Runs the agent until SIGTERM or SIGINT.
@@ -34,6 +38,8 @@ use crate::{
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     // A mount namespace is a thread's own: while there is but one thread.
     let tracefs = tracefs::show();
+    // Dropped last, whatever happens: then the last lines are written.
+    let (lines, _flush) = Lines::of_stdout().context("start the thread of log lines")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The loop runs on the main thread, which alone keeps capabilities. The worker carries
         // exports and sockets; further threads read open files and start the SDK.
@@ -42,18 +48,19 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let result = runtime.block_on(serve(options, tracefs));
+    let result = runtime.block_on(serve(options, tracefs, lines));
     shut_down(runtime);
     result
 }
 
-async fn serve(options: Options, tracefs: Tracefs) -> anyhow::Result<()> {
+async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Result<()> {
     // First of all: a signal that comes while hooks are attached must end it in order, too.
     let stop = stop_signal()?;
     let telemetry = start_telemetry(options.telemetry.clone()).await?;
     logs::init(
         options.log_format,
         options.log_filter,
+        lines,
         telemetry.log_provider(),
     )?;
     for warning in &options.telemetry.warnings {

@@ -9,6 +9,7 @@ mod flap_filter;
 mod log_event;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::str::FromStr;
 
@@ -25,6 +26,7 @@ use tracing_subscriber::{
 
 pub(crate) use flap_filter::FlapFilter;
 pub(crate) use log_event::log;
+pub(crate) use writer::Lines;
 
 /// How lines on standard output look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -82,7 +84,7 @@ impl FromStr for Filter {
     }
 }
 
-/// Sets up logging for the process. `otlp` is
+/// Sets up logging for the process, to `lines`. `otlp` is
 /// [`Telemetry::log_provider`](super::Telemetry::log_provider).
 ///
 /// # Errors
@@ -91,9 +93,10 @@ impl FromStr for Filter {
 pub(crate) fn init(
     format: Format,
     filter: Filter,
+    lines: Lines,
     otlp: Option<&SdkLoggerProvider>,
 ) -> Result<(), LogError> {
-    subscriber(format, filter, std::io::stdout, otlp).try_init()?;
+    subscriber(format, filter, lines, otlp).try_init()?;
     Ok(())
 }
 
