@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use statlink_ebpf::wire::errno::{ERRNOS, Meaning};
 use statlink_link::{Cause, CheckKind, UnknownReason};
 use statlink_tests::deploy;
 
@@ -215,6 +216,18 @@ fn causes_kinds_of_checks_and_reasons_are_those_of_the_code() {
         values_of("statlink.unknown.reason"),
         UnknownReason::ALL.map(UnknownReason::as_str)
     );
+}
+
+/// Who sees an errno beside `_OTHER` finds it explained.
+#[test]
+fn every_errno_without_a_cause_of_its_own_is_explained() {
+    let path = deploy::directory().join("docs/causes.md");
+    let causes = fs::read_to_string(path).unwrap();
+    for errno in ERRNOS {
+        let explained = causes.contains(&format!("| {} ({}) | ", errno.name, errno.number));
+        let is_other = matches!(errno.meaning, Meaning::Other(_));
+        assert_eq!(explained, is_other, "{}", errno.name);
+    }
 }
 
 #[test]

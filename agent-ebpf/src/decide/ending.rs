@@ -244,6 +244,12 @@ mod tests {
                 113,
             ),
             (
+                "destroyed by the node",
+                socket().error(103),
+                End::Aborted,
+                103,
+            ),
+            (
                 "the client's timeout",
                 closed.syn_overdue(),
                 End::Unanswered,
@@ -349,7 +355,7 @@ mod tests {
                 "destroyed by the node",
                 Closing::Abrupt,
                 socket().error(103),
-                End::Other,
+                End::Aborted,
             ),
         ] {
             let end = end_of_connection(closing, HELD, NOW - 3_000_000_000, NOW, &socket);

@@ -7,6 +7,7 @@
 mod connection;
 mod decode;
 mod end;
+pub mod errno;
 mod loss_reason;
 mod offsets;
 mod process;

@@ -101,6 +101,8 @@ impl Assessment {
                 how,
                 number,
             } => self.ended_unseen(at, phase, how, number, outputs),
+            Finding::LostRace => self.counts.lose_race(),
+            Finding::LetGo { at } => self.let_go(at, outputs),
             Finding::Withdrawn { at } => self.end(at, outputs),
         }
     }
@@ -168,8 +170,6 @@ impl Assessment {
         }
         self.sighted = at;
         self.grace_ends = at + START_UP_GRACE;
-        // On the grace's end, as after discovery.
-        self.next_liveness = at + LIVENESS;
         self.lose_track();
         if self.reachability.regain_sight().is_some() {
             outputs.push(self.unreachable(at, self.blame.why(), self.last_peer));
@@ -288,7 +288,11 @@ impl Assessment {
                 self.put_blame(due, Cause::Dns.into(), outputs);
             }
             Timer::GivenUp => self.end(due, outputs),
-            Timer::Grace => self.begin_outage(due, self.blame.why(), self.last_peer, outputs),
+            Timer::Grace => {
+                self.begin_outage(due, self.blame.why(), self.last_peer, outputs);
+                // Each outage has an error at its onset.
+                self.next_liveness = due;
+            }
             Timer::NoAttempt => {
                 self.lookups.judged();
                 self.put_blame(due, Cause::NoAttempt.into(), outputs);
@@ -296,12 +300,12 @@ impl Assessment {
             Timer::Liveness => {
                 match self.reachability.reach() {
                     Reach::Reachable { .. } => self.counts.pass(CheckKind::Liveness, 1),
-                    Reach::Unreachable { .. } | Reach::Undecided => {
+                    Reach::Unreachable { .. } => {
                         let cause = self.cause();
                         self.counts.fail(CheckKind::Liveness, cause, 1);
                     }
-                    // What nobody can tell is not checked.
-                    Reach::Unknown { .. } | Reach::Ended => {}
+                    // What is not decided, or nobody can tell, is not checked.
+                    Reach::Undecided | Reach::Unknown { .. } | Reach::Ended => {}
                 }
                 self.next_liveness = due.next_on_grid(LIVENESS, now);
             }
@@ -333,10 +337,12 @@ impl Assessment {
             | Cause::PermissionDenied
             | Cause::AddressUnavailable
             | Cause::ConnectionReset
+            | Cause::ConnectionAborted
             | Cause::HandshakeFailed
             | Cause::PeerClosed
             | Cause::LocalClosed
             | Cause::Stalled
+            | Cause::LocalStalled
             | Cause::WrongPeer
             | Cause::Other => Some(quiet + NO_ATTEMPT),
         }
@@ -465,6 +471,15 @@ impl Assessment {
             }
         }
         self.put_blame(at, cause.into(), outputs);
+    }
+
+    /// The client let go of its live connection at `at`, and dials anew: as a target that is new.
+    fn let_go(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+        if matches!(self.reachability.reach(), Reach::Reachable { .. }) {
+            self.reachability.rest();
+            self.grace_ends = at + START_UP_GRACE;
+            outputs.push(Output::event(at, EventKind::Idle));
+        }
     }
 
     fn begin_outage(

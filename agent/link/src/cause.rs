@@ -30,6 +30,8 @@ closed_list! {
         AddressUnavailable = "address_unavailable",
         /// RST on an established connection.
         ConnectionReset = "connection_reset",
+        /// ECONNABORTED: the node's own kernel was told to destroy the socket.
+        ConnectionAborted = "connection_aborted",
         /// Established, but closed by either side, or 3 s gone, before upgraded.
         HandshakeFailed = "handshake_failed",
         /// The peer's FIN ended a live connection.
@@ -38,6 +40,9 @@ closed_list! {
         LocalClosed = "local_closed",
         /// Established, but data goes unacknowledged or pings unanswered.
         Stalled = "stalled",
+        /// The client itself has sent nothing for 12 s, and heard nothing: it is frozen, starved of
+        /// CPU or deadlocked.
+        LocalStalled = "local_stalled",
         /// The destination is not an address of the autoscaler.
         WrongPeer = "wrong_peer",
         /// No attempt, and name lookups of the pod are seen to fail.
@@ -78,6 +83,7 @@ const fn of_connecting(how: End) -> Cause {
         End::Reset => Cause::ConnectionReset,
         End::HostUnreachable => Cause::HostUnreachable,
         End::NetworkUnreachable => Cause::NetworkUnreachable,
+        End::Aborted => Cause::ConnectionAborted,
         End::Denied => Cause::PermissionDenied,
         End::AddressUnavailable => Cause::AddressUnavailable,
         End::PeerClosed | End::LocalClosed | End::Other => Cause::Other,
@@ -91,6 +97,7 @@ const fn of_handshaking(how: End) -> Cause {
         End::PeerClosed | End::LocalClosed | End::Exiting | End::TimedOut => Cause::HandshakeFailed,
         End::HostUnreachable => Cause::HostUnreachable,
         End::NetworkUnreachable => Cause::NetworkUnreachable,
+        End::Aborted => Cause::ConnectionAborted,
         End::Refused
         | End::Unanswered
         | End::Abandoned
@@ -109,6 +116,7 @@ const fn of_live(how: End) -> Cause {
         End::TimedOut => Cause::Stalled,
         End::HostUnreachable => Cause::HostUnreachable,
         End::NetworkUnreachable => Cause::NetworkUnreachable,
+        End::Aborted => Cause::ConnectionAborted,
         End::Refused
         | End::Unanswered
         | End::Abandoned
@@ -130,6 +138,7 @@ pub(crate) const fn is_local(how: End) -> bool {
         | End::NetworkUnreachable
         | End::Denied
         | End::AddressUnavailable
+        | End::Aborted
         | End::Other => false,
     }
 }
@@ -159,12 +168,13 @@ impl Cause {
             | Self::PermissionDenied
             | Self::AddressUnavailable
             | Self::ConnectionReset
+            | Self::ConnectionAborted
             | Self::HandshakeFailed
             | Self::PeerClosed
             | Self::Stalled
             | Self::WrongPeer
             | Self::Other => true,
-            Self::LocalClosed | Self::Dns | Self::NoAttempt => false,
+            Self::LocalClosed | Self::LocalStalled | Self::Dns | Self::NoAttempt => false,
         }
     }
 
@@ -173,7 +183,9 @@ impl Cause {
             Self::PeerClosed
             | Self::LocalClosed
             | Self::ConnectionReset
+            | Self::ConnectionAborted
             | Self::Stalled
+            | Self::LocalStalled
             | Self::ConnectionRefused
             | Self::Timeout
             | Self::HostUnreachable
@@ -216,7 +228,9 @@ impl Cause {
             | Self::NetworkUnreachable
             | Self::PermissionDenied
             | Self::AddressUnavailable
+            | Self::ConnectionAborted
             | Self::LocalClosed
+            | Self::LocalStalled
             | Self::WrongPeer
             | Self::Dns
             | Self::NoAttempt

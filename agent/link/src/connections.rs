@@ -16,8 +16,9 @@ use crate::{
     connection::{Connection, Due, Ended, Ending, Step, Upgrade, Verdict},
     finding::{Facts, Finding, Live},
     limits,
+    races::{self, Race},
     time::Timestamp,
-    timings::SETTLE,
+    timings::{HANDSHAKE, SAME_DIAL, SETTLE},
     tombstones::Tombstones,
 };
 
@@ -29,8 +30,13 @@ pub(crate) struct Connections {
     addresses: PeerAddresses,
     /// The newest start or end of anything.
     last_activity: Timestamp,
+    /// The first lookup of a name since.
+    looked_up: Option<Timestamp>,
     /// Whether the client may let go of the peer while it runs: a close may be no loss then.
     may_withdraw: bool,
+    /// The last dial that was answered and held was refused all the same: the next ones must show
+    /// more before they count.
+    wary: bool,
     /// What became certain since they were [taken](Self::take_findings).
     findings: Vec<Finding>,
 }
@@ -45,7 +51,9 @@ impl Connections {
             tombstones: Tombstones::default(),
             addresses: PeerAddresses::default(),
             last_activity: at,
+            looked_up: None,
             may_withdraw,
+            wary: false,
             findings: Vec::new(),
         }
     }
@@ -55,10 +63,24 @@ impl Connections {
         std::mem::take(&mut self.findings)
     }
 
+    /// The client asked a name server at `at`.
+    pub(crate) fn looked_up(&mut self, at: Timestamp) {
+        if self
+            .looked_up
+            .is_none_or(|first| first <= self.last_activity)
+        {
+            self.looked_up = Some(at);
+        }
+    }
+
     /// connect() was called at `at`.
     pub(crate) fn attempted(&mut self, at: Timestamp, id: ConnectionId, peer: SocketAddr) {
         if self.is_news(id) {
-            let connection = Connection::connecting(id, peer, Some(at));
+            let mut connection = Connection::connecting(id, peer, Some(at));
+            let of_this_dial = |looked_up: &Timestamp| {
+                *looked_up > self.last_activity && *looked_up + HANDSHAKE > at
+            };
+            connection.looked_up(self.looked_up.take().filter(of_this_dial));
             self.track(connection, at, at);
         }
     }
@@ -73,9 +95,11 @@ impl Connections {
     ) {
         if let Some(known) = self.tracked.get_mut(&id) {
             known.establish(at, attempted);
+            self.judge_losers();
         } else if self.is_news(id) {
             let fresh = Connection::established(id, peer, attempted, at);
             self.track(fresh, attempted.unwrap_or(at), at);
+            self.judge_losers();
         }
     }
 
@@ -112,7 +136,8 @@ impl Connections {
             return;
         };
         if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
-            self.step(&connection, Step::Stalled { onset });
+            let cause = Cause::Stalled;
+            self.step(&connection, Step::Stalled { onset, cause });
         }
         self.tracked.insert(id, connection);
     }
@@ -131,6 +156,9 @@ impl Connections {
             None if self.tombstones.covers(id) => return,
             None => {
                 let mut unseen = Connection::from_its_end(id, peer, attempted, ending);
+                if self.wary {
+                    unseen.beware();
+                }
                 unseen.first_check(self.addresses.check(peer, ending.at));
                 unseen
             }
@@ -179,6 +207,9 @@ impl Connections {
             {
                 self.decide(&connection, ending.at, verdict);
             }
+            if let Some(closed) = connection.closed().filter(|closed| !closed.is_local) {
+                self.decide(&connection, closed.at, closed.verdict);
+            }
         }
     }
 }
@@ -202,20 +233,26 @@ impl Connections {
         }
     }
 
-    /// A close has settled: the process lives on.
-    pub(crate) fn settle(&mut self, id: ConnectionId) {
-        let Some(connection) = self.tracked.remove(&id) else {
+    /// An end has settled, as of `at`: the process lives on.
+    pub(crate) fn settle(&mut self, id: ConnectionId, at: Timestamp) {
+        let Some(mut connection) = self.tracked.remove(&id) else {
             return;
         };
         // It was closed then, and that is what is to be known of it.
-        let (closed, verdict) = connection.end_unseen(self.last_activity);
-        if !self.is_withdrawn(closed, verdict) {
-            self.decide(&connection, closed, verdict);
+        let Some(closed) = connection.closed() else {
             return;
-        }
-        self.tombstones.bury(id);
-        if self.tracked.is_empty() {
-            self.findings.push(Finding::Withdrawn { at: closed });
+        };
+        match self.race(&connection) {
+            Race::Lost => self.lose_race(&connection),
+            Race::Undecided => {
+                connection.settle_later(HELD);
+                self.tracked.insert(id, connection);
+            }
+            Race::None if self.is_let_go(closed.verdict) => self.let_go(&connection, closed.at),
+            Race::None => {
+                self.decide(&connection, closed.at, closed.verdict);
+                self.release_losers(at);
+            }
         }
     }
 
@@ -239,6 +276,7 @@ impl Connections {
     pub(crate) fn gone(&mut self, id: ConnectionId, at: Timestamp) {
         if let Some(connection) = self.tracked.remove(&id) {
             self.end_unseen(&connection, at);
+            self.release_losers(at);
         }
     }
 }
@@ -288,10 +326,20 @@ impl Connections {
         match ended {
             Ended::Waits => {
                 self.last_activity = self.last_activity.max(ending.at);
-                self.tracked.insert(connection.id, connection);
+                // At once, not when it settles: the next dial may come sooner.
+                self.wary |= connection
+                    .closed()
+                    .is_some_and(|closed| closed.is_refusal());
+                match self.race(&connection) {
+                    Race::Lost => self.lose_race(&connection),
+                    Race::Undecided | Race::None => {
+                        self.tracked.insert(connection.id, connection);
+                    }
+                }
             }
             Ended::Decided(verdict) => self.decide(&connection, ending.at, verdict),
         }
+        self.release_losers(ending.at);
     }
 
     /// `connection`, which is not in the table any more, is gone, and how is not known.
@@ -348,6 +396,9 @@ impl Connections {
         self.last_activity = self.last_activity.max(attempted);
         self.findings.push(Finding::Dialled(connection.peer));
         connection.first_check(self.addresses.check(connection.peer, at));
+        if self.wary {
+            connection.beware();
+        }
         self.tracked.insert(connection.id, connection);
     }
 
@@ -365,7 +416,7 @@ impl Connections {
                 self.attempt_failed(connection, answered, Cause::WrongPeer, None);
             }
             Step::Upgraded(upgrade) => self.upgraded(connection, upgrade),
-            Step::Stalled { onset } => self.lost(connection, onset, Cause::Stalled),
+            Step::Stalled { onset, cause } => self.lost(connection, onset, cause),
             Step::Healed { at } => self.findings.push(Finding::Healed {
                 of: facts(connection),
                 at,
@@ -390,6 +441,8 @@ impl Connections {
     }
 
     fn upgraded(&mut self, connection: &Connection, upgrade: Upgrade) {
+        // One that had to show more has shown it.
+        self.wary = false;
         self.findings.push(Finding::Upgraded {
             of: facts(connection),
             upgrade,
@@ -431,24 +484,75 @@ impl Connections {
             other,
         });
     }
+}
 
-    /// Whether a close by this side at `closed`, that has settled, is the client's letting go:
-    /// nothing was dialled since, and nothing else is open, or another connection is live.
-    fn is_withdrawn(&self, closed: Timestamp, verdict: Verdict) -> bool {
+// === Letting go, and races ===
+
+impl Connections {
+    /// Whether an end is the client's letting go of a live connection: it closes one itself for no
+    /// other reason, where it may let go of the peer at all.
+    fn is_let_go(&self, verdict: Verdict) -> bool {
         let cause = match verdict {
             Verdict::Lost { cause, .. } => cause,
             Verdict::Nothing | Verdict::Failed { .. } => return false,
         };
-        let remains = self.tracked.is_empty() || self.tracked.values().any(Connection::is_live);
-        self.may_withdraw && cause == Cause::LocalClosed && self.last_activity <= closed && remains
+        self.may_withdraw && cause == Cause::LocalClosed
+    }
+
+    /// The client let go of `connection`, which is not in the table any more, at `at`.
+    fn let_go(&mut self, connection: &Connection, at: Timestamp) {
+        self.tombstones.bury(connection.id);
+        if self.tracked.is_empty() && self.last_activity <= at {
+            self.findings.push(Finding::Withdrawn { at });
+        } else if !self.tracked.values().any(Connection::is_live) {
+            self.findings.push(Finding::LetGo { at });
+        }
+    }
+
+    /// Whether a connection that has ended, and is not in the table, is the loser of a race.
+    fn race(&self, ended: &Connection) -> Race {
+        races::judge(ended, self.tracked.values())
+    }
+
+    /// A connection is established: whoever it has beaten is decided.
+    fn judge_losers(&mut self) {
+        let ended = self
+            .tracked
+            .values()
+            .filter(|known| known.closed().is_some());
+        let lost = ended.filter(|ended| self.race(ended) == Race::Lost);
+        let lost: Vec<_> = lost.map(|lost| lost.id).collect();
+        for id in lost {
+            if let Some(loser) = self.tracked.remove(&id) {
+                self.lose_race(&loser);
+            }
+        }
+    }
+
+    /// Something has ended at `at`: whoever waits for it need not any longer.
+    fn release_losers(&mut self, at: Timestamp) {
+        for known in self.tracked.values_mut() {
+            if known.due().0 == HELD {
+                known.settle_later(at + SAME_DIAL);
+            }
+        }
+    }
+
+    fn lose_race(&mut self, loser: &Connection) {
+        self.tombstones.bury(loser.id);
+        self.findings.push(Finding::LostRace);
     }
 }
+
+/// Until something else happens.
+const HELD: Timestamp = Timestamp::from_nanos(u64::MAX);
 
 fn facts(connection: &Connection) -> Facts {
     Facts {
         peer: connection.peer,
         attempted: connection.attempted(),
         began: connection.began(),
+        answered: connection.answered(),
         heard: connection.heard(),
         counts_connect: connection.counts_connect(),
     }

@@ -8,6 +8,8 @@ pub struct Counts {
     checks: [u64; CheckKind::ALL.len()],
     errors: [[u64; Cause::ALL.len()]; CheckKind::ALL.len()],
     connects: u64,
+    /// connect()s that are no attempts of their own: of one dial, and another one came up.
+    races_lost: u64,
 }
 
 impl Counts {
@@ -30,6 +32,12 @@ impl Counts {
         self.connects
     }
 
+    /// connect()s that lost to another one of the same dial: no attempts. With them, the connect
+    /// checks are all that the kernel counted.
+    pub const fn races_lost(&self) -> u64 {
+        self.races_lost
+    }
+
     /// Checks of every kind.
     pub fn total_checks(&self) -> u64 {
         self.checks.iter().sum()
@@ -48,6 +56,12 @@ impl Counts {
             *own = own.saturating_add(*other);
         }
         self.connect(other.connects);
+        self.races_lost = self.races_lost.saturating_add(other.races_lost);
+    }
+
+    /// A connect() lost to another one of the same dial.
+    pub(crate) fn lose_race(&mut self) {
+        self.races_lost = self.races_lost.saturating_add(1);
     }
 
     /// `n` checks of `kind` decided for reachable.

@@ -37,6 +37,10 @@ pub(crate) enum Finding {
         how: End,
         number: u32,
     },
+    /// A dial failed, and another connect() of the same dial came up.
+    LostRace,
+    /// The client has let go of a live connection, and no other is live, but it dials on.
+    LetGo { at: Timestamp },
     /// The client has let go of its last connection, and so of the peer.
     Withdrawn { at: Timestamp },
 }
@@ -49,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) attempted: Option<Timestamp>,
     /// The same, or the first that is known of it.
     pub(crate) began: Timestamp,
+    /// When the peer answered, if it was upgraded and that was seen.
+    pub(crate) answered: Option<Timestamp>,
     /// When the peer was last heard on it.
     pub(crate) heard: Option<Timestamp>,
     /// Whether its connect check, and its upgrade, are the agent's to count.

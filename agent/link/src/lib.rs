@@ -45,6 +45,7 @@
 //!   upgraded), `pulse` (when silence is a stall), `open` (what an open one waits for, what a look
 //!   shows).
 //! - `finding`: what is certain about a connection.
+//! - `races`: several connect()s of one dial, of which one wins.
 //! - `tombstones`: those that are over, so that a record which comes twice is no news.
 //! - `connections`: the table of all, which turns inputs into findings.
 //! - `resync`: matching the table with a listing, and with ends that were missed.
@@ -91,6 +92,7 @@ mod machine;
 mod outage_history;
 mod output;
 mod proxies;
+mod races;
 mod reachability;
 mod resync;
 mod shape;

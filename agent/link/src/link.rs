@@ -186,7 +186,10 @@ impl Link {
                 peer_address,
                 event,
             } => self.assessment.proxy(at, connection, peer_address, event),
-            Input::LookedUp => self.assessment.looked_up(at, connections.last_activity()),
+            Input::LookedUp => {
+                connections.looked_up(at);
+                self.assessment.looked_up(at, connections.last_activity());
+            }
             Input::PeerAddresses(addresses) => {
                 connections.peer_addresses(at, addresses);
                 self.assess(outputs);
@@ -367,7 +370,7 @@ impl Link {
                 self.connections.asked(id, now);
                 outputs.push(Output::Sample(id));
             }
-            Timer::Connection(Due::Settle, id) => self.connections.settle(id),
+            Timer::Connection(Due::Settle, id) => self.connections.settle(id, due),
             Timer::Connection(Due::Condemn, id) => {
                 self.connections.condemn(id, due);
             }

@@ -41,6 +41,20 @@ pub(crate) const OVERDUE_CADENCE: Duration = Duration::from_millis(500);
 /// program that interrupts itself leaves none (`bpf_trace_run`, `kernel/trace/bpf_trace.c`).
 pub(crate) const CONNECTING_CADENCE: Duration = Duration::from_secs(1);
 
+/// How soon after its dial began a client that holds on to a refused upgrade gives up, at the
+/// earliest: its `HandshakeTimeout` without half a second, for the dial begins with a lookup, which
+/// is not always seen.
+pub(crate) const REFUSAL_BEGINS_TO_END: Duration = Duration::from_millis(2_500);
+/// The same, after connect() and at the latest: with a moment to run. Less than the 3.33 s of the
+/// first ping, so that whoever is there afterwards was upgraded.
+pub(crate) const REFUSAL_ENDS: Duration = Duration::from_millis(3_300);
+/// How long after the peer's answer what is sent is no part of the request: several of the kernel's
+/// ticks, to which both times are dated, and less than the second between two stats.
+pub(crate) const AFTER_THE_ANSWER: Duration = Duration::from_millis(100);
+/// How often to look whether the client has sent something after the peer's first answer: it sends
+/// a stat a second while there is traffic, and a ping after 3.33 s.
+pub(crate) const PROOF_CADENCE: Duration = Duration::from_secs(1);
+
 // Silence and stalls. The client pings every 3.33 s (a third of its 10 s read deadline), and each
 // ping is answered.
 
@@ -55,6 +69,11 @@ pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
 /// `Shutdown()`: that sends nothing more for the 10 s until its reader gives up, and such silence
 /// is not the peer's.
 pub(crate) const BEFORE_A_PING: Duration = Duration::from_millis(3_200);
+/// How long an upgraded connection may be without a word from either side before the client itself
+/// is taken for frozen. A running client pings every 3.33 s, and one that shuts down, which sends
+/// nothing more, is gone 10 s after the last pong: its reader gives up then. The rest is margin for
+/// a process that is starved at that moment.
+pub(crate) const LOCAL_SILENCE: Duration = Duration::from_secs(12);
 /// When a pong should have come: 3.33 s and a little.
 pub(crate) const PONG_DUE: Duration = Duration::from_millis(3_500);
 /// How often to look at a live connection whose pong is late: how late the onset of a stall may be
@@ -62,6 +81,14 @@ pub(crate) const PONG_DUE: Duration = Duration::from_millis(3_500);
 pub(crate) const LIVE_CADENCE: Duration = Duration::from_millis(500);
 /// How often to look whether a stall has healed: how late a recovery may be noticed.
 pub(crate) const STALLED_CADENCE: Duration = Duration::from_millis(200);
+
+// Several connect()s of one dial.
+
+/// How soon after a connect() failed the next one belongs to the same dial. Go turns to the next
+/// address at once, and to the other family after 300 ms or as soon as the first one fails
+/// (`dialParallel`, `net/dial.go`), while the client pauses for 100 ms and more between two dials.
+/// So soon, too, is a failed dial reported.
+pub(crate) const SAME_DIAL: Duration = Duration::from_millis(30);
 
 // Ends.
 
@@ -117,9 +144,12 @@ pub(crate) const PROXY_DECIDED: Duration = Duration::from_secs(1);
 
 // One reason stands behind several of them.
 const _: () = {
+    assert!(SAME_DIAL.as_millis() < SETTLE_ANSWER.as_millis());
     assert!(SETTLE_ANSWER.as_millis() < SETTLE.as_millis());
     assert!(CLOSE_ANSWER.as_millis() < SETTLE_ANSWER.as_millis());
     assert!(SETTLE.as_millis() < PROXY_DECIDED.as_millis());
+    assert!(HANDSHAKE.as_millis() < REFUSAL_ENDS.as_millis());
+    assert!(AFTER_THE_ANSWER.as_millis() < PROOF_CADENCE.as_millis());
     assert!(PONG_DUE.as_millis() < SILENCE.as_millis());
     assert!(BEFORE_A_PING.as_millis() + ANSWER_GRACE.as_millis() < SILENCE.as_millis());
 };

@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct Origin {
     /// When connect() was called, where that was seen.
     pub(super) attempted: Option<Timestamp>,
+    /// When the dial began, where that was seen: with the lookup of the name.
+    pub(super) looked_up: Option<Timestamp>,
     /// It was there before the agent: its connect check is not the agent's to decide.
     pub(super) older: bool,
 }

@@ -22,11 +22,11 @@ use self::{
     open::Open,
 };
 use crate::{
-    ConnectionId, OpenConnection, Sample,
+    Cause, ConnectionId, OpenConnection, Sample,
     address_check::AddressCheck,
     cause,
     time::Timestamp,
-    timings::{FIRST_LOOK, SETTLE, SETTLE_ANSWER},
+    timings::{FIRST_LOOK, SAME_DIAL, SETTLE, SETTLE_ANSWER},
 };
 
 /// One connection that is tracked.
@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) peer: SocketAddr,
     origin: Origin,
+    /// When it was established, as far as is known.
+    established: Option<Timestamp>,
     rtt: Option<Duration>,
     life: Life,
 }
@@ -51,18 +53,37 @@ enum Life {
         until: Timestamp,
         ending: Ending,
     },
-    /// Closed by this side: waits whether the process turns out to have been ending.
-    Closed {
-        at: Timestamp,
-        verdict: Verdict,
-        until: Timestamp,
-    },
+    /// Its end waits to settle: closed by this side, for the process may turn out to have been
+    /// ending; or a dial that failed, for another connect() of the same dial may come up.
+    Closed(Closed),
+}
+
+/// An end that waits to settle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed {
+    pub(crate) at: Timestamp,
+    pub(crate) verdict: Verdict,
+    until: Timestamp,
+    /// By this side: the end of the process excuses it.
+    pub(crate) is_local: bool,
+    /// Nothing was heard on it: it may be the loser of a race that another connection won.
+    pub(crate) may_have_lost: bool,
+}
+
+impl Closed {
+    /// Whether its upgrade was refused, although it was held.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self.verdict {
+            Verdict::Lost { cause, .. } => cause == Cause::HandshakeFailed,
+            Verdict::Nothing | Verdict::Failed { .. } => false,
+        }
+    }
 }
 
 /// What falls due on a connection. At the same moment, verdicts come before looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
-    /// The close has settled.
+    /// Its end has settled.
     Settle,
     /// The doubt about its address is over.
     Condemn,
@@ -94,8 +115,10 @@ impl Connection {
             peer,
             origin: Origin {
                 attempted,
+                looked_up: None,
                 older: false,
             },
+            established: None,
             rtt: None,
             life: Life::Open(Open::connecting(attempted.unwrap_or(id.born))),
         }
@@ -153,6 +176,7 @@ impl Connection {
         if let Life::Open(open) = &mut older.life {
             open.establish(Timestamp::default(), found, found);
         }
+        older.established = Some(found);
         older
     }
 }
@@ -165,6 +189,7 @@ impl Connection {
         if let Life::Open(open) = &mut self.life {
             self.origin.attempted = self.origin.attempted.or(attempted);
             open.establish(at, at, at + FIRST_LOOK);
+            self.established.get_or_insert(at);
         }
     }
 
@@ -176,6 +201,7 @@ impl Connection {
             let earliest = found.attempted.map_or(at, |attempted| attempted.min(at));
             self.origin.attempted = self.origin.attempted.or(found.attempted);
             open.establish(earliest, at, at);
+            self.established.get_or_insert(at);
         }
     }
 
@@ -191,6 +217,7 @@ impl Connection {
             Some(sample) if !sample.established => open.not_established(at),
             Some(sample) => {
                 self.rtt = sample.rtt.or(self.rtt);
+                self.established.get_or_insert(at);
                 return open.look(self.origin, at, sample);
             }
         }
@@ -223,14 +250,14 @@ impl Connection {
     ) -> Option<Timestamp> {
         match &mut self.life {
             Life::Open(open) => open.retransmission_timeout(at, timeouts),
-            Life::EndedInDoubt { .. } | Life::Closed { .. } => None,
+            Life::EndedInDoubt { .. } | Life::Closed(_) => None,
         }
     }
 
     /// What falls due next on it, and when.
     pub(crate) fn due(&self) -> (Timestamp, Due) {
         match &self.life {
-            Life::Closed { until, .. } => (*until, Due::Settle),
+            Life::Closed(closed) => (closed.until, Due::Settle),
             Life::EndedInDoubt { until, .. } => (*until, Due::Condemn),
             Life::Open(open) => {
                 let sample = (open.next_sample(), Due::Sample);
@@ -284,7 +311,7 @@ impl Connection {
                 self.life = Life::Open(Open::reopened(handshake, check));
                 Some(ending)
             }
-            (Life::EndedInDoubt { .. } | Life::Closed { .. }, _) => None,
+            (Life::EndedInDoubt { .. } | Life::Closed(_), _) => None,
         }
     }
 
@@ -300,7 +327,7 @@ impl Connection {
                 self.life = Life::Open(Open::reopened(*handshake, AddressCheck::Wrong));
                 (Some(ending), false)
             }
-            Life::Closed { .. } => (None, false),
+            Life::Closed(_) => (None, false),
         }
     }
 
@@ -313,7 +340,7 @@ impl Connection {
                 let verdict = handshake.verdict(ending.how, ending.errno, true);
                 Some((*ending, verdict))
             }
-            Life::Open(_) | Life::Closed { .. } => None,
+            Life::Open(_) | Life::Closed(_) => None,
         }
     }
 
@@ -351,20 +378,58 @@ impl Connection {
         }
         let upgrade = open.upgraded_before(self.origin, ending);
         let answers = ending.answers_a_close();
-        let mut verdict = open.verdict(ending.how, ending.errno);
-        if answers {
-            verdict = verdict.by_the_peer();
-        }
-        if !cause::is_local(ending.how) || verdict == Verdict::Nothing {
+        let is_local = cause::is_local(ending.how);
+        let may_have_lost = open.may_have_lost(is_local);
+        let verdict = if open.is_refused(self.origin, ending) {
+            open.refused()
+        } else if answers {
+            open.verdict(ending.how, ending.errno).by_the_peer()
+        } else {
+            open.verdict(ending.how, ending.errno)
+        };
+        if verdict == Verdict::Nothing || !is_local && !may_have_lost {
             return (upgrade, Ended::Decided(verdict));
         }
-        let settle = if answers { SETTLE_ANSWER } else { SETTLE };
-        self.life = Life::Closed {
+        let settle = match is_local {
+            true if answers => SETTLE_ANSWER,
+            true => SETTLE,
+            false => SAME_DIAL,
+        };
+        self.life = Life::Closed(Closed {
             at: ending.at,
             verdict,
             until: ending.at + settle,
-        };
+            is_local,
+            may_have_lost,
+        });
         (upgrade, Ended::Waits)
+    }
+
+    /// Its end, if that waits to settle.
+    pub(crate) fn closed(&self) -> Option<Closed> {
+        match self.life {
+            Life::Closed(closed) => Some(closed),
+            Life::Open(_) | Life::EndedInDoubt { .. } => None,
+        }
+    }
+
+    /// Its end, that waits to settle, waits on until then.
+    pub(crate) fn settle_later(&mut self, until: Timestamp) {
+        if let Life::Closed(closed) = &mut self.life {
+            closed.until = until;
+        }
+    }
+
+    /// The dial began with a lookup then.
+    pub(crate) fn looked_up(&mut self, at: Option<Timestamp>) {
+        self.origin.looked_up = at;
+    }
+
+    /// A dial before it was held, and refused all the same.
+    pub(crate) fn beware(&mut self) {
+        if let Life::Open(open) = &mut self.life {
+            open.beware();
+        }
     }
 
     /// It is known at `at` that it is gone, and no more is to be known: when it ended, and what
@@ -381,7 +446,7 @@ impl Connection {
                 let verdict = handshake.verdict(ending.how, ending.errno, false);
                 (ending.at, verdict)
             }
-            Life::Closed { at, verdict, .. } => (*at, *verdict),
+            Life::Closed(closed) => (closed.at, closed.verdict),
         }
     }
 }
@@ -392,6 +457,11 @@ impl Connection {
     /// When connect() was called, or the first that is known of it.
     pub(crate) fn began(&self) -> Timestamp {
         self.origin.attempted.unwrap_or(self.id.born)
+    }
+
+    /// When it was established, as far as is known.
+    pub(crate) fn established_at(&self) -> Option<Timestamp> {
+        self.established
     }
 
     /// When connect() was called, where that was seen.
@@ -418,7 +488,7 @@ impl Connection {
     pub(crate) fn progress(&self) -> Option<Phase> {
         match &self.life {
             Life::Open(open) => Some(open.progress()),
-            Life::EndedInDoubt { .. } | Life::Closed { .. } => None,
+            Life::EndedInDoubt { .. } | Life::Closed(_) => None,
         }
     }
 
@@ -428,15 +498,15 @@ impl Connection {
             Life::Open(open) => open
                 .live_since()
                 .map(|since| LiveSpan { since, until: None }),
-            Life::Closed {
+            Life::Closed(Closed {
                 at,
                 verdict: Verdict::Lost { since, .. },
                 ..
-            } => Some(LiveSpan {
+            }) => Some(LiveSpan {
                 since: *since,
                 until: Some(*at),
             }),
-            Life::Closed { .. } | Life::EndedInDoubt { .. } => None,
+            Life::Closed(_) | Life::EndedInDoubt { .. } => None,
         }
     }
 
@@ -444,8 +514,13 @@ impl Connection {
     pub(crate) fn heard(&self) -> Option<Timestamp> {
         match &self.life {
             Life::Open(open) => open.heard(),
-            Life::EndedInDoubt { .. } | Life::Closed { .. } => None,
+            Life::EndedInDoubt { .. } | Life::Closed(_) => None,
         }
+    }
+
+    /// When the peer answered, if it is upgraded and that was seen.
+    pub(crate) fn answered(&self) -> Option<Timestamp> {
+        self.live_span().and_then(|span| span.since)
     }
 
     /// Its smoothed round-trip time.

@@ -14,8 +14,9 @@ use crate::{
     address_check::AddressCheck,
     time::Timestamp,
     timings::{
-        CONNECTING_CADENCE, HANDSHAKE, HOLD, LIVE_CADENCE, OVERDUE_CADENCE, STALLED_CADENCE,
-        UNANSWERED_CADENCE, VANISHED,
+        AFTER_THE_ANSWER, CONNECTING_CADENCE, HANDSHAKE, HOLD, LIVE_CADENCE, OVERDUE_CADENCE,
+        PROOF_CADENCE, REFUSAL_BEGINS_TO_END, REFUSAL_ENDS, STALLED_CADENCE, UNANSWERED_CADENCE,
+        VANISHED,
     },
 };
 
@@ -25,6 +26,9 @@ pub(super) struct Open {
     stage: Stage,
     pub(super) address: AddressCheck,
     next_sample: Timestamp,
+    /// A dial before it was answered, held, and refused all the same: this one counts only once
+    /// the client has sent something after the answer.
+    wary: bool,
     /// Since when looks find it gone although no record of its end came: it is late, or lost.
     pub(super) vanished: Option<Timestamp>,
 }
@@ -39,9 +43,17 @@ enum Stage {
         /// `None`: since before the agent.
         since: Option<Timestamp>,
         pulse: Pulse,
+        /// The peer's answer, while the client has sent nothing after it: until then it may still
+        /// be a refusal whose end the client waits for.
+        unproven: Option<Timestamp>,
     },
     /// Upgraded, lost to a stall or for its address: waits to heal, or for its end.
-    Stalled { onset: Timestamp, pulse: Pulse },
+    Stalled {
+        onset: Timestamp,
+        pulse: Pulse,
+        /// The client's own, which only an answer to it shows to be over.
+        by_the_client: bool,
+    },
 }
 
 /// One step that a look at a connection showed.
@@ -57,6 +69,7 @@ pub(crate) enum Step {
     Upgraded(Upgrade),
     Stalled {
         onset: Timestamp,
+        cause: Cause,
     },
     Healed {
         at: Timestamp,
@@ -83,6 +96,7 @@ impl Open {
             stage: Stage::Handshake(Handshake::Connecting),
             address: AddressCheck::Unknown,
             next_sample: began + CONNECTING_CADENCE,
+            wary: false,
             vanished: None,
         }
     }
@@ -93,6 +107,7 @@ impl Open {
             stage: Stage::Handshake(handshake),
             address,
             next_sample: Timestamp::default(),
+            wary: false,
             vanished: None,
         }
     }
@@ -193,6 +208,12 @@ impl Open {
                     return None;
                 }
                 match self.address {
+                    AddressCheck::Unknown | AddressCheck::Right
+                        if self.wary && !is_proof(sample.sent, answered) =>
+                    {
+                        self.next_sample = at + LIVE_CADENCE;
+                        None
+                    }
                     AddressCheck::Unknown | AddressCheck::Right => {
                         let heard = heard.unwrap_or(answered);
                         let upgrade = self.upgrade(origin, answered, heard, failed);
@@ -213,27 +234,44 @@ impl Open {
                     }
                 }
             }
-            Stage::Live { since, mut pulse } => {
+            Stage::Live {
+                since,
+                mut pulse,
+                unproven,
+            } => {
                 pulse.update(heard, sample.sent);
-                self.stage = Stage::Live { since, pulse };
+                let unproven = unproven.filter(|answered| !is_proof(sample.sent, *answered));
+                self.stage = Stage::Live {
+                    since,
+                    pulse,
+                    unproven,
+                };
                 let broken = sample.unacknowledged && sample.timeouts >= STALL_TIMEOUTS;
-                let onset = match pulse.stall_due() {
-                    _ if broken => at,
-                    Some(due) if due <= at => due,
-                    Some(_) | None => {
-                        self.next_sample = pulse.next_look(at);
+                let (onset, cause) = match pulse.stall_due() {
+                    _ if broken => (at, Cause::Stalled),
+                    (due, cause) if due <= at => (due, cause),
+                    _ => {
+                        let next = pulse.next_look(at);
+                        let proof = unproven.map(|_| at + PROOF_CADENCE);
+                        self.next_sample = proof.into_iter().fold(next, Ord::min);
                         return None;
                     }
                 };
                 let onset = since.map_or(onset, |since| onset.max(since));
-                self.stall(onset, at, pulse);
-                Some(Step::Stalled { onset })
+                self.stall(onset, at, pulse, cause == Cause::LocalStalled);
+                Some(Step::Stalled { onset, cause })
             }
-            Stage::Stalled { onset, mut pulse } => {
+            Stage::Stalled {
+                onset,
+                mut pulse,
+                by_the_client,
+            } => {
                 pulse.update(heard, sample.sent);
-                self.stall(onset, at, pulse);
+                self.stall(onset, at, pulse, by_the_client);
                 let broken = sample.unacknowledged && sample.timeouts > 0;
-                if self.address == AddressCheck::Wrong || broken || pulse.is_silent(at) {
+                let unheard = by_the_client && pulse.heard <= onset;
+                let is_wrong = self.address == AddressCheck::Wrong;
+                if is_wrong || broken || unheard || pulse.is_silent(at) {
                     return None;
                 }
                 let healed = if pulse.heard > onset {
@@ -245,6 +283,7 @@ impl Open {
                 self.stage = Stage::Live {
                     since: Some(healed),
                     pulse,
+                    unproven: None,
                 };
                 Some(Step::Healed { at: healed })
             }
@@ -259,9 +298,9 @@ impl Open {
         timeouts: u8,
     ) -> Option<Timestamp> {
         match self.stage {
-            Stage::Live { since, pulse } if timeouts >= STALL_TIMEOUTS => {
+            Stage::Live { since, pulse, .. } if timeouts >= STALL_TIMEOUTS => {
                 let onset = since.map_or(at, |since| at.max(since));
-                self.stall(onset, at, pulse);
+                self.stall(onset, at, pulse, false);
                 Some(onset)
             }
             // Before the upgrade, the handshake's own deadline decides.
@@ -276,7 +315,7 @@ impl Open {
         let Stage::Live { pulse, .. } = self.stage else {
             return false;
         };
-        self.stall(at, at, pulse);
+        self.stall(at, at, pulse, false);
         true
     }
 
@@ -296,8 +335,47 @@ impl Open {
         let Stage::Handshake(handshake) = self.stage else {
             return None;
         };
+        // Where no record says it, the kernel half's phase is all that is known.
+        if self.wary && ending.heard.is_some() && !outlives_a_refusal(origin, ending.at) {
+            return None;
+        }
         let answered = handshake.answered_before(origin.older, ending)?.min(at);
         Some(self.upgrade(origin, answered, answered, handshake.has_failed()))
+    }
+
+    /// Whether its end says that its upgrade was refused, although it was held: the client closes it
+    /// as it does where the body of a refusal does not end, and has sent nothing after the answer.
+    pub(super) fn is_refused(&self, origin: Origin, ending: &Ending) -> bool {
+        let unproven = matches!(
+            self.stage,
+            Stage::Live {
+                unproven: Some(_),
+                ..
+            }
+        );
+        // The date of an end without a record is that of a listing.
+        unproven && ending.heard.is_some() && is_refusal(origin, ending)
+    }
+
+    /// What that comes to.
+    pub(super) fn refused(&self) -> Verdict {
+        let since = self.live_since().flatten();
+        Verdict::Lost {
+            cause: Cause::HandshakeFailed,
+            since,
+        }
+    }
+
+    /// Whether it may be the loser of a race between several connect()s of one dial, if it ends now:
+    /// the client closes those that are late, or they fail by themselves.
+    pub(super) fn may_have_lost(&self, is_local: bool) -> bool {
+        match self.stage {
+            Stage::Handshake(Handshake::Connecting) => true,
+            Stage::Handshake(Handshake::Unanswered { failed, .. }) => is_local && !failed,
+            Stage::Handshake(Handshake::Answered { .. })
+            | Stage::Live { .. }
+            | Stage::Stalled { .. } => false,
+        }
     }
 
     /// What its end comes to.
@@ -310,6 +388,11 @@ impl Open {
             },
             Stage::Stalled { .. } => Verdict::Nothing,
         }
+    }
+
+    /// A dial before it was refused although it was held.
+    pub(super) fn beware(&mut self) {
+        self.wary = true;
     }
 
     pub(super) fn is_wrong(&self) -> bool {
@@ -365,6 +448,7 @@ impl Open {
         self.stage = Stage::Live {
             since,
             pulse: Pulse::new(heard),
+            unproven: origin.attempted.map(|_| answered),
         };
         Upgrade {
             answered,
@@ -375,8 +459,12 @@ impl Open {
     }
 
     /// Stalled since `onset`, as far as is known at `at`.
-    fn stall(&mut self, onset: Timestamp, at: Timestamp, pulse: Pulse) {
-        self.stage = Stage::Stalled { onset, pulse };
+    fn stall(&mut self, onset: Timestamp, at: Timestamp, pulse: Pulse, by_the_client: bool) {
+        self.stage = Stage::Stalled {
+            onset,
+            pulse,
+            by_the_client,
+        };
         self.next_sample = at + STALLED_CADENCE;
     }
 
@@ -392,4 +480,24 @@ impl Open {
             Stage::Stalled { .. } => STALLED_CADENCE,
         }
     }
+}
+
+/// Whether what was last `sent` shows that the client took the answer for an upgrade: one that reads
+/// a refusal sends nothing more.
+fn is_proof(sent: Option<Timestamp>, answered: Timestamp) -> bool {
+    sent > Some(answered + AFTER_THE_ANSWER)
+}
+
+/// Whether an end comes as the client's that gives up on a refusal whose body does not end.
+fn is_refusal(origin: Origin, ending: &Ending) -> bool {
+    let began = origin.looked_up.or(origin.attempted);
+    let is_due = began.is_some_and(|began| ending.at >= began + REFUSAL_BEGINS_TO_END);
+    let is_close = ending.how == End::LocalClosed && !ending.answers_a_close();
+    is_close && is_due && !outlives_a_refusal(origin, ending.at)
+}
+
+/// Whether one that is there at `at` is no refusal any more: the client would have given it up.
+fn outlives_a_refusal(origin: Origin, at: Timestamp) -> bool {
+    let attempted = origin.attempted;
+    attempted.is_none_or(|attempted| at > attempted + REFUSAL_ENDS)
 }

@@ -1,16 +1,19 @@
-//! The give and take on an upgraded connection: when silence becomes a stall.
+//! The give and take on an upgraded connection: when silence becomes a stall, and whose.
 
 use crate::{
+    Cause,
     time::Timestamp,
-    timings::{ANSWER_GRACE, BEFORE_A_PING, LIVE_CADENCE, PONG_DUE, SILENCE},
+    timings::{ANSWER_GRACE, BEFORE_A_PING, LIVE_CADENCE, LOCAL_SILENCE, PONG_DUE, SILENCE},
 };
 
-/// When the peer was last heard, and what waits for its answer.
+/// When the peer was last heard, what waits for its answer, and when the client last spoke.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulse {
     pub(super) heard: Timestamp,
     /// The earliest known time of sending what may be a ping since; a sample shows only the last.
     unanswered: Option<Timestamp>,
+    /// When anything was last sent or heard.
+    last_word: Timestamp,
 }
 
 impl Pulse {
@@ -19,6 +22,7 @@ impl Pulse {
         Self {
             heard,
             unanswered: None,
+            last_word: heard,
         }
     }
 
@@ -32,16 +36,21 @@ impl Pulse {
         }
         let pinged = sent.filter(|&sent| sent > self.heard + BEFORE_A_PING);
         self.unanswered = self.unanswered.or(pinged);
+        self.last_word = self.last_word.max(self.heard).max(sent.unwrap_or_default());
     }
 
-    /// From when on silence is a stall, if nothing is heard until then; `None` while nothing waits
-    /// for an answer.
-    pub(super) fn stall_due(&self) -> Option<Timestamp> {
-        self.unanswered
-            .map(|sent| (self.heard + SILENCE).max(sent + ANSWER_GRACE))
+    /// From when on silence is a stall, and whose, if nothing is heard or sent until then.
+    pub(super) fn stall_due(&self) -> (Timestamp, Cause) {
+        match self.unanswered {
+            Some(sent) => {
+                let due = (self.heard + SILENCE).max(sent + ANSWER_GRACE);
+                (due, Cause::Stalled)
+            }
+            None => (self.last_word + LOCAL_SILENCE, Cause::LocalStalled),
+        }
     }
 
-    /// Whether the silence still is a stall at `at`.
+    /// Whether the silence of the peer still is a stall at `at`.
     pub(super) fn is_silent(&self, at: Timestamp) -> bool {
         self.unanswered.is_some() && at >= self.heard + SILENCE
     }
@@ -52,9 +61,11 @@ impl Pulse {
         if at < pong_due {
             return pong_due;
         }
-        match self.stall_due() {
-            Some(due) if due > at => due,
-            Some(_) | None => at + LIVE_CADENCE,
+        match (self.unanswered, self.stall_due()) {
+            (Some(_), (due, _)) if due > at => due,
+            // A ping may be sent at any moment, and changes what is due.
+            (None, (due, _)) if due > at => due.min(at + LIVE_CADENCE),
+            _ => at + LIVE_CADENCE,
         }
     }
 }

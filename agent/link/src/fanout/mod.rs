@@ -355,8 +355,12 @@ impl Fanout {
                 self.whole.unknown(at, reason, &self.targets, outputs);
             }
             EventKind::Ended => self.over(peer, at, outputs),
-            // A link with one peer never says so.
-            EventKind::Discovered | EventKind::Idle => {}
+            // The client let go of its live connection to it.
+            EventKind::Idle => self
+                .whole
+                .settle(at, self.targets.well(), &self.targets, outputs),
+            // The driver's to say.
+            EventKind::Discovered => {}
         }
     }
 

@@ -8,7 +8,7 @@ use statlink_ebpf::{End, Phase};
 use super::{
     socket::Socket,
     truth::Truth,
-    world::{Event, Step, World},
+    world::{Event, Loss, Step, World},
 };
 use crate::{
     ConnectionId, Input, OpenConnection, Sample,
@@ -36,6 +36,13 @@ pub(super) struct Client {
     /// It looks up a name before it dials.
     by_name: bool,
     mode: Mode,
+    /// Its process is stopped: what it is to do waits.
+    pub(super) frozen: bool,
+    waiting: Vec<Step>,
+    /// Its last dial was held, and refused all the same.
+    wary: bool,
+    /// A connect() of this dial to another address has failed.
+    racing: bool,
     /// Lookups fail.
     nameless: bool,
     pub(super) was_nameless: bool,
@@ -67,6 +74,10 @@ impl Client {
             peer,
             by_name,
             mode: Mode::Up,
+            frozen: false,
+            waiting: Vec::new(),
+            wary: false,
+            racing: false,
             nameless: false,
             was_nameless: false,
             socket: None,
@@ -95,6 +106,10 @@ impl Client {
         self.plan(world, first, Step::Mode);
         let first = world.between(1_000, 60_000);
         self.plan(world, first, Step::Break);
+        if self.by_name {
+            let first = world.between(1_000, 300_000);
+            self.plan(world, first, Step::Freeze);
+        }
     }
 
     /// It has been connected since before the agent.
@@ -122,12 +137,20 @@ impl Client {
     }
 
     pub(super) fn happen(&mut self, step: Step, world: &mut World) {
+        let by_itself = matches!(
+            step,
+            Step::Dial | Step::GiveUp(_) | Step::Ping(_) | Step::ReadDeadline(_) | Step::Shutdown
+        );
+        if self.frozen && by_itself {
+            self.waiting.push(step);
+            return;
+        }
         match step {
             Step::Dial => self.dial(world),
             Step::Syn(sock) => self.syn(sock, world),
             Step::Answer(sock) => self.answer(sock, world),
             Step::GiveUp(sock) => {
-                if self.is_open(sock, |socket| socket.answered.is_none()) {
+                if self.is_open(sock, |socket| socket.answered.is_none() || socket.refused) {
                     self.give_up(world);
                 }
             }
@@ -146,12 +169,20 @@ impl Client {
                 }
             }
             Step::Silence(sock) => {
-                if self.is_open(sock, |socket| {
-                    !socket.stalled && socket.silent_at().is_some_and(|at| at <= world.now)
-                }) {
+                let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= world.now);
+                let is_up = |socket: &Socket| !socket.stalled && socket.is_upgraded(world.now);
+                if self.is_open(sock, |socket| is_up(socket) && due(socket.silent_at())) {
                     self.stall();
                 }
+                let is_due = |socket: &Socket| due(socket.locally_silent_at());
+                if self.is_open(sock, |socket| is_up(socket) && is_due(socket)) {
+                    self.stall();
+                    if let Some(socket) = &mut self.socket {
+                        socket.silent_since = socket.locally_silent_at();
+                    }
+                }
             }
+            Step::Freeze => self.freeze(world),
             Step::Mode => self.change_mode(world),
             Step::Break => self.break_connection(world),
             Step::Shutdown => self.shut_down(world),
@@ -170,8 +201,12 @@ impl Client {
             self.plan(world, HANDSHAKE + pause, Step::Dial);
             return;
         }
+        self.race(world);
         let connection = world.identify();
-        self.socket = Some(Socket::new(connection, world.now));
+        self.socket = Some(Socket {
+            wary: self.wary,
+            ..Socket::new(connection, world.now)
+        });
         let input = Input::Attempted {
             connection,
             peer_address: self.peer,
@@ -198,6 +233,7 @@ impl Client {
             Mode::Up | Mode::Frozen => {
                 if let Some(socket) = &mut self.socket {
                     socket.established = Some(world.now);
+                    self.truth.races_lost += u64::from(std::mem::take(&mut self.racing));
                     let (connection, attempted) = (socket.id, socket.attempted);
                     let input = Input::Established {
                         connection,
@@ -230,9 +266,17 @@ impl Client {
                     self.end(End::LocalClosed, 0, world);
                     return;
                 }
+                // Or never closed by the peer: the client waits for its end.
+                if self.by_name && world.loss == Loss::None && world.chance(5) {
+                    if let Some(socket) = &mut self.socket {
+                        socket.refused = true;
+                    }
+                    return;
+                }
                 self.back_off = 0;
                 self.plan(world, PING, Step::Ping(sock));
                 self.plan(world, READ_DEADLINE, Step::ReadDeadline(sock));
+                self.expect_silence(world);
             }
         }
     }
@@ -259,7 +303,7 @@ impl Client {
             return;
         };
         let now = world.now;
-        socket.sent = Some(now);
+        socket.send(now);
         if socket
             .heard
             .is_some_and(|heard| now > heard + BEFORE_A_PING)
@@ -278,9 +322,53 @@ impl Client {
             Mode::Blackhole => {}
         }
         self.plan(world, PING, Step::Ping(sock));
-        // When what is unanswered now becomes a stall.
-        if let Some(at) = self.socket.as_ref().and_then(Socket::silent_at) {
-            self.plan(world, at.saturating_since(now), Step::Silence(sock));
+        self.expect_silence(world);
+    }
+
+    /// Plans when what is unanswered now, or not said, becomes a stall.
+    fn expect_silence(&mut self, world: &mut World) {
+        let Some(socket) = &self.socket else {
+            return;
+        };
+        let (sock, now) = (socket.id.sock, world.now);
+        for at in [socket.silent_at(), socket.locally_silent_at()] {
+            if let Some(at) = at {
+                self.plan(world, at.saturating_since(now), Step::Silence(sock));
+            }
+        }
+    }
+
+    /// Another address is tried first, and refused at once.
+    fn race(&mut self, world: &mut World) {
+        if !self.by_name || world.loss == Loss::Some || !world.chance(20) {
+            return;
+        }
+        let loser = Socket::new(world.identify(), world.now);
+        world.deliver(Input::Attempted {
+            connection: loser.id,
+            peer_address: other_family(),
+        });
+        world.deliver(loser.ended(other_family(), Phase::Connecting, End::Refused, 111));
+        self.racing = true;
+    }
+
+    /// Its process is stopped, or goes on with what it was to do.
+    fn freeze(&mut self, world: &mut World) {
+        self.frozen = !self.frozen;
+        let next = if self.frozen {
+            world.between(100, 60_000)
+        } else {
+            world.between(1_000, 600_000)
+        };
+        self.plan(world, next, Step::Freeze);
+        self.expect_silence(world);
+        if !self.frozen {
+            // Its reader is the first to run.
+            let mut waiting = std::mem::take(&mut self.waiting);
+            waiting.sort_by_key(|step| !matches!(step, Step::ReadDeadline(_)));
+            for step in waiting {
+                self.happen(step, world);
+            }
         }
     }
 
@@ -316,6 +404,7 @@ impl Client {
                 socket.unacknowledged = None;
                 socket.timeouts = 0;
                 socket.hear(now);
+                self.expect_silence(world);
             }
         }
     }
@@ -344,6 +433,7 @@ impl Client {
             && socket.unacknowledged.is_none()
         {
             socket.hear(world.now);
+            self.expect_silence(world);
         }
         self.nameless = self.by_name && self.mode != Mode::Up && world.chance(20);
         self.was_nameless |= self.nameless;
@@ -376,9 +466,14 @@ impl Client {
                 }
                 self.end(End::PeerClosed, 0, world);
             }
+            2 if world.chance(50) => self.end(End::Aborted, 103, world),
             2 => self.end(End::HostUnreachable, 113, world),
-            // A client that shuts down waits for its reader.
-            _ if !self.shut => self.end(End::LocalClosed, 0, world),
+            // A client that shuts down waits for its reader, and one that may let go of its peer
+            // closes a live connection for no other reason. What cannot be told from a refusal is
+            // none here.
+            _ if !self.shut && self.by_name && !self.frozen && !socket.may_look_refused(now) => {
+                self.end(End::LocalClosed, 0, world);
+            }
             _ => {}
         }
     }
@@ -416,9 +511,16 @@ impl Client {
         let upgraded = if lost {
             phase == Phase::Held
         } else {
-            socket.is_upgraded(now)
+            socket.was_upgraded(now)
         };
         let local = is_local(how);
+        // Who won nothing has failed, too.
+        self.truth.failed += u64::from(std::mem::take(&mut self.racing));
+        self.wary = if upgraded {
+            how == End::LocalClosed && !lost && socket.looks_refused(now)
+        } else {
+            self.wary
+        };
         let withdrawn = self.shut && local && upgraded && !socket.stalled;
         if upgraded {
             self.certain = None;
@@ -475,7 +577,8 @@ impl Client {
         let Some(socket) = self.socket.take() else {
             return;
         };
-        if socket.is_upgraded(now) {
+        self.truth.failed += u64::from(std::mem::take(&mut self.racing));
+        if socket.was_upgraded(now) {
             self.truth.upgraded += u64::from(socket.attempted.is_some());
             self.truth.ended_while_stalled += u64::from(socket.stalled);
         }
@@ -578,6 +681,11 @@ impl Client {
     fn open(&mut self, sock: u64) -> Option<&mut Socket> {
         self.socket.as_mut().filter(|socket| socket.id.sock == sock)
     }
+}
+
+/// Where the peer is by its other family.
+pub(super) fn other_family() -> SocketAddr {
+    SocketAddr::from(([10, 96, 9, 9], 8080))
 }
 
 /// The client's timers.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    client::Client,
+    client::{Client, other_family},
     life::{Kind, Life, live},
     world::{Event, Loss},
 };
@@ -49,9 +49,12 @@ impl Kind for Activator {
 
     /// It looks up something else, and news of the peer's addresses come.
     fn act(life: &mut Life<Self>) {
-        life.world.record(Input::LookedUp);
+        if life.clients.values().all(|client| !client.frozen) {
+            life.world.record(Input::LookedUp);
+        }
         if life.world.chance(20) {
-            let known = life.world.chance(80).then(|| [peer().ip()].into());
+            let known = || [peer().ip(), other_family().ip()].into();
+            let known = life.world.chance(80).then(known);
             life.tell(life.world.now, Input::PeerAddresses(known));
         }
         let next = life.world.between(50, 15_000);
@@ -87,6 +90,7 @@ impl Kind for Activator {
             (truth.failed + truth.upgraded, truth.upgraded),
             "seed {seed}: connect checks, connects; {truth:?}"
         );
+        assert_eq!(counts.races_lost(), truth.races_lost, "seed {seed}: races");
         let nameless = life.clients.values().any(|client| client.was_nameless);
         for kind in CheckKind::ALL {
             assert_eq!(counts.errors(kind, Cause::WrongPeer), 0, "seed {seed}");

@@ -22,6 +22,14 @@ pub(super) struct Socket {
     pub(super) timeouts: u8,
     pub(super) syns: u32,
     pub(super) stalled: bool,
+    /// When the client's own silence became a stall.
+    pub(super) silent_since: Option<Timestamp>,
+    /// The answer is a refusal whose body does not end.
+    pub(super) refused: bool,
+    /// The dial before was such a one.
+    pub(super) wary: bool,
+    /// When the client first sent something after the answer.
+    pub(super) proven: Option<Timestamp>,
     /// The machine has heard of it.
     pub(super) known: bool,
 }
@@ -40,6 +48,10 @@ impl Socket {
             timeouts: 0,
             syns: 0,
             stalled: false,
+            silent_since: None,
+            refused: false,
+            wary: false,
+            proven: None,
             known: false,
         }
     }
@@ -81,7 +93,40 @@ impl Socket {
     }
 
     pub(super) fn is_upgraded(&self, now: Timestamp) -> bool {
-        self.answered.is_some_and(|answered| answered + HOLD <= now)
+        let held = self.answered.is_some_and(|answered| answered + HOLD <= now);
+        held && (!self.wary || self.proven.is_some())
+    }
+
+    /// The same, if it ends now: whatever outlives a refusal was upgraded.
+    pub(super) fn was_upgraded(&self, now: Timestamp) -> bool {
+        let held = self.answered.is_some_and(|answered| answered + HOLD <= now);
+        self.is_upgraded(now) || held && self.outlives_a_refusal(now)
+    }
+
+    fn outlives_a_refusal(&self, now: Timestamp) -> bool {
+        self.attempted
+            .is_none_or(|attempted| now > attempted + REFUSAL.1)
+    }
+
+    /// Whether its close by the client looks like the end of a refusal.
+    pub(super) fn looks_refused(&self, now: Timestamp) -> bool {
+        let due = self
+            .attempted
+            .is_some_and(|attempted| attempted + REFUSAL.0 <= now);
+        due && self.proven.is_none() && !self.outlives_a_refusal(now)
+    }
+
+    /// The same, where the dial may have begun with a lookup that took long.
+    pub(super) fn may_look_refused(&self, now: Timestamp) -> bool {
+        self.proven.is_none() && !self.outlives_a_refusal(now)
+    }
+
+    /// The client sends something.
+    pub(super) fn send(&mut self, now: Timestamp) {
+        self.sent = Some(now);
+        if self.answered.is_some_and(|answered| answered + PROOF < now) {
+            self.proven.get_or_insert(now);
+        }
     }
 
     /// When silence becomes a stall; `None` while nothing waits for an answer.
@@ -90,8 +135,23 @@ impl Socket {
         Some((heard + SILENCE).max(sent + ANSWER_GRACE))
     }
 
+    /// When silence becomes the client's own stall; `None` while the peer's answer is waited for.
+    pub(super) fn locally_silent_at(&self) -> Option<Timestamp> {
+        let last_word = self
+            .heard
+            .max(self.sent)
+            .filter(|_| self.answered.is_some());
+        let last_word = last_word.filter(|_| self.first_unanswered.is_none());
+        last_word.map(|last_word| last_word + LOCAL_SILENCE)
+    }
+
     pub(super) fn is_well(&self, now: Timestamp) -> bool {
-        self.timeouts == 0 && self.silent_at().is_none_or(|silent| now < silent)
+        let silent = [self.silent_at(), self.locally_silent_at()];
+        let talks = silent.into_iter().flatten().all(|silent| now < silent);
+        let answered = self
+            .silent_since
+            .is_none_or(|since| self.heard > Some(since));
+        self.timeouts == 0 && talks && answered
     }
 }
 
@@ -99,3 +159,8 @@ impl Socket {
 /// held to it.
 const SILENCE: Duration = Duration::from_secs(5);
 const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
+const LOCAL_SILENCE: Duration = Duration::from_secs(12);
+/// When a client gives up a refusal whose body does not end, after its connect().
+const REFUSAL: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_millis(3_300));
+/// When what is sent is not of the request any more, after the answer.
+const PROOF: Duration = Duration::from_millis(100);

@@ -8,6 +8,8 @@ pub(super) struct Truth {
     /// Live connections that were lost otherwise than by a stall.
     pub(super) closed: u64,
     pub(super) stalls: u64,
+    /// connect()s that another one of the same dial has beaten.
+    pub(super) races_lost: u64,
     pub(super) ended_while_stalled: u64,
     /// Live connections that were closed as they should.
     pub(super) withdrawn: u64,
@@ -22,6 +24,7 @@ impl Truth {
         self.upgraded += other.upgraded;
         self.closed += other.closed;
         self.stalls += other.stalls;
+        self.races_lost += other.races_lost;
         self.ended_while_stalled += other.ended_while_stalled;
         self.withdrawn += other.withdrawn;
         self.dubious += other.dubious;

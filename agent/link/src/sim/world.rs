@@ -31,6 +31,8 @@ pub(super) enum Step {
     /// Silence has lasted for as long as the rules allow.
     Silence(u64),
     Mode,
+    /// Its process is stopped, or goes on.
+    Freeze,
     /// The connection is broken in one of the ways it can be.
     Break,
     /// The client is not needed any more.

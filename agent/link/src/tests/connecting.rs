@@ -266,6 +266,7 @@ fn a_failure_before_any_socket_counts_like_any_other() {
             },
         );
     }
+    story.until(1_000);
     story.has(Connect, 2, &[(Cause::NetworkUnreachable, 2)]);
     assert_eq!(story.link.peer_address(), Some(peer(1)));
 }
@@ -337,7 +338,9 @@ fn an_attempt_under_way_at_the_start_is_counted_when_it_is_decided() {
     let mut story = Story::begins();
     story.found(0, 1, None, Phase::Connecting);
     story.ended_with(500, 1, None, Phase::Connecting, End::Refused, 111, None);
-    story.has(Connect, 1, &[(Cause::ConnectionRefused, 1)]);
+    story
+        .until(530)
+        .has(Connect, 1, &[(Cause::ConnectionRefused, 1)]);
 }
 
 #[test]

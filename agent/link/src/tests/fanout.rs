@@ -141,14 +141,46 @@ fn a_live_connection_that_the_client_closes_and_does_not_dial_again_is_no_loss()
 }
 
 #[test]
-fn a_live_connection_that_the_client_closes_and_dials_again_was_lost() {
+fn a_live_connection_that_the_client_closes_is_let_go_even_if_it_dials_again() {
     let mut story = Story::of_several();
     story.up(1, 100);
     story.ends(1, 100, 12_000, End::LocalClosed, 2_000);
-    story.up(1, 12_100);
+    story.up(1, 12_001);
     story
-        .is_reachable_since(12_102)
-        .has(CheckKind::Disconnect, 1, &[(Cause::LocalClosed, 1)]);
+        .until(12_400)
+        .has(CheckKind::Disconnect, 0, &[])
+        .has_connects(2);
+    story.is_reachable_since(102);
+}
+
+/// Leases that move back and forth: the next connection to an owner comes up a moment before, or
+/// after, the former one is let go.
+#[test]
+fn leases_that_move_all_the_time_are_no_outage() {
+    for lead in [-2, -1, 0, 1, 200, 280] {
+        let mut story = Story::of_several();
+        let mut begun = 100;
+        story.up(1, begun).news();
+        for _ in 0..40 {
+            let next = begun + 1_500;
+            story.lives(&[(1, begun)], begun + 300, next - 400);
+            story.attempt(next - lead - 1, to(1, next));
+            story.established(next - lead, to(1, next));
+            story.ends(1, begun, next, End::LocalClosed, next - 100);
+            story.until(next + 252);
+            story.sampled(next + 252, to(1, next), well(next - lead + 1));
+            story.until(next + 600);
+            begun = next;
+        }
+        let news = story.news();
+        let outage = |told: &Event| matches!(told.kind, EventKind::Unreachable { .. });
+        assert!(!news.iter().any(outage), "{lead}: {news:#?}");
+        story.has(CheckKind::Disconnect, 0, &[]).has(
+            CheckKind::Liveness,
+            story.link.counts().checks(CheckKind::Liveness),
+            &[],
+        );
+    }
 }
 
 #[test]

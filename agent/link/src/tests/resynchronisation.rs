@@ -105,7 +105,7 @@ fn an_end_goes_with_the_connection_that_had_come_as_far() {
             (Phase::Held, End::PeerClosed, 1),
         ],
     );
-    story.has(
+    story.until(1_030).has(
         Connect,
         3,
         &[(Cause::HostUnreachable, 1), (Cause::ConnectionReset, 1)],
@@ -247,6 +247,7 @@ fn two_listings_that_follow_each_other_are_one() {
     story.listed(1_100, &[], &[(Phase::Held, End::PeerClosed, 1)]);
     story.sampled_gone(1_101, 1).sampled_gone(1_101, 2);
     story
+        .until(1_130)
         .has(Connect, 2, &[(Cause::ConnectionRefused, 1)])
         .has(Disconnect, 1, &[(Cause::PeerClosed, 1)])
         .has_connects(1);

@@ -21,6 +21,8 @@ fn stuck(heard: i64, timeouts: u8) -> Sample {
 fn a_healthy_idle_connection_is_looked_at_when_its_pong_should_have_come() {
     let mut story = Story::begins();
     story.upgraded(0, 1);
+    // Until it has sent something after the answer, that may be a refusal.
+    story.until(1_252).sampled(1_252, 1, silent(2, 1_000));
     story.asked();
     assert_eq!(story.link.next_deadline(), Some(at(3_502)));
     story.until(3_502).sampled(3_502, 1, well(3_335));
@@ -74,16 +76,54 @@ fn pings_without_an_answer_for_5_s_are_a_stall() {
 }
 
 #[test]
-fn a_connection_on_which_nothing_is_sent_may_be_silent() {
+fn a_connection_on_which_neither_side_speaks_for_12_s_is_the_activator_s_own_stall() {
     let mut story = Story::begins();
     story.upgraded(0, 1);
-    for time in (3_502..20_000).step_by(500) {
+    // Longer than any shutdown of a running client takes.
+    for time in (3_502..12_000).step_by(500) {
         story.until(time).sampled(time, 1, well(2));
     }
     story.is_reachable_since(2).has(Disconnect, 0, &[]);
     story.asked();
-    story.until(19_999).sampled(20_002, 1, well(2));
-    assert_eq!(story.link.next_deadline(), Some(at(20_502)));
+    assert_eq!(story.link.next_deadline(), Some(at(12_002)));
+    story.until(12_002).sampled(12_002, 1, well(2));
+    story.is_unreachable_since(12_002, Cause::LocalStalled).has(
+        Disconnect,
+        1,
+        &[(Cause::LocalStalled, 1)],
+    );
+    // Its close adds nothing.
+    story.ended(60_000, 1, Phase::Held, End::LocalClosed, Some(2));
+    story
+        .until(60_400)
+        .has(Disconnect, 1, &[(Cause::LocalStalled, 1)]);
+}
+
+#[test]
+fn an_activator_that_was_frozen_is_back_once_it_is_answered() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .until(12_002)
+        .sampled(12_002, 1, well(2));
+    story.is_unreachable_since(12_002, Cause::LocalStalled);
+    // What it sends at its thaw may be its last word.
+    story.sampled(15_000, 1, silent(2, 14_990));
+    story.is_unreachable_since(12_002, Cause::LocalStalled);
+    story.sampled(15_200, 1, silent(14_992, 14_990));
+    story.is_reachable_since(14_992).has_connects(1);
+}
+
+#[test]
+fn what_the_activator_sends_is_a_sign_of_its_life() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    // Stats alone: an answer is due to pings, and the peer's silence is the peer's.
+    story.until(9_000).sampled(9_000, 1, silent(2, 3_000));
+    story.until(14_999).sampled(14_999, 1, silent(2, 3_000));
+    story.is_reachable_since(2);
+    story.until(15_000).sampled(15_000, 1, silent(2, 3_000));
+    story.is_unreachable_since(15_000, Cause::LocalStalled);
 }
 
 #[test]

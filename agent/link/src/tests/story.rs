@@ -255,8 +255,13 @@ impl<M: LinkMachine> Story<M> {
         )
     }
 
-    /// An attempt at `time` that is refused 1 ms later.
+    /// An attempt at `time` that is refused 1 ms later, and is no race.
     pub(super) fn refused(&mut self, time: i64, n: u64) -> &mut Self {
+        self.refused_in_a_race(time, n).until(time + 31)
+    }
+
+    /// An attempt at `time` that is refused 1 ms later.
+    pub(super) fn refused_in_a_race(&mut self, time: i64, n: u64) -> &mut Self {
         self.attempt(time, n).ended_with(
             time + 1,
             n,

@@ -335,6 +335,10 @@ const fn meaning(cause: Cause) -> &'static str {
         Cause::ConnectionReset => {
             "somebody on the way resets the connection: a proxy, connection tracking, or a crashed autoscaler."
         }
+        Cause::ConnectionAborted => {
+            "this node was told to destroy the socket, as a CNI does with connections to a backend that \
+             is gone."
+        }
         Cause::HandshakeFailed => {
             "the connection opens, and the websocket does not come up: a mesh that answers 403 or 503, or \
              something that is no autoscaler."
@@ -347,6 +351,9 @@ const fn meaning(cause: Cause) -> &'static str {
         Cause::Stalled => {
             "the connection looks established, and nothing is answered on it: packets vanish, or the \
              autoscaler is frozen."
+        }
+        Cause::LocalStalled => {
+            "the activator itself is silent: frozen, starved of CPU, or deadlocked."
         }
         Cause::WrongPeer => "it is connected to an address that is none of the autoscaler's.",
         Cause::Dns => "it does not dial, for its name lookups fail.",

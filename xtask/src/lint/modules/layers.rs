@@ -53,7 +53,7 @@ pub(super) const CRATES: &[Crate] = &[
             // What a link makes of what its connections found.
             &["assessment", "resync"],
             &["blame", "connections", "machine", "reachability"],
-            &["finding", "outage_history", "output"],
+            &["finding", "outage_history", "output", "races"],
             &[
                 "connection",
                 "counts",

@@ -1,0 +1,124 @@
+//! An upgrade that is refused, and whose body does not end: the client holds on for 3 s.
+
+use statlink_ebpf::{End, Phase};
+
+use super::story::{Story, failed, failure, silent, well};
+use crate::{
+    Cause,
+    CheckKind::{Connect, Disconnect},
+    Event, EventKind, Input,
+};
+
+impl Story {
+    /// A dial at `time`, answered and held, on which the client sends nothing more and which it
+    /// closes 3 s after.
+    fn refused_at_last(&mut self, time: i64, n: u64) -> &mut Self {
+        self.upgraded(time, n);
+        for now in (time + 752..time + 3_000).step_by(500) {
+            self.until(now).sampled(now, n, well(time + 2));
+        }
+        self.until(time + 3_000);
+        let (begun, heard) = (Some(time), Some(time + 2));
+        self.ended_with(
+            time + 3_000,
+            n,
+            begun,
+            Phase::Held,
+            End::LocalClosed,
+            0,
+            heard,
+        )
+    }
+}
+
+fn outages(news: &[Event]) -> usize {
+    let begun = |told: &&Event| matches!(told.kind, EventKind::Unreachable { .. });
+    news.iter().filter(begun).count()
+}
+
+#[test]
+fn a_dial_that_is_held_for_3_s_and_closed_without_a_further_word_was_refused() {
+    let mut story = Story::begins();
+    story.refused_at_last(0, 1).until(3_300);
+    story
+        .is_unreachable_since(3_000, Cause::HandshakeFailed)
+        .has(Disconnect, 1, &[(Cause::HandshakeFailed, 1)])
+        .has_connects(1);
+}
+
+#[test]
+fn after_one_such_dial_the_next_ones_are_never_up() {
+    let mut story = Story::begins();
+    story.refused_at_last(0, 1);
+    // The next one begins before the close has settled.
+    let mut begun = 3_150;
+    for n in 2..=12 {
+        story.refused_at_last(begun, n);
+        begun += 3_200;
+    }
+    story.until(begun + 1_000);
+    story
+        .is_unreachable_since(3_000, Cause::HandshakeFailed)
+        .has(Connect, 12, &[(Cause::HandshakeFailed, 11)])
+        .has_connects(1);
+    let news = story.news();
+    assert_eq!(outages(&news), 1, "{news:#?}");
+    let last = failed(begun - 200, 12, Cause::HandshakeFailed, None, Some(3_000));
+    assert!(news.contains(&failure(last)), "{news:#?}");
+}
+
+#[test]
+fn then_a_dial_is_up_once_the_client_has_sent_something_and_since_the_first_answer() {
+    let mut story = Story::begins();
+    story.refused_at_last(0, 1).until(3_400);
+    story.upgraded(3_500, 2);
+    story.is_unreachable_since(3_000, Cause::HandshakeFailed);
+    story.until(6_840).sampled(6_840, 2, silent(6_836, 6_835));
+    story.is_reachable_since(3_502).has_connects(2);
+    // And the next ones are as always.
+    story.ended(9_000, 2, Phase::Held, End::Reset, Some(8_900));
+    story.upgraded(9_100, 3).is_reachable_since(9_102);
+}
+
+#[test]
+fn what_outlived_a_refusal_was_upgraded_although_nobody_looked() {
+    let mut story = Story::begins();
+    story.refused_at_last(0, 1).until(3_400);
+    story.attempt(3_500, 2).established(3_501, 2);
+    let (begun, heard) = (Some(3_500), Some(20_000));
+    story.ended_with(21_000, 2, begun, Phase::Held, End::Reset, 104, heard);
+    story.has(Connect, 2, &[]).has_connects(2).has(
+        Disconnect,
+        2,
+        &[(Cause::ConnectionReset, 1), (Cause::HandshakeFailed, 1)],
+    );
+}
+
+#[test]
+fn a_dial_that_began_with_a_long_lookup_ends_that_much_sooner_after_its_connect() {
+    for (looked_up, cause) in [
+        (Some(1_000), Cause::HandshakeFailed),
+        (None, Cause::LocalClosed),
+    ] {
+        let mut story = Story::begins();
+        if let Some(time) = looked_up {
+            story.input(time, Input::LookedUp);
+        }
+        story.upgraded(2_500, 1).until(4_000);
+        let (begun, heard) = (Some(2_500), Some(2_502));
+        story.ended_with(4_000, 1, begun, Phase::Held, End::LocalClosed, 0, heard);
+        story.until(4_400).has(Disconnect, 1, &[(cause, 1)]);
+    }
+}
+
+#[test]
+fn a_client_that_has_sent_something_since_closed_for_another_reason() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.until(1_252).sampled(1_252, 1, silent(2, 1_100));
+    story.until(3_000);
+    story.ended_with(3_000, 1, Some(0), Phase::Held, End::LocalClosed, 0, Some(2));
+    story
+        .until(3_300)
+        .has(Disconnect, 1, &[(Cause::LocalClosed, 1)]);
+}
