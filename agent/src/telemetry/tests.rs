@@ -31,7 +31,7 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::instrument::WithSubscriber;
@@ -58,6 +58,8 @@ struct Collector {
     requests: mpsc::UnboundedReceiver<Seen>,
     /// What went over its connections, both ways, headers and all.
     exchanged: Arc<AtomicUsize>,
+    /// A change ends every connection.
+    tls: watch::Sender<Option<Arc<ServerConfig>>>,
 }
 
 /// A connection that counts what goes over it.
@@ -119,13 +121,15 @@ impl Collector {
         let (seen, requests) = mpsc::unbounded_channel();
         let exchanged = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&exchanged);
+        let (tls, renewed) = watch::channel(tls);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let exchanged = Arc::clone(&counter);
                 let stream = Counted { stream, exchanged };
-                let (tls, seen) = (tls.clone(), seen.clone());
-                tokio::spawn(async move {
+                let (mut renewed, seen) = (renewed.clone(), seen.clone());
+                let tls = renewed.borrow_and_update().clone();
+                let served = async move {
                     match tls {
                         Some(tls) => {
                             if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
@@ -134,6 +138,12 @@ impl Collector {
                         }
                         None => serve(stream, protocol, seen).await,
                     }
+                };
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = served => {}
+                        _ = renewed.changed() => {}
+                    }
                 });
             }
         });
@@ -141,6 +151,7 @@ impl Collector {
             address,
             requests,
             exchanged,
+            tls,
         }
     }
 
@@ -411,6 +422,50 @@ async fn exports_arrive_over_mutual_tls() {
         collector.next().await;
         assert!(client.shutdown(Arc::default()).await, "{name}");
     }
+}
+
+/// As cert-manager renews a Secret, and the kubelet its files.
+#[tokio::test]
+async fn renewed_certificates_are_used_without_a_restart() {
+    for (protocol, name, _) in PROTOCOLS {
+        let dir = tempfile::tempdir().unwrap();
+        let server = mutual_tls(dir.path(), protocol);
+        let mut collector = Collector::start(protocol, Some(Arc::clone(&server))).await;
+        let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let client = Telemetry::start(&config(&[
+            (PROTOCOL, name.to_owned()),
+            (
+                ENDPOINT,
+                format!("https://localhost:{}", collector.address.port()),
+            ),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", file("ca.pem")),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", file("tls.crt")),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", file("tls.key")),
+        ]));
+        let client = client.unwrap();
+        assert!(client.export(Arc::default()).await.arrived, "{name}");
+        collector.next().await;
+
+        // Half of a pair, and an empty file: the former ones stay in use.
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        fs::write(file("tls.key"), other).unwrap();
+        fs::write(file("ca.pem"), "").unwrap();
+        collector.tls.send_replace(Some(server));
+        until_one_arrives(&client).await;
+
+        // Another authority, and all that it signs.
+        let server = mutual_tls(dir.path(), protocol);
+        collector.tls.send_replace(Some(server));
+        until_one_arrives(&client).await;
+        assert!(client.shutdown(Arc::default()).await, "{name}");
+    }
+}
+
+/// Exports until one arrives: the first may meet a connection that ends.
+async fn until_one_arrives(client: &Telemetry) {
+    let exports = async { while !client.export(Arc::default()).await.arrived {} };
+    let arrived = tokio::time::timeout(HANG, exports).await;
+    arrived.expect("no export arrived");
 }
 
 #[tokio::test]

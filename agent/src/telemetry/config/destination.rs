@@ -1,6 +1,6 @@
 //! Where one signal goes, and how.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use http::{HeaderName, HeaderValue, Uri, uri::Scheme};
 
@@ -8,7 +8,8 @@ use super::{
     env::{Env, Signal, Var},
     error::{ConfigError, Errors},
     limits::{DEFAULT_TIMEOUT, INTERVALS, MAX_TIMEOUT},
-    pairs, tls,
+    pairs,
+    tls::Tls,
 };
 
 /// Where one signal goes, and how.
@@ -25,7 +26,7 @@ pub(crate) struct Destination {
     /// Time for one export with its retries.
     pub timeout: Duration,
     /// Trusts nobody if the endpoint is plain http.
-    pub tls: Arc<rustls::ClientConfig>,
+    pub tls: Tls,
 }
 
 /// OTLP's transport.
@@ -80,7 +81,7 @@ impl Destination {
         let (var, given) = endpoint(env, signal, protocol, flag);
         let endpoint = errors.note(parse(env, signal, protocol, &var, given))?;
         let secure = endpoint.scheme() == Some(&Scheme::HTTPS);
-        let tls = errors.note(tls::load(env, signal, secure, &var))?;
+        let tls = errors.note(Tls::load(env, signal, secure, &var))?;
         Some(Self {
             endpoint,
             protocol,

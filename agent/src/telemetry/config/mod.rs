@@ -47,6 +47,7 @@ pub(crate) use destination::{Destination, Protocol};
 pub(crate) use env::Var;
 pub(crate) use error::{ConfigError, ConfigErrors};
 pub(crate) use limits::{DEFAULT_INTERVAL, INTERVALS};
+pub(crate) use tls::{Files, Tls};
 
 use env::{Env, Signal};
 use error::Errors;

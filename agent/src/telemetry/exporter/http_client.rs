@@ -6,20 +6,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
+    client::legacy::Client as Pool,
     rt::{TokioExecutor, TokioTimer},
 };
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 
-use super::{connector::connector, last_error::LastError};
+use super::{connector::Connector, last_error::LastError};
 use crate::telemetry::config::Destination;
 
 #[derive(Debug)]
 pub(super) struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool<Connector, Full<Bytes>>,
     headers: HeaderMap,
     timeout: Duration,
     runtime: Handle,
@@ -32,7 +31,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             // Exports do not overlap, so there is never a use for a second connection.
             .pool_max_idle_per_host(1)
-            .build(connector(to));
+            .build(Connector::new(to));
         Self {
             pool,
             headers: to.headers.iter().cloned().collect(),
@@ -60,7 +59,7 @@ impl HttpClient for Client {
 }
 
 async fn exchange(
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool<Connector, Full<Bytes>>,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Bytes>, HttpError> {
     let (parts, body) = pool.request(request).await?.into_parts();

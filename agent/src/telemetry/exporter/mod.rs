@@ -6,6 +6,7 @@
 
 mod bounded;
 mod connector;
+mod credentials;
 mod export_log;
 mod failure;
 mod http_client;
@@ -25,7 +26,7 @@ use tonic::{
 };
 
 use super::config::{Destination, Protocol};
-use connector::connector;
+use connector::Connector;
 use http_client::Client;
 
 pub(super) use bounded::BoundedExporter;
@@ -170,7 +171,7 @@ fn channel(to: &Destination, runtime: &Handle) -> Result<Channel, BuildError> {
     Ok(endpoint
         .timeout(to.timeout)
         .connect_timeout(to.timeout)
-        .connect_with_connector_lazy(connector(to)))
+        .connect_with_connector_lazy(Connector::new(to)))
 }
 
 /// Precedes the transport's own name in each request's user agent.
