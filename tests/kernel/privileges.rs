@@ -119,6 +119,8 @@ fn every_thread_gives_up_what_is_no_longer_needed() {
             assert_eq!(field(set) & !LOOP, 0, "{status}");
         }
         kept.push(field("CapEff:"));
+        // All but that one have a filter of system calls, too.
+        assert_eq!(field("Seccomp:") == 2, field("CapEff:") == 0, "{status}");
     }
     kept.sort_unstable();
     // Only the event loop's thread has any.

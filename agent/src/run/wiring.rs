@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use rustix::thread::CapabilitySet;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -44,7 +43,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
         // The loop runs on the main thread, which alone keeps capabilities. The worker carries
         // exports and sockets; further threads read open files and start the SDK.
         .worker_threads(1)
-        .on_thread_start(|| privileges::reduce_to(CapabilitySet::empty()))
+        .on_thread_start(privileges::give_up)
         .enable_all()
         .build()
         .context("start the async runtime")?;
@@ -192,7 +191,7 @@ fn probes(
             if *ready.borrow() {
                 Ok(())
             } else {
-                Err("the Kubernetes API has not told everything yet".to_owned())
+                Err(NOT_SYNCED.to_owned())
             }
         }),
     }
@@ -224,6 +223,9 @@ fn shut_down(runtime: Runtime) {
     runtime.shutdown_timeout(LAST_TASKS);
 }
 
+/// What `/readyz` says until then.
+const NOT_SYNCED: &str = "the Kubernetes API has not told everything yet; where it refuses, the log \
+     and `statlink check` say why";
 /// By how many events a slow reader of `statlink events` may lag behind before it is told how many
 /// it missed: a common loss of 200 links (four events each), and some. 300 kB at most.
 const EVENTS: usize = 1024;

@@ -23,28 +23,30 @@ fn main() -> Result<()> {
 /// A filter that answers `call` with `errno` and lets all else pass. It holds for whatever this
 /// process executes.
 fn refuse(call: libc::c_long, errno: u16) -> Result<()> {
-    let statement = |code: u32, k: u32| libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
+    let statement = |code: u32, k: u32| -> Result<_> {
+        Ok(libc::sock_filter {
+            code: u16::try_from(code)?,
+            jt: 0,
+            jf: 0,
+            k,
+        })
     };
     let number_is = libc::sock_filter {
         jf: 1,
         ..statement(
             libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
             u32::try_from(call)?,
-        )
+        )?
     };
     // `struct seccomp_data` begins with the call's number.
     let mut filter = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)?,
         number_is,
         statement(
             libc::BPF_RET | libc::BPF_K,
             libc::SECCOMP_RET_ERRNO | u32::from(errno),
-        ),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+        )?,
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW)?,
     ];
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len())?,

@@ -1,7 +1,9 @@
 //! Dropping the capabilities that are no longer needed.
 //!
 //! Loading and attaching the kernel half needs more than running it. Once it is attached, the loop's
-//! thread keeps what [`running`] says, and every other thread keeps nothing.
+//! thread keeps what [`running`] says, and every other thread keeps nothing ([`give_up`]).
+
+mod filter;
 
 use rustix::{
     io,
@@ -47,6 +49,16 @@ fn needed(held: CapabilitySet) -> CapabilitySet {
 pub(crate) fn reduce_to(kept: CapabilitySet) {
     if let Err(error) = reduce(kept) {
         tracing::warn!(%error, "Capabilities that are no longer needed could not be dropped.");
+    }
+}
+
+/// For threads that talk to the network: drops every capability, and refuses them the system calls that
+/// they never need.
+pub(crate) fn give_up() {
+    reduce_to(CapabilitySet::empty());
+    if let Err(error) = filter::install() {
+        // Not every kernel and runtime has it; the capabilities are gone all the same.
+        tracing::debug!(%error, "System calls of a thread could not be filtered.");
     }
 }
 
