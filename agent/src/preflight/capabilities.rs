@@ -19,7 +19,7 @@ struct Need {
 ///
 /// CAP_SYS_ADMIN stands in for the first two on every kernel (`bpf_capable()` and
 /// `perfmon_capable()`, `include/linux/capability.h`).
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need {
         name: "CAP_BPF",
         any: CapabilitySet::BPF.union(CapabilitySet::SYS_ADMIN),
@@ -56,6 +56,14 @@ const NEEDS: [Need; 5] = [
         without: Verdict::Ok,
         with_api: Verdict::Ok,
     },
+    Need {
+        name: "CAP_SYS_RESOURCE",
+        any: CapabilitySet::SYS_RESOURCE,
+        purpose: "raise the limit of locked memory, before Linux 5.11",
+        // Where the limit is too low, the maps cannot be created, and that says why.
+        without: Verdict::Ok,
+        with_api: Verdict::Ok,
+    },
 ];
 
 /// `kubernetes`: whether the Kubernetes API is used.
@@ -84,15 +92,18 @@ fn judge(need: &Need, held: CapabilitySet, kubernetes: bool) -> Finding {
         need.without
     };
     if held.intersects(need.any) {
-        finding("held")
+        finding(format!("held, to {}", need.purpose))
     } else if verdict == Verdict::Ok {
-        finding("not held, and not needed")
+        finding(format!(
+            "not held, and not needed here: to {}",
+            need.purpose
+        ))
     } else {
         let cure = format!(
             "run as root, or add {} to the container's capabilities",
             need.name
         );
-        finding("not held").with_verdict(verdict, cure)
+        finding("not held".to_owned()).with_verdict(verdict, cure)
     }
 }
 
@@ -104,18 +115,31 @@ mod tests {
     fn a_missing_capability_is_judged_by_what_fails_without_it() {
         use Verdict::{Failed, Ok, Unsupported, Warning};
         let verdicts = |held, kubernetes| NEEDS.map(|need| judge(&need, held, kubernetes).verdict);
-        assert_eq!(verdicts(CapabilitySet::all(), false), [Ok; 5]);
+        assert_eq!(verdicts(CapabilitySet::all(), false), [Ok; 6]);
         let two = CapabilitySet::BPF | CapabilitySet::PERFMON;
-        assert_eq!(verdicts(two, false), [Ok, Ok, Failed, Warning, Ok]);
-        assert_eq!(verdicts(two, true), [Ok; 5]);
+        assert_eq!(verdicts(two, false), [Ok, Ok, Failed, Warning, Ok, Ok]);
+        assert_eq!(verdicts(two, true), [Ok; 6]);
         assert_eq!(
             verdicts(CapabilitySet::SYS_ADMIN, false),
-            [Ok, Ok, Failed, Warning, Ok]
+            [Ok, Ok, Failed, Warning, Ok, Ok]
         );
         assert_eq!(
             verdicts(CapabilitySet::empty(), true),
-            [Unsupported, Unsupported, Ok, Ok, Ok]
+            [Unsupported, Unsupported, Ok, Ok, Ok, Ok]
         );
+    }
+
+    #[test]
+    fn each_says_what_it_is_for_held_or_not() {
+        for need in &NEEDS {
+            for held in [CapabilitySet::all(), CapabilitySet::empty()] {
+                let finding = judge(need, held, true);
+                let says =
+                    [&finding.detail, &finding.purpose].map(|text| text.contains(need.purpose));
+                assert!(says.contains(&true), "{finding:?}");
+                assert!(finding.cure.is_some() || says == [true; 2], "{finding:?}");
+            }
+        }
     }
 
     #[test]

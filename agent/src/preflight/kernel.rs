@@ -34,7 +34,10 @@ fn release() -> Finding {
 fn tracing(tracefs: &Tracefs) -> Finding {
     let finding = |detail: &str| Finding::new("tracefs", "attach the hooks of connect()", detail);
     match tracefs {
-        Ok(()) => finding("visible, or mounted by the agent for itself alone"),
+        Ok(()) => finding(
+            "visible (the node's, or one that the agent mounted for itself), to attach the hooks of \
+             connect()",
+        ),
         Err(hidden) => finding(&hidden.reason).withheld(Verdict::Warning, hidden),
     }
 }

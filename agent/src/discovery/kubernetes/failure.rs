@@ -30,7 +30,7 @@ impl RequestFailure {
             verb,
             reason: status.message.clone(),
             cure: match status.code {
-                FORBIDDEN => Some("give the ServiceAccount a Role there with list and watch"),
+                FORBIDDEN => Some(NO_ROLE),
                 UNAUTHORIZED => Some("the ServiceAccount's token is not valid"),
                 _ => None,
             },
@@ -131,6 +131,9 @@ fn failure(error: &watcher::Error) -> Option<RequestFailure> {
     })
 }
 
+/// The Role belongs in Knative's namespace. Kustomize's `namespace:` moves every object of an overlay.
+const NO_ROLE: &str = "give the ServiceAccount a Role there with list and watch; if Kustomize installed \
+     it with `namespace:`, that moved the Role and its RoleBinding to the agent's own namespace";
 const UNAUTHORIZED: u16 = 401;
 const FORBIDDEN: u16 = 403;
 const GONE: u16 = 410;
@@ -154,10 +157,7 @@ mod tests {
         let error = kube::Error::Api(refusal(403, "no"));
         let denied = failure(&watcher::Error::WatchStartFailed(error)).unwrap();
         assert_eq!(denied.verb, "watch");
-        assert_eq!(
-            denied.to_string(),
-            "no; give the ServiceAccount a Role there with list and watch"
-        );
+        assert_eq!(denied.to_string(), format!("no; {NO_ROLE}"));
         let error = kube::Error::Api(refusal(500, "broken"));
         let broken = failure(&watcher::Error::InitialListFailed(error)).unwrap();
         assert_eq!(broken.verb, "list");

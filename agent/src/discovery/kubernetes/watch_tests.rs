@@ -267,7 +267,8 @@ async fn an_outage_is_one_warning_and_one_recovery_even_if_no_object_changes() {
     assert_eq!(
         warning["message"],
         "Watching pods failed: watch pods in knative-serving: no; give the ServiceAccount a Role \
-         there with list and watch. What is known stays in use."
+         there with list and watch; if Kustomize installed it with `namespace:`, that moved the \
+         Role and its RoleBinding to the agent's own namespace. What is known stays in use."
     );
     assert_eq!(recovery["level"], "INFO");
     assert_eq!(recovery["message"], "Watching pods works again.");
