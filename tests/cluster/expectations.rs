@@ -21,30 +21,21 @@ pub(crate) struct Before {
     marks: [usize; 2],
 }
 
-/// The causes that an agent of a profile may report.
+/// The causes that an agent of a profile may report. Both profiles see the same.
 pub(crate) type Causes = fn(&str) -> &'static [&'static str];
 
-/// The causes of dials to a Service without endpoints, which kube-proxy refuses. Without tracefs an
-/// agent does not see an ICMP error that arrives within connect(), only that the client gives up.
-pub(crate) const REFUSED: Causes = |profile| match profile {
-    "privileged" => &["connection_refused"],
-    _ => &["connection_refused", "cancelled"],
-};
+/// The causes of dials to a Service without endpoints, which kube-proxy refuses.
+pub(crate) const REFUSED: Causes = |_| &["connection_refused"];
 
 /// The same while an autoscaler goes away: it may still answer, or be gone before kube-proxy knows.
-pub(crate) const GOING: Causes = |profile| match profile {
-    "privileged" => &GOING_ALL[1..],
-    _ => GOING_ALL,
+pub(crate) const GOING: Causes = |_| {
+    &[
+        "connection_refused",
+        "handshake_failed",
+        "timeout",
+        "host_unreachable",
+    ]
 };
-
-/// The first one is reported without tracefs only.
-const GOING_ALL: &[&str] = &[
-    "cancelled",
-    "connection_refused",
-    "handshake_failed",
-    "timeout",
-    "host_unreachable",
-];
 
 impl World {
     /// Remembers this moment.

@@ -123,16 +123,12 @@ fn no_name_server(world: &mut World, touched: &str) {
         world.pods(names.0, "k8s-app=kube-dns").is_empty()
     });
     world.steady("no name server, while connected", &before);
-    // Without tracefs the agent does not see lookups.
     let (before, _) = world.lose(
         "no name server, autoscaler deleted",
         touched,
         |world| world.delete_autoscaler(&["--force", "--grace-period=0"]),
         "liveness",
-        |profile| match profile {
-            "privileged" => &["dns"],
-            _ => &["no_attempt"],
-        },
+        |_| &["dns"],
     );
     world.gauge(&before, 0.0);
     world.cluster.scale(names.0, names.1, 1).unwrap();

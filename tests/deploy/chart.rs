@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use statlink_tests::deploy;
 
-use crate::render::{Objects, helm, stderr, template};
+use crate::render::{Objects, helm, stderr, template, template_all};
 
 fn pod(objects: &Objects) -> &Value {
     objects["DaemonSet statlink/statlink"]
@@ -64,6 +64,16 @@ fn an_invalid_value_is_refused_by_its_name() {
             "updateStrategy.rollingUpdate.maxUnavailable=most",
             "maxUnavailable",
         ),
+        ("image.digest=sha256:abc", "digest"),
+        (
+            "security.extraCapabilities[0]=CAP_SYS_RESOURCE",
+            "extraCapabilities",
+        ),
+        ("security.seLinuxOptions.typ=spc_t", "typ"),
+        ("security.seccompProfile.type=None", "type"),
+        ("extraVolumes[0].name=tls", "name"),
+        ("extraObjects[0].kind=ConfigMap", "apiVersion"),
+        ("networkPolicy.apiServerPorts[0]=0", "apiServerPorts"),
         ("extraEnv[0].value=x", "name"),
         ("extraEnv[0].nmae=x", "nmae"),
     ] {
@@ -133,7 +143,19 @@ fn no_example_grants_more_than_reading_one_namespace() {
         assert_eq!(spec["hostPID"], true);
         assert_eq!(spec["enableServiceLinks"], false);
         for volume in spec["volumes"].as_array().unwrap() {
-            assert!(volume.get("hostPath").is_none(), "{values}: {volume}");
+            let path = volume.pointer("/hostPath/path");
+            assert!(
+                path.is_none_or(|path| path == TRACEFS),
+                "{values}: {volume}"
+            );
+        }
+        let mounts = spec.pointer("/containers/0/volumeMounts").unwrap();
+        for mount in mounts.as_array().unwrap() {
+            let is_writable = mount["mountPath"] == "/run/statlink";
+            assert!(
+                is_writable || mount["readOnly"] == true,
+                "{values}: {mount}"
+            );
         }
         // The agent's own pod is named for references alone, never as an attribute.
         let env = spec.pointer("/containers/0/env").unwrap();
@@ -168,10 +190,22 @@ fn the_profiles_differ_in_privilege_alone() {
         pod(&restricted)["securityContext"],
         json!({ "seccompProfile": { "type": "RuntimeDefault" } })
     );
+    assert_eq!(
+        pod(&restricted)["volumes"][0],
+        json!({ "name": "tracefs", "hostPath": { "path": TRACEFS, "type": "Directory" } })
+    );
+    assert_eq!(
+        container(&restricted)["volumeMounts"][0],
+        json!({ "name": "tracefs", "mountPath": TRACEFS, "readOnly": true })
+    );
     for objects in [&mut privileged, &mut restricted] {
         let daemonset = objects.get_mut("DaemonSet statlink/statlink").unwrap();
         let spec = daemonset.pointer_mut("/spec/template/spec").unwrap();
         spec.as_object_mut().unwrap().remove("securityContext");
+        for list in ["/volumes", "/containers/0/volumeMounts"] {
+            let list = spec.pointer_mut(list).unwrap().as_array_mut().unwrap();
+            list.retain(|one| one["name"] != "tracefs");
+        }
         let container = spec.pointer_mut("/containers/0").unwrap();
         container.as_object_mut().unwrap().remove("securityContext");
     }
@@ -254,5 +288,211 @@ fn what_a_value_refers_to_stands_before_it() {
             defined.push(name);
         }
         assert!(defined.contains(&"STATLINK_OTLP_ENDPOINT"));
+    }
+}
+
+const TRACEFS: &str = "/sys/kernel/tracing";
+
+const RESTRICTED: [&str; 2] = ["--set", "security.profile=restricted"];
+
+#[test]
+fn each_part_of_the_restricted_profile_can_be_changed() {
+    let more = [
+        "--set-json",
+        r#"security={"tracefs":false,"extraCapabilities":["SYS_RESOURCE"],"seccompProfile":{"type":"Localhost","localhostProfile":"statlink.json"}}"#,
+    ];
+    let objects = template(&[&more[..], &RESTRICTED].concat());
+    assert_eq!(
+        container(&objects)["securityContext"]["capabilities"]["add"],
+        json!(["BPF", "PERFMON", "SYS_RESOURCE"])
+    );
+    assert_eq!(
+        pod(&objects)["securityContext"]["seccompProfile"]["localhostProfile"],
+        "statlink.json"
+    );
+    assert!(!pod(&objects).to_string().contains(TRACEFS));
+    for profile in ["privileged", "restricted"] {
+        let profile = format!("security.profile={profile},security.seLinuxOptions.type=spc_t");
+        let objects = template(&["--set", &profile]);
+        let context = &container(&objects)["securityContext"];
+        assert_eq!(context["seLinuxOptions"], json!({ "type": "spc_t" }));
+    }
+}
+
+#[test]
+fn an_image_is_named_by_registry_and_digest() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let by_digest = format!("image.registry=registry.example:5000,image.digest={digest}");
+    let digest = format!("registry.example:5000/statlink@{digest}");
+    for (values, image) in [
+        ("image.tag=v1", "statlink:v1"),
+        (
+            "image.registry=a.example/,image.tag=v1",
+            "a.example/statlink:v1",
+        ),
+        (by_digest.as_str(), digest.as_str()),
+    ] {
+        let objects = template_all(&["--set", values]);
+        assert_eq!(container(&objects)["image"], image);
+        let check = &objects["Pod statlink/statlink-check"];
+        assert_eq!(check["spec"]["containers"][0]["image"], image);
+    }
+}
+
+#[test]
+fn names_and_labels_can_be_given() {
+    let values = "fullnameOverride=agent,nameOverride=watch,commonLabels.team=platform,\
+                  commonAnnotations.owner=me";
+    let objects = template_all(&["--set", values]);
+    let keys: Vec<_> = objects.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "DaemonSet statlink/agent",
+            "Pod statlink/agent-check",
+            "Role knative-serving/agent",
+            "RoleBinding knative-serving/agent",
+            "ServiceAccount statlink/agent",
+        ]
+    );
+    for (key, object) in &objects {
+        assert_eq!(object["metadata"]["labels"]["team"], "platform", "{key}");
+    }
+    let daemonset = &objects["DaemonSet statlink/agent"];
+    let selector = &daemonset["spec"]["selector"]["matchLabels"];
+    // What can be changed later selects nothing.
+    assert_eq!(
+        *selector,
+        json!({ "app.kubernetes.io/name": "watch", "app.kubernetes.io/instance": "statlink" })
+    );
+    let template = &daemonset["spec"]["template"];
+    assert_eq!(template["metadata"]["annotations"]["owner"], "me");
+    assert_eq!(template["spec"]["serviceAccountName"], "agent");
+    // The DaemonSet must not take the test's pod for one of its own.
+    let check = &objects["Pod statlink/agent-check"]["metadata"]["labels"];
+    assert_ne!(
+        check["app.kubernetes.io/name"],
+        selector["app.kubernetes.io/name"]
+    );
+}
+
+#[test]
+fn the_test_of_helm_is_a_check_with_the_agent_s_own_rights() {
+    for profile in ["privileged", "restricted"] {
+        let profile = format!("security.profile={profile}");
+        let objects = template_all(&["--set", &profile]);
+        let check = &objects["Pod statlink/statlink-check"];
+        assert_eq!(check["metadata"]["annotations"]["helm.sh/hook"], "test");
+        let its = check.pointer("/spec/containers/0").unwrap();
+        assert_eq!(its["args"], json!(["check"]));
+        for same in ["env", "image", "securityContext", "volumeMounts"] {
+            assert_eq!(its[same], container(&objects)[same], "{same}");
+        }
+        for same in [
+            "hostPID",
+            "securityContext",
+            "serviceAccountName",
+            "volumes",
+        ] {
+            assert_eq!(check["spec"][same], pod(&objects)[same], "{same}");
+        }
+    }
+}
+
+#[test]
+fn openshift_gets_constraints_and_nobody_else() {
+    let openshift = [
+        "--api-versions",
+        "security.openshift.io/v1/SecurityContextConstraints",
+    ];
+    const KEY: &str = "SecurityContextConstraints -/statlink-statlink";
+    assert!(!template(&[]).contains_key(KEY));
+    let refused = ["--set", "openshift.createConstraints=false"];
+    assert!(!template(&[&openshift[..], &refused].concat()).contains_key(KEY));
+    let privileged = template(&openshift);
+    assert_eq!(privileged[KEY]["allowPrivilegedContainer"], true);
+    assert_eq!(privileged[KEY]["allowHostDirVolumePlugin"], false);
+    let objects = template(&[&openshift[..], &RESTRICTED].concat());
+    let constraints = &objects[KEY];
+    assert_eq!(constraints["allowHostPID"], true);
+    assert_eq!(constraints["allowPrivilegedContainer"], false);
+    assert_eq!(constraints["allowHostDirVolumePlugin"], true);
+    assert_eq!(
+        constraints["allowedCapabilities"],
+        json!(["BPF", "PERFMON"])
+    );
+    let role = &objects["Role statlink/statlink-constraints"]["rules"][0];
+    assert_eq!(role["resourceNames"], json!(["statlink-statlink"]));
+    assert_eq!(role["verbs"], json!(["use"]));
+    let binding = &objects["RoleBinding statlink/statlink-constraints"];
+    assert_eq!(binding["subjects"][0]["namespace"], "statlink");
+}
+
+#[test]
+fn a_network_policy_admits_the_node_alone() {
+    const KEY: &str = "NetworkPolicy statlink/statlink";
+    assert!(!template(&[]).contains_key(KEY));
+    for (endpoint, port) in [
+        ("http://collector:4317", 4317),
+        ("https://collector", 443),
+        ("http://[fd00::1]:14317", 14317),
+    ] {
+        let values = format!(
+            "networkPolicy.enabled=true,otlp.tls.secretName={},otlp.endpoint={endpoint}",
+            if endpoint.starts_with("https") {
+                "tls"
+            } else {
+                ""
+            }
+        );
+        let objects = template(&["--set", &values]);
+        let spec = &objects[KEY]["spec"];
+        assert_eq!(spec["ingress"], json!([]));
+        assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
+        assert_eq!(spec["egress"][1]["ports"][0]["port"], port, "{endpoint}");
+        let labels = &objects["DaemonSet statlink/statlink"]["spec"]["selector"]["matchLabels"];
+        assert_eq!(spec["podSelector"]["matchLabels"], *labels);
+    }
+}
+
+#[test]
+fn more_volumes_and_objects_are_taken() {
+    let more = [
+        "--set-json",
+        r#"extraVolumes=[{"name":"ca","configMap":{"name":"ca"}}]"#,
+        "--set-json",
+        r#"extraVolumeMounts=[{"name":"ca","mountPath":"/etc/ca","readOnly":true}]"#,
+        "--set-json",
+        r#"extraObjects=[{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"{{ .Release.Name }}-more","namespace":"statlink"}}]"#,
+    ];
+    let objects = template(&more);
+    assert!(objects.contains_key("ConfigMap statlink/statlink-more"));
+    let volumes = pod(&objects)["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["name"] == "ca"));
+    let mounts = container(&objects)["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/ca"));
+}
+
+/// Argo CD renders again and again, and compares what it gets with what the cluster has.
+#[test]
+fn it_renders_the_same_each_time_and_nothing_that_the_api_drops() {
+    for values in examples() {
+        let arguments = ["--values", values.as_str()];
+        let objects = template_all(&arguments);
+        assert_eq!(objects, template_all(&arguments), "{values}");
+        for (key, object) in &objects {
+            assert!(!has_null(object), "{values}: {key}: {object}");
+            let cluster_wide = key.contains(" -/");
+            assert!(!cluster_wide, "{values}: {key} has no namespace of its own");
+        }
+    }
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(members) => members.iter().any(has_null),
+        Value::Object(members) => members.values().any(has_null),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }

@@ -55,9 +55,35 @@ fn the_overlay_is_the_chart_s_restricted_profile() {
 
 #[test]
 fn its_namespace_admits_the_agent() {
-    for directory in ["base", "restricted"] {
+    for directory in ["base", "restricted", "own-namespace"] {
         let objects = kustomize(directory);
-        let labels = &objects["Namespace -/statlink"]["metadata"]["labels"];
+        let namespace = objects.iter().find(|(key, _)| key.starts_with("Namespace"));
+        let labels = &namespace.unwrap().1["metadata"]["labels"];
         assert_eq!(labels["pod-security.kubernetes.io/enforce"], "privileged");
     }
+}
+
+/// `namespace:` moves every object, the Role and its binding, too.
+#[test]
+fn an_overlay_with_its_own_namespace_leaves_the_role_in_knative_s() {
+    let objects = kustomize("own-namespace");
+    let keys: Vec<_> = objects.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "DaemonSet observability/statlink",
+            "Namespace -/observability",
+            "Role knative-serving/statlink",
+            "RoleBinding knative-serving/statlink",
+            "ServiceAccount observability/statlink",
+        ]
+    );
+    let binding = &objects["RoleBinding knative-serving/statlink"];
+    assert_eq!(
+        binding["subjects"],
+        serde_json::json!([
+            { "kind": "ServiceAccount", "name": "statlink", "namespace": "observability" }
+        ])
+    );
+    assert_eq!(binding["roleRef"]["name"], "statlink");
 }

@@ -9,6 +9,7 @@
 )]
 
 mod chart;
+mod chart_readme;
 mod collector;
 mod dashboards;
 mod kustomize;
@@ -16,3 +17,4 @@ mod render;
 mod rules;
 mod runbooks;
 mod semconv;
+mod threat_model;

@@ -7,7 +7,7 @@ fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
     let network = Network::new().unwrap();
     let plane = ControlPlane::start(network.node()).unwrap();
     // A dry run creates nothing, so the namespaces must exist.
-    for namespace in ["statlink", "knative-serving", "serving"] {
+    for namespace in ["statlink", "knative-serving", "serving", "observability"] {
         plane.namespace(namespace).unwrap();
     }
     let mut rendered = Vec::new();
@@ -20,7 +20,7 @@ fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
             rendered.push(String::from_utf8(output.unwrap().stdout).unwrap());
         }
     }
-    for name in ["base", "restricted"] {
+    for name in ["own-namespace", "base", "restricted"] {
         rendered.push(deploy::kustomize(name).unwrap());
     }
     for manifests in &rendered {

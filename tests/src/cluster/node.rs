@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rustix::mount::{MountFlags, mount};
 
 use super::{image, remains};
 use crate::{
@@ -40,6 +41,7 @@ impl Node {
         for group in remains::cgroups(&name) {
             fs::create_dir_all(&group).with_context(|| format!("create {}", group.display()))?;
         }
+        mount_tracefs(&name)?;
         let namespace =
             Namespace::new(&format!("{}{}-cluster", netns::PREFIX, std::process::id()))?;
         // A bridge without ports: an address and a route are all that the node needs.
@@ -271,6 +273,16 @@ impl Drop for Node {
     fn drop(&mut self) {
         remains::remove(&self.name);
     }
+}
+
+/// As systemd does on a real node. Its source is the node's name, so that it goes with the node.
+fn mount_tracefs(name: &str) -> Result<()> {
+    const TRACEFS: &str = "/sys/kernel/tracing";
+    if Path::new(TRACEFS).join("events").exists() {
+        return Ok(());
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(name, TRACEFS, "tracefs", flags, None).context("mount tracefs")
 }
 
 /// The pods' addresses.

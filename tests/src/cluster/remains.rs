@@ -68,6 +68,9 @@ pub(super) fn remove(name: &str) {
             let _ = unmount(point.as_path(), UnmountFlags::DETACH);
         }
     }
+    for point in mounts(|source, _| source == name) {
+        let _ = unmount(point.as_path(), UnmountFlags::DETACH);
+    }
     let is_busy = || !cgroups(name).iter().all(|group| remove_group(group));
     while is_busy() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
@@ -165,12 +168,18 @@ fn remove_stray_files(name: &str, directory: &Path) {
 
 /// Mount points of file systems of a kind, in the order in which they were mounted.
 fn mount_points(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    mounts(|_, kind| wanted(kind))
+}
+
+/// The mounts whose source and kind are wanted.
+fn mounts(wanted: impl Fn(&str, &str) -> bool) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut points = Vec::new();
     for line in mounts.lines() {
-        let mut fields = line.split(' ').skip(1);
-        if let (Some(point), Some(kind)) = (fields.next(), fields.next())
-            && wanted(kind)
+        let mut fields = line.split(' ');
+        if let (Some(source), Some(point), Some(kind)) =
+            (fields.next(), fields.next(), fields.next())
+            && wanted(source, kind)
         {
             // The kernel writes a space as \040; there is none in ours.
             points.push(PathBuf::from(point));

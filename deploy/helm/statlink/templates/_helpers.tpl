@@ -1,6 +1,11 @@
+{{/* The name of the chart's objects. */}}
+{{- define "statlink.fullname" -}}
+{{ .Values.fullnameOverride | default .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
 {{/* Labels that select the pods. A DaemonSet's selector cannot change. */}}
 {{- define "statlink.selector" -}}
-app.kubernetes.io/name: statlink
+app.kubernetes.io/name: {{ .Values.nameOverride | default "statlink" }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
@@ -8,10 +13,25 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "statlink.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: statlink
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "statlink.serviceAccount" -}}
-{{ .Values.serviceAccount.name | default .Release.Name }}
+{{ .Values.serviceAccount.name | default (include "statlink.fullname" .) }}
+{{- end }}
+
+{{/* Registry, name, and digest or tag. */}}
+{{- define "statlink.image" -}}
+{{- with .Values.image -}}
+{{- with .registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Whether the node's tracefs is mounted. The privileged profile mounts one for itself. */}}
+{{- define "statlink.tracefs" -}}
+{{ if and (eq .Values.security.profile "restricted") .Values.security.tracefs }}true{{ end }}
 {{- end }}
 
 {{/* Refuses values that contradict each other, with the key and the cure. */}}
