@@ -1,4 +1,4 @@
-//! The demo: Knative's real client loses its real server in six ways. It shows side by side what the
+//! The demo: Knative's real client loses its real server in one way after another. It shows side by side what the
 //! agent, the Collector and Knative's own metric notice, and when.
 
 mod operator;
@@ -27,7 +27,7 @@ use self::{
     trouble::{TROUBLES, Trouble},
 };
 
-/// Knative's real client loses its real server in six ways, and a table shows who noticed when
+/// Knative's real client loses its real server in one way after another, and a table shows who noticed when
 #[derive(Debug, Parser)]
 #[command(name = "demo", bin_name = "cargo xtask demo", max_term_width = 100)]
 struct Options {

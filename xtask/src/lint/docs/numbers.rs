@@ -78,7 +78,7 @@ fn is_listed(file: &Path, constant: &Constant) -> bool {
         "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "f64"
     ) || constant.of_type.starts_with("[f64");
     let all = file.ends_with("timings.rs") || file.ends_with("limits.rs");
-    is_time || is_number && (!constant.why.is_empty() || all)
+    is_time || all && constant.name != "_" || is_number && !constant.why.is_empty()
 }
 
 /// The values of the constants that others are made of.
@@ -125,7 +125,7 @@ impl<'a> Known<'a> {
             (None, Some(number)) if is_time => time(number),
             (None, Some(number)) if name.contains("BYTES") => bytes(number),
             (None, Some(number)) => grouped(number),
-            (None, None) => format!("`{}`", words.concat().replace('|', "\\|")),
+            (None, None) => fields(words),
         }
     }
 
@@ -240,6 +240,19 @@ fn grouped(number: u128) -> String {
     text
 }
 
+/// A value of several parts, as `a: 1, b: 2`.
+fn fields(words: &[String]) -> String {
+    let inside = words.split(|word| word == "{").nth(1);
+    let inside = inside.and_then(|rest| rest.split(|word| word == "}").next());
+    match inside {
+        Some(inside) => {
+            let text = inside.concat().replace(':', ": ").replace(',', ", ");
+            text.replace(": : ", "::").trim_end_matches(", ").to_owned()
+        }
+        None => format!("`{}`", words.concat().replace('|', "\\|")),
+    }
+}
+
 fn is_digit(character: char) -> bool {
     character.is_ascii_digit()
 }
@@ -275,7 +288,8 @@ mod tests {
              /// So.\nconst B: u32 = 2 * C;\n/// Why.\nconst C: u32 = 1 << 10;\n\
              /// N.\nconst D_NS: u64 = 250 * MS;\n/// M.\nconst MS: u64 = 1_000_000;\n\
              /// R.\nconst E: RangeInclusive<Duration> = m::A..=H;\n/// T.\nconst G_BYTES: u32 = 128 * C;\n\
-             /// S.\nconst H: Duration = Duration::from_secs(3600);\n/// Q.\nconst I: [f64; 2] = [0.5, 1.0];\nconst TEXT: &str = \"a\";",
+             /// S.\nconst H: Duration = Duration::from_secs(3600);\n/// Q.\nconst I: [f64; 2] = [0.5, 1.0];\n\
+             /// P.\nconst J: Quota = Quota { own: 2, from: Place::Own, ..A };\n",
         );
         let start = |row: &String| row.split(" | ").take(3).collect::<Vec<_>>().join(" | ");
         assert_eq!(
@@ -290,6 +304,7 @@ mod tests {
                 "| `G_BYTES` | 128 KiB | T.",
                 "| `H` | 1 h | S.",
                 "| `I` | 2 values | Q.",
+                "| `J` | own: 2, from: Place::Own, ..A | P.",
             ]
         );
         assert!(faults.is_empty());
