@@ -43,6 +43,12 @@ impl PeerAddresses {
         Self(addresses.map(|addresses| addresses.iter().map(IpAddr::to_canonical).collect()))
     }
 
+    /// Whether `peer` is one of them, as far as they are known.
+    pub(crate) fn may_include(&self, peer: SocketAddr) -> bool {
+        let known = self.0.as_ref();
+        known.is_none_or(|addresses| addresses.contains(&peer.ip().to_canonical()))
+    }
+
     /// What this says about a connection to `peer` that is seen for the first time at `at`.
     pub(crate) fn check(&self, peer: SocketAddr, at: Timestamp) -> AddressCheck {
         match &self.0 {

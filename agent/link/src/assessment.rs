@@ -113,9 +113,10 @@ impl Assessment {
         at: Timestamp,
         connection: ConnectionId,
         peer: SocketAddr,
+        attempted: Option<Timestamp>,
         event: ProxyEvent,
     ) {
-        self.blame.proxy(at, connection, peer, event);
+        self.blame.proxy(at, connection, peer, attempted, event);
     }
 
     /// A name server was asked at `at`.

@@ -47,14 +47,15 @@ impl Blame {
         at: Timestamp,
         connection: ConnectionId,
         peer: SocketAddr,
+        attempted: Option<Timestamp>,
         event: ProxyEvent,
     ) {
-        self.proxies.record(at, connection, peer, event);
+        self.proxies.record(at, connection, peer, attempted, event);
     }
 
     /// The cause of a connection's failure at `at`: its own, or the proxy's failure behind it.
     pub(crate) fn explain(&self, of: Facts, at: Timestamp, own: Cause) -> Why {
-        match self.proxies.explain(at, own, of.began, of.heard) {
+        match self.proxies.explain(&of, at, own) {
             Some((peer, cause)) => Why {
                 cause,
                 proxy: Some(peer),

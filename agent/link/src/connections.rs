@@ -363,6 +363,11 @@ impl Connections {
         self.tracked.values().filter_map(Connection::heard).max()
     }
 
+    /// Whether this may be an address of the peer's, as far as those are known.
+    pub(crate) fn may_be_the_peer(&self, address: SocketAddr) -> bool {
+        self.addresses.may_include(address)
+    }
+
     /// The newest start or end of anything.
     pub(crate) fn last_activity(&self) -> Timestamp {
         self.last_activity

@@ -82,12 +82,14 @@ pub enum Input {
         missed: MissedEnds,
     },
     /// A connection of another process in the client's network namespace, on the watched
-    /// port: a proxy's upstream.
+    /// port: a proxy's upstream, or anybody else's.
     Proxy {
         /// Which.
         connection: ConnectionId,
         /// Where to.
         peer_address: SocketAddr,
+        /// When connect() was called; `None` when that was before the agent.
+        attempted: Option<Timestamp>,
         /// What it has come to.
         event: ProxyEvent,
     },

@@ -53,7 +53,9 @@ use crate::{
 ///
 /// A proxy in the pod accepts the client's connection and opens one of its own ([`Input::Proxy`]).
 /// That one never makes the link reachable, but its failure may be what is behind a failure of the
-/// client's connection. Its cause is then the cause. It must have failed since the client's
+/// client's connection. Its cause is then the cause. Only the proxy of that very connection counts:
+/// it dialled within half a second after the client did and before the client was answered, and it
+/// dialled one of the peer's addresses, where those are known. It must have failed since the client's
 /// connection began, and:
 ///
 /// - where a handshake fails, at any time since;
@@ -184,8 +186,15 @@ impl Link {
             Input::Proxy {
                 connection,
                 peer_address,
+                attempted,
                 event,
-            } => self.assessment.proxy(at, connection, peer_address, event),
+            } => {
+                // Whoever dials somebody else is no proxy of this link.
+                if connections.may_be_the_peer(peer_address) {
+                    let assessment = &mut self.assessment;
+                    assessment.proxy(at, connection, peer_address, attempted, event);
+                }
+            }
             Input::LookedUp => {
                 connections.looked_up(at);
                 self.assessment.looked_up(at, connections.last_activity());

@@ -1,5 +1,12 @@
 //! What proxies explain: a proxy in the client's pod accepts its connection and opens one of its
 //! own. That one may explain a failure, and never proves that the link is reachable.
+//!
+//! Others in the pod dial the port, too: an engineer with curl above all. Which process accepted the
+//! client's connection, the kernel half does not see. What tells a proxy from others is when it
+//! dials: after the client's connection began, for its sake and so at once, and before the client
+//! has its answer, which comes by that way. A connection that began at another moment is nobody's
+//! hop. Nor is one that does not go to the peer, where the peer's addresses are known: whoever
+//! hands it in sees to that.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,9 +16,10 @@ use std::{
 use crate::{
     Cause, ConnectionId, ProxyEvent,
     cause::ProxyEvidence,
+    finding::Facts,
     limits::PROXIED,
     time::Timestamp,
-    timings::{PROXY_BEFORE, PROXY_DECIDED, PROXY_UNANSWERED},
+    timings::{PROXY_BEFORE, PROXY_DECIDED, PROXY_DIALS, PROXY_TICK, PROXY_UNANSWERED},
 };
 
 /// The connections of all proxies of one link.
@@ -35,6 +43,8 @@ struct Attempt {
 #[derive(Clone, Copy, Debug)]
 struct Failure {
     at: Timestamp,
+    /// When the connection was attempted; `None` for one from before the agent.
+    attempted: Option<Timestamp>,
     peer: SocketAddr,
     cause: Cause,
 }
@@ -46,8 +56,15 @@ impl Proxies {
         at: Timestamp,
         connection: ConnectionId,
         peer: SocketAddr,
+        attempted: Option<Timestamp>,
         event: ProxyEvent,
     ) {
+        let failure = |cause| Failure {
+            at,
+            attempted,
+            peer,
+            cause,
+        };
         match event {
             ProxyEvent::Attempted => {
                 self.connecting.retain(|_, attempt| {
@@ -64,11 +81,11 @@ impl Proxies {
                 self.connecting.insert(connection, attempt);
             }
             ProxyEvent::Established => self.decided(at, connection),
-            ProxyEvent::Stalled => self.failed(at, peer, Cause::Stalled),
+            ProxyEvent::Stalled => self.failed(failure(Cause::Stalled)),
             ProxyEvent::Ended { phase, how } => {
                 self.decided(at, connection);
                 if let Some(cause) = Cause::of_a_proxy(phase, how) {
-                    self.failed(at, peer, cause);
+                    self.failed(failure(cause));
                 }
             }
         }
@@ -80,47 +97,59 @@ impl Proxies {
         }
     }
 
-    fn failed(&mut self, at: Timestamp, peer: SocketAddr, cause: Cause) {
+    fn failed(&mut self, failure: Failure) {
         if self.failures.len() >= PROXIED {
             self.failures.pop_front();
         }
-        self.failures.push_back(Failure { at, peer, cause });
+        self.failures.push_back(failure);
     }
 
-    /// Which proxy's failure, if any, is behind the failure at `at` of a connection that `began`
-    /// then and failed for this cause of its `own`.
+    /// Which proxy's failure, if any, is behind the failure at `at` of a connection `of` the client's
+    /// that failed for this cause of its `own`.
     ///
-    /// What a proxy did before the connection began belongs to an earlier one: its failures, and
-    /// its dials, whose ends may have been lost. On a connection that stalls, failures count since
-    /// the peer was last `heard`.
+    /// On a connection that stalls, failures count since the peer was last heard.
     pub(crate) fn explain(
         &self,
+        of: &Facts,
         at: Timestamp,
         own: Cause,
-        began: Timestamp,
-        heard: Option<Timestamp>,
     ) -> Option<(SocketAddr, Cause)> {
         let since = match own.proxy_evidence()? {
-            ProxyEvidence::SinceItBegan => began,
+            ProxyEvidence::SinceItBegan => of.began,
             ProxyEvidence::JustBefore => at - PROXY_BEFORE,
-            ProxyEvidence::SinceHeard => heard.unwrap_or(at).min(at - PROXY_BEFORE),
+            ProxyEvidence::SinceHeard => of.heard.unwrap_or(at).min(at - PROXY_BEFORE),
         }
-        .max(began);
+        .max(of.began);
         let failed = self
             .failures
             .iter()
             .filter(|failure| (since..=at).contains(&failure.at))
+            .filter(|failure| is_hop(failure.attempted, of))
             .max_by_key(|failure| failure.at)
             .map(|failure| (failure.peer, failure.cause));
         failed.or_else(|| {
             self.connecting
                 .values()
+                .filter(|attempt| is_hop(Some(attempt.since), of))
                 .find(|attempt| {
-                    attempt.since >= began
-                        && attempt.since + PROXY_UNANSWERED <= at
+                    attempt.since + PROXY_UNANSWERED <= at
                         && attempt.until.is_none_or(|until| until > at)
                 })
                 .map(|attempt| (attempt.peer, Cause::Timeout))
         })
+    }
+}
+
+/// Whether a connection that was `attempted` then is the hop behind one `of` the client's.
+fn is_hop(attempted: Option<Timestamp>, of: &Facts) -> bool {
+    match (attempted, of.attempted) {
+        (Some(attempted), Some(began)) => {
+            let answered = of.answered.map(|answered| answered + PROXY_TICK);
+            let latest = answered.into_iter().fold(began + PROXY_DIALS, Ord::min);
+            (began..=latest).contains(&attempted)
+        }
+        // Both are older than the agent: it was there when the client was.
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }

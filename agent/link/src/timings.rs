@@ -132,6 +132,13 @@ pub(crate) const PAUSE_SLACK: Duration = Duration::from_millis(1_500);
 
 // What a proxy's connection explains.
 
+/// How soon after the client's connection began its proxy dials: as soon as it has accepted the
+/// connection, or read the request. Half a second is for a proxy that is starved, and short for
+/// somebody else in the pod who happens to dial.
+pub(crate) const PROXY_DIALS: Duration = Duration::from_millis(500);
+/// By how much the peer's answer may be dated too early: by one of the kernel's ticks. A proxy dials
+/// before it passes an answer on.
+pub(crate) const PROXY_TICK: Duration = Duration::from_millis(10);
 /// How long before the end of a live connection a proxy's failure explains it: long for a proxy
 /// that hands the end of its own connection on, short for a failure that belongs to an earlier one.
 pub(crate) const PROXY_BEFORE: Duration = Duration::from_secs(1);

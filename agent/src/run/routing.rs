@@ -113,6 +113,7 @@ fn of_proxy(record: &Record, kind: RecordKind) -> OfProxy {
     OfProxy::Input(Input::Proxy {
         connection: connection_id(record.sock, record.born_ns),
         peer_address: peer(record.peer, record.peer_port),
+        attempted: attempted(record.attempted_ns),
         event,
     })
 }
@@ -247,6 +248,7 @@ mod tests {
         let input = Input::Proxy {
             connection: connection_id(0xA, 20),
             peer_address: peer_address(),
+            attempted: Some(Timestamp::from_nanos(10)),
             event: ProxyEvent::Attempted,
         };
         let routed = route(&attempted, None, &registry, &nodes());

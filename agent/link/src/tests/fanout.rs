@@ -365,6 +365,7 @@ fn connections_older_than_the_agent_are_targets() {
 #[test]
 fn a_hop_explains_the_target_of_its_own_address_alone() {
     let failed = |n: u64| Input::Proxy {
+        attempted: Some(at(101)),
         connection: id(to(9, 1_990)),
         peer_address: peer(n),
         event: ProxyEvent::Ended {

@@ -63,7 +63,7 @@ fn input(now: i64) -> impl Strategy<Value = Input> {
                 connection, peer_address: peer, attempted, phase, how, errno: 0, heard,
             }),
             2 => (select(&End::ALL[..]), 0..4_u8).prop_map(move |(how, event)| Input::Proxy {
-                connection: id(n + 10), peer_address: peer, event: match event {
+                connection: id(n + 10), peer_address: peer, attempted, event: match event {
                     0 => ProxyEvent::Attempted,
                     1 => ProxyEvent::Established,
                     2 => ProxyEvent::Stalled,

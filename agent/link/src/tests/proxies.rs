@@ -289,3 +289,73 @@ fn a_proxy_s_dial_that_was_answered_meanwhile_explains_what_ended_before() {
     story.proxy(2_100, 2, ProxyEvent::Attempted);
     story.until(2_300).has(Connect, 1, &[(Cause::Timeout, 1)]);
 }
+
+/// Somebody in the pod dials an address without a listener, at any moment of a live connection.
+#[test]
+fn a_curl_to_somebody_else_explains_nothing() {
+    let refused = ProxyEvent::Ended {
+        phase: Phase::Connecting,
+        how: End::Refused,
+    };
+    for (how, cause) in [
+        (End::Reset, Cause::ConnectionReset),
+        (End::PeerClosed, Cause::PeerClosed),
+    ] {
+        let mut story = Story::begins();
+        story
+            .upgraded(0, 1)
+            .dialled_by_another(1_990, 1, Some(1_989), refused)
+            .ended(2_000, 1, Phase::Held, how, Some(1_000));
+        story.has(Disconnect, 1, &[(cause, 1)]);
+    }
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.dialled_by_another(4_000, 1, Some(3_999), refused);
+    story.sampled(5_100, 1, silent(2, 3_300));
+    story.has(Disconnect, 1, &[(Cause::Stalled, 1)]);
+    // While a dial is under way that nobody answers, too.
+    let mut story = dialled();
+    story.dialled_by_another(1_001, 1, Some(1_000), refused);
+    story
+        .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
+        .until(3_300);
+    story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
+}
+
+#[test]
+fn where_the_peer_s_addresses_are_known_only_a_dial_to_one_of_them_explains() {
+    for (addresses, cause) in [
+        ([peer(1).ip(), peer(201).ip()], Cause::ConnectionRefused),
+        ([peer(1).ip(), peer(9).ip()], Cause::HandshakeFailed),
+    ] {
+        let mut story = Story::begins();
+        story.input(0, crate::Input::PeerAddresses(Some(addresses.into())));
+        story.attempt(0, 1).established(1, 1);
+        story.proxy_ended(3, 1, Phase::Connecting, End::Refused);
+        story
+            .ended(5, 1, Phase::Established, End::PeerClosed, Some(4))
+            .until(400);
+        story.has(Connect, 1, &[(cause, 1)]);
+    }
+}
+
+#[test]
+fn what_both_were_there_before_the_agent_belong_together() {
+    let lost = ProxyEvent::Ended {
+        phase: Phase::Held,
+        how: End::Reset,
+    };
+    for (attempted, cause) in [
+        (None, Cause::ConnectionReset),
+        (Some(1_000), Cause::PeerClosed),
+    ] {
+        let mut story = Story::begins();
+        story
+            .found(0, 1, None, Phase::Established)
+            .sampled(1, 1, silent(-1_000, -1_001))
+            .sampled(300, 1, silent(-1_000, -1_001));
+        story.dialled_by_another(1_999, 1, attempted, lost);
+        story.ended_with(2_000, 1, None, Phase::Held, End::PeerClosed, 0, Some(1_500));
+        story.has(Disconnect, 1, &[(cause, 1)]);
+    }
+}

@@ -329,14 +329,30 @@ impl<M: LinkMachine> Story<M> {
         self
     }
 
-    /// The `n`th connection of a proxy.
+    /// The `n`th connection of a proxy, attempted now, or at 2 ms at the latest.
     pub(super) fn proxy(&mut self, time: i64, n: u64, event: ProxyEvent) -> &mut Self {
+        let attempted = match event {
+            ProxyEvent::Attempted => time,
+            ProxyEvent::Established | ProxyEvent::Stalled | ProxyEvent::Ended { .. } => time.min(2),
+        };
+        self.dialled_by_another(time, n, Some(attempted), event)
+    }
+
+    /// The `n`th connection of another process, attempted then.
+    pub(super) fn dialled_by_another(
+        &mut self,
+        time: i64,
+        n: u64,
+        attempted: Option<i64>,
+        event: ProxyEvent,
+    ) -> &mut Self {
         let (connection, peer) = (id(500 + n), peer(200 + n));
         self.input(
             time,
             Input::Proxy {
                 connection,
                 peer_address: peer,
+                attempted: attempted.map(at),
                 event,
             },
         )

@@ -53,15 +53,9 @@ pub(super) const CRATES: &[Crate] = &[
             // What a link makes of what its connections found.
             &["assessment", "resync"],
             &["blame", "connections", "machine", "reachability"],
-            &["finding", "outage_history", "output", "races"],
-            &[
-                "connection",
-                "counts",
-                "event",
-                "proxies",
-                "state",
-                "tombstones",
-            ],
+            &["outage_history", "output", "proxies", "races"],
+            &["finding"],
+            &["connection", "counts", "event", "state", "tombstones"],
             &["address_check", "input", "lookups", "target"],
             &["cause", "unknown"],
             &["check", "limits", "time", "timings"],
