@@ -9,6 +9,7 @@
 mod api_unavailable;
 mod manifests;
 mod pods_and_addresses;
+mod strangers;
 mod world;
 
 use std::time::Duration;

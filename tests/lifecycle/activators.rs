@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use statlink_tests::{
     figures::Figures,
+    netns::Pod,
     peer::{Activator, PORT, Traffic, bad_server},
     process::Line,
     scenario::{Bed, link, metric},
@@ -188,3 +189,40 @@ fn connections_of_other_processes_to_the_port_change_nothing() {
 
 /// How long a link may take to come up before it is not reachable.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Without the Kubernetes API nothing but an environment names a process.
+#[test]
+fn whoever_has_a_name_first_keeps_it_while_it_lives() {
+    let mut bed = Bed::new().unwrap();
+    let options = options(&bed);
+    bed.start_agent_with(&options).unwrap();
+    let first = bed.activator("activator", Traffic::Idle).unwrap();
+    bed.wait_reachable(&first, 1, PATIENCE).unwrap();
+    let elsewhere = Pod {
+        name: first.pod.name.clone(),
+        ..bed.network.pod("elsewhere").unwrap()
+    };
+    let second = Activator::start(&elsewhere, bed.target(), Traffic::Idle).unwrap();
+    let agent = bed.agent.as_mut().unwrap();
+    let taken = format!("and so does process {}", first.process.pid());
+    agent
+        .process
+        .wait_for(&taken, PATIENCE, |line| line.text.contains(&taken))
+        .unwrap();
+    let refused = [("statlink.refusal.reason", "name_taken")];
+    bed.collector
+        .wait_for("statlink.clients.refused", &refused, PATIENCE, |_| true)
+        .unwrap();
+    let pid = || {
+        let links = bed.agent.as_ref().unwrap().activators().unwrap();
+        let pids = links.iter().map(|link| link["pid"].as_u64());
+        pids.collect::<Option<Vec<_>>>().unwrap()
+    };
+    assert_eq!(pid(), [u64::from(first.process.pid())]);
+    drop(first);
+    wait::until("link of the second", PATIENCE, || {
+        Ok((pid() == [u64::from(second.process.pid())]).then_some(()))
+    })
+    .unwrap();
+    bed.wait_reachable(&second, 1, PATIENCE).unwrap();
+}

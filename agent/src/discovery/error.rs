@@ -100,6 +100,17 @@ pub(crate) enum Unplaced {
     NothingListed,
 }
 
+impl Unplaced {
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::NoContainer => "no_container",
+            Self::NotListed => "not_listed",
+            Self::NotReported => "not_reported",
+            Self::NothingListed => "nothing_listed",
+        }
+    }
+}
+
 /// What a warning is about: the same for every process that has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reason {
@@ -124,13 +135,13 @@ impl DiscoveryError {
 
     /// For process `pid`, which is called `process` and is in `cgroup`.
     pub(super) fn unplaced(pid: u32, process: &str, why: Unplaced, cgroup: &str) -> Self {
-        // With cgroup v1 there are a dozen lines, most of them alike.
-        let cgroup = cgroup.lines().next().unwrap_or_default();
+        // With cgroup v1 there are a dozen lines, and many say nothing.
+        let cgroup = cgroup.lines().max_by_key(|line| line.len());
         Self::Unplaced {
             pid,
             process: process.to_owned(),
             why,
-            cgroup: shown(cgroup),
+            cgroup: shown(cgroup.unwrap_or_default()),
         }
     }
 
@@ -280,7 +291,8 @@ impl DiscoveryError {
             Self::OtherNamespace {
                 process, namespace, ..
             } => ("other_namespace", format!("{process} {namespace}")),
-            Self::Unplaced { process, why, .. } => (UNPLACED, format!("{process} {why:?}")),
+            // Each is a kind of its own: strangers of one cannot silence another.
+            Self::Unplaced { process, why, .. } => (why.kind(), process.clone()),
             Self::NameTaken { process, pod, .. } => ("name_taken", format!("{process} {pod}")),
             Self::TooMany { process, .. } => ("too_many", process.clone()),
         };

@@ -48,7 +48,7 @@ const MOST_OF_A_KIND: usize = 4;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::error::Unplaced, *};
 
     fn elsewhere(pid: u32, namespace: &str) -> DiscoveryError {
         DiscoveryError::OtherNamespace {
@@ -93,6 +93,26 @@ mod tests {
         assert_eq!(warned.count(), MOST_OF_A_KIND);
         assert!(unseen.deserves_warning(now, &denied(1)));
         assert_eq!(unseen.met.len(), MOST_OF_A_KIND + 1);
+    }
+
+    #[test]
+    fn strangers_of_one_kind_silence_no_other() {
+        let (mut unseen, now) = (Unseen::default(), Instant::now());
+        let whys = [
+            Unplaced::NoContainer,
+            Unplaced::NotListed,
+            Unplaced::NotReported,
+            Unplaced::NothingListed,
+        ];
+        for why in whys {
+            for process in ["activator", "autoscaler"] {
+                let warned = (1..100).filter(|pid| {
+                    let error = DiscoveryError::unplaced(*pid, process, why, "0::/");
+                    unseen.deserves_warning(now, &error)
+                });
+                assert_eq!(warned.count(), 1, "{process} {why:?}");
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::finding::{Finding, Verdict};
 use crate::{
     clock,
     control::{client, server},
-    discovery::{Client, Discovery, DiscoveryError, NEWS, Selector},
+    discovery::{Client, Discovery, DiscoveryError, NEWS, Selector, UnobservedPod},
     link::Shape,
     link_kind::LinkKind,
     telemetry::{self, config::Config},
@@ -40,7 +40,15 @@ pub(super) fn clients(discovery: &mut Discovery, selector: &Selector) -> Vec<Fin
     let of_kinds = kinds.map(|kind| clients_of(kind, &clients, discovery, selector));
     // Others can name many: a few show what is wrong.
     let nameless = nameless.iter().take(MOST_NAMELESS).map(nameless_one);
-    of_kinds.chain(nameless).collect()
+    let unobserved = discovery.unobserved().map(unobserved_one);
+    of_kinds.chain(nameless).chain(unobserved).collect()
+}
+
+/// A pod that runs here, and nothing is known of its link.
+fn unobserved_one(pod: &UnobservedPod) -> Finding {
+    let detail = format!("{}/{} runs here", pod.namespace, pod.pod);
+    Finding::new("not observed", CLIENTS_PURPOSE, detail)
+        .with_verdict(Verdict::Warning, pod.reason.explain(&pod.process))
 }
 
 /// A process with a client's process name that is not watched, because of what names it.
