@@ -44,6 +44,27 @@ pub(super) struct Run {
     pub(super) threads: Option<u8>,
 }
 
+impl Plan {
+    /// Needs nothing, and runs nothing.
+    const LEAST: Self = Self {
+        name: "",
+        needs: &[],
+        agent: false,
+        image: false,
+        test_bed: &[],
+        runs: &[],
+    };
+}
+
+impl Run {
+    /// Of all tests that are selected, as many at a time as the machine has processors.
+    const OF_ALL: Self = Self {
+        select: &[],
+        filter: &[],
+        threads: None,
+    };
+}
+
 impl Tier {
     /// What a pull request must pass. [`Tier::Link`] is part of [`Tier::Pure`].
     pub(super) const ALL: &[Self] = &[
@@ -60,22 +81,15 @@ impl Tier {
         match self {
             Self::Link => Plan {
                 name: "link",
-                needs: &[],
-                agent: false,
-                image: false,
-                test_bed: &[],
                 runs: &[Run {
                     select: &["--package=statlink-link"],
-                    filter: &[],
-                    threads: None,
+                    ..Run::OF_ALL
                 }],
+                ..Plan::LEAST
             },
             Self::Pure => Plan {
                 name: "pure",
                 needs: setup::BUILD,
-                agent: false,
-                image: false,
-                test_bed: &[],
                 runs: &[
                     Run {
                         select: &[
@@ -84,7 +98,7 @@ impl Tier {
                             "--package=xtask",
                         ],
                         filter: &["--skip=fuzz::"],
-                        threads: None,
+                        ..Run::OF_ALL
                     },
                     // Their binaries are for another target, or are no tests.
                     Run {
@@ -93,41 +107,35 @@ impl Tier {
                             "--package=statlink-tests",
                             "--lib",
                         ],
-                        filter: &[],
-                        threads: None,
+                        ..Run::OF_ALL
                     },
                 ],
+                ..Plan::LEAST
             },
             Self::Fuzz => Plan {
                 name: "fuzz",
                 needs: setup::BUILD,
-                agent: false,
-                image: false,
-                test_bed: &[],
                 runs: &[Run {
                     select: &["--package=statlink", "--lib"],
                     filter: &["fuzz::"],
-                    threads: None,
+                    ..Run::OF_ALL
                 }],
+                ..Plan::LEAST
             },
             Self::Deploy => Plan {
                 name: "deploy",
                 needs: setup::DEPLOY,
-                agent: false,
-                image: false,
-                test_bed: &[],
                 runs: &[Run {
                     select: &["--package=statlink-tests", "--test=deploy"],
-                    filter: &[],
-                    threads: None,
+                    ..Run::OF_ALL
                 }],
+                ..Plan::LEAST
             },
             // These tests share the kernel's hooks, and count what arrives from them.
             Self::Kernel => Plan {
                 name: "kernel",
                 needs: setup::PEERS,
                 agent: true,
-                image: false,
                 test_bed: &["build"],
                 runs: &[Run {
                     select: &[
@@ -135,9 +143,10 @@ impl Tier {
                         "--test=kernel",
                         "--test=lifecycle",
                     ],
-                    filter: &[],
                     threads: Some(1),
+                    ..Run::OF_ALL
                 }],
+                ..Plan::LEAST
             },
             // These mostly wait, each in its own namespaces, but each starts a Collector: two at a
             // time are what a machine of two processors keeps up with.
@@ -145,7 +154,6 @@ impl Tier {
                 name: "peers",
                 needs: setup::PEERS,
                 agent: true,
-                image: false,
                 test_bed: &["build"],
                 runs: &[Run {
                     select: &[
@@ -153,9 +161,10 @@ impl Tier {
                         "--test=test_bed",
                         "--test=peers",
                     ],
-                    filter: &[],
                     threads: Some(2),
+                    ..Run::OF_ALL
                 }],
+                ..Plan::LEAST
             },
             // A machine runs one such node at a time.
             Self::Cluster => Plan {
@@ -170,8 +179,8 @@ impl Tier {
                         "--test=kubernetes_api",
                         "--test=cluster",
                     ],
-                    filter: &[],
                     threads: Some(1),
+                    ..Run::OF_ALL
                 }],
             },
         }
