@@ -27,6 +27,15 @@
 //! It needs root, iproute2, nftables and, for the first build, Go. Nothing outlives the process:
 //! namespaces are removed on drop, on panic and on SIGINT or SIGTERM, and the next run removes what
 //! a killed run left. Programs die with the thread that spawned them.
+//!
+//! # Errors
+//!
+//! Whatever returns a `Result` fails where the machine, a program or a peer does not do what the name
+//! of the function says; the error says which, and a test ends with it.
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "said above for all: nobody tells one from another"
+)]
 
 pub mod agent;
 mod api_server;

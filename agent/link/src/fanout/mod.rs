@@ -93,7 +93,7 @@ impl LinkMachine for Fanout {
                     self.pass_on(peer, at, input, outputs);
                 }
                 self.reconcile(outputs, |listing| {
-                    listing.looked(connection, sample.as_ref())
+                    listing.looked(connection, sample.as_ref());
                 });
             }
             Input::Proxy {
@@ -258,7 +258,7 @@ impl Fanout {
         let targets: Vec<_> = self.targets().collect();
         for peer in targets {
             self.drive(peer, outputs, |link, outputs| {
-                link.compare(&mut listing, outputs)
+                link.compare(&mut listing, outputs);
             });
         }
         self.reconciliation = Some(listing);

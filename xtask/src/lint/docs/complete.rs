@@ -36,8 +36,45 @@ pub(super) fn faults(tree: &Tree) -> Result<Vec<String>> {
             }
         }
     }
+    faults.extend(versions(tree)?);
     Ok(faults)
 }
+
+/// Where the workspace's version must stand, and is another one.
+fn versions(tree: &Tree) -> Result<Vec<String>> {
+    let version = tree
+        .document("Cargo.toml")?
+        .lines()
+        .find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+        .context("Cargo.toml has no version")?;
+    let mut faults = Vec::new();
+    for (document, before) in VERSIONS {
+        for line in tree.document(document)?.lines() {
+            let Some(stated) = line.trim().strip_prefix(before) else {
+                continue;
+            };
+            if stated.trim_matches('"') != version {
+                faults.push(format!("{document}: {line}: the version is {version}"));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// Documents that state the version, and what stands before it.
+const VERSIONS: &[(&str, &str)] = &[
+    ("deploy/helm/statlink/Chart.yaml", "version: "),
+    ("deploy/helm/statlink/Chart.yaml", "appVersion: "),
+    (
+        "deploy/kustomize/base/daemonset.yaml",
+        "app.kubernetes.io/version: ",
+    ),
+    ("deploy/kustomize/base/daemonset.yaml", "image: \"statlink:"),
+    (
+        "deploy/semconv/manifest.yaml",
+        "schema_url: https://github.com/statlink/statlink/semconv/",
+    ),
+];
 
 fn lists(tree: &Tree) -> Result<Vec<List>> {
     let losses = &tree.source("agent-ebpf/src/wire/loss_reason.rs")?.text;
@@ -158,6 +195,30 @@ mod tests {
         let hooks = "Hook { name: \"one\", standing: Standing::Required }, \
                      Hook { name: \"two\", standing: Standing::Optional { without: \"x\" } }";
         assert_eq!(optional(hooks), ["two".to_owned()].into());
+    }
+
+    #[test]
+    fn a_version_that_was_left_behind_is_named() {
+        let file = |path: &str, text: &str| (path.into(), text.to_owned());
+        let tree = Tree {
+            rust: Vec::new(),
+            text: vec![
+                file("Cargo.toml", "[workspace.package]\nversion = \"0.2.0\"\n"),
+                file(
+                    "deploy/helm/statlink/Chart.yaml",
+                    "version: 0.2.0\nappVersion: 0.1.0\n",
+                ),
+                file(
+                    "deploy/kustomize/base/daemonset.yaml",
+                    "  image: \"statlink:0.2.0\"\n",
+                ),
+                file("deploy/semconv/manifest.yaml", ""),
+            ],
+        };
+        assert_eq!(
+            versions(&tree).unwrap(),
+            ["deploy/helm/statlink/Chart.yaml: appVersion: 0.1.0: the version is 0.2.0"]
+        );
     }
 
     #[test]

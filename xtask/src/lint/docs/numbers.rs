@@ -204,7 +204,7 @@ fn time(nanoseconds: u128) -> String {
     for (unit, name) in in_units {
         let whole = nanoseconds / unit;
         let tenths = nanoseconds % unit * 10 / unit;
-        let exact = nanoseconds % (unit / 10) == 0;
+        let exact = nanoseconds.is_multiple_of(unit / 10);
         // 60 s rather than 1 min, and 1.5 s, but no 1.5 min.
         let in_tenths = matches!(name, "s" | "ms") && tenths > 0;
         let enough = if name == "min" { whole > 1 } else { whole > 0 };
