@@ -1,9 +1,12 @@
 //! What the kernel must have, and what the kernel half records of real sockets.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
 
+mod half;
 mod preflight;
 mod privileges;
 mod records;
+mod strangers;
+mod what_counts;
 
 use std::time::Duration;
 

@@ -1,10 +1,8 @@
 //! What the kernel half records of real sockets on the watched port, each thing once.
 
 use std::{
-    fs,
     io::Read as _,
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::MetadataExt as _,
+    net::{Shutdown, SocketAddr, TcpStream},
     thread,
     time::Duration,
 };
@@ -13,106 +11,18 @@ use rustix::{
     net::sockopt::set_socket_linger,
     thread::{CapabilitySet, CapabilitySets, set_capabilities},
 };
-use statlink::{
-    clock,
-    kernel::{
-        Inventory, Kernel, LISTING_SETTLES, LossReason, Record, RecordKind, Source, Watch,
-        connection_id, peer, tracefs,
-    },
-};
-use statlink_ebpf::{ENDS, End, PHASES, Phase};
+use statlink::kernel::{LossReason, RecordKind, Source, connection_id, peer};
+use statlink_ebpf::{End, Phase};
 use statlink_tests::{
-    netns::{Namespace, Network},
+    netns::Network,
     peer::{Activator, PORT, bad_server},
     wait,
 };
-use tokio::runtime::Runtime;
 
-use crate::PATIENCE;
-
-/// The kernel half on the watched port, and the runtime that it needs.
-struct Half {
-    kernel: Kernel,
-    runtime: Runtime,
-}
-
-impl Half {
-    fn load() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let watch = Watch {
-            port: PORT,
-            process_names: vec!["activator".to_owned()],
-        };
-        let _entered = runtime.enter();
-        let kernel = Kernel::load(&watch, &tracefs::look()).unwrap();
-        drop(_entered);
-        Self { kernel, runtime }
-    }
-
-    /// The records of `source` that are in the ring.
-    fn drain(&mut self, source: Source) -> Vec<Record> {
-        let _entered = self.runtime.enter();
-        let mut records = Vec::new();
-        self.kernel.drain(|record| records.extend(record));
-        records.retain(|record| record.netns == source.netns && record.tgid == source.tgid);
-        records
-    }
-
-    /// What the kernel holds about `source`, of which nothing changes.
-    fn inventory(&mut self, source: Source) -> Inventory {
-        let listing = self.kernel.list([source], clock::now()).unwrap().unwrap();
-        thread::sleep(LISTING_SETTLES);
-        let mut settled = self.kernel.settle(listing).unwrap();
-        settled.remove(&source).unwrap()
-    }
-
-    /// Waits for the end of a connection of `source`; there must be one only.
-    #[track_caller]
-    fn end(&mut self, source: Source) -> Record {
-        let ended = wait::until("record of an end", PATIENCE, || {
-            let mut records = self.drain(source);
-            records.retain(|record| record.kind == RecordKind::Ended as u8);
-            Ok(Some(records).filter(|ended| !ended.is_empty()))
-        });
-        let ended = ended.unwrap();
-        let [ended] = ended[..] else {
-            panic!("{ended:#?}");
-        };
-        ended
-    }
-}
-
-/// This process in `namespace`.
-fn this_process(namespace: &Namespace) -> Source {
-    source(namespace, std::process::id())
-}
-
-fn source(namespace: &Namespace, tgid: u32) -> Source {
-    let inode = || fs::metadata("/proc/thread-self/ns/net").map(|namespace| namespace.ino());
-    let inode = namespace.run(inode).unwrap().unwrap();
-    Source {
-        netns: inode.try_into().unwrap(),
-        tgid,
-    }
-}
-
-/// A connection on the watched port within `namespace`: the client's and the server's end.
-fn connected(namespace: &Namespace, at: &str) -> (TcpStream, TcpStream) {
-    let connect = || {
-        let listener = TcpListener::bind((at, PORT))?;
-        let client = TcpStream::connect((at, PORT))?;
-        let (server, _) = listener.accept()?;
-        Ok::<_, std::io::Error>((client, server))
-    };
-    namespace.run(connect).unwrap().unwrap()
-}
-
-fn sum(ends: &[[u32; ENDS]; PHASES]) -> u32 {
-    ends.iter().flatten().sum()
-}
+use crate::{
+    PATIENCE,
+    half::{Half, connected, lost, source, sum, this_process},
+};
 
 #[test]
 fn each_end_is_recorded_once_and_as_what_it_was() {
@@ -257,11 +167,7 @@ fn records_and_what_the_ring_could_not_hold_add_up() {
     assert_eq!(ended + sum(&totals.missed), CONNECTIONS);
     assert_eq!(sum(&totals.ended), CONNECTIONS);
     assert_eq!(totals.attempts, u64::from(CONNECTIONS));
-    let lost = half.kernel.losses().unwrap();
-    let full = lost
-        .iter()
-        .find(|(reason, _)| *reason == LossReason::RingFull);
-    assert!(full.unwrap().1 > 0, "{lost:?}");
+    assert!(lost(&half, LossReason::RingFull) > 0);
 }
 
 #[test]

@@ -34,7 +34,7 @@ use super::{
     error::KernelError,
     loaded::Kernel,
     maps::{failed, not_found},
-    totals::Ends,
+    totals::{Ends, SourceTotals},
 };
 use crate::time::Timestamp;
 
@@ -62,6 +62,8 @@ pub struct Inventory {
     pub open: Vec<(u64, Connection)>,
     /// Ends without a record, since the source's beginning.
     pub missed: Ends,
+    /// Connections that the kernel half had no room for, since the source's beginning.
+    pub refused: u32,
 }
 
 impl Listing {
@@ -83,13 +85,14 @@ impl Listing {
         }
     }
 
-    /// The inventory of `source`, whose `missed` totals are these by now; `None` if it has none.
-    fn inventory(&mut self, source: Source, missed: Ends) -> Option<Inventory> {
+    /// The inventory of `source`, whose totals are these by now; `None` if it has none.
+    fn inventory(&mut self, source: Source, totals: &SourceTotals) -> Option<Inventory> {
         let listed = self.sources.remove(&source)?;
-        (listed.missed == missed).then(|| Inventory {
+        (listed.missed == totals.missed).then(|| Inventory {
             at: self.at,
             open: listed.open.into_iter().collect(),
-            missed,
+            missed: totals.missed,
+            refused: totals.refused,
         })
     }
 }
@@ -124,6 +127,24 @@ impl Kernel {
         Ok(Some(listing))
     }
 
+    /// The inventory of one source whose process has ended: nothing of it changes any more, so it need
+    /// not settle. `None` if the map changes too fast for a walk to end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the kernel refuses to read a map.
+    pub fn last_inventory(
+        &mut self,
+        source: Source,
+        now: Timestamp,
+    ) -> Result<Option<Inventory>, KernelError> {
+        let Some(mut listing) = self.list([source], now)? else {
+            return Ok(None);
+        };
+        let totals = self.source_totals(source)?;
+        Ok(listing.inventory(source, &totals))
+    }
+
     /// The inventory of each source of a listing that is [`LISTING_SETTLES`] old. One of which an end
     /// was counted meanwhile is left out.
     ///
@@ -139,8 +160,8 @@ impl Kernel {
         let sources: Vec<Source> = listing.sources.keys().copied().collect();
         let mut settled = HashMap::with_capacity(sources.len());
         for source in sources {
-            let missed = self.source_totals(source)?.missed;
-            if let Some(inventory) = listing.inventory(source, missed) {
+            let totals = self.source_totals(source)?;
+            if let Some(inventory) = listing.inventory(source, &totals) {
                 settled.insert(source, inventory);
             }
         }
@@ -196,6 +217,13 @@ mod tests {
         listing
     }
 
+    fn totals(missed: Ends) -> SourceTotals {
+        SourceTotals {
+            missed,
+            ..SourceTotals::default()
+        }
+    }
+
     #[test]
     fn each_source_gets_its_own_connections_by_one_walk() {
         let mut listing = listing();
@@ -206,10 +234,10 @@ mod tests {
         listing.add_connection(0xD, connection(Source { netns: 2, tgid: 7 }));
         // The walk started over.
         listing.add_connection(0xA, connection(ONE));
-        let one = listing.inventory(ONE, Ends::default()).unwrap();
+        let one = listing.inventory(ONE, &totals(Ends::default())).unwrap();
         assert_eq!(one.at, Timestamp::from_nanos(5));
         assert_eq!(one.open, [(0xA, connection(ONE))]);
-        let other = listing.inventory(OTHER, one_reset()).unwrap();
+        let other = listing.inventory(OTHER, &totals(one_reset())).unwrap();
         let socks: Vec<u64> = other.open.iter().map(|(sock, _)| *sock).collect();
         assert_eq!((socks, other.missed), (vec![0xB, 0xC], one_reset()));
     }
@@ -218,8 +246,8 @@ mod tests {
     fn an_end_that_is_counted_meanwhile_leaves_its_source_without_an_inventory() {
         let mut listing = listing();
         listing.add_connection(0xA, connection(ONE));
-        assert!(listing.inventory(ONE, one_reset()).is_none());
+        assert!(listing.inventory(ONE, &totals(one_reset())).is_none());
         // Another source's inventory does not suffer.
-        assert!(listing.inventory(OTHER, one_reset()).is_some());
+        assert!(listing.inventory(OTHER, &totals(one_reset())).is_some());
     }
 }

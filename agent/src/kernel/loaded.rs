@@ -166,6 +166,11 @@ impl Kernel {
             .collect()
     }
 
+    /// Whether the programs can be preempted here, so that events are missed now and then.
+    pub fn is_preemptible(&self) -> bool {
+        !self.rings.woken()
+    }
+
     /// Waits until there is something to read. Cancel-safe.
     ///
     /// # Errors

@@ -28,6 +28,11 @@ impl Rings {
         })
     }
 
+    /// Whether the programs wake the reader.
+    pub(super) const fn woken(&self) -> bool {
+        self.woken
+    }
+
     /// Waits until there is something to read. Cancel-safe.
     pub(super) async fn readable(&self) -> io::Result<()> {
         if !self.woken {

@@ -163,16 +163,18 @@ impl Kernel {
         }
     }
 
-    /// How many candidates there are: processes of a watched name that nobody tracks.
+    /// The candidates: processes of a watched name that nobody tracks.
     ///
     /// # Errors
     ///
     /// Fails if the kernel refuses to read the map.
-    pub fn candidates(&self) -> Result<usize, KernelError> {
-        let mut candidates = 0;
+    pub fn candidates(&self) -> Result<Vec<Source>, KernelError> {
+        let mut candidates = Vec::new();
         for entry in self.sources.iter() {
             match entry {
-                Ok((_, totals)) if totals.standing == Standing::Candidate as u32 => candidates += 1,
+                Ok((source, totals)) if totals.standing == Standing::Candidate as u32 => {
+                    candidates.push(source);
+                }
                 Ok(_) => {}
                 Err(error) if not_found(&error) => {}
                 Err(error) => return Err(failed("SOURCES")(error)),

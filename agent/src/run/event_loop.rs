@@ -15,6 +15,7 @@
 //! that matters.
 
 mod clients;
+mod losses;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -60,6 +61,10 @@ pub(super) struct EventLoop {
     executed: Vec<u32>,
     /// Why processes could not be inspected.
     unseen: Unseen,
+    /// An execution may have gone unseen: `/proc` is to be walked.
+    scan_at_once: bool,
+    /// When to look next for events that hooks missed, where they often do.
+    missed_look: Timestamp,
     /// Empty between two calls of a link: kept for its memory.
     outputs: Vec<Output>,
 }
@@ -79,6 +84,8 @@ impl EventLoop {
             started: clock::now(),
             executed: Vec::new(),
             unseen: Unseen::default(),
+            scan_at_once: false,
+            missed_look: clock::now(),
             outputs: Vec::new(),
         }
     }
@@ -121,7 +128,8 @@ impl EventLoop {
                     self.apply(event)?;
                 }
                 _ = rescan.tick() => {
-                    self.reconciler.check_missed_events(&self.kernel, &mut self.registry);
+                    self.check_missed_events();
+                    self.kernel.sweep()?;
                     match self.waits_for_pods() {
                         None => self.scan()?,
                         Some(patience) => rescan.reset_after(patience),
@@ -131,6 +139,9 @@ impl EventLoop {
                 () = sleep_until(wake) => {}
             }
             self.process_due()?;
+            if std::mem::take(&mut self.scan_at_once) {
+                rescan.reset_immediately();
+            }
         }
     }
 
@@ -160,8 +171,15 @@ impl EventLoop {
             self.inspect(pid)?;
         }
         self.discover_due()?;
-        self.reconciler
+        let lost = self
+            .reconciler
             .check_losses(&self.kernel, &mut self.registry)?;
+        self.scan_at_once |= lost.executions;
+        let now = clock::now();
+        if self.kernel.is_preemptible() && self.missed_look <= now {
+            self.check_missed_events();
+        }
+        self.check_room(lost.connections, now)?;
         self.reconcile()?;
         let now = clock::now();
         for id in self.registry.due(now) {
@@ -235,6 +253,13 @@ impl EventLoop {
             if let Some(entry) = self.registry.get_mut(id) {
                 let input = entry.owed.input(&inventory);
                 self.handle(id, inventory.at, input)?;
+            }
+            if let Some(entry) = self.registry.get_mut(id) {
+                let now = clock::now();
+                let news = entry.completeness.pass_ends(inventory.refused, now);
+                if let Some(news) = news {
+                    self.handle(id, now, news)?;
+                }
             }
         }
         Ok(())

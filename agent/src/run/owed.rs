@@ -57,6 +57,11 @@ impl Owed {
         self.due.take().max(late.map(|_| Depth::OpenFiles))
     }
 
+    /// Whether `missed` holds what the link was not given.
+    pub(super) fn lacks(&self, missed: &Ends) -> bool {
+        self.given != *missed
+    }
+
     /// What the link has not been given of `inventory`.
     pub(super) fn input(&mut self, inventory: &Inventory) -> Input {
         let mut missed = Ends::default();
@@ -109,6 +114,7 @@ mod tests {
             at: ms(5),
             open: Vec::new(),
             missed,
+            refused: 0,
         }
     }
 
@@ -122,7 +128,9 @@ mod tests {
     #[test]
     fn a_missed_end_is_given_to_the_link_once() {
         let mut owed = Owed::at_discovery(ms(0));
+        assert!(owed.lacks(&resets(3)));
         assert_eq!(missed(&owed.input(&inventory(resets(3)))), 3);
+        assert!(!owed.lacks(&resets(3)));
         assert_eq!(missed(&owed.input(&inventory(resets(3)))), 0);
         assert_eq!(missed(&owed.input(&inventory(resets(5)))), 2);
     }

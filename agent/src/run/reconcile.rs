@@ -64,30 +64,41 @@ enum Stage {
 }
 
 impl Reconciler {
-    /// Has all links reconciled if the kernel half lost something since the last look.
+    /// Has all links reconciled if the kernel half lost records since the last look, and says what
+    /// else it lost.
     pub(super) fn check_losses(
         &mut self,
         kernel: &Kernel,
         registry: &mut Registry,
-    ) -> Result<(), KernelError> {
+    ) -> Result<Lost, KernelError> {
         let losses = kernel.losses()?;
-        if let Some(depth) = depth_after(&self.losses, &losses) {
-            mark_all(registry, depth);
+        let lost = Lost::between(&self.losses, &losses);
+        if lost.records {
+            // A program keeps the map of connections in order before it finds no room for the
+            // record: no open file tells more.
+            mark_all(registry, Depth::Connections);
         }
         self.losses = losses.to_vec();
-        Ok(())
+        Ok(lost)
     }
 
     /// Has all links reconciled if a hook missed an event since the last look: most likely of a
     /// socket that nobody watches, but that is not known.
-    pub(super) fn check_missed_events(&mut self, kernel: &Kernel, registry: &mut Registry) {
+    /// It may also have been an execution: whether one was missed is returned.
+    pub(super) fn check_missed_events(&mut self, kernel: &Kernel, registry: &mut Registry) -> bool {
         let missed = kernel.missed_events();
-        let total = |missed: &[(_, u64)]| missed.iter().map(|(_, count)| count).sum::<u64>();
-        if total(&missed) != total(&self.missed_events) {
+        let of = |missed: &[(&'static str, u64)], executions: bool| {
+            let counts = missed.iter();
+            let counts = counts.filter(|(hook, _)| (*hook == EXECUTIONS) == executions);
+            counts.map(|(_, count)| count).sum::<u64>()
+        };
+        if of(&missed, false) != of(&self.missed_events, false) {
             // The event may have been a connection's begin.
             mark_all(registry, Depth::OpenFiles);
         }
+        let executions = of(&missed, true) != of(&self.missed_events, true);
         self.missed_events = missed;
+        executions
     }
 
     /// What hooks missed, as of the last look.
@@ -242,6 +253,14 @@ fn begin(
         Depth::Connections => None,
         Depth::OpenFiles => kernel.open_files()?,
     };
+    if files.is_some() {
+        for (id, source) in &links {
+            let refused = kernel.source_totals(*source)?.refused;
+            if let Some(entry) = registry.get_mut(*id) {
+                entry.completeness.pass_begins(refused);
+            }
+        }
+    }
     Ok(Some(Pass {
         links,
         lost: lost(kernel)?,
@@ -263,31 +282,33 @@ fn lost(kernel: &Kernel) -> Result<u64, KernelError> {
     Ok(kernel.losses()?.iter().map(|(_, count)| count).sum())
 }
 
-/// How far to look after losses went from `before` to `now`; `None` if they did not change.
-fn depth_after(before: &[(LossReason, u64)], now: &[(LossReason, u64)]) -> Option<Depth> {
-    let count_before = |reason: LossReason| {
-        let of_reason = before.iter().find(|(other, _)| *other == reason);
-        of_reason.map_or(0, |(_, count)| *count)
-    };
-    let changed = now
-        .iter()
-        .filter(|(reason, count)| count_before(*reason) != *count);
-    let depths = changed.filter_map(|(reason, _)| match reason {
-        // A program keeps the map of connections in order before it finds no room for the record. No
-        // open file tells more.
-        LossReason::RingFull => Some(Depth::Connections),
-        // What one source could not keep is known of that source, and a pass that finds its quota full
-        // must not call for the next. What neighbours lost explains nothing any more. And an execution
-        // is looked for in /proc.
-        LossReason::ConnectionsFull
-        | LossReason::TotalsFull
-        | LossReason::CallsFull
-        | LossReason::NeighbourRingFull
-        | LossReason::NeighbourConnectionsFull
-        | LossReason::NeighbourCallsFull
-        | LossReason::ExecutionLost => None,
-    });
-    depths.max()
+/// What was lost between two looks that userspace can make good, or has to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// Records of clients.
+    records: bool,
+    /// Open connections of clients: whose, their totals say. That calls for no pass: one that finds a
+    /// quota full loses the same ones again.
+    pub(super) connections: bool,
+    /// The record of an execution.
+    pub(super) executions: bool,
+}
+
+impl Lost {
+    /// What changed from `before` to `now`. What neighbours lost explains nothing any more, and what a
+    /// full map of connect() calls or of candidates' totals did not keep cannot be found again.
+    fn between(before: &[(LossReason, u64)], now: &[(LossReason, u64)]) -> Self {
+        let count = |losses: &[(LossReason, u64)], reason| {
+            let of_reason = losses.iter().find(|(other, _)| *other == reason);
+            of_reason.map_or(0, |(_, count)| *count)
+        };
+        let changed = |reason| count(before, reason) != count(now, reason);
+        Self {
+            records: changed(LossReason::RingFull),
+            connections: changed(LossReason::ConnectionsFull),
+            executions: changed(LossReason::ExecutionLost),
+        }
+    }
 }
 
 /// When the next pass may begin.
@@ -326,3 +347,5 @@ const RESYNC_GAP: Duration = Duration::from_millis(100);
 /// counted once more. So two of these gaps and two passes of a busy node (100 ms each) stay below
 /// that second: a source that changed while it was listed waits for a second pass.
 const LONGEST_GAP: Duration = Duration::from_millis(200);
+/// As in the table of hooks.
+const EXECUTIONS: &str = "sched_process_exec";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use statlink_ebpf::Source;
 
-use super::{owed::Owed, publish::Publication};
+use super::{completeness::Completeness, owed::Owed, publish::Publication};
 use crate::{
     discovery::NodeNamespaces,
     kernel::{Kernel, KernelError},
@@ -27,6 +27,7 @@ pub(super) struct Entry {
     pub(super) machine: Box<dyn LinkMachine>,
     pub(super) publication: Publication,
     pub(super) owed: Owed,
+    pub(super) completeness: Completeness,
 }
 
 impl Entry {
@@ -45,6 +46,7 @@ impl Entry {
             machine,
             publication: Publication::default(),
             owed: Owed::at_discovery(now),
+            completeness: Completeness::default(),
         }
     }
 
@@ -62,6 +64,7 @@ impl Entry {
         let deadlines = [
             self.machine.next_deadline(),
             self.publication.next_deadline(),
+            self.completeness.next(),
         ];
         deadlines.into_iter().flatten().min()
     }

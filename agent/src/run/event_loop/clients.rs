@@ -185,6 +185,7 @@ impl EventLoop {
 
     /// The process of a link has ended, or its pod is terminating.
     pub(super) fn end(&mut self, id: LinkId) -> Result<(), KernelError> {
+        self.hand_last(id)?;
         let now = clock::now();
         // Of one of which nobody could tell, nobody can tell that it never was.
         let is_known = |entry: &Entry| entry.machine.state().unknown_reason().is_none();

@@ -7,26 +7,37 @@ fn ms(milliseconds: u64) -> Timestamp {
 }
 
 #[test]
-fn a_full_ring_costs_no_pass_over_open_files_and_a_full_quota_none_at_all() {
+fn lost_records_call_for_a_pass_and_refused_connections_for_none() {
     let before = LossReason::ALL.map(|reason| (reason, 5));
     let after = |changed: &[LossReason]| {
         let mut now = before;
         for (reason, count) in &mut now {
             *count += u64::from(changed.contains(reason));
         }
-        depth_after(&before, &now)
+        Lost::between(&before, &now)
     };
-    assert_eq!(after(&[]), None);
-    assert_eq!(after(&[LossReason::RingFull]), Some(Depth::Connections));
+    let nothing = Lost::default();
+    assert_eq!(after(&[]), nothing);
     for reason in LossReason::ALL {
-        if reason != LossReason::RingFull {
-            assert_eq!(after(&[reason]), None, "{reason:?} calls for no pass");
-        }
+        let expected = match reason {
+            LossReason::RingFull => Lost {
+                records: true,
+                ..nothing
+            },
+            LossReason::ConnectionsFull => Lost {
+                connections: true,
+                ..nothing
+            },
+            LossReason::ExecutionLost => Lost {
+                executions: true,
+                ..nothing
+            },
+            _ => nothing,
+        };
+        assert_eq!(after(&[reason]), expected, "{reason:?}");
     }
-    assert_eq!(
-        depth_after(&[], &LossReason::ALL.map(|reason| (reason, 0))),
-        None
-    );
+    let zero = LossReason::ALL.map(|reason| (reason, 0));
+    assert_eq!(Lost::between(&[], &zero), nothing);
 }
 
 #[test]
