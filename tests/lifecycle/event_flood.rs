@@ -63,5 +63,46 @@ fn every_connection_of_a_flood_is_counted_although_the_agent_slept() {
     bed.check_invariants().unwrap();
 }
 
+/// Nobody but the kernel's totals has seen most of these ends, and the process is gone before any pass
+/// is made.
+#[test]
+fn what_a_client_did_is_counted_although_it_is_gone_and_its_records_were_lost() {
+    let mut bed = Bed::without_autoscaler().unwrap();
+    let options = options(&bed);
+    bed.start_agent_with(&options).unwrap();
+    let sink = bed.network.pod("sink").unwrap();
+    let _sink = bad_server(&sink, ["sink", &format!("[::]:{PORT}")]).unwrap();
+    let to = format!("{}:{PORT}", sink.v4);
+    // Slow at first, so that it has a link before the agent sleeps.
+    let arguments = ["flap", &to, "5000", &WHILE_ASLEEP.to_string()];
+    let mut client = bed.stand_in("activator", &arguments).unwrap();
+    let of_link = link(&client.pod);
+    bed.collector
+        .wait_for(metric::CHECKS, &of_link, PATIENCE, |_| true)
+        .unwrap();
+    let agent = &bed.agent.as_ref().unwrap().process;
+    agent.freeze().unwrap();
+    client.process.wait_event("flapped", PATIENCE).unwrap();
+    client.process.kill().unwrap();
+    agent.thaw().unwrap();
+
+    let checks = [("kn.check.kind", "connect")];
+    let of_link = [&of_link[..], &checks].concat();
+    let all = WHILE_ASLEEP as f64;
+    bed.collector
+        .wait_for(metric::CHECKS, &of_link, PATIENCE, |point| {
+            point.value.number() >= all
+        })
+        .unwrap();
+    let figures = Figures::of(&bed, &client);
+    let errors: f64 = figures.errors("connect").iter().map(|(_, n)| n).sum();
+    assert_eq!(
+        (figures.checks("connect"), errors),
+        (all, all),
+        "{figures:#?}"
+    );
+    bed.check_invariants().unwrap();
+}
+
 /// Each connection sends two records of more than 64 bytes; the ring has 128 KiB.
 const WHILE_ASLEEP: u64 = 15_000;

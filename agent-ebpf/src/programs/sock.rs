@@ -141,6 +141,13 @@ impl Sock {
         errno(unsafe { load(self.0, offset!(sock_err)) })
     }
 
+    /// `sk_err_soft`: of an ICMP error that arrived while somebody held the socket. `SO_ERROR` takes it.
+    #[inline(always)]
+    pub(crate) fn soft_error(self) -> u16 {
+        // SAFETY: `self.0` is typed, see `watched`.
+        errno(unsafe { load(self.0, offset!(sock_err_soft)) })
+    }
+
     /// Whether this side has shut the socket down: it has once it calls close().
     #[inline(always)]
     pub(crate) fn is_shut_down(self) -> bool {

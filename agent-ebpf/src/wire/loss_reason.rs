@@ -42,6 +42,18 @@ impl LossReason {
     /// The number of reasons.
     pub const COUNT: u32 = 8;
 
+    /// Whether counts are right all the same: what was lost is in the totals, or counts for nobody.
+    pub const fn spares_counts(self) -> bool {
+        match self {
+            Self::ConnectionsFull | Self::TotalsFull | Self::CallsFull => false,
+            Self::RingFull
+            | Self::NeighbourRingFull
+            | Self::NeighbourConnectionsFull
+            | Self::NeighbourCallsFull
+            | Self::ExecutionLost => true,
+        }
+    }
+
     /// The reason's name as a metric attribute.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! `statlink status`.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IsTerminal as _, Write},
     path::Path,
     thread,
@@ -15,6 +16,7 @@ use crate::{
         client,
         status::{LinkStatus, Status},
     },
+    kernel::LossReason,
     link::State,
 };
 
@@ -71,11 +73,38 @@ fn text(out: &mut impl Write, status: &Status) -> io::Result<()> {
         let hook = printable(hook);
         writeln!(out, "hook {hook} is not attached (see statlink check)")?;
     }
-    let lost = status.records_lost;
-    if lost > 0 {
+    for (hook, number) in &status.events_missed {
+        let hook = printable(hook);
         writeln!(
             out,
-            "{lost} kernel records were lost: counts are right, details are missing"
+            "hook {hook} missed {number} events: causes may be missing, and counts too low"
+        )?;
+    }
+    losses(out, &status.losses)
+}
+
+/// What was lost: whether that may be seen in the counts.
+fn losses(out: &mut impl Write, losses: &BTreeMap<String, u64>) -> io::Result<()> {
+    let is_counted = |reason: &str| {
+        let known = LossReason::ALL
+            .into_iter()
+            .find(|known| known.name() == reason);
+        known.is_none_or(LossReason::spares_counts)
+    };
+    let (counted, uncounted): (Vec<_>, Vec<_>) =
+        losses.iter().partition(|(reason, _)| is_counted(reason));
+    let records: u64 = counted.iter().map(|(_, number)| **number).sum();
+    if records > 0 {
+        writeln!(
+            out,
+            "{records} kernel records were lost: counts are right, details are missing"
+        )?;
+    }
+    for (reason, number) in uncounted {
+        let reason = printable(reason);
+        writeln!(
+            out,
+            "{number} times a client's quota was full ({reason}): counts may be too low"
         )?;
     }
     Ok(())

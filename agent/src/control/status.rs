@@ -17,8 +17,7 @@ pub(crate) struct Status {
     pub version: String,
     /// Hooks that are not attached. `statlink check` says what is lost without each.
     pub hooks_missing: Vec<String>,
-    /// Kernel records that did not reach the agent. The counts are right all the same; details are
-    /// missing.
+    /// What did not reach the agent, for whatever reason: the sum of `losses`.
     pub records_lost: u64,
     /// One entry for each pod and its peer, in the order of discovery; then the pods that are not
     /// observed, with process id 0.
@@ -29,6 +28,12 @@ pub(crate) struct Status {
     /// How many processes with a client's name have no link, by reason.
     #[serde(default)]
     pub clients_refused: BTreeMap<String, u64>,
+    /// What did not reach the agent, by reason: a value of `statlink.loss.reason`.
+    #[serde(default)]
+    pub losses: BTreeMap<String, u64>,
+    /// Events for which the kernel did not run a hook's program, by hook.
+    #[serde(default)]
+    pub events_missed: BTreeMap<String, u64>,
 }
 
 /// A pod that runs here without a process that is seen.
@@ -104,15 +109,22 @@ impl From<&Snapshot> for StatusHead {
             records_lost: agent.lost.iter().map(|(_, lost)| lost).sum(),
             links: Vec::new(),
             unobserved: snapshot.unobserved.iter().map(Into::into).collect(),
-            clients_refused: (agent.refused.iter().filter(|(_, number)| *number > 0))
-                .map(|(reason, number)| ((*reason).to_owned(), *number))
-                .collect(),
+            clients_refused: above_zero(&agent.refused),
+            losses: above_zero(&agent.lost),
+            events_missed: above_zero(&agent.missed_events),
         };
         Self {
             status,
             links: snapshot.links.len() + snapshot.unobserved.len(),
         }
     }
+}
+
+fn above_zero(counts: &[(&'static str, u64)]) -> BTreeMap<String, u64> {
+    let above = counts.iter().filter(|(_, number)| *number > 0);
+    above
+        .map(|(name, number)| ((*name).to_owned(), *number))
+        .collect()
 }
 
 impl From<&LinkSnapshot> for LinkStatus {
@@ -237,7 +249,8 @@ mod tests {
         snapshot::{AgentSnapshot, PodCounts, SeriesName},
     };
 
-    const NOBODY_ELSE: &str = r#""unobserved":[],"clients_refused":{}"#;
+    const NOBODY_ELSE: &str =
+        r#""unobserved":[],"clients_refused":{},"losses":{},"events_missed":{}"#;
 
     fn starting() -> LinkSnapshot {
         LinkSnapshot {
@@ -308,12 +321,13 @@ mod tests {
     fn the_agent_itself_is_pinned() {
         let agent = AgentSnapshot {
             hooks: vec![("tcp_connect", true), ("udp_sendmsg", false)],
-            lost: vec![("ring_full", 3), ("malformed", 2)],
+            lost: vec![("ring_full", 3), ("malformed", 2), ("calls_full", 0)],
+            missed_events: vec![("tcp_connect", 4), ("udp_sendmsg", 0)],
             ..AgentSnapshot::default()
         };
         assert_eq!(
             json(Vec::new(), agent),
-            r#"{"version":"0.0.0","hooks_missing":["udp_sendmsg"],"records_lost":5,"links":[],"unobserved":[],"clients_refused":{}}"#
+            r#"{"version":"0.0.0","hooks_missing":["udp_sendmsg"],"records_lost":5,"links":[],"unobserved":[],"clients_refused":{},"losses":{"malformed":2,"ring_full":3},"events_missed":{"tcp_connect":4}}"#
         );
     }
 
@@ -334,7 +348,7 @@ mod tests {
         });
         assert_eq!(
             json,
-            r#"{"version":"0.0.0","hooks_missing":[],"records_lost":0,"links":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":0,"state":"unknown","since_seconds":12.0,"cause":null,"unknown_reason":"not_observed","peer_address":null,"rtt_seconds":null,"silence_seconds":null,"checks":0,"errors":0,"connects":0,"retransmits":0,"lives":0}],"unobserved":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","reason":"no_process","explanation":"it has no process named activator"}],"clients_refused":{"unplaced":2}}"#
+            r#"{"version":"0.0.0","hooks_missing":[],"records_lost":0,"links":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":0,"state":"unknown","since_seconds":12.0,"cause":null,"unknown_reason":"not_observed","peer_address":null,"rtt_seconds":null,"silence_seconds":null,"checks":0,"errors":0,"connects":0,"retransmits":0,"lives":0}],"unobserved":[{"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","reason":"no_process","explanation":"it has no process named activator"}],"clients_refused":{"unplaced":2},"losses":{},"events_missed":{}}"#
         );
     }
 

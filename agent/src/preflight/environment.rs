@@ -1,7 +1,7 @@
 //! What is around the agent: processes, the Collector, its own sockets.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
     path::Path,
 };
@@ -139,7 +139,8 @@ pub(super) fn sockets(path: &Path, health: Option<SocketAddr>) -> Vec<Finding> {
     let place = path.display();
     if let Ok(status) = client::status(path) {
         let version = status.version;
-        return vec![finding(format!("{place}: statlink {version} answers"))];
+        let answers = finding(format!("{place}: statlink {version} answers"));
+        return vec![answers, missed_events(&status.events_missed)];
     }
     let socket = match server::Server::bind(path) {
         Ok(_) => finding(format!("{place} can be bound")),
@@ -148,6 +149,22 @@ pub(super) fn sockets(path: &Path, health: Option<SocketAddr>) -> Vec<Finding> {
         }
     };
     [socket].into_iter().chain(health.map(address)).collect()
+}
+
+/// What the running agent says: whether programs miss events shows only after a while.
+fn missed_events(missed: &BTreeMap<String, u64>) -> Finding {
+    let finding = |detail| Finding::new("missed events", "see each event", detail);
+    if missed.is_empty() {
+        return finding("none since the running agent was started".to_owned());
+    }
+    let hooks = missed.iter();
+    let hooks: Vec<_> = hooks
+        .map(|(hook, count)| format!("{count} by {hook}"))
+        .collect();
+    finding(hooks.join(", ")).with_verdict(
+        Verdict::Warning,
+        "none is known: this kernel may interrupt the programs; see deploy/docs/limits.md",
+    )
 }
 
 fn address(address: SocketAddr) -> Finding {

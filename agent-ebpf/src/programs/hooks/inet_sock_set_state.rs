@@ -54,7 +54,11 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
         sock,
         tcp,
         errno: sock.error(),
-        soft_errno: open.connection.soft_errno,
+        // What came while connect() was running was noted then; later ones are there yet.
+        soft_errno: match open.connection.soft_errno {
+            0 => sock.soft_error(),
+            noted => noted,
+        },
     };
     let ended = match change {
         StateChange::Attempted => return None,
