@@ -95,6 +95,7 @@ fn lists(tree: &Tree) -> Result<Vec<List>> {
             what: "cause",
             names: quoted_after(causes, " = "),
             places: &[
+                ("agent/docs/decisions.md", Some("### Each cause")),
                 ("deploy/docs/causes.md", None),
                 ("deploy/runbooks/causes.md", None),
                 ("deploy/semconv/attributes.yaml", None),
