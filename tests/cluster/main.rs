@@ -15,6 +15,7 @@ mod activators;
 mod agent_exports;
 mod autoscaler;
 mod expectations;
+mod kubectl_plugin;
 mod network;
 mod result_table;
 mod world;
