@@ -42,7 +42,8 @@ impl Exports {
         self.0.take()
     }
 
-    /// Why some exports could not be decoded; empty if all is well.
+    /// Why some exports could not be decoded, and what of an agent's the registry does not have; empty if
+    /// all is well.
     pub fn undecodable(&self) -> Vec<String> {
         self.0.errors()
     }

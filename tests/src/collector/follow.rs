@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Export, decode};
+use super::{Export, decode, registry};
 
 #[derive(Debug)]
 pub(super) struct Follower {
@@ -99,6 +99,12 @@ fn follow(file: &Path, of: Option<&(String, String)>, seen: &Mutex<Seen>, stop: 
             match decoded {
                 Ok(export) => {
                     if of.is_none_or(|(key, value)| export.is_of(key, value)) {
+                        // An export has what the one before it had: each fault is kept once.
+                        for fault in registry::faults(&export) {
+                            if !seen.errors.contains(&fault) {
+                                seen.errors.push(fault);
+                            }
+                        }
                         seen.exports.push(export);
                     }
                 }

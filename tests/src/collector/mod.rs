@@ -4,6 +4,7 @@ mod config;
 mod decode;
 mod exports;
 mod follow;
+mod registry;
 mod tls;
 
 use std::{
