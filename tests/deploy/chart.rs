@@ -1,5 +1,7 @@
 //! The Helm chart.
 
+use std::{collections::BTreeMap, fs};
+
 use serde_json::{Value, json};
 use statlink_tests::deploy;
 
@@ -495,4 +497,65 @@ fn has_null(value: &Value) -> bool {
         Value::Object(members) => members.values().any(has_null),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
+}
+
+#[test]
+fn rules_and_dashboards_are_objects_with_the_labels_that_find_them() {
+    let values = deploy::chart().join("ci/monitoring-values.yaml");
+    let objects = template(&["--values", values.to_str().unwrap()]);
+    for (kind, directory, extension, prefix) in [
+        ("PrometheusRule", "prometheus/rules", "yaml", "statlink-"),
+        ("ConfigMap", "grafana", "json", "statlink-dashboard-"),
+    ] {
+        let of_kind = objects.keys().filter(|key| key.starts_with(kind)).count();
+        let files = sources(directory, extension);
+        assert_eq!(of_kind, files.len(), "{kind}: {:?}", objects.keys());
+        for (name, text) in files {
+            let object = &objects[&format!("{kind} statlink/{prefix}{name}")];
+            let labels = &object["metadata"]["labels"];
+            assert_eq!(labels["app.kubernetes.io/name"], "statlink");
+            if kind == "ConfigMap" {
+                assert_eq!(labels["grafana_dashboard"], "1");
+                assert_eq!(
+                    object["metadata"]["annotations"]["grafana_folder"],
+                    "Knative"
+                );
+                let shown = object["data"][format!("statlink-{name}.json")].as_str();
+                assert_eq!(shown.map(str::trim), Some(text.trim()), "{name}");
+            } else {
+                assert_eq!(labels["release"], "kube-prometheus-stack");
+                let rules: Value = serde_saphyr::from_str(&text).unwrap();
+                assert_eq!(object["spec"], rules, "{name}");
+            }
+        }
+    }
+    // Off by default.
+    let none = template(&[]);
+    assert!(!none.keys().any(|key| key.starts_with("PrometheusRule")));
+    assert!(!none.keys().any(|key| key.starts_with("ConfigMap")));
+}
+
+#[test]
+fn what_the_chart_has_of_rules_and_dashboards_is_what_they_are() {
+    for (directory, extension, inside) in [
+        ("prometheus/rules", "yaml", "rules"),
+        ("grafana", "json", "dashboards"),
+    ] {
+        let copies = sources(&format!("helm/statlink/files/{inside}"), extension);
+        let same = copies == sources(directory, extension);
+        assert!(same, "{directory}: run `cargo xtask chart`");
+    }
+}
+
+/// The files of a directory of `deploy`, by their names without the extension.
+fn sources(directory: &str, extension: &str) -> BTreeMap<String, String> {
+    let directory = deploy::directory().join(directory);
+    let paths = fs::read_dir(directory).unwrap();
+    let paths = paths.map(|entry| entry.unwrap().path());
+    let files = paths.filter(|path| path.extension().is_some_and(|end| end == extension));
+    let read = files.map(|path| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(&path).unwrap())
+    });
+    read.collect()
 }

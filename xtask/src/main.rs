@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bpf;
 mod build;
+mod chart;
 mod fuzz;
 mod image;
 mod lint;
@@ -33,6 +34,8 @@ enum Command {
     Setup(setup::Options),
     /// Build the agent, kernel half included
     Build(build::Options),
+    /// Copy rules and dashboards into the chart
+    Chart,
     /// Write the container image, without a container engine
     Image(image::Options),
     /// Run the tests, tier by tier
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let result = Workspace::find().and_then(|workspace| match command {
         Command::Setup(options) => setup::run(&options, &workspace),
         Command::Build(options) => build::run(&options, &workspace),
+        Command::Chart => chart::run(&workspace),
         Command::Image(options) => image::run(&options, &workspace),
         Command::Test(options) => test::run(&options, &workspace),
         Command::Vm(options) => vm::run(&options, &workspace),
