@@ -94,7 +94,6 @@ pub(crate) enum AbsenceNews {
 #[derive(Debug, Default)]
 pub(super) struct Absences {
     pods: BTreeMap<String, Absence>,
-    news: Vec<AbsenceNews>,
 }
 
 #[derive(Debug)]
@@ -105,7 +104,7 @@ enum Absence {
 }
 
 impl Absences {
-    /// Takes in which running pods have no client at `now`. Unless the API `tells` every change,
+    /// Takes in which running pods have no client at `now`; gives what that changes. Unless the API `tells` every change,
     /// others may have ended; so no grace begins. `reason` finds out why, for one whose grace is
     /// over.
     pub(super) fn update(
@@ -115,8 +114,8 @@ impl Absences {
         kinds: &[LinkKind],
         now: Timestamp,
         reason: impl Fn(&RunningPod<'_>) -> AbsenceReason,
-    ) {
-        let news = &mut self.news;
+    ) -> Vec<AbsenceNews> {
+        let mut news = Vec::new();
         self.pods.retain(|uid, absence| {
             let is_absent = unobserved.iter().any(|pod| pod.uid == uid);
             match absence {
@@ -152,6 +151,7 @@ impl Absences {
             news.push(AbsenceNews::Unobserved(told.clone()));
             *absence = Absence::Told(told);
         }
+        news
     }
 
     /// When the grace of one is over.
@@ -169,11 +169,6 @@ impl Absences {
             Absence::Told(pod) => Some(pod),
             Absence::New(_) => None,
         })
-    }
-
-    /// What has changed since the last call.
-    pub(super) fn take_news(&mut self) -> Vec<AbsenceNews> {
-        std::mem::take(&mut self.news)
     }
 }
 

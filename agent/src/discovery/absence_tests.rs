@@ -36,8 +36,7 @@ impl Node {
         let pods = if unobserved { vec![pod] } else { vec![] };
         let kinds = [ACTIVATOR.clone()];
         self.absences
-            .update(&pods, tells, &kinds, now, |_| AbsenceReason::Unplaced);
-        self.absences.take_news()
+            .update(&pods, tells, &kinds, now, |_| AbsenceReason::Unplaced)
     }
 }
 

@@ -47,10 +47,7 @@ impl Discovery {
     /// What has fallen due by `now`: processes that no news came of in time.
     pub(crate) fn on_deadline(&mut self, now: Timestamp) -> Vec<Result<Client, DiscoveryError>> {
         let overdue = self.strangers.overdue(now);
-        let found = self.inspect_all(overdue, now);
-        // After them: why a pod is not observed may be one of them.
-        self.look_for_absences(now);
-        found
+        self.inspect_all(overdue, now)
     }
 
     /// When something next falls due.
@@ -125,7 +122,7 @@ impl Discovery {
                     process: candidate.process,
                 };
                 self.strangers.forget(pid);
-                self.look_for_absences(now);
+                self.pods_may_differ = true;
                 return Ok(Some(client));
             }
             Err(Refusal::Unreported(client)) => {
@@ -155,9 +152,9 @@ impl Discovery {
 
     /// Process `pid` has no link any longer. Gives the processes that it was in the way of, the
     /// oldest first: they are to be inspected again.
-    pub(crate) fn release(&mut self, pid: u32, now: Timestamp) -> Vec<u32> {
+    pub(crate) fn release(&mut self, pid: u32) -> Vec<u32> {
         self.claims.release(pid);
-        self.look_for_absences(now);
+        self.pods_may_differ = true;
         let mut behind = self.strangers.behind(pid);
         behind.sort_by_cached_key(|pid| proc::started(*pid));
         behind
@@ -167,6 +164,7 @@ impl Discovery {
     /// one that named itself, if the API named this one.
     pub(crate) fn found_no_room(&mut self, pid: u32) -> Option<u32> {
         let claim = self.claims.release(pid)?;
+        self.pods_may_differ = true;
         self.strangers.refuse(pid, strangers::NO_ROOM, None);
         let is_first = claim.by != NamedBy::Environment;
         is_first

@@ -1,7 +1,7 @@
 //! Which pods are unobserved, and the likely reason of each.
 
 use super::{
-    AbsenceReason, Discovery, Selector,
+    AbsenceNews, AbsenceReason, Discovery, Selector,
     container::Container,
     kubernetes::{ContainerOwner, Directory, RunningPod},
     proc,
@@ -10,10 +10,13 @@ use super::{
 use crate::time::Timestamp;
 
 impl Discovery {
-    /// Brings the unobserved pods up to date.
-    pub(super) fn look_for_absences(&mut self, now: Timestamp) {
-        let Some(directory) = &self.directory else {
-            return;
+    /// Brings the unobserved pods up to date; gives what has changed. To be called after links were
+    /// made of what was found, and when a deadline is over.
+    pub(crate) fn look_for_absences(&mut self, now: Timestamp) -> Vec<AbsenceNews> {
+        let is_due = self.absences.next_deadline().is_some_and(|at| at <= now);
+        let is_asked = std::mem::take(&mut self.pods_may_differ) || is_due;
+        let (true, Some(directory)) = (is_asked, &self.directory) else {
+            return Vec::new();
         };
         let (claims, strangers, selector) = (&self.claims, &self.strangers, &self.selector);
         let unobserved: Vec<_> = directory
@@ -24,7 +27,7 @@ impl Discovery {
         self.absences
             .update(&unobserved, news, &selector.kinds, now, |pod| {
                 likely_reason(pod, directory, strangers, selector)
-            });
+            })
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) use self::{
     strangers::NEWS,
     unseen::Unseen,
 };
-use crate::{link_kind::LinkKind, time::Timestamp};
+use crate::link_kind::LinkKind;
 
 /// A running process whose links are watched.
 #[derive(Debug)]
@@ -82,6 +82,8 @@ pub(crate) struct Discovery {
     claims: Claims,
     strangers: Strangers,
     absences: Absences,
+    /// Whether something has changed since pods without a client were looked for.
+    pods_may_differ: bool,
 }
 
 /// What an event of the Kubernetes API changes for the links.
@@ -109,6 +111,7 @@ impl Discovery {
             claims: Claims::default(),
             strangers: Strangers::default(),
             absences: Absences::default(),
+            pods_may_differ: false,
         }
     }
 
@@ -168,13 +171,8 @@ impl Discovery {
         self.absences.told()
     }
 
-    /// Which pods have become unobserved, or are so no longer, since the last call.
-    pub(crate) fn take_absence_news(&mut self) -> Vec<AbsenceNews> {
-        self.absences.take_news()
-    }
-
     /// Takes in an event of the API.
-    pub(crate) fn apply(&mut self, event: WatchEvent, now: Timestamp) -> Update {
+    pub(crate) fn apply(&mut self, event: WatchEvent) -> Update {
         let Some(directory) = &mut self.directory else {
             return Update::default();
         };
@@ -184,7 +182,7 @@ impl Discovery {
         } else {
             Correction::default()
         };
-        self.look_for_absences(now);
+        self.pods_may_differ = true;
         Update {
             ended: change.ended,
             rescan: change.names,

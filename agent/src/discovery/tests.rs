@@ -7,7 +7,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::*;
+use super::{
+    claims::{Claim, Place},
+    naming::NamedBy,
+    *,
+};
 use crate::{clock::now, link_kind::ACTIVATOR};
 
 /// A process named like an activator, which ends with the test.
@@ -92,7 +96,7 @@ async fn a_process_is_named_by_its_environment_or_an_error_names_it() {
 fn with_pods(pods: &[(&str, &str, Value)]) -> Discovery {
     let mut discovery = Discovery::with_kubernetes(discovery().selector);
     for event in kubernetes::listing(pods) {
-        discovery.apply(event, now());
+        discovery.apply(event);
     }
     discovery
 }
@@ -163,9 +167,7 @@ async fn a_client_that_named_itself_loses_its_name_to_the_api() {
     // It is found once.
     assert!(discovery.inspect(pid, now()).unwrap().is_none());
     let listing = kubernetes::listing(&[("uid", "activator-1", json!([]))]);
-    let updates = listing
-        .into_iter()
-        .map(|event| discovery.apply(event, now()));
+    let updates = listing.into_iter().map(|event| discovery.apply(event));
     let last = updates.last().unwrap();
     assert!(last.rescan);
     assert_eq!(last.lost, [pid]);
@@ -192,20 +194,47 @@ async fn without_room_the_api_s_client_goes_before_one_that_named_itself() {
 async fn a_pod_that_runs_without_a_process_is_unobserved_until_it_ends() {
     let running = json!([{ "name": "activator", "containerID": "containerd://1" }]);
     let mut discovery = with_pods(&[("uid", "activator-1", running)]);
+    assert!(discovery.look_for_absences(now()).is_empty());
     let deadline = discovery.next_deadline().unwrap();
     assert!(discovery.on_deadline(deadline).is_empty());
-    let news = discovery.take_absence_news();
+    let news = discovery.look_for_absences(deadline);
     let [AbsenceNews::Unobserved(told)] = &news[..] else {
         panic!("{news:?}");
     };
     assert_eq!(told.pod, "activator-1");
     assert_eq!(discovery.unobserved().count(), 1);
     for event in kubernetes::listing(&[]) {
-        discovery.apply(event, deadline);
+        discovery.apply(event);
     }
     assert_eq!(
-        discovery.take_absence_news(),
+        discovery.look_for_absences(deadline),
         [AbsenceNews::Over(told.clone())]
     );
     assert_eq!(discovery.unobserved().count(), 0);
+}
+
+#[tokio::test]
+async fn a_client_without_room_makes_no_news_of_its_pod_each_time_it_is_tried() {
+    let running = json!([{ "name": "activator", "containerID": "containerd://1" }]);
+    let mut discovery = with_pods(&[("uid", "activator-1", running)]);
+    discovery.look_for_absences(now());
+    let deadline = discovery.next_deadline().unwrap();
+    assert_eq!(discovery.look_for_absences(deadline).len(), 1);
+    let claim = Claim {
+        kind: 0,
+        identity: PodIdentity {
+            uid: Some("uid".to_owned()),
+            pod: "activator-1".to_owned(),
+            namespace: "knative-serving".to_owned(),
+            host_network: false,
+        },
+        by: NamedBy::Api { reported: true },
+        place: Place::default(),
+    };
+    discovery.claims.admit(7, claim.clone()).unwrap();
+    assert_eq!(discovery.found_no_room(7), None, "nobody named itself");
+    assert_eq!(discovery.look_for_absences(deadline), []);
+    discovery.claims.admit(7, claim).unwrap();
+    discovery.pods_may_differ = true;
+    assert_eq!(discovery.look_for_absences(deadline).len(), 1, "it is over");
 }

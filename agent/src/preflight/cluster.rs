@@ -6,7 +6,6 @@ use tokio::sync::mpsc;
 
 use super::finding::{Finding, Verdict};
 use crate::{
-    clock,
     discovery::{
         Discovery,
         kubernetes::{self, ConfigError, Settings},
@@ -43,7 +42,7 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
         while !discovery.is_synced()
             && let Some(event) = events.recv().await
         {
-            discovery.apply(event, clock::now());
+            discovery.apply(event);
         }
     };
     // If it does not list everything in time, the findings say why.

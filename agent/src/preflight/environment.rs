@@ -22,7 +22,9 @@ pub(super) fn clients(discovery: &mut Discovery, selector: &Selector) -> Vec<Fin
     let now = clock::now();
     let mut found = discovery.scan(now).unwrap_or_else(|error| vec![Err(error)]);
     // What the API has not named by now is told at once: nobody waits for a check.
+    discovery.look_for_absences(now);
     found.extend(discovery.on_deadline(now + NEWS));
+    discovery.look_for_absences(now + NEWS);
     for found in found {
         match found {
             Ok(client) => clients.push(client),

@@ -43,7 +43,7 @@ impl EventLoop {
             let found = self.discovery.on_deadline(now);
             self.add_all(found)?;
         }
-        for news in self.discovery.take_absence_news() {
+        for news in self.discovery.look_for_absences(now) {
             log_absence(&news, now);
         }
         Ok(())
@@ -79,7 +79,7 @@ impl EventLoop {
 
     /// The Kubernetes API has said something.
     pub(super) fn apply(&mut self, event: WatchEvent) -> Result<(), KernelError> {
-        let update = self.discovery.apply(event, clock::now());
+        let update = self.discovery.apply(event);
         for uid in &update.ended {
             for id in self.registry.of_pod(uid) {
                 self.end(id)?;
@@ -204,7 +204,7 @@ impl EventLoop {
 
     /// A process is a client no longer: whoever waited for its name is looked at again.
     fn release(&mut self, tgid: u32) {
-        let behind = self.discovery.release(tgid, clock::now());
+        let behind = self.discovery.release(tgid);
         self.executed.extend(behind);
     }
 }
