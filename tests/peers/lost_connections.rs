@@ -122,12 +122,12 @@ fn a_reset_is_connection_reset() {
 }
 
 #[test]
-fn an_abort_by_the_client_s_kernel_is_other() {
+fn an_abort_by_the_client_s_kernel_is_connection_aborted() {
     let abort = |bed: &mut Bed, activator: &Activator| {
         bed.faults(activator).abort_at_client().unwrap();
     };
     for to in [v4, v6] {
-        assert_loss(Traffic::Idle, to, "_OTHER", abort, |_, ()| {});
+        assert_loss(Traffic::Idle, to, "connection_aborted", abort, |_, ()| {});
     }
 }
 
@@ -166,6 +166,32 @@ fn a_frozen_peer_is_stalled_though_its_kernel_acknowledges() {
         assert_loss(traffic, v4, "stalled", freeze, |bed, ()| {
             bed.autoscaler().unwrap().process.thaw().unwrap();
         });
+    }
+}
+
+#[test]
+fn a_frozen_activator_is_local_stalled_until_it_is_answered_again() {
+    for traffic in [FLOWING, Traffic::Idle] {
+        let mut bed = Bed::new().unwrap();
+        start_agent(&mut bed);
+        let activator = bed.activator("activator", traffic).unwrap();
+        bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+        activator.process.freeze().unwrap();
+        bed.wait_error(&activator, "disconnect", "local_stalled", PATIENCE)
+            .unwrap();
+        bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
+        let to = bed.target().ip().to_string();
+        assert_outage_logged(&bed, &activator, "local_stalled", &to);
+        bed.wait_error(&activator, "liveness", "local_stalled", PATIENCE)
+            .unwrap();
+        // Its client closes what it had, for its own deadline has passed, and dials anew.
+        activator.process.thaw().unwrap();
+        bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+        assert_recovery_logged(&bed, &activator, "local_stalled");
+        let figures = Figures::of(&bed, &activator);
+        assert_eq!(figures.errors("disconnect"), [("local_stalled", 1.0)]);
+        assert_eq!(figures.connects, 2.0);
+        bed.check_invariants().unwrap();
     }
 }
 

@@ -8,6 +8,7 @@ mod failed_dials;
 mod flapping;
 mod lost_connections;
 mod name_lookups;
+mod refused_upgrades;
 mod retransmits;
 mod sidecar_proxies;
 mod stat_forwarding;

@@ -11,6 +11,7 @@ use statlink_tests::{
     figures::Figures,
     netns::Pod,
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
+    process::Process,
     scenario::{Bed, link, metric},
     service::Service,
     sidecar::{Rule, Sidecar},
@@ -260,4 +261,31 @@ fn an_upstream_that_ends_the_sidecar_s_connection_is_the_cause() {
     }
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
     bed.check_invariants().unwrap();
+}
+
+/// An engineer's own dials in the activator's pod, as by curl in a debug container.
+#[test]
+fn what_somebody_else_dials_in_the_pod_explains_nothing() {
+    let mut bed = Bed::new().unwrap();
+    start_agent(&mut bed);
+    let nobody = bed.network.pod("nobody").unwrap();
+    let activator = bed.activator("activator", Traffic::Idle).unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let mut curl = activator.pod.namespace.command("bash");
+    let dial = format!(
+        "while :; do (exec 3<>/dev/tcp/{}/{PORT}); sleep 0.05; done",
+        nobody.v4
+    );
+    curl.args(["-c", &dial]).stderr(std::process::Stdio::null());
+    let mut curl = Process::spawn("curl", curl).unwrap();
+    // Meanwhile it dials.
+    bed.wait_liveness_checks(&activator, 1, PATIENCE).unwrap();
+    bed.faults(&activator).reset_established().unwrap();
+    bed.wait_error(&activator, "disconnect", "connection_reset", PATIENCE)
+        .unwrap();
+    assert_eq!(proxy_address(&bed, &activator), None);
+    let figures = Figures::of(&bed, &activator);
+    assert_eq!(figures.errors("disconnect"), [("connection_reset", 1.0)]);
+    assert_eq!(figures.errors("connect"), []);
+    curl.kill().unwrap();
 }

@@ -19,6 +19,7 @@ fn event(name: &str) -> impl FnMut(&Line) -> bool {
 fn each_bad_server_fails_the_handshake_with_its_own_error() {
     let cases = [
         ("forbid", "bad handshake"),
+        ("forbid-open", "bad handshake"),
         ("unavailable", "bad handshake"),
         ("close", "EOF"),
         ("reset", "connection reset by peer"),

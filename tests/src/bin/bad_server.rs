@@ -2,6 +2,7 @@
 //!
 //! - `forbid ADDRESS`: reads the request and answers 403
 //! - `unavailable ADDRESS`: the same with 503
+//! - `forbid-open ADDRESS`: 403 with one byte of a body of 100, and the connection left open
 //! - `close ADDRESS`: accepts and closes at once, by FIN whatever has come by then
 //! - `reset ADDRESS`: accepts and resets at once
 //! - `sink ADDRESS`: the same as `close`, as fast as possible and without a line of output
@@ -35,6 +36,7 @@ fn main() -> Result<()> {
         ["unavailable", address] => {
             serve(address, |stream| refuse(stream, "503 Service Unavailable"))
         }
+        ["forbid-open", address] => serve(address, refuse_open),
         ["close", address] => serve(address, close),
         ["reset", address] => serve(address, reset),
         ["sink", address] => sink(address),
@@ -46,7 +48,7 @@ fn main() -> Result<()> {
             dns(address, answer, Duration::from_millis(after))
         }
         _ => bail!(
-            "usage: bad_server forbid|unavailable|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER] [AFTER_MS]"
+            "usage: bad_server forbid|unavailable|forbid-open|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER] [AFTER_MS]"
         ),
     }
 }
@@ -76,6 +78,16 @@ fn refuse(mut stream: TcpStream, status: &str) {
     let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
     // The client closes first, as it does with a server that keeps connections alive.
     let _ = stream.read(&mut request);
+}
+
+fn refuse_open(mut stream: TcpStream) {
+    let mut request = [0; 4096];
+    let _ = stream.read(&mut request); // its content does not matter
+    let _ = write!(
+        stream,
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: 100\r\n\r\n-"
+    );
+    mute(stream);
 }
 
 fn reset(stream: TcpStream) {
