@@ -45,6 +45,9 @@ fn installed(world: &mut World) {
         let check = agent.exec(&world.cluster, &["check", "--json"]);
         let check: serde_json::Value = serde_json::from_str(&check).unwrap();
         assert_eq!(check["ok"], true, "{check:#}");
+        // `helm test`: the same in a pod of its own, with the same rights.
+        let test = ["test", agent.profile, "--namespace", agent.profile];
+        world.cluster.helm(&test).unwrap();
     }
     assert_eq!(knative(world), Some(1.0));
 }

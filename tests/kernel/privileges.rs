@@ -103,6 +103,39 @@ fn a_sidecar_with_the_activator_s_name_is_no_activator() {
     drop(sidecar);
 }
 
+/// As the restricted profile has them: two capabilities, and tracefs as a read-only mount.
+#[test]
+fn two_capabilities_and_tracefs_attach_every_hook() {
+    let agent = statlink_with(TWO, &["check", "--json"]);
+    let words = [agent.get_program()].into_iter().chain(agent.get_args());
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-ec"])
+        .arg("mount -t tracefs -o ro none /sys/kernel/tracing; exec \"$@\"")
+        .arg("sh")
+        .args(words)
+        .env("OTEL_METRICS_EXPORTER", "none");
+    let output = command.output().unwrap();
+    let document: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    let findings = document.pointer("/findings").unwrap().as_array().unwrap();
+    let hooks: Vec<_> = findings
+        .iter()
+        .filter(|finding| {
+            let subject = finding.get("subject").and_then(Value::as_str);
+            subject.is_some_and(|subject| subject.starts_with("hook ") || subject == "tracefs")
+        })
+        .collect();
+    assert!(hooks.len() > 8, "{document:#}");
+    let attached = json!("ok");
+    for hook in hooks {
+        // One may be for other kernels than this.
+        let is_ok = hook.get("verdict") == Some(&attached);
+        let by_kernel = hook.get("cause") == Some(&json!("kernel"));
+        assert!(is_ok || by_kernel, "{hook:#}");
+    }
+}
+
 #[test]
 fn every_thread_gives_up_what_is_no_longer_needed() {
     let agent =

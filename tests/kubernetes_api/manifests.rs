@@ -33,3 +33,35 @@ fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
     let refusal = plane.try_apply(&typo).unwrap_err().to_string();
     assert!(refusal.contains("hostPid"), "{refusal}");
 }
+
+/// `namespace:` of an overlay moves every object; the Role is of use in Knative's namespace alone.
+#[test]
+fn an_overlay_with_its_own_namespace_may_read_knative_s() {
+    let network = Network::new().unwrap();
+    let plane = ControlPlane::start(network.node()).unwrap();
+    plane.namespace("knative-serving").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("own.yaml");
+    std::fs::write(&file, deploy::kustomize("own-namespace").unwrap()).unwrap();
+    let file = file.to_str().unwrap();
+    plane.kubectl(&["apply", "--filename", file]).unwrap();
+    for resource in ["pods", "services", "endpointslices.discovery.k8s.io"] {
+        for verb in ["list", "watch"] {
+            let may = |namespace| {
+                let account = "--as=system:serviceaccount:observability:statlink";
+                // It ends with 1 for a no.
+                plane.kubectl(&[
+                    "auth",
+                    "can-i",
+                    verb,
+                    resource,
+                    account,
+                    "--namespace",
+                    namespace,
+                ])
+            };
+            assert_eq!(may("knative-serving").unwrap().trim(), "yes");
+            assert!(may("observability").is_err(), "{verb} {resource}");
+        }
+    }
+}

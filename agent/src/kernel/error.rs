@@ -12,7 +12,7 @@ use aya::{
 use super::{
     btf::BtfError,
     hooks::{Hook, HookError},
-    refusal::{Call, Cause, Surroundings, judge},
+    refusal::{CONFIDENTIALITY, Call, Cause, Surroundings, judge},
     version::KernelVersion,
 };
 use crate::chain::chain;
@@ -153,8 +153,17 @@ impl Missing {
 
     /// `since`: the first kernel that has what was asked for.
     pub(super) fn refused(reason: String, refusal: Refusal, since: KernelVersion) -> Self {
-        let Refusal { call, errno } = refusal;
-        let cause = judge(call, errno, since, &Surroundings::of(call));
+        let Refusal {
+            call,
+            errno,
+            helper_withheld,
+        } = refusal;
+        let mut around = Surroundings::of(call);
+        if helper_withheld {
+            // Nothing else withholds it, and in a container nothing else tells of it.
+            around.lockdown = Some(CONFIDENTIALITY.to_owned());
+        }
+        let cause = judge(call, errno, since, &around);
         let cure = cause.remedy(call);
         Self {
             reason,
@@ -172,11 +181,7 @@ fn hook_reason(error: &HookError) -> String {
     }) = error
     {
         let log = verifier_log.to_string();
-        let last = log
-            .lines()
-            .map(str::trim)
-            .rfind(|line| !line.is_empty() && !line.starts_with("processed "))
-            .unwrap_or_default();
+        let last = last_words(&log);
         return if last.is_empty() {
             format!("{io_error}")
         } else {
@@ -186,12 +191,30 @@ fn hook_reason(error: &HookError) -> String {
     chain(error)
 }
 
+/// `unknown func bpf_probe_read_kernel#113`, and since 6.12 `program of this type cannot use helper …`.
+fn is_helper_withheld(log: &str) -> bool {
+    let last = last_words(log);
+    let refuses = ["unknown func", "cannot use helper"].map(|words| last.contains(words));
+    refuses.contains(&true) && last.contains("bpf_probe_read_kernel")
+}
+
+/// The last line of the verifier's log that is no statistics (`print_verification_stats`,
+/// kernel/bpf/verifier.c).
+fn last_words(log: &str) -> &str {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let is_statistics = |line: &str| STATISTICS.iter().any(|start| line.starts_with(start));
+    let said = |line: &&str| !line.is_empty() && !is_statistics(line);
+    log.lines().map(str::trim).rfind(said).unwrap_or_default()
+}
+
 /// Which call the kernel refused, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub call: Call,
     /// `None` if it was not the kernel that refused.
     pub errno: Option<i32>,
+    /// Whether the verifier knows no helper that reads kernel memory.
+    pub helper_withheld: bool,
 }
 
 /// The innermost error of the kernel's. What is not known to be another call is bpf(2).
@@ -199,6 +222,7 @@ fn refusal(error: &(dyn Error + 'static)) -> Refusal {
     let of = |call, io: &io::Error| Refusal {
         call,
         errno: io.raw_os_error(),
+        helper_withheld: false,
     };
     if let Some(SyscallError { call, io_error }) = error.downcast_ref() {
         let is_perf = call.starts_with("perf_event_");
@@ -209,8 +233,15 @@ fn refusal(error: &(dyn Error + 'static)) -> Refusal {
         };
         return of(call, io_error);
     }
-    if let Some(ProgramError::LoadError { io_error, .. }) = error.downcast_ref() {
-        return of(Call::Bpf, io_error);
+    if let Some(ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    }) = error.downcast_ref()
+    {
+        return Refusal {
+            helper_withheld: is_helper_withheld(&verifier_log.to_string()),
+            ..of(Call::Bpf, io_error)
+        };
     }
     if let Some(TracePointError::FileError { io_error, .. }) = error.downcast_ref() {
         return of(Call::Tracefs, io_error);
@@ -239,6 +270,7 @@ fn refusal(error: &(dyn Error + 'static)) -> Refusal {
         Refusal {
             call: Call::Bpf,
             errno: None,
+            helper_withheld: false,
         },
         refusal,
     )
@@ -283,6 +315,24 @@ mod tests {
     }
 
     #[test]
+    fn the_verifier_s_last_words_are_no_statistics() {
+        let log = "0: R1=ctx() R10=fp0\n; read (src/hooks.rs:12)\n3: (85) call \
+                   bpf_probe_read_kernel#113\nunknown func bpf_probe_read_kernel#113\n\
+                   verification time 72 usec\nstack depth 16+0\nprocessed 4 insns (limit 1000000) \
+                   max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0\n\n";
+        assert_eq!(last_words(log), "unknown func bpf_probe_read_kernel#113");
+        assert!(is_helper_withheld(log));
+        let newer =
+            "program of this type cannot use helper bpf_probe_read_kernel#113\nprocessed 4 insns";
+        assert!(is_helper_withheld(newer));
+        // It reads kernel memory, and is refused for something else.
+        assert!(!is_helper_withheld(
+            "3: (85) call bpf_probe_read_kernel#113\nR1 type=scalar expected=fp"
+        ));
+        assert_eq!(last_words("processed 4 insns\n"), "");
+    }
+
+    #[test]
     fn the_refused_call_is_told_from_the_error_s_type() {
         let denied = || io::Error::from_raw_os_error(libc::EACCES);
         let syscall = |call| {
@@ -305,8 +355,8 @@ mod tests {
             (ProgramError::TracePointError(file), Call::Tracefs),
             (ProgramError::MapError(create), Call::Bpf),
         ] {
-            let errno = Some(libc::EACCES);
-            assert_eq!(refusal(&HookError::Kernel(error)), Refusal { call, errno });
+            let told = refusal(&HookError::Kernel(error));
+            assert_eq!((told.call, told.errno), (call, Some(libc::EACCES)));
         }
         let load = EbpfError::MapError(MapError::CreateError {
             name: "RING".to_owned(),

@@ -226,7 +226,7 @@ mod tests {
             hook,
             missing: missing.contains(&hook.name).then(|| Missing {
                 reason: hook.name.to_owned(),
-                cause: Cause::Unseen,
+                cause: Cause::Unseen { modules: None },
                 cure: "".into(),
             }),
         };

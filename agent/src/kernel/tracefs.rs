@@ -66,6 +66,7 @@ fn missing(reason: String, call: Call, error: &io::Error) -> Missing {
     let refusal = Refusal {
         call,
         errno: error.raw_os_error(),
+        helper_withheld: false,
     };
     Missing::refused(reason, refusal, KernelVersion::OLDEST)
 }

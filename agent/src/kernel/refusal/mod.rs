@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 
 pub use self::{
     call::Call,
-    surroundings::{Confinement, Surroundings},
+    surroundings::{CONFIDENTIALITY, Confinement, Surroundings},
 };
 use super::version::KernelVersion;
 
@@ -42,7 +42,10 @@ pub enum Cause {
         since: KernelVersion,
     },
     /// It is refused, and nothing that can be seen from here explains it.
-    Unseen,
+    Unseen {
+        /// The kernel's security modules, where they can be seen.
+        modules: Option<String>,
+    },
 }
 
 /// Why `call` failed with `errno`; `since` is the first kernel that has what was asked for.
@@ -95,7 +98,9 @@ fn refused(call: Call, around: &Surroundings) -> Cause {
     }
     match &around.confined {
         Some(confinement) => Cause::Confined(confinement.clone()),
-        None => Cause::Unseen,
+        None => Cause::Unseen {
+            modules: around.modules.clone(),
+        },
     }
 }
 
@@ -113,7 +118,7 @@ impl Cause {
             Self::Confined(Confinement::SeLinux(_)) => "selinux",
             Self::Config(_) => "kernel_config",
             Self::Kernel { .. } => "kernel",
-            Self::Unseen => "unseen",
+            Self::Unseen { .. } => "unseen",
         }
     }
 
@@ -165,11 +170,15 @@ impl Cause {
             Self::Kernel { .. } => {
                 format!("needs Linux {} or later with BPF and BTF", KernelVersion::OLDEST).into()
             }
-            Self::Unseen => format!(
-                "what {call} takes is held, and nothing that can be seen from here refuses it: look \
-                 in the kernel's log of this node for a denial by AppArmor, SELinux or lockdown"
-            )
-            .into(),
+            Self::Unseen { modules } => {
+                let modules = modules.as_deref().unwrap_or("AppArmor, SELinux, bpf, lockdown");
+                format!(
+                    "what {call} takes is held, and nothing that can be seen from here refuses it: \
+                     look in the kernel's log of this node for a denial by a security module \
+                     ({modules})"
+                )
+                .into()
+            }
         };
         match call {
             Call::Mount => format!("{HOST_PATH}; or {remedy}").into(),
@@ -214,6 +223,7 @@ mod tests {
             filtered: false,
             perf_event_paranoid: Some(2),
             lockdown: Some("none".to_owned()),
+            modules: None,
             confined: None,
         }
     }
@@ -276,7 +286,7 @@ mod tests {
                     around.release = Some(old);
                     around.memory_lock = None;
                 }),
-                Cause::Unseen,
+                Cause::Unseen { modules: None },
             ),
             (
                 Call::Bpf,
@@ -297,7 +307,12 @@ mod tests {
                 Cause::Confined(selinux.clone()),
             ),
             (Call::Bpf, libc::ENOMEM, restricted(), Cause::Memory),
-            (Call::Bpf, libc::EPERM, restricted(), Cause::Unseen),
+            (
+                Call::Bpf,
+                libc::EPERM,
+                restricted(),
+                Cause::Unseen { modules: None },
+            ),
             (
                 Call::PerfEventOpen,
                 libc::EACCES,
@@ -311,7 +326,7 @@ mod tests {
                     around.perf_event_paranoid = Some(4);
                     around.held = CapabilitySet::all();
                 }),
-                Cause::Unseen,
+                Cause::Unseen { modules: None },
             ),
             (
                 Call::Mount,

@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub perf_event_paranoid: Option<i32>,
     /// The mode of lockdown; `None` where it cannot be seen.
     pub lockdown: Option<String>,
+    /// The kernel's security modules; `None` where they cannot be seen.
+    pub modules: Option<String>,
     /// The policy of a security module that confines this process.
     pub confined: Option<Confinement>,
 }
@@ -55,6 +57,10 @@ impl Surroundings {
                 .iter()
                 .find_map(|path| lockdown_file(&read(path)?))
                 .or_else(|| lockdown_option(&read("/proc/cmdline")?)),
+            modules: MODULES
+                .iter()
+                .find_map(|path| read(path))
+                .map(|modules| modules.trim().replace(',', ", ")),
             confined: read("/proc/thread-self/attr/apparmor/current")
                 .and_then(|label| confinement(&label))
                 .or_else(|| confinement(&read("/proc/thread-self/attr/current")?)),
@@ -79,7 +85,7 @@ impl Surroundings {
     }
 
     pub(super) fn is_confidential(&self) -> bool {
-        self.lockdown.as_deref() == Some("confidentiality")
+        self.lockdown.as_deref() == Some(CONFIDENTIALITY)
     }
 }
 
@@ -167,11 +173,17 @@ fn confinement(label: &str) -> Option<Confinement> {
     confines.then(|| Confinement::SeLinux(label.to_owned()))
 }
 
+/// The mode of lockdown in which nobody reads kernel memory.
+pub const CONFIDENTIALITY: &str = "confidentiality";
 /// securityfs is rarely visible in a container; with CAP_SYS_PTRACE and the host's process ids, that
 /// of the host is.
 const LOCKDOWN: [&str; 2] = [
     "/sys/kernel/security/lockdown",
     "/proc/1/root/sys/kernel/security/lockdown",
+];
+const MODULES: [&str; 2] = [
+    "/sys/kernel/security/lsm",
+    "/proc/1/root/sys/kernel/security/lsm",
 ];
 
 #[cfg(test)]
