@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Access;
+use super::access::Access;
 
 /// A cluster, and what is looked at in it.
 pub(super) struct Api {

@@ -3,6 +3,7 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `access` | how the agents are found and reached: the flags of all commands |
 //! | `api` | what is asked of the Kubernetes API: pods, nodes, logs, commands in pods |
 //! | `survey` | the agents that there are, and who of them answers |
 //! | `status`, `events`, `check` | the commands of one agent, of all |
@@ -16,6 +17,7 @@
     reason = "what a JSON value does not have is null"
 )]
 
+mod access;
 mod api;
 mod check;
 mod dump;
@@ -25,52 +27,16 @@ mod status;
 mod survey;
 mod why;
 
-use std::{ffi::OsString, path::Path, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
 
+pub(super) use self::access::Access;
 use self::api::Api;
 use super::exit::DONE;
-
-/// How the agents are found and reached.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct Access {
-    /// Context of the kubeconfig [default: its current one]
-    #[arg(long, value_name = "NAME", global = true)]
-    context: Option<String>,
-    /// Namespace of the agents
-    #[arg(
-        long,
-        short,
-        value_name = "NAME",
-        default_value = "statlink",
-        global = true
-    )]
-    namespace: String,
-    /// Label selector of the agents' pods
-    #[arg(
-        long,
-        short = 'l',
-        value_name = "SELECTOR",
-        default_value = "app.kubernetes.io/name=statlink",
-        global = true
-    )]
-    selector: String,
-    /// Namespace of the activators
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "knative-serving",
-        global = true
-    )]
-    serving_namespace: String,
-    /// How long to wait for one agent
-    #[arg(long, value_name = "DURATION", value_parser = timeout, default_value = "10s", global = true)]
-    timeout: Duration,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
-}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClusterCommand {
@@ -136,18 +102,8 @@ pub(super) fn run(access: &Access, command: &ClusterCommand) -> anyhow::Result<u
     })
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).ok();
-    let accepted = duration.filter(|duration| TIMEOUTS.contains(duration));
-    accepted.ok_or_else(|| "expected a duration from 1s to 10m, such as 30s".to_owned())
-}
-
 /// The name under which kubectl finds a plugin for `kubectl statlink`.
 const PLUGIN: &str = "kubectl-statlink";
-/// Less than a second is too little for a distant API server; more than minutes is a mistake.
-const TIMEOUTS: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(1)..=Duration::from_secs(600);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,14 +122,5 @@ mod tests {
         assert_eq!(given("kubectl-statlink.exe")[1..], ["cluster", "status"]);
         assert_eq!(given("statlink")[1..], ["status"]);
         assert_eq!(as_plugin(Vec::new()), Vec::<OsString>::new());
-    }
-
-    #[test]
-    fn a_timeout_has_its_bounds() {
-        assert_eq!(timeout("1s"), Ok(Duration::from_secs(1)));
-        assert_eq!(timeout("10m"), Ok(Duration::from_secs(600)));
-        for bad in ["0s", "11m", "10", "never"] {
-            assert!(timeout(bad).is_err(), "{bad}");
-        }
     }
 }
