@@ -13,6 +13,7 @@ mod chart_readme;
 mod collector;
 mod dashboards;
 mod kustomize;
+mod paths;
 mod render;
 mod rules;
 mod runbooks;

@@ -11,6 +11,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -21,11 +22,11 @@ use tempfile::TempDir;
 
 use crate::{build, deploy, netns::Namespace, process::Process, scratch, wait};
 
-/// A Prometheus on a port of loopback in a namespace.
+/// A Prometheus on a port of loopback in a namespace, or here.
 #[derive(Debug)]
 pub struct Prometheus {
     _process: Process,
-    namespace: Namespace,
+    namespace: Option<Namespace>,
     address: SocketAddr,
     _directory: TempDir,
 }
@@ -55,12 +56,26 @@ pub struct Alert {
 impl Prometheus {
     /// Starts one that takes OTLP, with all rules, and waits until it answers.
     pub fn start(namespace: &Namespace) -> Result<Self> {
+        Self::start_with(Some(namespace), "")
+    }
+
+    /// The same here, with more of its configuration: what it scrapes. Remote write is taken, too.
+    pub fn start_here(more: &str) -> Result<Self> {
+        Self::start_with(None, more)
+    }
+
+    fn start_with(namespace: Option<&Namespace>, more: &str) -> Result<Self> {
         let directory = scratch::directory("prometheus")?;
         let config = directory.path().join("prometheus.yaml");
-        fs::write(&config, configuration()?)
+        fs::write(&config, configuration()? + more)
             .with_context(|| format!("write {}", config.display()))?;
-        let address = namespace.run(free_port)??;
-        let mut command = namespace.command(build::prometheus()?);
+        let (address, mut command) = match namespace {
+            Some(namespace) => (
+                namespace.run(free_port)??,
+                namespace.command(build::prometheus()?),
+            ),
+            None => (free_port()?, Command::new(build::prometheus()?)),
+        };
         command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!(
@@ -68,14 +83,15 @@ impl Prometheus {
                 directory.path().join("data").display()
             ))
             .arg(format!("--web.listen-address={address}"))
-            .arg("--web.enable-otlp-receiver");
+            .arg("--web.enable-otlp-receiver")
+            .arg("--web.enable-remote-write-receiver");
         let mut process = Process::spawn("Prometheus", command)?;
         process.wait_for("readiness", Duration::from_secs(20), |line| {
             line.text.contains("ready to receive web requests")
         })?;
         Ok(Self {
             _process: process,
-            namespace: namespace.clone(),
+            namespace: namespace.cloned(),
             address,
             _directory: directory,
         })
@@ -84,6 +100,16 @@ impl Prometheus {
     /// Where OTLP over HTTP goes; `/v1/metrics` is still to be added.
     pub fn otlp_endpoint(&self) -> String {
         format!("http://{}/api/v1/otlp", self.address)
+    }
+
+    /// Where remote write goes.
+    pub fn remote_write_endpoint(&self) -> String {
+        format!("http://{}/api/v1/write", self.address)
+    }
+
+    /// Its address, in its namespace.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What an expression says now.
@@ -139,7 +165,7 @@ impl Prometheus {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // A Prometheus that does not answer closes its client's connection.
-                if let Ok(Ok(server)) = namespace.run(|| TcpStream::connect(there)) {
+                if let Ok(server) = connect(namespace.as_ref(), there) {
                     let _ = both_ways(client, server);
                 }
             }
@@ -149,7 +175,7 @@ impl Prometheus {
 
     /// The `data` of an answer.
     fn get(&self, path: &str) -> Result<Value> {
-        let mut stream = self.namespace.run(|| TcpStream::connect(self.address))??;
+        let mut stream = connect(self.namespace.as_ref(), self.address)?;
         // HTTP/1.0, so that the end of the body is the end of the connection.
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").context("ask Prometheus")?;
         let mut answer = String::new();
@@ -179,6 +205,33 @@ fn configuration() -> Result<String> {
     let rules = deploy::prometheus().join("rules/*.yaml");
     write!(text, "\nrule_files: [\"{}\"]\n", rules.display())?;
     Ok(text)
+}
+
+fn connect(namespace: Option<&Namespace>, to: SocketAddr) -> Result<TcpStream> {
+    let connected = match namespace {
+        Some(namespace) => namespace.run(|| TcpStream::connect(to))?,
+        None => TcpStream::connect(to),
+    };
+    connected.with_context(|| format!("connect to {to}"))
+}
+
+/// Sends an export to whoever takes OTLP over HTTP, in JSON.
+pub fn post(to: SocketAddr, path: &str, export: &Value) -> Result<()> {
+    let body = export.to_string();
+    let mut stream = connect(None, to)?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .context("send an export")?;
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .context("read the answer")?;
+    let status = answer.split_whitespace().nth(1).unwrap_or_default();
+    ensure!(status.starts_with('2'), "{path}: {answer}");
+    Ok(())
 }
 
 fn free_port() -> io::Result<SocketAddr> {

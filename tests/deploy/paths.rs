@@ -1,0 +1,226 @@
+//! Each way into a real Prometheus, by the configurations that operators take: two activators stay two
+//! series with their own names, and the rules record the same labels of all.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::{Value, json};
+use statlink_tests::{
+    build, deploy,
+    process::Process,
+    prometheus::{Prometheus, post},
+    wait,
+};
+use tempfile::TempDir;
+
+/// A Collector with one of the configurations, on ports of its own.
+struct Collector {
+    otlp: SocketAddr,
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Collector {
+    fn start(name: &str, page: SocketAddr, variable: (&str, String)) -> Self {
+        let path = deploy::directory().join("collector").join(name);
+        let text = fs::read_to_string(path).unwrap();
+        let [grpc, http, health] = [(); 3].map(|()| free_port());
+        let text = text
+            .replace("0.0.0.0:4317", &grpc.to_string())
+            .replace("0.0.0.0:4318", &http.to_string())
+            .replace("0.0.0.0:13133", &health.to_string())
+            .replace("0.0.0.0:8889", &page.to_string())
+            // Its own metrics have a fixed port.
+            .replace(
+                "service:\n",
+                "service:\n  telemetry: {metrics: {level: none}}\n",
+            );
+        let directory = TempDir::new().unwrap();
+        let config = directory.path().join(name);
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new(build::operators_collector().unwrap());
+        command
+            .arg("--config")
+            .arg(config)
+            .env(variable.0, variable.1);
+        let mut process = Process::spawn(name, command).unwrap();
+        let ready =
+            |line: &statlink_tests::process::Line| line.text.contains("Everything is ready");
+        process.wait_for("readiness", SOON, ready).unwrap();
+        Self {
+            otlp: http,
+            _process: process,
+            _directory: directory,
+        }
+    }
+}
+
+#[test]
+fn two_activators_stay_two_series_on_every_path() {
+    let page = free_port();
+    let scrape = fs::read_to_string(deploy::directory().join("collector/scrape.yaml")).unwrap();
+    let scrape = scrape
+        .replace(
+            "opentelemetry-collector.observability:8889",
+            &page.to_string(),
+        )
+        .replace("scrape_interval: 15s", "scrape_interval: 1s");
+    let prometheus = Prometheus::start_here(&scrape).unwrap();
+    let gateway = Collector::start(
+        "gateway.yaml",
+        page,
+        ("PROMETHEUS_OTLP_ENDPOINT", prometheus.otlp_endpoint()),
+    );
+    let exporter = Collector::start("exporter.yaml", page, ("UNUSED", String::new()));
+    let written = Collector::start(
+        "remote-write.yaml",
+        page,
+        ("REMOTE_WRITE_ENDPOINT", prometheus.remote_write_endpoint()),
+    );
+    // A cluster of its own for each way, so that one Prometheus can tell them apart.
+    let paths = [
+        ("direct", prometheus.address(), "/api/v1/otlp/v1/metrics"),
+        ("gateway", gateway.otlp, "/v1/metrics"),
+        ("exporter", exporter.otlp, "/v1/metrics"),
+        ("remote-write", written.otlp, "/v1/metrics"),
+    ];
+    for (cluster, to, path) in paths {
+        post(to, path, &of_agent(cluster)).unwrap();
+    }
+    post(gateway.otlp, "/v1/metrics", &of_knative()).unwrap();
+
+    for (cluster, ..) in paths {
+        let recorded = format!("statlink:reachable{{k8s_cluster_name=\"{cluster}\"}}");
+        let found = series(&prometheus, &recorded, 2);
+        let expected = ["activator-0", "activator-1"].map(|pod| {
+            let value = if pod == "activator-0" { 1.0 } else { 0.0 };
+            (
+                format!("{cluster} node-{cluster} knative-serving {pod} autoscaler"),
+                value,
+            )
+        });
+        assert_eq!(found, expected, "{cluster}");
+        let version = format!("statlink:agent_version{{k8s_cluster_name=\"{cluster}\"}}");
+        assert_eq!(series(&prometheus, &version, 1).len(), 1, "{cluster}");
+    }
+    let knative = series(&prometheus, "knative:reachable", 2);
+    let pods: Vec<_> = knative.iter().map(|(labels, _)| labels.as_str()).collect();
+    assert_eq!(
+        pods,
+        [
+            "knative-serving activator-0 autoscaler",
+            "knative-serving activator-1 autoscaler"
+        ]
+    );
+}
+
+/// The series of a recorded expression, once there are so many: their labels, and their values.
+fn series(prometheus: &Prometheus, expression: &str, count: usize) -> Vec<(String, f64)> {
+    let labels = [
+        "k8s_cluster_name",
+        "k8s_node_name",
+        "k8s_namespace_name",
+        "k8s_pod_name",
+        "peer",
+    ];
+    let mut last = Vec::new();
+    let found = wait::until(expression, RECORDED, || {
+        let samples = prometheus.query(expression)?;
+        let mut found: Vec<_> = samples
+            .iter()
+            .map(|sample| {
+                let values = labels.iter().filter_map(|label| sample.labels.get(*label));
+                let values: Vec<_> = values.map(String::as_str).collect();
+                (values.join(" "), sample.value)
+            })
+            .collect();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        last.clone_from(&found);
+        Ok((found.len() == count).then_some(found))
+    });
+    found.unwrap_or_else(|error| panic!("{error:#}: {last:?}"))
+}
+
+/// What an agent with two activators exports, one of them cut off.
+fn of_agent(cluster: &str) -> Value {
+    let node = format!("node-{cluster}");
+    let point = |pod: &str, value: u32| {
+        let link = [
+            ("peer", "autoscaler"),
+            ("k8s.namespace.name", "knative-serving"),
+            ("k8s.pod.name", pod),
+        ];
+        gauge_point(&link, value)
+    };
+    let metrics = [
+        gauge(
+            "kn.activator.stats.conn.reachable",
+            "{reachable}",
+            &[point("activator-0", 1), point("activator-1", 0)],
+        ),
+        gauge("statlink.links", "{link}", &[gauge_point(&[], 2)]),
+    ];
+    let resource = [
+        ("service.name", "statlink"),
+        ("service.version", "0.1.0"),
+        ("service.instance.id", &node),
+        ("k8s.node.name", &node),
+        ("k8s.cluster.name", cluster),
+    ];
+    json!({"resourceMetrics": [exported(&resource, "statlink", &metrics)]})
+}
+
+/// What Knative's activators export of themselves: their pod is on the resource alone.
+fn of_knative() -> Value {
+    let of = |pod: &str, value: u32| {
+        let resource = [
+            ("service.name", "activator"),
+            ("k8s.namespace.name", "knative-serving"),
+            ("k8s.pod.name", pod),
+        ];
+        let point = gauge_point(&[("peer", "autoscaler")], value);
+        let metric = gauge("kn.activator.stats.conn.reachable", "{reachable}", &[point]);
+        exported(&resource, "knative.dev/serving/pkg/activator", &[metric])
+    };
+    json!({"resourceMetrics": [of("activator-0", 1), of("activator-1", 0)]})
+}
+
+fn exported(resource: &[(&str, &str)], scope: &str, metrics: &[Value]) -> Value {
+    json!({
+        "resource": {"attributes": attributes(resource)},
+        "scopeMetrics": [{"scope": {"name": scope, "version": "0.1.0"}, "metrics": metrics}],
+    })
+}
+
+fn gauge(name: &str, unit: &str, points: &[Value]) -> Value {
+    json!({"name": name, "unit": unit, "gauge": {"dataPoints": points}})
+}
+
+fn gauge_point(of: &[(&str, &str)], value: u32) -> Value {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    json!({
+        "attributes": attributes(of),
+        "timeUnixNano": now.unwrap().as_nanos().to_string(),
+        "asDouble": value,
+    })
+}
+
+fn attributes(of: &[(&str, &str)]) -> Vec<Value> {
+    let pairs = of.iter();
+    let pairs = pairs.map(|(key, value)| json!({"key": key, "value": {"stringValue": value}}));
+    pairs.collect()
+}
+
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// For a program to start on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+/// Rules are evaluated every 10 s and 30 s, and the second kind reads what the first recorded.
+const RECORDED: Duration = Duration::from_secs(90);
