@@ -3,6 +3,7 @@
 
 use std::{os::unix::fs::symlink, process::Output};
 
+use anyhow::Context as _;
 use serde_json::Value;
 use statlink_tests::{agent, cluster::KNATIVE};
 use tempfile::TempDir;
@@ -85,7 +86,8 @@ fn a_bundle(world: &World) {
     assert_eq!(dump.status.code(), Some(1), "{dump:?}");
     let read = |name: &str| {
         std::fs::read_to_string(directory.join(name))
-            .unwrap_or_else(|error| panic!("{name}: {error}"))
+            .with_context(|| name.to_owned())
+            .unwrap()
     };
     for name in [
         "versions.json",
@@ -111,7 +113,9 @@ fn a_bundle(world: &World) {
 fn status(world: &World) -> Value {
     let status = plugin(world, &["status", "--json"]);
     let text = String::from_utf8_lossy(&status.stderr).into_owned();
-    serde_json::from_slice(&status.stdout).unwrap_or_else(|error| panic!("{error}: {text}"))
+    serde_json::from_slice(&status.stdout)
+        .context(text)
+        .unwrap()
 }
 
 /// What the program prints under the name that kubectl looks for, about the agents of one namespace.

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use statlink_tests::{
     build, deploy,
@@ -142,7 +143,7 @@ fn series(prometheus: &Prometheus, expression: &str, count: usize) -> Vec<(Strin
         last.clone_from(&found);
         Ok((found.len() == count).then_some(found))
     });
-    found.unwrap_or_else(|error| panic!("{error:#}: {last:?}"))
+    found.with_context(|| format!("{last:?}")).unwrap()
 }
 
 /// What an agent with two activators exports, one of them cut off.
