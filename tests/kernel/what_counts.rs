@@ -1,18 +1,20 @@
 //! What counts as an attempt to connect, and whose connections are found.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with},
 };
+use statlink::kernel::connection_id;
 use statlink_ebpf::{End, Phase};
 use statlink_tests::{netns::Network, peer::PORT};
 
-use crate::half::{Half, sum, this_process};
+use crate::half::{Half, connected, sum, this_process};
 
 #[test]
 fn only_a_tcp_socket_makes_an_attempt() {
@@ -55,7 +57,7 @@ fn a_connection_of_mptcp_is_found_by_its_first_subflow() {
         let client = socket_with(family, SocketType::STREAM, flags, mptcp)?;
         connect(&client, &SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)))?;
         let (server, _) = listener.accept()?;
-        Ok::<_, std::io::Error>((TcpStream::from(client), server))
+        Ok::<_, io::Error>((TcpStream::from(client), server))
     };
     let (client, server) = pod.namespace.run(connected).unwrap().unwrap();
     let mut half = Half::load();
@@ -70,4 +72,72 @@ fn a_connection_of_mptcp_is_found_by_its_first_subflow() {
     drop(server);
     assert_eq!(End::from_raw(half.end(source).end), Some(End::PeerClosed));
     drop(client);
+}
+
+/// A mesh that accelerates connections within a node puts their sockets into such a map; their data then
+/// goes from queue to queue, and TCP counts none of it.
+#[test]
+fn a_connection_in_a_sockmap_is_known_to_be_bypassed() {
+    let network = Network::new().unwrap();
+    let pod = network.pod("client").unwrap();
+    let mut half = Half::load();
+    let source = this_process(&pod.namespace);
+    half.kernel.track(source).unwrap();
+    let (client, server) = connected(&pod.namespace, "127.0.0.1");
+    let inventory = half.inventory(source);
+    let [(sock, found)] = &inventory.open[..] else {
+        panic!("{:#?}", inventory.open);
+    };
+    let id = connection_id(*sock, found.born_ns);
+    assert!(!half.kernel.look(id).unwrap().bypassed);
+    let map = SockMap::create().unwrap();
+    map.put(client.as_fd()).unwrap();
+    let look = half.kernel.look(id).unwrap();
+    assert!(look.bypassed && look.sample.is_some());
+    drop((client, server, map));
+    assert_eq!(End::from_raw(half.end(source).end), Some(End::LocalClosed));
+}
+
+/// A map of sockets, of one.
+struct SockMap(OwnedFd);
+
+impl SockMap {
+    fn create() -> io::Result<Self> {
+        // `union bpf_attr`: map_type, key_size, value_size, max_entries (`include/uapi/linux/bpf.h`).
+        const BPF_MAP_TYPE_SOCKMAP: u32 = 15;
+        let attributes = [BPF_MAP_TYPE_SOCKMAP, 4, 4, 1];
+        const BPF_MAP_CREATE: libc::c_long = 0;
+        let map = bpf(BPF_MAP_CREATE, &attributes)?;
+        // SAFETY: just opened, and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(map) }))
+    }
+
+    fn put(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+        let (key, value) = (0_u32, socket.as_raw_fd());
+        // map_fd and padding, key, value, flags.
+        let attributes = [
+            u64::from(self.0.as_raw_fd().cast_unsigned()),
+            (&raw const key).addr() as u64,
+            (&raw const value).addr() as u64,
+            0,
+        ];
+        bpf(BPF_MAP_UPDATE_ELEM, &attributes).map(|_| ())
+    }
+}
+
+fn bpf<T>(command: libc::c_long, attributes: &[T]) -> io::Result<i32> {
+    // SAFETY: the kernel reads as many bytes as are given, and what they point to lives.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            attributes.as_ptr(),
+            size_of_val(attributes),
+        )
+    };
+    i32::try_from(result)
+        .ok()
+        .filter(|result| *result >= 0)
+        .ok_or_else(io::Error::last_os_error)
 }

@@ -1,6 +1,8 @@
 //! Agents start late, stop, are killed, and meet each other.
 
 use std::{
+    collections::BTreeMap,
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::process::ExitStatusExt as _,
@@ -270,4 +272,32 @@ fn its_commands_show_what_it_knows() {
     assert!(of_link["rtt_seconds"].as_f64().unwrap() > 0.0, "{status}");
     assert_eq!(status["records_lost"], 0, "{status}");
     assert_eq!(status["hooks_missing"], serde_json::json!([]), "{status}");
+}
+
+/// As the kernel accounts it to the descriptors of maps and programs (`bpf_map_show_fdinfo()`,
+/// `bpf_prog_show_fdinfo()` in `kernel/bpf/syscall.c`).
+#[test]
+fn the_kernel_half_takes_less_than_a_megabyte() {
+    let mut bed = Bed::without_autoscaler().unwrap();
+    let options = options(&bed);
+    let agent = bed.start_agent_with(&options).unwrap();
+    let descriptors = fs::read_dir(format!("/proc/{}/fdinfo", agent.process.pid())).unwrap();
+    // Several descriptors may be of the same map.
+    let mut sizes = BTreeMap::new();
+    for descriptor in descriptors {
+        let text = fs::read_to_string(descriptor.unwrap().path()).unwrap_or_default();
+        let value = |name: &str| {
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+        };
+        let id = value("map_id:").map(|id| ("map", id));
+        let id = id.or_else(|| value("prog_id:").map(|id| ("program", id)));
+        if let (Some(id), Some(bytes)) = (id, value("memlock:")) {
+            sizes.insert(id, bytes);
+        }
+    }
+    let bytes: u64 = sizes.values().sum();
+    println!("{bytes} bytes in {} maps and programs", sizes.len());
+    assert!(sizes.len() > 10, "{sizes:?}");
+    assert!(bytes <= 1 << 20, "{bytes}: {sizes:?}");
 }

@@ -29,6 +29,8 @@ pub struct Offsets {
     pub sock_err_soft: u32,
     /// `struct sock`: `sk_shutdown`, `u8`.
     pub sock_shutdown: u32,
+    /// `struct sock`: `sk_user_data`, a pointer.
+    pub sock_user_data: u32,
     /// `struct net`: `ns.inum`, `unsigned int`.
     pub net_inum: u32,
     /// `struct tcp_sock`: `inet_conn.icsk_retransmits`, `u8`.
@@ -95,6 +97,7 @@ impl Offsets {
         sock_err: 0,
         sock_err_soft: 0,
         sock_shutdown: 0,
+        sock_user_data: 0,
         net_inum: 0,
         tcp_timeouts: 0,
         tcp_lrcvtime: 0,

@@ -22,8 +22,10 @@ pub struct Sample {
     pub state: u8,
     /// 1 if the socket belonged to the connection asked for both before and after the look.
     pub valid: u8,
+    /// 1 if data passes the socket by (sockmap): what TCP counted says nothing of it.
+    pub bypassed: u8,
     /// Explicit padding, 0.
-    pub _pad: [u8; 5],
+    pub _pad: [u8; 4],
 }
 
 const _: () = assert!(size_of::<Sample>() == 48);

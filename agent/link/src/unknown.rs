@@ -16,6 +16,8 @@ closed_list! {
         NotListed = "not_listed",
         /// Events of the client may have been missed, and nothing shows what they were.
         EventsMissed = "events_missed",
+        /// The client's connection is accelerated past TCP, whose counters say nothing of it then.
+        Bypassed = "bypassed",
         /// The pod runs, and the agent sees no process of it that it could watch.
         NotObserved = "not_observed",
     }
@@ -28,6 +30,7 @@ impl UnknownReason {
             Self::NoRoom => "the kernel half has no room for more of its connections",
             Self::NotListed => "connections from before the agent cannot be listed here",
             Self::EventsMissed => "events were missed, and nothing shows what they were",
+            Self::Bypassed => "its connection is accelerated past TCP (sockmap)",
             Self::NotObserved => "no process of the pod can be watched",
         }
     }

@@ -32,6 +32,7 @@ pub use self::{
     load::Watch,
     loaded::{HookState, Kernel},
     records::{attempted, connection_id, heard, peer},
+    sample::Look,
     totals::{Ends, SourceTotals},
     version::KernelVersion,
 };

@@ -18,6 +18,7 @@ pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         sock_err: at("sock", "sk_err", 4)?,
         sock_err_soft: at("sock", "sk_err_soft", 4)?,
         sock_shutdown: at("sock", "sk_shutdown", 1)?,
+        sock_user_data: at("sock", "sk_user_data", 8)?,
         net_inum: at("net", "ns.inum", 4)?,
         tcp_timeouts: at("tcp_sock", "inet_conn.icsk_retransmits", 1)?,
         tcp_lrcvtime: at("tcp_sock", "inet_conn.icsk_ack.lrcvtime", 4)?,

@@ -12,6 +12,15 @@ use crate::{
     time::Timestamp,
 };
 
+/// What one look gave.
+#[derive(Debug, Default, PartialEq)]
+pub struct Look {
+    /// What TCP says of the connection; `None` if the kernel no longer knows it.
+    pub sample: Option<Sample>,
+    /// Whether its data passes TCP by, so that TCP's counters say nothing of it.
+    pub bypassed: bool,
+}
+
 impl Kernel {
     /// Looks at one connection; `None` if the kernel no longer knows it.
     ///
@@ -19,22 +28,35 @@ impl Kernel {
     ///
     /// Fails if the kernel refuses to run the program or to read its answer.
     pub fn sample(&mut self, connection: ConnectionId) -> Result<Option<Sample>, KernelError> {
-        let raw = self.look(connection.sock, connection.born.as_nanos())?;
+        Ok(self.look(connection)?.sample)
+    }
+
+    /// The same, and whether its data passes TCP by.
+    ///
+    /// # Errors
+    ///
+    /// As [`sample`](Self::sample).
+    pub fn look(&mut self, connection: ConnectionId) -> Result<Look, KernelError> {
+        let raw = self.run_sample(connection.sock, connection.born.as_nanos())?;
         if raw.valid == 0 {
-            return Ok(None);
+            return Ok(Look::default());
         }
-        Ok(Some(Sample {
+        let sample = Some(Sample {
             established: raw.state == TCP_ESTABLISHED,
             heard: heard(raw.heard_ns),
             sent: Some(Timestamp::from_nanos(raw.sent_ns)),
             unacknowledged: raw.packets_out > 0,
             timeouts: raw.timeouts,
             rtt: (raw.srtt_us > 0).then(|| Duration::from_micros(u64::from(raw.srtt_us))),
-        }))
+        });
+        Ok(Look {
+            sample,
+            bypassed: raw.bypassed != 0,
+        })
     }
 
     /// Runs the `sample` program.
-    fn look(&mut self, sock: u64, born_ns: u64) -> Result<RawSample, KernelError> {
+    fn run_sample(&mut self, sock: u64, born_ns: u64) -> Result<RawSample, KernelError> {
         let run = |reason: &(dyn std::error::Error + 'static)| KernelError::Run {
             program: "sample",
             reason: chain(reason),

@@ -267,8 +267,15 @@ impl EventLoop {
 
     /// Gives one link one input, and performs what it decides.
     fn handle(&mut self, id: LinkId, at: Timestamp, input: Input) -> Result<(), KernelError> {
+        let ended = match &input {
+            Input::Ended { connection, .. } => Some(*connection),
+            _ => None,
+        };
         self.call(id, |entry, outputs| {
             entry.machine.handle(at, input, outputs);
+            if let Some(news) = ended.and_then(|connection| entry.bypass.ended(connection)) {
+                entry.machine.handle(at, news, outputs);
+            }
         })
     }
 
@@ -289,7 +296,15 @@ impl EventLoop {
             next += 1;
             match output {
                 Output::Sample(connection) => {
-                    let sample = self.kernel.sample(connection)?;
+                    let look = self.kernel.look(connection)?;
+                    if let Some(news) = entry.bypass.looked(connection, look.bypassed) {
+                        entry.machine.handle(clock::now(), news, outputs);
+                    }
+                    // What TCP says of such a connection is no evidence.
+                    if look.bypassed {
+                        continue;
+                    }
+                    let sample = look.sample;
                     let input = Input::Sampled { connection, sample };
                     entry.machine.handle(clock::now(), input, outputs);
                 }
@@ -316,7 +331,11 @@ impl EventLoop {
         for id in ids {
             let entry = self.registry.get(id);
             for connection in entry.map(|entry| entry.machine.live()).unwrap_or_default() {
-                let sample = self.kernel.sample(connection)?;
+                let look = self.kernel.look(connection)?;
+                if look.bypassed {
+                    continue;
+                }
+                let sample = look.sample;
                 self.handle(id, clock::now(), Input::Sampled { connection, sample })?;
             }
             if let Some(entry) = self.registry.get(id) {

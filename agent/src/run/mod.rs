@@ -13,11 +13,12 @@
 //! | which links there are, and which sources are tracked for them | `registry` |
 //! | what a pod has counted, beyond the life of one process | `ledger` |
 //! | which links a record concerns, and what it means there | `routing` |
-//! | what happens after records were lost, and at discovery | `reconcile`; what a link is owed: `owed`; whether all of its connections are known: `completeness` |
+//! | what happens after records were lost, and at discovery | `reconcile`; what a link is owed: `owed`; whether all of its connections are known: `completeness`; whether TCP says anything of them: `bypass` |
 //! | what is logged, recorded and exported of an event | `publish` |
 //! | what a snapshot holds | `snapshot` |
 //! | when an export is made | `export` |
 
+mod bypass;
 mod completeness;
 mod event_loop;
 mod export;

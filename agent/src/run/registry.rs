@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use statlink_ebpf::Source;
 
-use super::{completeness::Completeness, owed::Owed, publish::Publication};
+use super::{bypass::Bypass, completeness::Completeness, owed::Owed, publish::Publication};
 use crate::{
     discovery::NodeNamespaces,
     kernel::{Kernel, KernelError},
@@ -28,6 +28,7 @@ pub(super) struct Entry {
     pub(super) publication: Publication,
     pub(super) owed: Owed,
     pub(super) completeness: Completeness,
+    pub(super) bypass: Bypass,
 }
 
 impl Entry {
@@ -47,6 +48,7 @@ impl Entry {
             publication: Publication::default(),
             owed: Owed::at_discovery(now),
             completeness: Completeness::default(),
+            bypass: Bypass::default(),
         }
     }
 

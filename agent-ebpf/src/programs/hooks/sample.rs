@@ -41,7 +41,8 @@ fn try_sample(sock: u64, born_ns: u64) -> Option<()> {
         timeouts: 0,
         state: 0,
         valid: 0,
-        _pad: [0; 5],
+        bypassed: 0,
+        _pad: [0; 4],
     };
     if is_known(sock, born_ns)
         && try_read(sock as *const u8, &mut sample).is_some()
@@ -74,6 +75,10 @@ fn try_read(sock: *const u8, sample: &mut Sample) -> Option<()> {
     let srtt_us: u32 = read_kernel(sock.wrapping_add(offset!(tcp_srtt_us)))?;
     sample.packets_out = read_kernel(sock.wrapping_add(offset!(tcp_packets_out)))?;
     sample.timeouts = read_kernel(sock.wrapping_add(offset!(tcp_timeouts)))?;
+    // A socket in a sockmap has its `sk_psock` there (`sk_psock_init()`, `net/core/skmsg.c`), and then
+    // its data may go from queue to queue without TCP. An application's TCP socket has nothing else there.
+    let user_data: u64 = read_kernel(sock.wrapping_add(offset!(sock_user_data)))?;
+    sample.bypassed = u8::from(user_data != 0);
     sample.heard_ns = heard_ns(sample.bytes_received, heard, time_ns, now, tick_ns());
     sample.sent_ns = ticks_ago_ns(time_ns, now.wrapping_sub(sent), tick_ns());
     // The kernel keeps eighths (`tcp_rtt_estimator()`, `net/ipv4/tcp_input.c`).

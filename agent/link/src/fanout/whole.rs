@@ -195,6 +195,9 @@ impl Whole {
 const fn is_of_targets(reason: UnknownReason) -> bool {
     match reason {
         UnknownReason::NotListed => false,
-        UnknownReason::NoRoom | UnknownReason::EventsMissed | UnknownReason::NotObserved => true,
+        UnknownReason::NoRoom
+        | UnknownReason::EventsMissed
+        | UnknownReason::Bypassed
+        | UnknownReason::NotObserved => true,
     }
 }
