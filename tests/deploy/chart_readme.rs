@@ -48,10 +48,9 @@ fn rows(values: &str) -> Vec<Row> {
         if rows.last().is_some_and(is_part) {
             continue;
         }
-        let parts = comments
-            .iter()
-            .filter(|(part, _)| part.len() == path.len() + 1 && part.starts_with(path));
-        let is_group = parts.clone().count() > 0 && parts.clone().all(|(_, part)| !part.is_empty());
+        let is_group = comments.iter().any(|(part, meaning)| {
+            part.len() > path.len() && part.starts_with(path) && !meaning.is_empty()
+        });
         if is_group {
             continue;
         }
