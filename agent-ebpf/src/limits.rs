@@ -64,7 +64,7 @@ pub const CANDIDATES_OF_A_NAMESPACE: u32 = 4;
 /// namespaces: so it takes eight containers that conspire to exhaust [`CANDIDATES`].
 pub const CANDIDATES_OF_A_CGROUP: u32 = 16;
 
-/// Sources in all, 368 bytes each.
+/// Sources in all, 368 bytes each: those that are tracked, and candidates beside them.
 pub const SOURCES: u32 = TRACKED_SOURCES + CANDIDATES;
 
 /// Network namespaces of clients, whose neighbours are watched: each client may have its own.
@@ -126,10 +126,12 @@ pub const CALLS_OF_NEIGHBOURS: Quota = Quota {
 /// place. Far more CPUs do not ask within the same 100 ns.
 pub const RACES: u32 = 64;
 
-/// Open connections in all, 120 bytes each with the kernel's own.
+/// Open connections in all, 120 bytes each with the kernel's own: no less than all quotas add up to,
+/// 3 for each source and 2 for each namespace, those that are shared, and [`RACES`]: 1,984.
 pub const CONNECTIONS: u32 = 2048;
 
-/// connect() calls under way in all.
+/// connect() calls under way in all: what all quotas add up to, 2 for each source, those that are
+/// shared, and [`RACES`].
 pub const CALLS: u32 = 1024;
 
 /// For the times above.
