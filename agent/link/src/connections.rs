@@ -3,7 +3,7 @@
 //! Inputs become findings here. What a finding means for the link is the assessment's business.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
 };
 
@@ -14,19 +14,17 @@ use crate::{
     address_check::PeerAddresses,
     cause,
     connection::{Connection, Due, Ended, Ending, Step, Upgrade, Verdict},
-    finding::{Facts, Finding, Live},
-    limits,
-    races::{self, Race},
+    finding::{Facts, Finding},
+    races::Race,
+    table::Table,
     time::Timestamp,
-    timings::{HANDSHAKE, SAME_DIAL, SETTLE},
-    tombstones::Tombstones,
+    timings::{HANDSHAKE, SETTLE},
 };
 
 /// Every connection that exists, or that ended and is not decided yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
-    tracked: BTreeMap<ConnectionId, Connection>,
-    tombstones: Tombstones,
+    table: Table,
     addresses: PeerAddresses,
     /// The newest start or end of anything.
     last_activity: Timestamp,
@@ -47,8 +45,7 @@ impl Connections {
     /// None yet, as of `at`.
     pub(crate) fn new(at: Timestamp, may_withdraw: bool) -> Self {
         Self {
-            tracked: BTreeMap::new(),
-            tombstones: Tombstones::default(),
+            table: Table::default(),
             addresses: PeerAddresses::default(),
             last_activity: at,
             looked_up: None,
@@ -75,7 +72,7 @@ impl Connections {
 
     /// connect() was called at `at`.
     pub(crate) fn attempted(&mut self, at: Timestamp, id: ConnectionId, peer: SocketAddr) {
-        if self.is_news(id) {
+        if self.table.is_news(id) {
             let mut connection = Connection::connecting(id, peer, Some(at));
             let of_this_dial = |looked_up: &Timestamp| {
                 *looked_up > self.last_activity && *looked_up + HANDSHAKE > at
@@ -93,10 +90,10 @@ impl Connections {
         peer: SocketAddr,
         attempted: Option<Timestamp>,
     ) {
-        if let Some(known) = self.tracked.get_mut(&id) {
+        if let Some(known) = self.table.get_mut(id) {
             known.establish(at, attempted);
             self.judge_losers();
-        } else if self.is_news(id) {
+        } else if self.table.is_news(id) {
             let fresh = Connection::established(id, peer, attempted, at);
             self.track(fresh, attempted.unwrap_or(at), at);
             self.judge_losers();
@@ -105,10 +102,10 @@ impl Connections {
 
     /// A listing made at `at` shows it.
     pub(crate) fn listed(&mut self, at: Timestamp, found: &OpenConnection) {
-        if let Some(known) = self.tracked.get_mut(&found.connection) {
+        if let Some(known) = self.table.get_mut(found.connection) {
             known.is_listed(found, at);
         // It is there, so its birth does not matter: only its own tombstone tells otherwise.
-        } else if !self.tombstones.holds(found.connection) {
+        } else if !self.table.is_buried(found.connection) {
             let since = found.attempted.map_or(at, |attempted| attempted.min(at));
             self.track(Connection::listed(found, at), since, at);
         }
@@ -117,7 +114,7 @@ impl Connections {
     /// A look at it gave `sample`.
     pub(crate) fn sampled(&mut self, at: Timestamp, id: ConnectionId, sample: Option<&Sample>) {
         // Out of the table, so that what is in it are the others.
-        let Some(mut connection) = self.tracked.remove(&id) else {
+        let Some(mut connection) = self.table.remove(id) else {
             return;
         };
         // At most: the handshake took too long, it was upgraded after all, and stalls.
@@ -127,19 +124,19 @@ impl Connections {
             };
             self.step(&connection, step);
         }
-        self.tracked.insert(id, connection);
+        self.table.insert(connection);
     }
 
     /// What was sent on it went unacknowledged.
     pub(crate) fn retransmission_timeout(&mut self, at: Timestamp, id: ConnectionId, timeouts: u8) {
-        let Some(mut connection) = self.tracked.remove(&id) else {
+        let Some(mut connection) = self.table.remove(id) else {
             return;
         };
         if let Some(onset) = connection.retransmission_timeout(at, timeouts) {
             let cause = Cause::Stalled;
             self.step(&connection, Step::Stalled { onset, cause });
         }
-        self.tracked.insert(id, connection);
+        self.table.insert(connection);
     }
 
     /// An attempt failed or a connection ended.
@@ -150,10 +147,10 @@ impl Connections {
         attempted: Option<Timestamp>,
         ending: &Ending,
     ) {
-        let ended = match self.tracked.get(&id) {
+        let ended = match self.table.get(id) {
             Some(known) if !known.is_open() => return,
             Some(known) => *known,
-            None if self.tombstones.covers(id) => return,
+            None if self.table.is_past(id) => return,
             None => {
                 let mut unseen = Connection::from_its_end(id, peer, attempted, ending);
                 if self.wary {
@@ -163,7 +160,7 @@ impl Connections {
                 unseen
             }
         };
-        self.tracked.remove(&id);
+        self.table.remove(id);
         self.findings.push(Finding::Dialled(ended.peer));
         self.end(ended, ending);
     }
@@ -182,16 +179,15 @@ impl Connections {
     /// The peer's addresses are `addresses`, from `at` on; `None`: not known.
     pub(crate) fn peer_addresses(&mut self, at: Timestamp, addresses: Option<BTreeSet<IpAddr>>) {
         self.addresses = PeerAddresses::new(addresses);
-        let ids: Vec<_> = self.tracked.keys().copied().collect();
-        for id in ids {
-            let Some(mut connection) = self.tracked.remove(&id) else {
+        for id in self.table.ids() {
+            let Some(mut connection) = self.table.remove(id) else {
                 continue;
             };
             let check = self.addresses.check(connection.peer, at);
             match connection.check_again(check, at) {
                 Some(ending) => self.end(connection, &ending),
                 None => {
-                    self.tracked.insert(id, connection);
+                    self.table.insert(connection);
                 }
             }
         }
@@ -200,7 +196,7 @@ impl Connections {
     /// The process has ended at `at`. What ended before, and was in doubt, is decided now; the
     /// rest goes with it.
     pub(crate) fn process_ended(&mut self, at: Timestamp) {
-        for connection in std::mem::take(&mut self.tracked).into_values() {
+        for connection in self.table.take_all() {
             // An end by this side shortly before is the process's own.
             if let Some((ending, verdict)) = connection.condemned_end()
                 && !(cause::is_local(ending.how) && at <= ending.at + SETTLE)
@@ -219,46 +215,39 @@ impl Connections {
 impl Connections {
     /// What falls due next.
     pub(crate) fn next_due(&self) -> Option<(Timestamp, Due, ConnectionId)> {
-        let due = |connection: &Connection| {
-            let (at, due) = connection.due();
-            (at, due, connection.id)
-        };
-        self.tracked.values().map(due).min()
+        self.table.next_due()
     }
 
     /// It has been asked for a sample.
     pub(crate) fn asked(&mut self, id: ConnectionId, now: Timestamp) {
-        if let Some(connection) = self.tracked.get_mut(&id) {
+        if let Some(connection) = self.table.get_mut(id) {
             connection.asked(now);
         }
     }
 
     /// An end has settled, as of `at`: the process lives on.
     pub(crate) fn settle(&mut self, id: ConnectionId, at: Timestamp) {
-        let Some(mut connection) = self.tracked.remove(&id) else {
+        let Some(connection) = self.table.remove(id) else {
             return;
         };
         // It was closed then, and that is what is to be known of it.
         let Some(closed) = connection.closed() else {
             return;
         };
-        match self.race(&connection) {
+        match self.table.race(&connection) {
             Race::Lost => self.lose_race(&connection),
-            Race::Undecided => {
-                connection.settle_later(HELD);
-                self.tracked.insert(id, connection);
-            }
+            Race::Undecided => self.table.hold(connection),
             Race::None if self.is_let_go(closed.verdict) => self.let_go(&connection, closed.at),
             Race::None => {
                 self.decide(&connection, closed.at, closed.verdict);
-                self.release_losers(at);
+                self.table.release(at);
             }
         }
     }
 
     /// The doubt about an address is over: it is wrong.
     pub(crate) fn condemn(&mut self, id: ConnectionId, at: Timestamp) {
-        let Some(mut connection) = self.tracked.remove(&id) else {
+        let Some(mut connection) = self.table.remove(id) else {
             return;
         };
         let (ended, was_live) = connection.condemn(at);
@@ -269,14 +258,14 @@ impl Connections {
         if was_live {
             self.lost(&connection, at, Cause::WrongPeer);
         }
-        self.tracked.insert(id, connection);
+        self.table.insert(connection);
     }
 
     /// Looks found it gone for long enough, and no record of its end came.
     pub(crate) fn gone(&mut self, id: ConnectionId, at: Timestamp) {
-        if let Some(connection) = self.tracked.remove(&id) {
+        if let Some(connection) = self.table.remove(id) {
             self.end_unseen(&connection, at);
-            self.release_losers(at);
+            self.table.release(at);
         }
     }
 }
@@ -286,14 +275,13 @@ impl Connections {
 impl Connections {
     /// The connections that exist, as far as is known.
     pub(crate) fn open(&self) -> impl Iterator<Item = ConnectionId> {
-        let open = self.tracked.values().filter(|known| known.is_open());
-        open.map(|known| known.id)
+        self.table.open()
     }
 
     /// A listing made at `at` lacks it: it is to be looked at. When looks found it gone, if they
     /// did.
     pub(crate) fn look_for(&mut self, id: ConnectionId, at: Timestamp) -> Option<Timestamp> {
-        self.tracked.get_mut(&id)?.look_for(at)
+        self.table.get_mut(id)?.look_for(at)
     }
 
     /// Decides all that exist as if their ends had been lost.
@@ -311,10 +299,10 @@ impl Connections {
         progress: Phase,
     ) -> Option<Connection> {
         let index = gone.iter().position(|id| {
-            let known = self.tracked.get(id);
+            let known = self.table.get(*id);
             known.is_some_and(|known| known.progress() == Some(progress))
         })?;
-        self.tracked.remove(&gone.remove(index))
+        self.table.remove(gone.remove(index))
     }
 
     /// `connection`, which is not in the table any more, ended, as the kernel half tells it.
@@ -330,16 +318,16 @@ impl Connections {
                 self.wary |= connection
                     .closed()
                     .is_some_and(|closed| closed.is_refusal());
-                match self.race(&connection) {
+                match self.table.race(&connection) {
                     Race::Lost => self.lose_race(&connection),
                     Race::Undecided | Race::None => {
-                        self.tracked.insert(connection.id, connection);
+                        self.table.insert(connection);
                     }
                 }
             }
             Ended::Decided(verdict) => self.decide(&connection, ending.at, verdict),
         }
-        self.release_losers(ending.at);
+        self.table.release(ending.at);
     }
 
     /// `connection`, which is not in the table any more, is gone, and how is not known.
@@ -354,13 +342,12 @@ impl Connections {
 impl Connections {
     /// The newest connection that is live.
     pub(crate) fn newest_live(&self) -> Option<&Connection> {
-        let live = self.tracked.values().filter(|known| known.is_live());
-        live.max_by_key(|known| known.id.born)
+        self.table.newest_live()
     }
 
     /// When the peer was last heard, on a connection that exists.
     pub(crate) fn heard(&self) -> Option<Timestamp> {
-        self.tracked.values().filter_map(Connection::heard).max()
+        self.table.heard()
     }
 
     /// Whether this may be an address of the peer's, as far as those are known.
@@ -375,28 +362,16 @@ impl Connections {
 
     /// Since when there is no connection and no attempt; `None` while there is.
     pub(crate) fn quiet_since(&self) -> Option<Timestamp> {
-        self.tracked.is_empty().then_some(self.last_activity)
+        self.table.is_empty().then_some(self.last_activity)
     }
 }
 
 // === How they are decided ===
 
 impl Connections {
-    /// Whether a record about a connection begins something.
-    fn is_news(&self, id: ConnectionId) -> bool {
-        !self.tracked.contains_key(&id) && !self.tombstones.covers(id)
-    }
-
     fn track(&mut self, mut connection: Connection, attempted: Timestamp, at: Timestamp) {
-        if self.tracked.len() >= limits::CONNECTIONS {
-            let oldest = self
-                .tracked
-                .values()
-                .min_by_key(|known| (known.live_span().is_some(), known.id.born))
-                .map(|known| known.id);
-            if let Some(oldest) = oldest {
-                self.gone(oldest, at);
-            }
+        if let Some(oldest) = self.table.in_the_way() {
+            self.gone(oldest, at);
         }
         self.last_activity = self.last_activity.max(attempted);
         self.findings.push(Finding::Dialled(connection.peer));
@@ -404,7 +379,7 @@ impl Connections {
         if self.wary {
             connection.beware();
         }
-        self.tracked.insert(connection.id, connection);
+        self.table.insert(connection);
     }
 
     fn step(&mut self, connection: &Connection, step: Step) {
@@ -423,7 +398,7 @@ impl Connections {
             Step::Upgraded(upgrade) => self.upgraded(connection, upgrade),
             Step::Stalled { onset, cause } => self.lost(connection, onset, cause),
             Step::Healed { at } => self.findings.push(Finding::Healed {
-                of: facts(connection),
+                of: Facts::of(connection),
                 at,
             }),
         }
@@ -431,7 +406,7 @@ impl Connections {
 
     /// `connection`, which is not in the table any more, has ended, and this is what it comes to.
     fn decide(&mut self, connection: &Connection, at: Timestamp, verdict: Verdict) {
-        self.tombstones.bury(connection.id);
+        self.table.bury(connection.id);
         self.last_activity = self.last_activity.max(at);
         match verdict {
             Verdict::Nothing => {}
@@ -449,7 +424,7 @@ impl Connections {
         // One that had to show more has shown it.
         self.wary = false;
         self.findings.push(Finding::Upgraded {
-            of: facts(connection),
+            of: Facts::of(connection),
             upgrade,
         });
     }
@@ -462,7 +437,7 @@ impl Connections {
         errno: Option<u16>,
     ) {
         self.findings.push(Finding::AttemptFailed {
-            of: facts(connection),
+            of: Facts::of(connection),
             at,
             cause,
             errno,
@@ -473,17 +448,9 @@ impl Connections {
     fn lost(&mut self, connection: &Connection, at: Timestamp, cause: Cause) {
         self.last_activity = self.last_activity.max(at);
         // Another one may have been live already, or since.
-        let others = self.tracked.values().filter_map(|other| {
-            let span = other.live_span()?;
-            let lasts = span.until.is_none_or(|until| until > at);
-            lasts.then_some(Live {
-                since: span.since,
-                peer: other.peer,
-            })
-        });
-        let other = others.min();
+        let other = self.table.live_from(at);
         self.findings.push(Finding::Lost {
-            of: facts(connection),
+            of: Facts::of(connection),
             at,
             cause,
             other,
@@ -506,59 +473,25 @@ impl Connections {
 
     /// The client let go of `connection`, which is not in the table any more, at `at`.
     fn let_go(&mut self, connection: &Connection, at: Timestamp) {
-        self.tombstones.bury(connection.id);
-        if self.tracked.is_empty() && self.last_activity <= at {
+        self.table.bury(connection.id);
+        if self.table.is_empty() && self.last_activity <= at {
             self.findings.push(Finding::Withdrawn { at });
-        } else if !self.tracked.values().any(Connection::is_live) {
+        } else if self.table.newest_live().is_none() {
             self.findings.push(Finding::LetGo { at });
         }
     }
 
-    /// Whether a connection that has ended, and is not in the table, is the loser of a race.
-    fn race(&self, ended: &Connection) -> Race {
-        races::judge(ended, self.tracked.values())
-    }
-
     /// A connection is established: whoever it has beaten is decided.
     fn judge_losers(&mut self) {
-        let ended = self
-            .tracked
-            .values()
-            .filter(|known| known.closed().is_some());
-        let lost = ended.filter(|ended| self.race(ended) == Race::Lost);
-        let lost: Vec<_> = lost.map(|lost| lost.id).collect();
-        for id in lost {
-            if let Some(loser) = self.tracked.remove(&id) {
+        for id in self.table.losers() {
+            if let Some(loser) = self.table.remove(id) {
                 self.lose_race(&loser);
             }
         }
     }
 
-    /// Something has ended at `at`: whoever waits for it need not any longer.
-    fn release_losers(&mut self, at: Timestamp) {
-        for known in self.tracked.values_mut() {
-            if known.due().0 == HELD {
-                known.settle_later(at + SAME_DIAL);
-            }
-        }
-    }
-
     fn lose_race(&mut self, loser: &Connection) {
-        self.tombstones.bury(loser.id);
+        self.table.bury(loser.id);
         self.findings.push(Finding::LostRace);
-    }
-}
-
-/// Until something else happens.
-const HELD: Timestamp = Timestamp::from_nanos(u64::MAX);
-
-fn facts(connection: &Connection) -> Facts {
-    Facts {
-        peer: connection.peer,
-        attempted: connection.attempted(),
-        began: connection.began(),
-        answered: connection.answered(),
-        heard: connection.heard(),
-        counts_connect: connection.counts_connect(),
     }
 }

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, Phase};
 
-use crate::{Cause, connection::Upgrade, time::Timestamp};
+use crate::{
+    Cause,
+    connection::{Connection, Upgrade},
+    time::Timestamp,
+};
 
 /// One thing that is certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,18 @@ pub(crate) struct Live {
 }
 
 impl Facts {
+    /// What is known of this one.
+    pub(crate) fn of(connection: &Connection) -> Self {
+        Self {
+            peer: connection.peer,
+            attempted: connection.attempted(),
+            began: connection.began(),
+            answered: connection.answered(),
+            heard: connection.heard(),
+            counts_connect: connection.counts_connect(),
+        }
+    }
+
     /// From connect() to `end`, where connect() was seen.
     pub(crate) fn duration(&self, end: Timestamp) -> Option<Duration> {
         self.attempted

@@ -47,7 +47,8 @@
 //! - `finding`: what is certain about a connection.
 //! - `races`: several connect()s of one dial, of which one wins.
 //! - `tombstones`: those that are over, so that a record which comes twice is no news.
-//! - `connections`: the table of all, which turns inputs into findings.
+//! - `table`: all that there are, and that were.
+//! - `connections`: turns inputs about them into findings.
 //! - `resync`: matching the table with a listing, and with ends that were missed.
 //!
 //! The link:
@@ -97,6 +98,7 @@ mod reachability;
 mod resync;
 mod shape;
 mod state;
+mod table;
 mod target;
 mod timings;
 mod tombstones;

@@ -54,3 +54,25 @@ impl Verdict {
         }
     }
 }
+
+/// An end that waits to settle.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed {
+    pub(crate) at: Timestamp,
+    pub(crate) verdict: Verdict,
+    pub(super) until: Timestamp,
+    /// By this side: the end of the process excuses it.
+    pub(crate) is_local: bool,
+    /// Nothing was heard on it: it may be the loser of a race that another connection won.
+    pub(crate) may_have_lost: bool,
+}
+
+impl Closed {
+    /// Whether its upgrade was refused, although it was held.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self.verdict {
+            Verdict::Lost { cause, .. } => cause == Cause::HandshakeFailed,
+            Verdict::Nothing | Verdict::Failed { .. } => false,
+        }
+    }
+}

@@ -9,12 +9,13 @@ mod ending;
 mod handshake;
 mod open;
 mod pulse;
+mod stage;
 
 use std::{net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, Phase};
 
-pub(crate) use ending::{Ending, Verdict};
+pub(crate) use ending::{Closed, Ending, Verdict};
 pub(crate) use open::{Step, Upgrade};
 
 use self::{
@@ -22,7 +23,7 @@ use self::{
     open::Open,
 };
 use crate::{
-    Cause, ConnectionId, OpenConnection, Sample,
+    ConnectionId, OpenConnection, Sample,
     address_check::AddressCheck,
     cause,
     time::Timestamp,
@@ -56,28 +57,6 @@ enum Life {
     /// Its end waits to settle: closed by this side, for the process may turn out to have been
     /// ending; or a dial that failed, for another connect() of the same dial may come up.
     Closed(Closed),
-}
-
-/// An end that waits to settle.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Closed {
-    pub(crate) at: Timestamp,
-    pub(crate) verdict: Verdict,
-    until: Timestamp,
-    /// By this side: the end of the process excuses it.
-    pub(crate) is_local: bool,
-    /// Nothing was heard on it: it may be the loser of a race that another connection won.
-    pub(crate) may_have_lost: bool,
-}
-
-impl Closed {
-    /// Whether its upgrade was refused, although it was held.
-    pub(crate) fn is_refusal(&self) -> bool {
-        match self.verdict {
-            Verdict::Lost { cause, .. } => cause == Cause::HandshakeFailed,
-            Verdict::Nothing | Verdict::Failed { .. } => false,
-        }
-    }
 }
 
 /// What falls due on a connection. At the same moment, verdicts come before looks.
@@ -367,7 +346,7 @@ impl Connection {
             return (None, Ended::Waits);
         };
         if let (AddressCheck::Doubtful { until }, Some(handshake)) =
-            (open.address, open.handshake())
+            (open.address, open.stage.handshake())
         {
             self.life = Life::EndedInDoubt {
                 handshake,
@@ -379,7 +358,7 @@ impl Connection {
         let upgrade = open.upgraded_before(self.origin, ending);
         let answers = ending.answers_a_close();
         let is_local = cause::is_local(ending.how);
-        let may_have_lost = open.may_have_lost(is_local);
+        let may_have_lost = open.stage.may_have_lost(is_local);
         let verdict = if open.is_refused(self.origin, ending) {
             open.refused()
         } else if answers {
@@ -481,13 +460,13 @@ impl Connection {
 
     /// Whether it is open and live.
     pub(crate) fn is_live(&self) -> bool {
-        matches!(&self.life, Life::Open(open) if open.live_since().is_some())
+        matches!(&self.life, Life::Open(open) if open.stage.live_since().is_some())
     }
 
     /// How far it is known to have come; `None` once it ended.
     pub(crate) fn progress(&self) -> Option<Phase> {
         match &self.life {
-            Life::Open(open) => Some(open.progress()),
+            Life::Open(open) => Some(open.stage.progress()),
             Life::EndedInDoubt { .. } | Life::Closed(_) => None,
         }
     }
@@ -496,6 +475,7 @@ impl Connection {
     pub(crate) fn live_span(&self) -> Option<LiveSpan> {
         match &self.life {
             Life::Open(open) => open
+                .stage
                 .live_since()
                 .map(|since| LiveSpan { since, until: None }),
             Life::Closed(Closed {
@@ -513,7 +493,7 @@ impl Connection {
     /// When the peer was last heard on it, if it is open.
     pub(crate) fn heard(&self) -> Option<Timestamp> {
         match &self.life {
-            Life::Open(open) => open.heard(),
+            Life::Open(open) => open.stage.heard(),
             Life::EndedInDoubt { .. } | Life::Closed(_) => None,
         }
     }

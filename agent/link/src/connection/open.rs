@@ -1,13 +1,12 @@
 //! A connection that exists, as far as is known: what it waits for, and what a look at it tells.
 
-use std::time::Duration;
-
 use statlink_ebpf::{End, Phase, STALL_TIMEOUTS};
 
 use super::{
     ending::{Ending, Verdict},
     handshake::{Handshake, Origin},
     pulse::Pulse,
+    stage::Stage,
 };
 use crate::{
     Cause, Sample,
@@ -23,7 +22,7 @@ use crate::{
 /// A connection that exists.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
-    stage: Stage,
+    pub(super) stage: Stage,
     pub(super) address: AddressCheck,
     next_sample: Timestamp,
     /// A dial before it was answered, held, and refused all the same: this one counts only once
@@ -31,29 +30,6 @@ pub(super) struct Open {
     wary: bool,
     /// Since when looks find it gone although no record of its end came: it is late, or lost.
     pub(super) vanished: Option<Timestamp>,
-}
-
-/// What it waits for.
-#[derive(Clone, Copy, Debug)]
-enum Stage {
-    /// To be upgraded.
-    Handshake(Handshake),
-    /// Upgraded and well: waits for silence, or for its end.
-    Live {
-        /// `None`: since before the agent.
-        since: Option<Timestamp>,
-        pulse: Pulse,
-        /// The peer's answer, while the client has sent nothing after it: until then it may still
-        /// be a refusal whose end the client waits for.
-        unproven: Option<Timestamp>,
-    },
-    /// Upgraded, lost to a stall or for its address: waits to heal, or for its end.
-    Stalled {
-        onset: Timestamp,
-        pulse: Pulse,
-        /// The client's own, which only an answer to it shows to be over.
-        by_the_client: bool,
-    },
 }
 
 /// One step that a look at a connection showed.
@@ -146,7 +122,7 @@ impl Open {
 
     /// It has been asked for a sample: until that comes, ask again at the cadence of its stage.
     pub(super) fn asked(&mut self, now: Timestamp) {
-        self.next_sample = self.next_sample.next_on_grid(self.cadence(), now);
+        self.next_sample = self.next_sample.next_on_grid(self.stage.cadence(), now);
     }
 
     /// A look at it, at `at`, found it, but not established: nothing new where it was not before,
@@ -159,7 +135,7 @@ impl Open {
 
     /// A look at it, at `at`, did not find it: its end is probably on its way.
     pub(super) fn missing(&mut self, at: Timestamp) {
-        self.next_sample = at + self.cadence();
+        self.next_sample = at + self.stage.cadence();
         self.vanished.get_or_insert(at);
     }
 
@@ -359,22 +335,10 @@ impl Open {
 
     /// What that comes to.
     pub(super) fn refused(&self) -> Verdict {
-        let since = self.live_since().flatten();
+        let since = self.stage.live_since().flatten();
         Verdict::Lost {
             cause: Cause::HandshakeFailed,
             since,
-        }
-    }
-
-    /// Whether it may be the loser of a race between several connect()s of one dial, if it ends now:
-    /// the client closes those that are late, or they fail by themselves.
-    pub(super) fn may_have_lost(&self, is_local: bool) -> bool {
-        match self.stage {
-            Stage::Handshake(Handshake::Connecting) => true,
-            Stage::Handshake(Handshake::Unanswered { failed, .. }) => is_local && !failed,
-            Stage::Handshake(Handshake::Answered { .. })
-            | Stage::Live { .. }
-            | Stage::Stalled { .. } => false,
         }
     }
 
@@ -397,42 +361,6 @@ impl Open {
 
     pub(super) fn is_wrong(&self) -> bool {
         self.address == AddressCheck::Wrong
-    }
-
-    /// Since when it is live, if it is; the inner `None` is longer than the agent knows.
-    pub(super) fn live_since(&self) -> Option<Option<Timestamp>> {
-        match self.stage {
-            Stage::Live { since, .. } => Some(since),
-            Stage::Handshake(_) | Stage::Stalled { .. } => None,
-        }
-    }
-
-    /// What it waits for, if it is not upgraded yet.
-    pub(super) fn handshake(&self) -> Option<Handshake> {
-        match self.stage {
-            Stage::Handshake(handshake) => Some(handshake),
-            Stage::Live { .. } | Stage::Stalled { .. } => None,
-        }
-    }
-
-    /// How far it is known to have come.
-    pub(super) fn progress(&self) -> Phase {
-        match self.stage {
-            Stage::Handshake(Handshake::Connecting) => Phase::Connecting,
-            Stage::Handshake(Handshake::Unanswered { .. } | Handshake::Answered { .. }) => {
-                Phase::Established
-            }
-            Stage::Live { .. } | Stage::Stalled { .. } => Phase::Held,
-        }
-    }
-
-    /// When the peer was last heard on it.
-    pub(super) fn heard(&self) -> Option<Timestamp> {
-        match self.stage {
-            Stage::Handshake(Handshake::Connecting | Handshake::Unanswered { .. }) => None,
-            Stage::Handshake(Handshake::Answered { answered, .. }) => Some(answered),
-            Stage::Live { pulse, .. } | Stage::Stalled { pulse, .. } => Some(pulse.heard),
-        }
     }
 
     /// Upgraded, dated by the answer.
@@ -466,19 +394,6 @@ impl Open {
             by_the_client,
         };
         self.next_sample = at + STALLED_CADENCE;
-    }
-
-    /// How soon to ask again when a sample did not come, or did not find it.
-    fn cadence(&self) -> Duration {
-        match self.stage {
-            Stage::Handshake(Handshake::Connecting) => CONNECTING_CADENCE,
-            Stage::Handshake(Handshake::Unanswered { failed: true, .. }) => OVERDUE_CADENCE,
-            Stage::Handshake(Handshake::Unanswered { .. } | Handshake::Answered { .. }) => {
-                UNANSWERED_CADENCE
-            }
-            Stage::Live { .. } => LIVE_CADENCE,
-            Stage::Stalled { .. } => STALLED_CADENCE,
-        }
     }
 }
 

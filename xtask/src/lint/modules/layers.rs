@@ -53,6 +53,7 @@ pub(super) const CRATES: &[Crate] = &[
             // What a link makes of what its connections found.
             &["assessment", "resync"],
             &["blame", "connections", "machine", "reachability"],
+            &["table"],
             &["outage_history", "output", "proxies", "races"],
             &["finding"],
             &["connection", "counts", "event", "state", "tombstones"],
