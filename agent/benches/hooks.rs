@@ -17,7 +17,7 @@ use aya::{
     programs::{BtfTracePoint, TracePoint, loaded_programs},
     sys::{Stats, enable_stats},
 };
-use statlink::kernel::{Kernel, Source, Watch, tracefs};
+use statlink::kernel::{ConnectHook, Kernel, Source, Watch, tracefs};
 
 fn main() -> Result<()> {
     let tracefs = tracefs::show();
@@ -31,6 +31,7 @@ fn main() -> Result<()> {
     let watch = Watch {
         port: server.port,
         process_names: vec!["nobody".to_owned()],
+        connect_hook: ConnectHook::default(),
     };
     let mut kernel = Kernel::load(&watch, &tracefs)?;
     let _empty = Empty::attach()?;

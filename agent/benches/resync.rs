@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use rustix::time::{ClockId, clock_gettime};
 use statlink::{
     clock,
-    kernel::{Kernel, LISTING_SETTLES, Source, Watch, tracefs},
+    kernel::{ConnectHook, Kernel, LISTING_SETTLES, Source, Watch, tracefs},
 };
 
 fn main() -> Result<()> {
@@ -41,6 +41,7 @@ fn main() -> Result<()> {
     let watch = Watch {
         port,
         process_names: vec!["nobody".to_owned()],
+        connect_hook: ConnectHook::default(),
     };
     let mut kernel = Kernel::load(&watch, &tracefs::look())?;
     println!("CPU milliseconds of a pass, median of {ROUNDS}; all but the files are on the loop");

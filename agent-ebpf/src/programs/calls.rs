@@ -4,14 +4,15 @@ use statlink_ebpf::{ConnectCall, Place, Source};
 
 use crate::{account::Account, maps::CALLS, records::now, task};
 
-/// Notes a call of the current thread, of `source`, to `peer` with the descriptor `fd`.
+/// Notes a call of the current thread, of `source`, to `peer` with the descriptor `fd`; `sock` is 0
+/// before the SYN.
 #[inline(always)]
-pub(crate) fn enter(source: Source, peer: [u8; 16], fd: u32) -> Option<()> {
+pub(crate) fn enter(source: Source, peer: [u8; 16], fd: u32, sock: u64) -> Option<()> {
     let account = Account::of_current(source)?;
     let thread = task::thread();
     let mut call = ConnectCall {
         time_ns: now(),
-        sock: 0,
+        sock,
         peer,
         netns: source.netns,
         fd,

@@ -30,6 +30,16 @@ pub(crate) fn wakes() -> bool {
     unsafe { core::ptr::read_volatile(&raw const WAKES) != 0 }
 }
 
+/// Whether a call of connect() is noted at its SYN: where its return is seen, and its entry is not.
+#[unsafe(no_mangle)]
+static CALLS_BEGIN_AT_SYN: u8 = 0;
+
+#[inline(always)]
+pub(crate) fn calls_begin_at_syn() -> bool {
+    // SAFETY: a static, volatile as below.
+    unsafe { core::ptr::read_volatile(&raw const CALLS_BEGIN_AT_SYN) != 0 }
+}
+
 #[inline(always)]
 pub(crate) fn port() -> u16 {
     // SAFETY: a static. Volatile, here and below: its value at run time is not the one that the

@@ -11,6 +11,7 @@ use crate::{
     memory::{load, read_kernel},
 };
 
+const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_MPTCP: u16 = 262;
@@ -237,6 +238,16 @@ pub(crate) fn jiffies() -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
     let lower = jiffies as u32;
     lower
+}
+
+/// The peer in a `struct sockaddr` of the kernel's own.
+#[inline(always)]
+pub(crate) fn peer_of(address: *const u8) -> Option<[u8; 16]> {
+    match read_kernel(address)? {
+        AF_INET => Some(ipv4_mapped(read_kernel(address.wrapping_add(4))?)),
+        AF_INET6 => read_kernel(address.wrapping_add(8)),
+        _ => None,
+    }
 }
 
 /// An errno as a socket keeps it: it fits 12 bits (`MAX_ERRNO`, `include/linux/err.h`).

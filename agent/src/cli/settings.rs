@@ -13,7 +13,7 @@ use crate::{
         Selector,
         kubernetes::{self, Settings as Kubernetes},
     },
-    kernel::Watch,
+    kernel::{ConnectHook, Watch},
     link_kind::{ACTIVATOR, BuiltinLinkKind, LinkKind},
     options::Options,
     telemetry::{
@@ -74,6 +74,14 @@ pub(super) struct Settings {
     #[arg(long, env = "STATLINK_NAMESPACE", value_name = "NAME",
           value_parser = not_empty, help_heading = WATCHED)]
     namespace: Option<String>,
+
+    /// By which hooks to see connect()
+    #[arg(long, env = "STATLINK_CONNECT_HOOK", value_name = "WAY", value_enum,
+          default_value_t, help_heading = WATCHED,
+          long_help = "By which hooks to see connect(): attempts that fail before a SYN, refusals by \
+              ICMP, and name lookups. fexit costs nobody else anything. The tracepoints need tracefs, \
+              and make each system call of every process of the node about 40 ns slower")]
+    connect_hook: ConnectHook,
 
     /// Whether to use the Kubernetes API
     #[arg(long, env = "STATLINK_KUBERNETES", value_name = "WHEN", value_enum,
@@ -181,6 +189,7 @@ impl Settings {
                     .iter()
                     .map(|kind| kind.process_name.clone().into_owned())
                     .collect(),
+                connect_hook: self.connect_hook,
             },
             selector: Selector {
                 kinds,

@@ -6,10 +6,10 @@
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, FExit, Iter, ProgramError, RawTracePoint, TracePoint},
 };
 
-use super::version::KernelVersion;
+use super::{connect_hooks::Way, version::KernelVersion};
 
 /// One program.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Hook {
     pub standing: Standing,
     /// With which others it is attached; `None` if it is of use alone.
     pub group: Option<Group>,
+    /// Of which way to see connect() it is; `None` of the other programs.
+    pub way: Option<Way>,
 }
 
 /// Hooks that are of use together only: all of a group are attached, or none.
@@ -53,6 +55,8 @@ pub enum Standing {
 pub enum Target {
     /// A BTF-typed tracepoint of the program's name.
     BtfTracepoint,
+    /// The return of the kernel's function of the program's name.
+    FunctionReturn,
     /// A tracepoint of tracefs, in this category.
     Tracepoint(&'static str),
     /// A BPF iterator over this; run on demand.
@@ -81,6 +85,11 @@ impl Hook {
         match self.target {
             Target::BtfTracepoint => {
                 let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(self.name, btf)?;
+                program.attach()?;
+            }
+            Target::FunctionReturn => {
+                let program: &mut FExit = program.try_into()?;
                 program.load(self.name, btf)?;
                 program.attach()?;
             }
@@ -118,12 +127,35 @@ pub enum HookError {
 /// maps.
 pub const HOOKS: &[Hook] = &[
     Hook {
+        name: "inet_stream_connect",
+        target: Target::FunctionReturn,
+        since: KernelVersion::new(5, 5),
+        purpose: "see attempts that fail before a SYN",
+        standing: Standing::Optional {
+            without: WITHOUT_CONNECT,
+        },
+        group: None,
+        way: Some(Way::Functions),
+    },
+    Hook {
+        name: "inet_dgram_connect",
+        target: Target::FunctionReturn,
+        since: KernelVersion::new(5, 5),
+        purpose: "see name lookups",
+        standing: Standing::Optional {
+            without: WITHOUT_LOOKUPS,
+        },
+        group: None,
+        way: Some(Way::Functions),
+    },
+    Hook {
         name: "tcp_destroy_sock",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 5),
         purpose: "forget sockets that are gone",
         standing: Standing::Required,
         group: None,
+        way: None,
     },
     Hook {
         name: "sys_enter_connect",
@@ -134,6 +166,7 @@ pub const HOOKS: &[Hook] = &[
             without: WITHOUT_CONNECT,
         },
         group: Some(Group::Connect),
+        way: Some(Way::Tracepoints),
     },
     Hook {
         name: "sys_exit_connect",
@@ -144,6 +177,7 @@ pub const HOOKS: &[Hook] = &[
             without: WITHOUT_CONNECT,
         },
         group: Some(Group::Connect),
+        way: Some(Way::Tracepoints),
     },
     Hook {
         name: "tcp_retransmit_skb",
@@ -152,6 +186,7 @@ pub const HOOKS: &[Hook] = &[
         purpose: "count retransmissions, see blackholes",
         standing: Standing::Required,
         group: None,
+        way: None,
     },
     Hook {
         name: "inet_sock_set_state",
@@ -160,6 +195,7 @@ pub const HOOKS: &[Hook] = &[
         purpose: "see attempts, connections and their ends",
         standing: Standing::Required,
         group: None,
+        way: None,
     },
     Hook {
         name: "sample",
@@ -168,6 +204,7 @@ pub const HOOKS: &[Hook] = &[
         purpose: "look at a connection: answered, silent, stalled",
         standing: Standing::Required,
         group: None,
+        way: None,
     },
     Hook {
         name: "track",
@@ -176,6 +213,7 @@ pub const HOOKS: &[Hook] = &[
         purpose: "say who is watched",
         standing: Standing::Required,
         group: None,
+        way: None,
     },
     Hook {
         name: "enumerate",
@@ -186,6 +224,7 @@ pub const HOOKS: &[Hook] = &[
             without: "a connection older than the agent is not seen until it is made again",
         },
         group: None,
+        way: None,
     },
     Hook {
         name: "namespaces",
@@ -196,6 +235,7 @@ pub const HOOKS: &[Hook] = &[
             without: "activators are found only with CAP_SYS_PTRACE, and a proxy in their pod explains nothing",
         },
         group: None,
+        way: None,
     },
     Hook {
         name: "sched_process_exec",
@@ -206,9 +246,11 @@ pub const HOOKS: &[Hook] = &[
             without: "new activators are found by looking through /proc once a second",
         },
         group: None,
+        way: None,
     },
 ];
 
 const WITHOUT_CONNECT: &str = "attempts that fail before a SYN (no route, a policy, no local port) \
      and name lookups are not seen, and a refusal by ICMP, as of a Service without endpoints, may \
      be reported as cancelled or _OTHER";
+const WITHOUT_LOOKUPS: &str = "name lookups are not seen";

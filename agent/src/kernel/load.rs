@@ -8,6 +8,7 @@ use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 
 use super::{
     btf,
+    connect_hooks::{ConnectHook, ConnectSeen, Way},
     error::{KernelError, Missing},
     hooks::{Group, HOOKS, Hook},
     log, offsets, rings, tick,
@@ -22,6 +23,8 @@ pub struct Watch {
     /// The process names whose executions are reported, [`COMMS`] at most; at most 15 bytes of
     /// each count.
     pub process_names: Vec<String>,
+    /// How connect() is to be seen.
+    pub connect_hook: ConnectHook,
 }
 
 /// Makes sure that process ids here are the kernel's own. Where `/proc` does not say, they are taken
@@ -64,6 +67,8 @@ pub(super) struct Attached {
     pub(super) ebpf: Ebpf,
     pub(super) log: Option<log::Reader>,
     pub(super) hooks: Vec<(&'static Hook, Option<Missing>)>,
+    /// How connect() is seen in the end.
+    pub(super) connect: ConnectSeen,
 }
 
 /// Hooks that are not tried, because it is known already why they are missing.
@@ -71,11 +76,25 @@ pub(super) struct Attached {
 pub(super) struct LeftOut<'a> {
     /// Those that need tracefs.
     pub(super) tracefs: &'a Tracefs,
+    /// Those of another way to see connect() are not even missing.
+    pub(super) connect: ConnectSeen,
     /// Those of a group of which one was refused.
     pub(super) groups: Vec<(Group, Missing)>,
 }
 
-impl LeftOut<'_> {
+impl<'a> LeftOut<'a> {
+    /// Before anything was tried.
+    pub(super) fn first(watch: &Watch, tracefs: &'a Tracefs) -> Self {
+        Self {
+            tracefs,
+            connect: ConnectSeen {
+                way: watch.connect_hook.first(),
+                fallen_back: None,
+            },
+            groups: Vec::new(),
+        }
+    }
+
     fn why(&self, hook: &Hook) -> Option<&Missing> {
         let of_tracefs = self.tracefs.as_ref().err();
         let mut groups = self.groups.iter();
@@ -102,6 +121,7 @@ pub(super) fn attach(
     let comms = comms(&watch.process_names);
     let tick_ns = tick::nanoseconds();
     let wakes = u8::from(rings::programs_wake());
+    let calls_begin_at_syn = u8::from(left_out.connect.way == Some(Way::Functions));
     let mut ebpf = EbpfLoader::new()
         .btf(None)
         .override_global("OFFSETS", &types.offsets, true)
@@ -109,25 +129,42 @@ pub(super) fn attach(
         .override_global("COMM", &comms, true)
         .override_global("TICK_NS", &tick_ns, true)
         .override_global("WAKES", &wakes, true)
+        .override_global("CALLS_BEGIN_AT_SYN", &calls_begin_at_syn, true)
         .override_global(log::LEVEL, &log::level(), true)
         .map_max_entries(log::MAP, log::bytes())
         .load(OBJECT)
         .map_err(|error| KernelError::load(&error))?;
     let log = log::Reader::start(&mut ebpf);
-    let hooks = HOOKS
-        .iter()
-        .map(|hook| {
-            let missing = match left_out.why(hook) {
-                Some(known) => Some(known.clone()),
-                None => {
-                    let attached = hook.attach(&mut ebpf, &types.btf);
-                    attached.err().map(|error| Missing::of(hook, &error))
-                }
+    let mut hooks = Vec::with_capacity(HOOKS.len());
+    for hook in HOOKS.iter().filter(|hook| left_out.connect.takes(hook)) {
+        let missing = match left_out.why(hook) {
+            Some(known) => Some(known.clone()),
+            None => {
+                let attached = hook.attach(&mut ebpf, &types.btf);
+                attached.err().map(|error| Missing::of(hook, &error))
+            }
+        };
+        if let Some(refused) = &missing
+            && hook.way.is_some()
+            && let Some(instead) = left_out.connect.fall_back(watch.connect_hook, refused)
+        {
+            // Programs know which way it is, and cannot be told any more: start over.
+            drop((ebpf, log));
+            let left_out = LeftOut {
+                tracefs: left_out.tracefs,
+                connect: instead,
+                groups: left_out.groups.clone(),
             };
-            (hook, missing)
-        })
-        .collect();
-    Ok(Attached { ebpf, log, hooks })
+            return attach(watch, types, &left_out);
+        }
+        hooks.push((hook, missing));
+    }
+    Ok(Attached {
+        ebpf,
+        log,
+        hooks,
+        connect: left_out.connect.clone(),
+    })
 }
 
 fn comms(names: &[String]) -> [[u8; COMM_LEN]; COMMS] {

@@ -14,6 +14,7 @@ use statlink_ebpf::{
 };
 
 use super::{
+    connect_hooks::ConnectSeen,
     error::{KernelError, Missing},
     hooks::{Group, HOOKS, Hook, Standing},
     load::{Attached, LeftOut, Types, Watch, attach, require_initial_pids},
@@ -40,6 +41,7 @@ pub struct Kernel {
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) sample: Array<MapData, Sample>,
     pub(super) hooks: Vec<HookState>,
+    pub(super) connect: ConnectSeen,
     pub(super) _log: Option<log::Reader>,
 }
 
@@ -65,16 +67,16 @@ impl Kernel {
     pub fn load(watch: &Watch, tracefs: &Tracefs) -> Result<Self, KernelError> {
         require_initial_pids()?;
         let types = Types::read()?;
-        let mut left_out = LeftOut {
-            tracefs,
-            groups: Vec::new(),
-        };
+        let mut left_out = LeftOut::first(watch, tracefs);
         loop {
             let kernel = Self::load_with(watch, &types, &left_out)?;
             // An attached program can be let go of only with all others: start over without the group.
             // Then none of it is in place, so this ends.
             match torn_group(&kernel.hooks) {
-                Some(refused) => left_out.groups.push(refused),
+                Some(refused) => {
+                    left_out.connect = kernel.connect;
+                    left_out.groups.push(refused);
+                }
                 None => return Ok(kernel),
             }
         }
@@ -88,17 +90,18 @@ impl Kernel {
     /// # Errors
     ///
     /// As [`load`](Self::load), but a hook that is refused is no error.
-    pub fn probe(watch: &Watch, tracefs: &Tracefs) -> Result<Vec<HookState>, KernelError> {
+    pub fn probe(
+        watch: &Watch,
+        tracefs: &Tracefs,
+    ) -> Result<(Vec<HookState>, ConnectSeen), KernelError> {
         require_initial_pids()?;
-        let left_out = LeftOut {
-            tracefs,
-            groups: Vec::new(),
-        };
-        let attempts = attach(watch, &Types::read()?, &left_out)?.hooks;
-        let states = attempts
+        let left_out = LeftOut::first(watch, tracefs);
+        let attached = attach(watch, &Types::read()?, &left_out)?;
+        let states = attached
+            .hooks
             .into_iter()
             .map(|(hook, missing)| HookState { hook, missing });
-        Ok(states.collect())
+        Ok((states.collect(), attached.connect))
     }
 
     fn load_with(
@@ -110,6 +113,7 @@ impl Kernel {
             mut ebpf,
             log,
             hooks: attempts,
+            connect,
         } = attach(watch, types, left_out)?;
         let mut hooks = Vec::with_capacity(HOOKS.len());
         for (hook, missing) in attempts {
@@ -134,6 +138,7 @@ impl Kernel {
             losses: take(&mut ebpf, "LOSSES")?,
             sample: take(&mut ebpf, "SAMPLE")?,
             hooks,
+            connect,
             ebpf,
             _log: log,
         })
@@ -142,6 +147,11 @@ impl Kernel {
     /// Every hook, and whether it is in place.
     pub fn hooks(&self) -> &[HookState] {
         &self.hooks
+    }
+
+    /// How connect() is seen.
+    pub fn connect_seen(&self) -> &ConnectSeen {
+        &self.connect
     }
 
     /// Whether a hook of this name is in place.

@@ -3,6 +3,7 @@
 //! Nothing here knows what a record means for a link; that is [`crate::link`]'s.
 
 pub mod btf;
+mod connect_hooks;
 mod error;
 pub mod hooks;
 mod inventory;
@@ -26,6 +27,7 @@ mod version;
 pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, LossReason, Record, RecordKind, Source};
 
 pub use self::{
+    connect_hooks::{ConnectHook, ConnectSeen, Way},
     error::{KernelError, Missing},
     inventory::{Inventory, LISTING_SETTLES, Listing},
     iterators::OpenFiles,

@@ -1,12 +1,16 @@
 //! The kernel, its types and each hook.
 
 use super::finding::{Finding, Verdict};
-use crate::kernel::{HookState, Kernel, KernelError, Watch, tracefs::Tracefs};
+use crate::kernel::{ConnectSeen, HookState, Kernel, KernelError, Watch, Way, tracefs::Tracefs};
 
 pub(super) fn check(watch: &Watch, tracefs: &Tracefs) -> Vec<Finding> {
-    let mut findings = vec![release(), tracing(tracefs)];
+    let mut findings = vec![release()];
     match Kernel::probe(watch, tracefs) {
-        Ok(hooks) => {
+        Ok((hooks, connect)) => {
+            findings.extend(seen(&connect));
+            if connect.way == Some(Way::Tracepoints) {
+                findings.push(tracing(tracefs));
+            }
             findings.push(Finding::new(
                 "kernel types",
                 TYPES,
@@ -14,7 +18,7 @@ pub(super) fn check(watch: &Watch, tracefs: &Tracefs) -> Vec<Finding> {
             ));
             findings.extend(hooks.iter().map(hook));
         }
-        Err(error) => findings.push(failure(&error)),
+        Err(error) => findings.extend([tracing(tracefs), failure(&error)]),
     }
     findings
 }
@@ -29,6 +33,24 @@ fn release() -> Finding {
         "have BPF with types and a ring buffer: 5.10 or later",
         format!("Linux {release}, {machine}"),
     )
+}
+
+/// Where not every way to see connect() was tried, or the dearer one is taken.
+fn seen(connect: &ConnectSeen) -> Option<Finding> {
+    let finding = |detail| Finding::new("connect()", "see it without a cost for others", detail);
+    Some(match (connect.way, &connect.fallen_back) {
+        (Some(Way::Functions), _) => finding("by fexit".to_owned()),
+        (Some(Way::Tracepoints), Some(refused)) => finding(format!(
+            "by tracepoints, which make each system call of the node about 40 ns slower; \
+             this kernel refuses fexit: {}",
+            refused.reason
+        )),
+        (Some(Way::Tracepoints), None) => return None,
+        (None, _) => finding(
+            "off, by --connect-hook=off: attempts that fail before a SYN, and name lookups, are not seen"
+                .to_owned(),
+        ),
+    })
 }
 
 fn tracing(tracefs: &Tracefs) -> Finding {

@@ -137,6 +137,13 @@ fn attach(watch: &Watch, tracefs: &Tracefs) -> anyhow::Result<Kernel> {
             );
         }
     }
+    if let Some(refused) = &kernel.connect_seen().fallen_back {
+        tracing::info!(
+            reason = refused.reason,
+            "connect() is seen by tracepoints, for this kernel refuses fexit: each system call of \
+             this node takes about 40 ns longer."
+        );
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         port = watch.port,

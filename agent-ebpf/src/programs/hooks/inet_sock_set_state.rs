@@ -13,7 +13,9 @@ use statlink_ebpf::{
 };
 
 use crate::{
+    calls,
     connections::{OpenConnection, kept},
+    constants::calls_begin_at_syn,
     maps::CALLS,
     records::{Ended, RecordFields, now, report},
     sock::{Sock, TcpSock},
@@ -80,16 +82,18 @@ fn try_attempted(sock: Sock) -> Option<()> {
     let time_ns = now();
     let thread = task::thread();
     let mut attempted_ns = time_ns;
-    if let Some(call) = CALLS.get_ptr_mut(thread) {
+    let source = Source {
+        netns: sock.netns(),
+        tgid: task::process(thread),
+    };
+    if calls_begin_at_syn() {
+        let _ = calls::enter(source, sock.peer(), NO_DESCRIPTOR, sock.key());
+    } else if let Some(call) = CALLS.get_ptr_mut(thread) {
         // SAFETY: a live map value that only this thread's own connect() touches.
         let call = unsafe { &mut *call };
         call.sock = sock.key();
         attempted_ns = call.time_ns;
     }
-    let source = Source {
-        netns: sock.netns(),
-        tgid: task::process(thread),
-    };
     let mut open = OpenConnection::begin(source, sock.peer(), time_ns, attempted_ns)?;
     // What is not kept is not reported either: nobody would tell its end.
     if open.keep(sock.key()) && open.account.recorded {
@@ -189,3 +193,6 @@ impl Evidence for Observed {
         self.tcp.is_unacknowledged()
     }
 }
+
+/// No descriptor has this number: they are `int`s.
+const NO_DESCRIPTOR: u32 = u32::MAX;

@@ -3,8 +3,12 @@
 //! Above each entry function: the kernel's prototype, where it is, on which kernels, why this hook,
 //! and what holds in it. Sources are those of Linux 6.12. What each is for, and what is lost without it, is told by userspace's table of hooks.
 
+mod connect_failure;
 mod enumerate;
+mod inet_dgram_connect;
 mod inet_sock_set_state;
+mod inet_stream_connect;
+mod lookup;
 mod namespaces;
 mod sample;
 mod sched_process_exec;

@@ -1,18 +1,10 @@
 //! connect() is called: when an attempt began, and that a name is looked up.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use statlink_ebpf::{RecordKind, Source, limits::NAME_SERVER_PORT};
+use statlink_ebpf::{Source, limits::NAME_SERVER_PORT};
 
-use super::tracepoint::field;
-use crate::{
-    account::Account,
-    calls,
-    constants::port,
-    memory::read_user,
-    records::{RecordFields, no_connection, now, report},
-    sock::ipv4_mapped,
-    task,
-};
+use super::{lookup::try_lookup, tracepoint::field};
+use crate::{calls, constants::port, memory::read_user, sock::ipv4_mapped, task};
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -44,6 +36,7 @@ fn try_enter_connect(ctx: &TracePointContext) -> Option<()> {
     let [family, be_port]: [u16; 2] = read_user(address)?;
     if be_port != port().to_be() {
         if be_port == NAME_SERVER_PORT.to_be() {
+            // Whether the socket is UDP is not looked at: a query over TCP is a query.
             return try_lookup();
         }
         return None;
@@ -59,21 +52,5 @@ fn try_enter_connect(ctx: &TracePointContext) -> Option<()> {
         netns: task::netns()?,
         tgid: task::process(task::thread()),
     };
-    calls::enter(source, peer, fd)
-}
-
-/// Whether the socket is UDP is not looked at: a query over TCP is a query.
-#[inline(always)]
-fn try_lookup() -> Option<()> {
-    let source = Source {
-        netns: task::netns()?,
-        tgid: task::process(task::thread()),
-    };
-    let account = Account::tracked(source)?;
-    let time_ns = now();
-    if account.take_lookup(time_ns) {
-        let fields = RecordFields::new(RecordKind::LookedUp, time_ns);
-        report(0, &no_connection(&source), &fields, account.tracked);
-    }
-    Some(())
+    calls::enter(source, peer, fd, 0)
 }

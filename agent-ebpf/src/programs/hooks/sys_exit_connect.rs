@@ -1,21 +1,16 @@
 //! connect() returns: the errno of an attempt that failed inside it.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
-use aya_log_ebpf::debug;
 use statlink_ebpf::{
-    ConnectCall, End, Source,
+    Source,
     decide::{ConnectReturn, connect_return},
 };
 
-use super::tracepoint::field;
-use crate::{
-    calls,
-    connections::{OpenConnection, kept},
-    constants::offset,
-    memory::read_kernel,
-    sock::errno,
-    task,
+use super::{
+    connect_failure::{note_soft_error, report_failure},
+    tracepoint::field,
 };
+use crate::{calls, connections::OpenConnection, task};
 
 /// `long ret`
 ///
@@ -40,12 +35,10 @@ fn try_exit_connect(ctx: &TracePointContext) -> Option<()> {
     // SAFETY: the record of this tracepoint is 24 bytes long.
     let returned = unsafe { field(ctx, 16) }.cast_signed();
     let errno = match connect_return(returned) {
-        ConnectReturn::InProgress => return note_soft_error(&call),
+        ConnectReturn::InProgress => return note_soft_error(call.sock),
         ConnectReturn::Undecided => return None,
         ConnectReturn::Failed(errno) => errno,
     };
-    let end = End::from_errno(errno);
-    debug!(&(), "connect returned {}: end {}", returned, end as u8);
     // With a SYN sent, its end may have been reported at the state change: then it is not found.
     // Without one, no socket's event came before.
     let open = if call.sock != 0 {
@@ -61,26 +54,5 @@ fn try_exit_connect(ctx: &TracePointContext) -> Option<()> {
         };
         OpenConnection::begin(source, call.peer, call.time_ns, call.time_ns)?
     };
-    open.end(call.sock, &open.unheard_end(end, errno));
-    Some(())
-}
-
-/// An ICMP error that arrives while connect() holds the socket does not end the attempt: it is
-/// left in `sk_err_soft`, for the client to find by `SO_ERROR`, which clears it (`tcp_v4_err()`,
-/// `net/ipv4/tcp_ipv4.c`). A non-blocking client then closes.
-#[inline(always)]
-fn note_soft_error(call: &ConnectCall) -> Option<()> {
-    if call.sock == 0 {
-        return None;
-    }
-    let sock = call.sock as *const u8;
-    let soft_errno = errno(read_kernel(sock.wrapping_add(offset!(sock_err_soft)))?);
-    if soft_errno == 0 {
-        return None;
-    }
-    debug!(&(), "connect in progress with a soft error {}", soft_errno);
-    let connection = kept(call.sock)?;
-    // SAFETY: a live map value; no other event of this socket writes this field.
-    unsafe { (*connection).soft_errno = soft_errno };
-    Some(())
+    report_failure(&open, call.sock, errno)
 }

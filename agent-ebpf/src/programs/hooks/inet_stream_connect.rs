@@ -1,0 +1,104 @@
+//! connect() of a stream socket has returned: the errno of an attempt that failed inside it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{macros::fexit, programs::FExitContext};
+use statlink_ebpf::{
+    Source,
+    decide::{ConnectReturn, connect_return},
+};
+
+use super::connect_failure::{note_soft_error, report_failure};
+use crate::{
+    calls,
+    connections::OpenConnection,
+    constants::{offset, port},
+    memory::{load, read_kernel},
+    records::now,
+    sock::{is_tcp, peer_of},
+    task,
+};
+
+/// `int inet_stream_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
+///
+/// Source: `net/ipv4/af_inet.c`; `uaddr` is a `struct sockaddr_unsized *` since 6.19. The `connect` of
+/// TCP's sockets in both address families, of MPTCP's since 6.6, and of io_uring's calls. fexit loads on
+/// x86-64 since 5.5, on arm64 since 6.0.
+///
+/// Why here: as `sys_exit_connect`, the only place that has the errno of a failure inside connect().
+/// Unlike it, this costs only who connects a stream socket: a tracepoint of a system call makes every
+/// system call of every process slower. What a security module refuses does not come here.
+///
+/// What holds: the current thread is the caller, and `uaddr` is the kernel's own copy. The socket's lock
+/// is not held any more. A SYN that was sent left a call of this thread, see `inet_sock_set_state`.
+#[fexit(function = "inet_stream_connect")]
+pub(crate) fn inet_stream_connect(ctx: FExitContext) -> i32 {
+    let address = ctx.arg::<*const u8>(1);
+    // SAFETY: the first argument is a `struct socket *`, never null.
+    if let Some(sock) = unsafe { dialled(ctx.arg(0), address, port()) } {
+        // The argument after the last one is what was returned.
+        try_returned(sock, address, i64::from(ctx.arg::<i32>(4)));
+    }
+    0
+}
+
+/// The socket behind `socket`, if it dialled `port`. Where the dial failed the socket has no port any
+/// more, and the address is read, which costs ten times as much.
+///
+/// # Safety
+///
+/// `socket` must be BTF-typed as `struct socket *`, and not null.
+#[inline(always)]
+pub(super) unsafe fn dialled(
+    socket: *const c_void,
+    address: *const u8,
+    port: u16,
+) -> Option<*const u8> {
+    // SAFETY: by contract; the verifier types the member.
+    let sock: *const u8 = unsafe { load(socket.cast(), offset!(socket_sk)) };
+    if sock.is_null() {
+        return None;
+    }
+    // SAFETY: typed as `struct sock *`, and not null.
+    let dport: u16 = unsafe { load(sock, offset!(sock_dport)) };
+    if dport != port.to_be() {
+        if dport != 0 {
+            return None;
+        }
+        // Family and port stand first in both address families.
+        let [_, dport]: [u16; 2] = read_kernel(address)?;
+        if dport != port.to_be() {
+            return None;
+        }
+    }
+    Some(sock)
+}
+
+#[inline(always)]
+fn try_returned(sock: *const u8, address: *const u8, returned: i64) -> Option<()> {
+    let thread = task::thread();
+    let call = calls::leave(thread);
+    let errno = match connect_return(returned) {
+        ConnectReturn::InProgress => return note_soft_error(call?.sock),
+        ConnectReturn::Undecided => return None,
+        ConnectReturn::Failed(errno) => errno,
+    };
+    // With a SYN sent, its end may have been reported at the state change: then it is not found.
+    // Without one, no socket's event came before.
+    if let Some(call) = call {
+        return report_failure(&OpenConnection::find(call.sock)?, call.sock, errno);
+    }
+    // SAFETY: `dialled` gave it.
+    let protocol: u16 = unsafe { load(sock, offset!(sock_protocol)) };
+    if !is_tcp(protocol) {
+        return None;
+    }
+    let peer = peer_of(address)?;
+    let source = Source {
+        netns: task::netns()?,
+        tgid: task::process(thread),
+    };
+    let time_ns = now();
+    let open = OpenConnection::begin(source, peer, time_ns, time_ns)?;
+    report_failure(&open, 0, errno)
+}
