@@ -10,7 +10,8 @@ use std::{
 use statlink::{
     clock,
     kernel::{
-        Inventory, Kernel, LISTING_SETTLES, LossReason, Record, RecordKind, Source, Watch, tracefs,
+        ConnectHook, Inventory, Kernel, LISTING_SETTLES, LossReason, Record, RecordKind, Source,
+        Watch, tracefs,
     },
 };
 use statlink_ebpf::{ENDS, PHASES};
@@ -34,6 +35,7 @@ impl Half {
         let watch = Watch {
             port: PORT,
             process_names: vec!["activator".to_owned()],
+            connect_hook: ConnectHook::default(),
         };
         let _entered = runtime.enter();
         // In a mount namespace of this test's own thread.

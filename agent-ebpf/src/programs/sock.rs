@@ -16,6 +16,10 @@ const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_MPTCP: u16 = 262;
 
+/// `include/uapi/linux/stat.h`.
+pub(crate) const S_IFMT: u16 = 0o170_000;
+pub(crate) const S_IFSOCK: u16 = 0o140_000;
+
 /// Whether a socket of this protocol dials by TCP.
 #[inline(always)]
 pub(crate) const fn is_tcp(protocol: u16) -> bool {
@@ -34,38 +38,20 @@ pub(crate) struct Found {
 
 impl Found {
     /// The connection of an application's socket, if its peer is on the watched port: the socket
-    /// itself, or the first subflow of one of MPTCP.
+    /// itself, or the first subflow of one of MPTCP. Further subflows are the kernel's own: no process
+    /// dials them.
     ///
-    /// # Safety
-    ///
-    /// As for [`Sock::watched`].
+    /// Nothing vouches for the address: what it leads to is read by the helper, which a pass over all
+    /// files can afford.
     #[inline(always)]
-    pub(crate) unsafe fn behind(pointer: *const c_void) -> Option<Self> {
-        // SAFETY: by contract.
-        if let Some(sock) = unsafe { Sock::watched(pointer) } {
-            return Some(Self {
-                key: sock.key(),
-                state: sock.state(),
-                netns: sock.netns(),
-                peer: sock.peer(),
-                retransmits: sock.tcp()?.total_retransmits(),
-            });
-        }
-        // SAFETY: by contract.
-        unsafe { Self::subflow(pointer) }
-    }
-
-    /// Further subflows are the kernel's own: no process dials them.
-    #[inline(always)]
-    unsafe fn subflow(pointer: *const c_void) -> Option<Self> {
-        let application = Sock(pointer.cast::<u8>());
+    pub(crate) fn behind(application: *const u8) -> Option<Self> {
+        let protocol: u16 = read_kernel(application.wrapping_add(offset!(sock_protocol)))?;
         let first = offset!(mptcp_first);
-        // SAFETY: typed, by contract.
-        let protocol: u16 = unsafe { load(application.0, offset!(sock_protocol)) };
-        if first == 0 || protocol != IPPROTO_MPTCP {
-            return None;
-        }
-        let sock: *const u8 = read_kernel(application.0.wrapping_add(first))?;
+        let sock: *const u8 = match protocol {
+            IPPROTO_TCP => application,
+            IPPROTO_MPTCP if first != 0 => read_kernel(application.wrapping_add(first))?,
+            _ => return None,
+        };
         let dport: u16 = read_kernel(sock.wrapping_add(offset!(sock_dport)))?;
         if dport != port().to_be() {
             return None;
@@ -76,11 +62,12 @@ impl Found {
         } else {
             ipv4_mapped(read_kernel(sock.wrapping_add(offset!(sock_daddr)))?)
         };
+        let net: *const u8 = read_kernel(application.wrapping_add(offset!(sock_net)))?;
         let state: u8 = read_kernel(sock.wrapping_add(offset!(sock_state)))?;
         Some(Self {
             key: sock as u64,
             state: i32::from(state),
-            netns: application.netns(),
+            netns: read_kernel(net.wrapping_add(offset!(net_inum)))?,
             peer,
             retransmits: read_kernel(sock.wrapping_add(offset!(tcp_total_retrans)))?,
         })
@@ -93,6 +80,26 @@ impl Found {
             read_kernel((self.key as *const u8).wrapping_add(offset!(sock_state)));
         state.is_some_and(|state| decide::open_phase(i32::from(state)).is_some())
     }
+}
+
+/// The `struct sock` behind an open file, if that is a socket's: `sock_from_file()` of `net/socket.c`,
+/// by the kind of its inode, which only a socket's file has (one opened with `O_PATH` leads nowhere).
+///
+/// # Safety
+///
+/// `file` must be BTF-typed as `struct file *`, and not null.
+#[inline(always)]
+pub(crate) unsafe fn sock_of(file: *const u8) -> Option<*const u8> {
+    // SAFETY: by contract; the verifier types the member.
+    let inode: *const u8 = unsafe { load(file, offset!(file_inode)) };
+    // SAFETY: as above; what a null pointer leads to reads as zero.
+    let mode: u16 = unsafe { load(inode, offset!(inode_mode)) };
+    if mode & S_IFMT != S_IFSOCK {
+        return None;
+    }
+    // SAFETY: by contract.
+    let socket: *const u8 = unsafe { load(file, offset!(file_private_data)) };
+    read_kernel(socket.wrapping_add(offset!(socket_sk)))
 }
 
 /// A `struct sock *` that the verifier knows as one.

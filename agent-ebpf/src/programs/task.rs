@@ -3,7 +3,11 @@
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task};
 use statlink_ebpf::COMM_LEN;
 
-use crate::{constants::offset, memory::read_kernel, sock};
+use crate::{
+    constants::offset,
+    memory::read_kernel,
+    sock::{self, S_IFMT, S_IFSOCK},
+};
 
 /// The current thread, as the key of its connect() call.
 #[inline(always)]
@@ -49,8 +53,6 @@ pub(crate) fn is_tcp_socket(fd: u32) -> bool {
 
 #[inline(always)]
 fn socket_protocol(fd: u32) -> Option<u16> {
-    const S_IFMT: u16 = 0o170_000;
-    const S_IFSOCK: u16 = 0o140_000;
     let files: *const u8 = read_kernel(current().wrapping_add(offset!(task_files)))?;
     let table: *const u8 = read_kernel(files.wrapping_add(offset!(files_fdt)))?;
     let descriptors: u32 = read_kernel(table.wrapping_add(offset!(fdtable_max_fds)))?;

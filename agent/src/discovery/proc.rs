@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    path::Path,
 };
 
 use super::error::DiscoveryError;
@@ -101,12 +101,21 @@ pub(super) fn environment(pid: u32) -> Result<Option<Environment>, DiscoveryErro
 }
 
 /// Inode number of a process's network namespace; `None` if it is gone.
+///
+/// By the link's text, not by what it leads to: to who may not follow it, 5.10.262 answers stat() with
+/// the inode of the directory that holds it, and readlink() with nothing.
 pub(super) fn network_namespace(pid: u32) -> Result<Option<u32>, DiscoveryError> {
     let path = format!("/proc/{pid}/ns/net");
-    let inode = fs::metadata(&path).and_then(|metadata| {
-        u32::try_from(metadata.ino()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+    let inode = fs::read_link(&path).and_then(|link| {
+        namespace_inode(&link).ok_or_else(|| io::Error::from(io::ErrorKind::PermissionDenied))
     });
     none_if_gone(path, inode)
+}
+
+/// The number in `net:[4026531840]`, as `ns_get_name()` of `fs/nsfs.c` writes it.
+fn namespace_inode(link: &Path) -> Option<u32> {
+    let name = link.to_str()?.strip_prefix("net:[")?;
+    name.strip_suffix(']')?.parse().ok()
 }
 
 fn none_if_gone<T>(path: String, read: io::Result<T>) -> Result<Option<T>, DiscoveryError> {
@@ -124,7 +133,27 @@ fn none_if_gone<T>(path: String, read: io::Result<T>) -> Result<Option<T>, Disco
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_namespace_that_may_not_be_followed_is_none() {
+        let inode = |link: &str| namespace_inode(Path::new(link));
+        assert_eq!(inode("net:[4026531840]"), Some(4_026_531_840));
+        for other in [
+            "",
+            "pid:[4026531836]",
+            "/proc/1/ns",
+            "net:[]",
+            "net:[99999999999]",
+        ] {
+            assert_eq!(inode(other), None, "{other}");
+        }
+        let own = network_namespace(std::process::id()).unwrap();
+        let metadata = fs::metadata("/proc/self/ns/net").unwrap();
+        assert_eq!(own.map(u64::from), Some(metadata.ino()));
+    }
 
     #[test]
     fn a_variable_is_found_by_its_whole_name() {

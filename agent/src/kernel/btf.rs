@@ -11,12 +11,23 @@ pub enum BtfError {
     /// The data is not BTF, or is cut short.
     #[error("not BTF, or cut short, at byte {0}")]
     Malformed(usize),
+    /// A type of a kind that this version does not know, in data that does not say how long it is.
+    #[error("a BTF type of kind {0}, which this version of statlink does not know")]
+    UnknownKind(u32),
     /// There is no such structure.
     #[error("no `struct {0}`")]
     NoStruct(String),
     /// The structure has no such member.
     #[error("no member `{member}` in `struct {structure}`")]
     NoMember {
+        /// The structure's name.
+        structure: String,
+        /// The member's path.
+        member: String,
+    },
+    /// The member is part of a word, which the programs cannot read.
+    #[error("`{structure}.{member}` is a bit field")]
+    BitField {
         /// The structure's name.
         structure: String,
         /// The member's path.
@@ -31,7 +42,7 @@ pub enum BtfError {
         member: String,
         /// Bytes the programs read.
         expected: u32,
-        /// Bytes it has; 0 for a bit field.
+        /// Bytes it has.
         found: u32,
     },
 }
@@ -61,12 +72,19 @@ impl<'a> Btf<'a> {
             data.get(begin..end).ok_or(BtfError::Malformed(at))
         };
         let (types, strings) = (section(8)?, section(16)?);
+        // A longer header has more sections, and one that says how long types of each kind are.
+        let layout = if header >= LAYOUT_HEADER {
+            section(24)?
+        } else {
+            &[]
+        };
         let mut starts = Vec::new();
         let mut at = 0;
         while at < types.len() {
             starts.push(u32::try_from(at).map_err(|_| BtfError::Malformed(at))?);
             let info = word(types, at + 4)?;
-            at += 12 + trailer(info).ok_or(BtfError::Malformed(at))?;
+            let trailer = trailer(info).or_else(|| trailer_by(layout, info));
+            at += 12 + trailer.ok_or(BtfError::UnknownKind(kind(info)))?;
         }
         Ok(Self {
             types,
@@ -95,11 +113,13 @@ impl<'a> Btf<'a> {
             id = member;
             bits = sum(bits, at, id)?;
         }
-        let found = if bits.is_multiple_of(8) {
-            self.size(id, 0)?
-        } else {
-            0
-        };
+        if !bits.is_multiple_of(8) {
+            return Err(BtfError::BitField {
+                structure: structure.to_owned(),
+                member: path.to_owned(),
+            });
+        }
+        let found = self.size(id, 0)?;
         if found != width {
             return Err(BtfError::Width {
                 structure: structure.to_owned(),
@@ -136,7 +156,7 @@ impl<'a> Btf<'a> {
         if !matches!(kind(info), STRUCT | UNION) || depth > MAX_DEPTH {
             return Err(BtfError::Malformed(id as usize));
         }
-        for index in 0..(info & 0xffff) as usize {
+        for index in 0..entries(info) {
             let entry = at + 12 + index * 12;
             let member_name = self.name(word(self.types, entry)?);
             let member_type = word(self.types, entry + 4)?;
@@ -214,9 +234,9 @@ impl<'a> Btf<'a> {
     }
 }
 
-/// Bytes that follow the 12-byte head of a type; `None` for a kind that does not exist.
+/// Bytes that follow the 12-byte head of a type; `None` for a kind that is not known.
 fn trailer(info: u32) -> Option<usize> {
-    let entries = (info & 0xffff) as usize;
+    let entries = entries(info);
     Some(match kind(info) {
         POINTER | FORWARD | TYPEDEF | VOLATILE | CONST | RESTRICT | FUNCTION | FLOAT | TYPE_TAG => {
             0
@@ -229,14 +249,31 @@ fn trailer(info: u32) -> Option<usize> {
     })
 }
 
+/// The same by what the data says of its own kinds: an array of `struct btf_layout { u8 info_sz; u8
+/// elem_sz; u16 flags; }` by kind, as newer kernels have it.
+fn trailer_by(layout: &[u8], info: u32) -> Option<usize> {
+    let at = (kind(info) as usize).checked_mul(4)?;
+    let [once, each, _, _]: [u8; 4] = *layout.get(at..)?.first_chunk()?;
+    usize::from(each)
+        .checked_mul(entries(info))?
+        .checked_add(usize::from(once))
+}
+
+/// How many members, values or parameters a type has. Older kernels use 16 of these bits, and the others
+/// are zero.
+const fn entries(info: u32) -> usize {
+    (info & 0x00ff_ffff) as usize
+}
+
 /// Bits from the beginning of a structure; data of any kind may claim more than there can be.
 fn sum(bits: u32, more: u32, id: u32) -> Result<u32, BtfError> {
     bits.checked_add(more)
         .ok_or(BtfError::Malformed(id as usize))
 }
 
+/// Older kernels use 5 of these bits, and the others are zero.
 const fn kind(info: u32) -> u32 {
-    (info >> 24) & 0x1f
+    (info >> 24) & 0x7f
 }
 
 fn word(data: &[u8], at: usize) -> Result<u32, BtfError> {
@@ -258,6 +295,8 @@ fn usize_at(data: &[u8], at: usize) -> Result<usize, BtfError> {
 }
 
 const MAGIC: u16 = 0xeb9f;
+/// Length of a header with the section of layouts.
+const LAYOUT_HEADER: usize = 32;
 /// Deeper than any kernel nests; a loop in the data ends here.
 const MAX_DEPTH: u8 = 32;
 /// Unnamed members that are looked into for one path. The kernel's socket has a dozen. Without a
@@ -358,13 +397,23 @@ mod tests {
 
         fn build(self) -> Vec<u8> {
             let (types, strings) = (len(&self.types), len(&self.strings));
+            self.finish(&[24, 0, types, types, strings], &[])
+        }
+
+        /// With a section that says how long types of each kind are.
+        fn build_with(self, layout: &[u8]) -> Vec<u8> {
+            let (types, strings) = (len(&self.types), len(&self.strings));
+            let after = types + strings;
+            self.finish(&[32, 0, types, types, strings, after, len(layout)], layout)
+        }
+
+        fn finish(self, header: &[u32], layout: &[u8]) -> Vec<u8> {
             let mut data = MAGIC.to_ne_bytes().to_vec();
             data.extend([1, 0]);
-            for word in [24, 0, types, types, strings] {
-                data.extend(u32::to_ne_bytes(word));
-            }
+            data.extend(header.iter().flat_map(|word| word.to_ne_bytes()));
             data.extend(self.types);
             data.extend(self.strings);
+            data.extend(layout);
             data
         }
     }
@@ -427,11 +476,33 @@ mod tests {
             text("sock", "common.port", 4),
             "`sock.common.port` is 2 bytes wide, not 4"
         );
-        assert_eq!(
-            text("sock", "flag", 2),
-            "`sock.flag` is 0 bytes wide, not 2",
-            "a bit field is never what the programs read"
-        );
+        assert_eq!(text("sock", "flag", 2), "`sock.flag` is a bit field");
+    }
+
+    /// A type of a kind to come, with four bytes for each of its two entries, before a structure.
+    fn of_the_future() -> Assembler {
+        Assembler::new()
+            .words(&[0, (KIND_TO_COME << 24) | 2, 0, 1, 2])
+            .int("u16", 2)
+            .composite(STRUCT, "sock", 2, 0, &[("port", 2, 0)])
+    }
+
+    const KIND_TO_COME: u32 = 22;
+
+    #[test]
+    fn a_kind_that_is_not_known_is_named() {
+        let data = of_the_future().build();
+        let error = Btf::parse(&data).err().unwrap();
+        assert_eq!(error, BtfError::UnknownKind(KIND_TO_COME));
+    }
+
+    #[test]
+    fn a_kind_that_is_not_known_is_passed_over_where_the_data_says_how_long_it_is() {
+        let mut layout = vec![0; 4 * KIND_TO_COME as usize];
+        layout.extend([0, 4, 0, 0]);
+        let data = of_the_future().build_with(&layout);
+        let btf = Btf::parse(&data).unwrap();
+        assert_eq!(btf.offset("sock", "port", 2), Ok(0));
     }
 
     #[test]

@@ -47,6 +47,15 @@ impl ConnectHook {
 }
 
 impl ConnectSeen {
+    /// As the flag calls it.
+    pub const fn as_str(&self) -> &'static str {
+        match self.way {
+            Some(Way::Functions) => "fexit",
+            Some(Way::Tracepoints) => "tracepoints",
+            None => "off",
+        }
+    }
+
     /// Whether this hook is to be tried.
     pub(super) fn takes(&self, hook: &Hook) -> bool {
         hook.way.is_none() || hook.way == self.way
@@ -64,14 +73,11 @@ impl ConnectSeen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{hooks::HOOKS, refusal::Cause};
+    use crate::kernel::hooks::{HOOKS, HookError};
 
     fn refused() -> Missing {
-        Missing {
-            reason: "EPERM".to_owned(),
-            cause: Cause::Unseen,
-            cure: "".into(),
-        }
+        let hook = HOOKS.iter().find(|hook| hook.way.is_some()).unwrap();
+        Missing::of(hook, &HookError::NotInObject)
     }
 
     fn begin(asked: ConnectHook) -> ConnectSeen {

@@ -218,7 +218,7 @@ pub const HOOKS: &[Hook] = &[
     Hook {
         name: "enumerate",
         target: Target::Iterator("task_file"),
-        since: KernelVersion::new(5, 11),
+        since: KernelVersion::new(5, 8),
         purpose: "find connections older than the agent",
         standing: Standing::Optional {
             without: "a connection older than the agent is not seen until it is made again",

@@ -6,14 +6,20 @@ use super::btf::{Btf, BtfError};
 
 /// Resolves every member; the first that is missing or resized is the error.
 pub(super) fn resolve(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
-    let at = |structure, path, width| btf.offset(structure, path, width);
+    resolve_by(|structure, path, width| btf.offset(structure, path, width))
+}
+
+fn resolve_by(
+    at: impl Fn(&'static str, &'static str, u32) -> Result<u32, BtfError>,
+) -> Result<Offsets, BtfError> {
     Ok(Offsets {
         sock_dport: at("sock", "__sk_common.skc_dport", 2)?,
         sock_family: at("sock", "__sk_common.skc_family", 2)?,
         sock_state: at("sock", "__sk_common.skc_state", 1)?,
         sock_net: at("sock", "__sk_common.skc_net", 8)?,
         sock_daddr: at("sock", "__sk_common.skc_daddr", 4)?,
-        sock_v6_daddr: at("sock", "__sk_common.skc_v6_daddr", 16)?,
+        // Without CONFIG_IPV6 there is none, and no socket of that family either.
+        sock_v6_daddr: where_there_is(at("sock", "__sk_common.skc_v6_daddr", 16))?,
         sock_protocol: at("sock", "sk_protocol", 2)?,
         sock_err: at("sock", "sk_err", 4)?,
         sock_err_soft: at("sock", "sk_err_soft", 4)?,
@@ -52,5 +58,70 @@ fn where_there_is(offset: Result<u32, BtfError>) -> Result<u32, BtfError> {
     match offset {
         Err(BtfError::NoStruct(_) | BtfError::NoMember { .. }) => Ok(0),
         offset => offset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel that has every member but those of which this says why not.
+    fn kernel(refuse: impl Fn(&str, &str) -> Option<BtfError>) -> Result<Offsets, BtfError> {
+        resolve_by(|structure, path, _| refuse(structure, path).map_or(Ok(8), Err))
+    }
+
+    fn none(structure: &str, member: &str) -> Option<BtfError> {
+        Some(BtfError::NoMember {
+            structure: structure.to_owned(),
+            member: member.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_or_mptcp_is_supported() {
+        let without = |structure: &str, path: &str| match (structure, path) {
+            ("sock", "__sk_common.skc_v6_daddr") => none(structure, path),
+            ("mptcp_sock", _) => Some(BtfError::NoStruct(structure.to_owned())),
+            _ => None,
+        };
+        let offsets = kernel(without).unwrap();
+        assert_eq!((offsets.sock_v6_daddr, offsets.mptcp_first), (0, 0));
+        assert_eq!(offsets.sock_daddr, 8);
+    }
+
+    #[test]
+    fn a_member_that_is_needed_stops_the_load_by_its_name() {
+        let without = |structure: &str, path: &str| match path {
+            "sk_err" => none(structure, path),
+            _ => None,
+        };
+        let error = kernel(without).unwrap_err().to_string();
+        assert_eq!(error, "no member `sk_err` in `struct sock`");
+    }
+
+    /// Before 5.6, and so in RHEL 8, which is 4.18 with a newer BPF.
+    #[test]
+    fn a_protocol_that_is_a_bit_field_is_refused_in_plain_words() {
+        let old = |structure: &str, path: &str| {
+            (path == "sk_protocol").then(|| BtfError::BitField {
+                structure: structure.to_owned(),
+                member: path.to_owned(),
+            })
+        };
+        let error = kernel(old).unwrap_err().to_string();
+        assert_eq!(error, "`sock.sk_protocol` is a bit field");
+    }
+
+    #[test]
+    fn an_optional_member_of_another_width_is_refused_all_the_same() {
+        let resized = |structure: &str, path: &str| {
+            (path == "__sk_common.skc_v6_daddr").then(|| BtfError::Width {
+                structure: structure.to_owned(),
+                member: path.to_owned(),
+                expected: 16,
+                found: 4,
+            })
+        };
+        assert!(kernel(resized).is_err());
     }
 }

@@ -152,6 +152,7 @@ fn attach(watch: &Watch, tracefs: &Tracefs) -> anyhow::Result<Kernel> {
             .iter()
             .filter(|state| state.missing.is_none())
             .count(),
+        connect_hook = kernel.connect_seen().as_str(),
         attach_ms = attached.as_secs_f64() * 1e3,
         "Attached."
     );

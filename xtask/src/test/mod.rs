@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use tiers::{Plan, Run, Tier, selected};
 
-use crate::{build, image, process, setup, stage, workspace::Workspace};
+use crate::{build, image, process, setup, stage, vm, workspace::Workspace};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which tiers to run; without one, all but `link`, which `pure` includes
+    /// Which tiers to run; without one, all but `link`, which `pure` includes, and `kernels`
     #[arg(value_enum)]
     tiers: Vec<Tier>,
     /// Passed on to the test programs, after `--`: a filter, `--nocapture` …
@@ -91,6 +91,11 @@ fn run_tier(
     workspace: &Workspace,
     counts: &mut Counts,
 ) -> Result<()> {
+    if plan.guests {
+        (counts.passed, counts.failed) = vm::matrix::run(&options.arguments, workspace)?;
+        ensure!(counts.failed == 0, "{} judgements are bad", counts.failed);
+        return Ok(());
+    }
     let agent = if plan.agent {
         Some(build::agent(true, workspace)?)
     } else {

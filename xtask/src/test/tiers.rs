@@ -20,6 +20,9 @@ pub(super) enum Tier {
     Peers,
     /// A Kubernetes of one node, with Knative as it is deployed (root; builds it the first time)
     Cluster,
+    /// Other kernels in emulated guests, named after `--`: an hour for all. Not part of what runs
+    /// without a tier's name
+    Kernels,
 }
 
 /// What a tier consists of.
@@ -32,6 +35,8 @@ pub(super) struct Plan {
     pub(super) image: bool,
     /// How `testbed` prepares what the tier needs of the test bed; empty if it needs none.
     pub(super) test_bed: &'static [&'static str],
+    /// Whether it judges the agent in guests, instead of running tests.
+    pub(super) guests: bool,
     /// One `cargo test` each.
     pub(super) runs: &'static [Run],
 }
@@ -52,6 +57,7 @@ impl Plan {
         agent: false,
         image: false,
         test_bed: &[],
+        guests: false,
         runs: &[],
     };
 }
@@ -173,6 +179,7 @@ impl Tier {
                 agent: true,
                 image: true,
                 test_bed: &["build", "cluster"],
+                guests: false,
                 runs: &[Run {
                     select: &[
                         "--package=statlink-tests",
@@ -182,6 +189,12 @@ impl Tier {
                     threads: Some(1),
                     ..Run::OF_ALL
                 }],
+            },
+            Self::Kernels => Plan {
+                name: "kernels",
+                needs: setup::GUESTS,
+                guests: true,
+                ..Plan::LEAST
             },
         }
     }

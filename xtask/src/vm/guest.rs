@@ -88,7 +88,8 @@ impl Programs {
 
     /// With the libraries that they load, and those that these load.
     fn debian_programs(&self, archive: &mut Archive) -> Result<()> {
-        let mut wanted = Vec::new();
+        // Another agent than ours may be one that loads libraries.
+        let mut wanted = needed_libraries(&self.agent)?;
         for program in PROGRAMS {
             let path = self.debian.join(program);
             archive.file(program, &read(&path)?);
@@ -207,6 +208,7 @@ const PACKAGES: &[&str] = &[
     "util-linux",
     "libcap-ng0",
     "libc6",
+    "libgcc-s1",
 ];
 
 /// What the bed calls, where the packages have it.

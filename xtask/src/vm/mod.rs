@@ -7,11 +7,13 @@
 mod archive;
 mod debian;
 mod guest;
-pub(crate) mod kernels;
+mod kernels;
+pub(crate) mod matrix;
 mod modules;
+mod page;
 mod qemu;
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -45,7 +47,7 @@ pub(crate) struct Options {
     /// More of the kernel's command line
     #[arg(long, default_value = "")]
     boot: String,
-    /// Another static agent than this workspace's
+    /// Another agent than this workspace's; so does STATLINK_BIN
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// Look for newer kernels
@@ -112,6 +114,8 @@ struct Guest<'a> {
 impl<'a> Machines<'a> {
     fn new(refresh: bool, agent: Option<PathBuf>, workspace: &'a Workspace) -> Result<Self> {
         setup::ensure(setup::GUESTS, workspace)?;
+        // As for every other tier.
+        let agent = agent.or_else(|| env::var_os("STATLINK_BIN").map(PathBuf::from));
         let apt = Apt::new(workspace.target.join("vm/apt"), refresh)?;
         Ok(Self {
             apt,

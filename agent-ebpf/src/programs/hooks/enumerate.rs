@@ -2,7 +2,6 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_sock_from_file;
 use statlink_ebpf::{Connection, Source, decide::open_phase};
 
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
     constants::{offset, port},
     memory::load,
     records::now,
-    sock::Found,
+    sock::{Found, sock_of},
 };
 
 /// `struct bpf_iter__task_file { meta; task; u32 fd; file }`, each in 8 bytes.
@@ -26,11 +25,11 @@ struct TaskFile {
 /// `int bpf_iter_task_file(struct bpf_iter_meta *meta, struct task_struct *task, u32 fd,
 /// struct file *file)`
 ///
-/// Source: `DEFINE_BPF_ITER_FUNC(task_file, …)` in `kernel/bpf/task_iter.c`, since 5.8;
-/// `bpf_sock_from_file()` since 5.11.
+/// Source: `DEFINE_BPF_ITER_FUNC(task_file, …)` in `kernel/bpf/task_iter.c`, since 5.8.
 ///
 /// Why so: every open file of every task, whatever its network namespace, without entering one; and
-/// the task is the socket's owner, which `iter/tcp` does not know.
+/// the task is the socket's owner, which `iter/tcp` does not know. The socket is found as the kernel's
+/// own `sock_from_file()` finds it, for `bpf_sock_from_file()` is there only since 5.11.
 ///
 /// What holds: it runs in the reader's context; `task`, not the current one, owns the file. Both are
 /// null at the end. The socket is not locked: its own events may come at the same time.
@@ -50,18 +49,8 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
     if task.is_null() || file.is_null() {
         return None;
     }
-    // SAFETY: `file` is a typed `struct file *`.
-    let socket = unsafe { bpf_sock_from_file(file.cast_mut().cast()) };
-    if socket.is_null() {
-        return None;
-    }
-    // SAFETY: typed by the helper; the verifier types the member.
-    let pointer: *const c_void = unsafe { load(socket.cast_const().cast(), offset!(socket_sk)) };
-    if pointer.is_null() {
-        return None;
-    }
-    // SAFETY: typed as `struct sock *`, and not null.
-    let found = unsafe { Found::behind(pointer) }?;
+    // SAFETY: `file` is a typed `struct file *`, and not null.
+    let found = Found::behind(unsafe { sock_of(file.cast()) }?)?;
     let phase = open_phase(found.state)?;
     // SAFETY: `task` is a typed `struct task_struct *`.
     let tgid: u32 = unsafe { load(task, offset!(task_tgid)) };

@@ -26,6 +26,12 @@ pub(crate) fn start(
     let status = bed.agent.as_ref().context("no agent")?.status()?;
     let missing = status.get("hooks_missing").cloned().unwrap_or(Value::Null);
     verdicts.fact("hooks_missing", missing);
+    // As its log says: nothing else tells how connect() is seen.
+    let agent = bed.agent.as_ref().context("no agent")?;
+    let lines = agent.process.lines();
+    let attached = lines.iter().find(|line| line.get("message") == "Attached.");
+    let way = attached.map_or(Value::Null, |line| line.get("connect_hook").clone());
+    verdicts.fact("connect_hook", way);
     Ok(())
 }
 

@@ -31,7 +31,7 @@ struct Options {
     /// What the agent may do
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
-    /// Only cases whose names contain this
+    /// Only cases whose names contain one of these, separated by commas
     #[arg(long, default_value = "")]
     only: String,
     /// Flags of `statlink run`

@@ -22,7 +22,7 @@ impl Verdicts {
 
     /// Whether this case was asked for.
     pub(crate) fn wants(&self, case: &str) -> bool {
-        case.contains(&self.only)
+        self.only.split(',').any(|part| case.contains(part))
     }
 
     /// Tells one judgement; gives whether it is a good one.

@@ -1,0 +1,282 @@
+//! `cargo xtask test kernels`: the agent judged on every kernel of the table, and what is kept of it.
+//!
+//! What the last runs found is committed (`tests/kernels.json`), and the page for operators is written
+//! from it: a run of one kernel changes the rows of that kernel.
+
+use std::{
+    collections::BTreeMap, ffi::OsString, fs, path::PathBuf, process::Command, time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::{
+    Machines,
+    kernels::{KERNELS, Kernel},
+    qemu::Boot,
+    script,
+};
+use crate::{process, vm::page, workspace::Workspace};
+
+/// One way to judge a kernel.
+struct Way {
+    name: &'static str,
+    profile: &'static str,
+    processors: u8,
+    real_time: bool,
+    /// Which cases; empty: all.
+    only: &'static str,
+}
+
+/// Each kernel is judged by each of these.
+const WAYS: &[Way] = &[
+    Way {
+        name: "privileged",
+        profile: "privileged",
+        processors: 1,
+        real_time: false,
+        only: "",
+    },
+    // Events are missed in real time and on several processors, if anywhere. Nothing is skipped there,
+    // so these are the cases that need the least waiting.
+    Way {
+        name: "restricted",
+        profile: "restricted",
+        processors: 2,
+        real_time: true,
+        only: "reset,prohibited route,restart,killed agent",
+    },
+];
+
+/// What came of one guest.
+struct Judged {
+    facts: BTreeMap<String, Value>,
+    passed: u32,
+    failures: Vec<String>,
+    complete: bool,
+}
+
+/// Judges the kernels named, or all; gives how many judgements were good and how many were not.
+pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32)> {
+    let kernels = chosen(names)?;
+    let mut machines = Machines::new(false, None, workspace)?;
+    let mut results = Results::read(workspace)?;
+    let (mut passed, mut failed) = (0, 0);
+    let total = kernels.len() * WAYS.len();
+    let ways = kernels
+        .iter()
+        .flat_map(|kernel| WAYS.iter().map(move |way| (*kernel, way)));
+    for (number, (kernel, way)) in ways.enumerate() {
+        eprintln!("── {}/{total}: {} {}", number + 1, kernel.name, way.name);
+        let judged = judge(kernel, way, &mut machines, workspace);
+        let judged = judged.unwrap_or_else(|error| Judged {
+            facts: BTreeMap::new(),
+            passed: 0,
+            failures: vec![format!("{error:#}")],
+            complete: false,
+        });
+        println!("{}", row(kernel, way, &judged));
+        for failure in &judged.failures {
+            println!("    {failure}");
+        }
+        passed += judged.passed;
+        failed += u32::try_from(judged.failures.len()).unwrap_or(u32::MAX);
+        results.put(kernel, way, &judged)?;
+        results.write(workspace)?;
+    }
+    Ok((passed, failed))
+}
+
+fn chosen(names: &[OsString]) -> Result<Vec<&'static Kernel>> {
+    if names.is_empty() {
+        return Ok(KERNELS.iter().collect());
+    }
+    if names.iter().any(|name| name == SMALLEST) {
+        return Ok(KERNELS.iter().filter(|kernel| kernel.smallest).collect());
+    }
+    let kernels = names.iter().map(|name| {
+        let known = name.to_str().and_then(Kernel::named);
+        known.with_context(|| format!("no kernel is called {}", name.display()))
+    });
+    kernels.collect()
+}
+
+fn judge(
+    kernel: &Kernel,
+    way: &Way,
+    machines: &mut Machines<'_>,
+    workspace: &Workspace,
+) -> Result<Judged> {
+    let guest = machines.guest(kernel)?;
+    let runs = workspace.target.join("vm/runs");
+    let directory = runs.join(format!("{}-{}", kernel.name, way.name));
+    let boot = Boot {
+        arch: kernel.arch,
+        image: &guest.kernel.image,
+        line: kernel.boot,
+        processors: way.processors,
+        real_time: way.real_time,
+        directory: &directory,
+    };
+    let command = ["guest", "--profile", way.profile, "--only", way.only].map(str::to_owned);
+    let archive = guest
+        .programs
+        .archive(&guest.kernel.modules, &script(&command))?;
+    let mut judged = Judged {
+        facts: BTreeMap::from([("kernel".to_owned(), json!(guest.kernel.release))]),
+        passed: 0,
+        failures: Vec::new(),
+        complete: false,
+    };
+    boot.run(&archive, LONGEST, |line| judged.take(line))?;
+    if !judged.complete {
+        judged.failures.push(format!(
+            "the guest ended too early: {}",
+            boot.serial_log().display()
+        ));
+    }
+    Ok(judged)
+}
+
+impl Judged {
+    /// Takes what the judge says, and no other line.
+    fn take(&mut self, line: &str) {
+        let Some((what, content)) = line.strip_prefix('@').and_then(|line| line.split_once(' '))
+        else {
+            return;
+        };
+        let Ok(content) = serde_json::from_str::<Value>(content) else {
+            return;
+        };
+        let text = |key: &str| content.get(key).and_then(Value::as_str).unwrap_or_default();
+        match what {
+            "fact" => {
+                let value = content.get("value").cloned().unwrap_or(Value::Null);
+                self.facts.insert(text("name").to_owned(), value);
+            }
+            "judged" if content.get("ok") == Some(&Value::Bool(true)) => self.passed += 1,
+            "judged" => self.failures.push(format!(
+                "{}, {}: {}",
+                text("case"),
+                text("what"),
+                text("detail")
+            )),
+            "end" => self.complete = true,
+            _ => {}
+        }
+    }
+
+    fn fact(&self, name: &str) -> String {
+        self.facts
+            .get(name)
+            .map_or_else(String::new, ToString::to_string)
+    }
+}
+
+fn row(kernel: &Kernel, way: &Way, judged: &Judged) -> String {
+    format!(
+        "{:<14} {:<11} {:>3} good {:>3} bad   missed {:>3}   peak {:>6} kB   start {:.4} s",
+        kernel.name,
+        way.name,
+        judged.passed,
+        judged.failures.len(),
+        judged.fact("recursion_misses"),
+        judged.fact("peak_memory_kb"),
+        judged.fact("start_seconds"),
+    )
+}
+
+/// What the last run of each kernel found.
+struct Results {
+    rows: BTreeMap<String, Value>,
+}
+
+impl Results {
+    fn read(workspace: &Workspace) -> Result<Self> {
+        let path = path(workspace);
+        let rows = match fs::read_to_string(&path) {
+            Ok(text) => {
+                serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?
+            }
+            Err(_) => BTreeMap::new(),
+        };
+        Ok(Self { rows })
+    }
+
+    fn put(&mut self, kernel: &Kernel, way: &Way, judged: &Judged) -> Result<()> {
+        let mut date = Command::new("date");
+        let tested = process::capture(date.args(["--utc", "+%Y-%m-%d"]))?;
+        let row = json!({
+            "kernel": judged.facts.get("kernel"),
+            "architecture": kernel.arch.debian(),
+            "boot": kernel.boot,
+            "profile": way.profile,
+            "processors": way.processors,
+            "real_time": way.real_time,
+            "connect_hook": judged.facts.get("connect_hook"),
+            "hooks_missing": judged.facts.get("hooks_missing"),
+            "recursion_misses": judged.facts.get("recursion_misses"),
+            "peak_memory_kb": judged.facts.get("peak_memory_kb"),
+            "passed": judged.passed,
+            "failures": judged.failures,
+            "tested": tested.trim(),
+        });
+        self.rows
+            .insert(format!("{} {}", kernel.name, way.name), row);
+        Ok(())
+    }
+
+    fn write(&self, workspace: &Workspace) -> Result<()> {
+        let path = path(workspace);
+        let text = serde_json::to_string_pretty(&self.rows).context("write the results")?;
+        fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+        let page = page::path(workspace);
+        fs::write(&page, page::text(&self.rows))
+            .with_context(|| format!("write {}", page.display()))
+    }
+}
+
+pub(super) fn path(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("tests/kernels.json")
+}
+
+/// In place of names: what every push boots.
+const SMALLEST: &str = "smallest";
+
+/// The longest that a good one took, on a machine with everything else to do, was a third of it.
+const LONGEST: Duration = Duration::from_secs(1_200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_judge_says_is_taken_and_nothing_else() {
+        let mut judged = Judged {
+            facts: BTreeMap::new(),
+            passed: 0,
+            failures: Vec::new(),
+            complete: false,
+        };
+        for line in [
+            "hello",
+            "@fact {\"name\":\"recursion_misses\",\"value\":0}",
+            "@judged {\"case\":\"reset\",\"what\":\"v4\",\"ok\":true,\"detail\":\"\"}",
+            "@judged {\"case\":\"reset\",\"what\":\"v6\",\"ok\":false,\"detail\":\"why\"}",
+            "@judged cut",
+            "@end {\"passed\":1,\"failed\":1}",
+        ] {
+            judged.take(line);
+        }
+        assert_eq!(judged.fact("recursion_misses"), "0");
+        assert_eq!((judged.passed, judged.complete), (1, true));
+        assert_eq!(judged.failures, ["reset, v6: why"]);
+    }
+
+    #[test]
+    fn kernels_are_chosen_by_name() {
+        assert_eq!(chosen(&[]).unwrap().len(), KERNELS.len());
+        assert_eq!(chosen(&["smallest".into()]).unwrap().len(), 3);
+        assert!(chosen(&["4.4".into()]).is_err());
+    }
+}

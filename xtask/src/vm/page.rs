@@ -1,0 +1,142 @@
+//! The page for operators that says on which kernels the agent was judged.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::workspace::Workspace;
+
+pub(super) fn path(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("deploy/docs/kernels.md")
+}
+
+/// The whole page.
+pub(super) fn text(rows: &BTreeMap<String, Value>) -> String {
+    let mut text = HEAD.to_owned();
+    let mut sorted: Vec<_> = rows.iter().collect();
+    sorted.sort_by_key(|(name, row)| (order(row), (*name).clone()));
+    for (_, row) in sorted {
+        text.push_str(&line(row));
+    }
+    text.push_str(TAIL);
+    text
+}
+
+/// amd64 before arm64, old before new.
+fn order(row: &Value) -> (String, Vec<u32>) {
+    let release = field(row, "kernel");
+    let numbers = release.split(|c: char| !c.is_ascii_digit());
+    (
+        field(row, "architecture"),
+        numbers.filter_map(|number| number.parse().ok()).collect(),
+    )
+}
+
+fn line(row: &Value) -> String {
+    let boot = match field(row, "boot") {
+        boot if boot.is_empty() => boot,
+        boot => format!(", `{boot}`"),
+    };
+    let failures = row
+        .get("failures")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
+    let result = match failures {
+        0 => format!("right ({})", number(row, "passed")),
+        failures => format!("**{failures} wrong**, {} right", number(row, "passed")),
+    };
+    let missing: Vec<_> = row
+        .get("hooks_missing")
+        .and_then(Value::as_array)
+        .map(|names| names.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let missing = if missing.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("`{}`", missing.join("`, `"))
+    };
+    let time = match row.get("real_time") {
+        Some(Value::Bool(true)) => "real",
+        _ => "virtual",
+    };
+    let memory = row.get("peak_memory_kb").and_then(Value::as_u64);
+    let memory = memory.map_or_else(String::new, |kb| format!("{} MB", kb / 1_000));
+    format!(
+        "| {}{boot} | {} | {} | {}, {time} | {} | {missing} | {} | {memory} | {result} | {} |\n",
+        field(row, "kernel"),
+        field(row, "architecture"),
+        field(row, "profile"),
+        number(row, "processors"),
+        field(row, "connect_hook"),
+        number(row, "recursion_misses"),
+        field(row, "tested"),
+    )
+}
+
+fn field(row: &Value, name: &str) -> String {
+    row.get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn number(row: &Value, name: &str) -> String {
+    let number = row.get(name).and_then(Value::as_u64);
+    number.map_or_else(String::new, |number| number.to_string())
+}
+
+const HEAD: &str = "\
+# Kernels
+
+On which kernels statlink was judged, and what came of it. `cargo xtask test kernels` boots each of them in
+an emulated machine, with Knative's own client and server, injects faults, and compares causes and counts
+with what Knative itself says. This page is written by it.
+
+- *connect()*: the hooks that see attempts that fail before a SYN, and name lookups. `fexit` costs nobody
+  else anything; `tracepoints` make each system call of every process of the node about 40 ns slower.
+- *missing*: hooks that the kernel refuses. `statlink check` says what is lost without each.
+- *missed*: events that the kernel did not hand to a program because it ran already on that processor.
+- *memory*: the most that the agent had resident, most of it at its start.
+
+| kernel | architecture | profile | processors, time | connect() | missing | missed | memory | judgements | tested |
+|---|---|---|---|---|---|---|---|---|---|
+";
+
+const TAIL: &str = "
+Kernels are Debian's: its cloud and generic configurations, and its PREEMPT_RT. What has the same version
+and BTF elsewhere has the same hooks; `statlink check` tells on the node itself.
+";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_page_is_what_the_last_runs_found() {
+        let workspace = Workspace::find().unwrap();
+        let rows = fs::read_to_string(super::super::matrix::path(&workspace)).unwrap();
+        let rows: BTreeMap<String, Value> = serde_json::from_str(&rows).unwrap();
+        let page = fs::read_to_string(path(&workspace)).unwrap();
+        assert!(
+            page == text(&rows),
+            "kernels.md is not what tests/kernels.json says: `cargo xtask test kernels` writes both"
+        );
+    }
+
+    #[test]
+    fn a_row_says_what_is_wrong() {
+        let row = serde_json::json!({
+            "kernel": "5.10.0-46-cloud-amd64", "architecture": "amd64", "boot": "",
+            "profile": "restricted", "processors": 2, "real_time": true,
+            "connect_hook": "fexit", "hooks_missing": ["enumerate"], "recursion_misses": 0,
+            "peak_memory_kb": 31_000, "passed": 7, "failures": ["x"], "tested": "2026-11-28",
+        });
+        assert_eq!(
+            line(&row),
+            "| 5.10.0-46-cloud-amd64 | amd64 | restricted | 2, real | fexit | `enumerate` | 0 | 31 MB \
+             | **1 wrong**, 7 right | 2026-11-28 |\n"
+        );
+    }
+}
