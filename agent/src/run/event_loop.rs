@@ -267,9 +267,10 @@ impl EventLoop {
 
     /// Gives one link one input, and performs what it decides.
     fn handle(&mut self, id: LinkId, at: Timestamp, input: Input) -> Result<(), KernelError> {
-        let ended = match &input {
-            Input::Ended { connection, .. } => Some(*connection),
-            _ => None,
+        let ended = if let Input::Ended { connection, .. } = &input {
+            Some(*connection)
+        } else {
+            None
         };
         self.call(id, |entry, outputs| {
             entry.machine.handle(at, input, outputs);

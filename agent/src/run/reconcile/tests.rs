@@ -32,7 +32,11 @@ fn lost_records_call_for_a_pass_and_refused_connections_for_none() {
                 executions: true,
                 ..nothing
             },
-            _ => nothing,
+            LossReason::TotalsFull
+            | LossReason::CallsFull
+            | LossReason::NeighbourRingFull
+            | LossReason::NeighbourConnectionsFull
+            | LossReason::NeighbourCallsFull => nothing,
         };
         assert_eq!(after(&[reason]), expected, "{reason:?}");
     }
