@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 
 use super::{
@@ -110,14 +110,7 @@ pub(super) fn attach(
     types: &Types,
     left_out: &LeftOut<'_>,
 ) -> Result<Attached, KernelError> {
-    // Kernels before 5.11 charge maps to this limit; later ones ignore it.
-    let unlimited = Rlimit {
-        current: None,
-        maximum: None,
-    };
-    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised.");
-    }
+    raise_memory_lock();
     let comms = comms(&watch.process_names);
     let tick_ns = tick::nanoseconds();
     let wakes = u8::from(rings::programs_wake());
@@ -165,6 +158,25 @@ pub(super) fn attach(
         hooks,
         connect: left_out.connect.clone(),
     })
+}
+
+/// Kernels before 5.11 charge maps to this limit; later ones ignore it. To raise it above what the
+/// runtime allows takes CAP_SYS_RESOURCE; up to that, nothing.
+fn raise_memory_lock() {
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let allowed = getrlimit(Resource::Memlock);
+    let up_to_allowed = Rlimit {
+        current: allowed.maximum,
+        ..allowed
+    };
+    let raised = setrlimit(Resource::Memlock, unlimited)
+        .or_else(|_| setrlimit(Resource::Memlock, up_to_allowed));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "RLIMIT_MEMLOCK could not be raised.");
+    }
 }
 
 fn comms(names: &[String]) -> [[u8; COMM_LEN]; COMMS] {
