@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::Value;
 use statlink_tests::deploy;
+use tempfile::TempDir;
 
 /// An alert of the rule files.
 pub(crate) struct Alert {
@@ -226,4 +227,48 @@ fn an_alert_has_a_severity_a_summary_and_a_description() {
             assert!(annotations[key].ends_with(['.', '}']), "{name}: {key}");
         }
     }
+}
+
+/// Of alerts on a budget: each window, and the rate of burning that it must exceed.
+fn burn_rates(text: &str, series: &str) -> BTreeSet<(String, String)> {
+    let rates = text.split(series).skip(1).filter_map(|rest| {
+        let (before, after) = rest.split_once(" > ")?;
+        let window = before.split('{').next()?;
+        // 14.4 * (1 - …), (14.4 * 0.001), or without a factor.
+        let factor = after.trim_start_matches('(').split(" * ").next()?;
+        let factor = factor.parse::<f64>().unwrap_or(1.0);
+        Some((window.to_owned(), factor.to_string()))
+    });
+    rates.collect()
+}
+
+#[test]
+fn sloth_makes_the_same_alerts_of_its_objective() {
+    let directory = TempDir::new().unwrap();
+    let made = directory.path().join("budget-by-sloth.yaml");
+    let to = made.to_str().unwrap();
+    let output = deploy::sloth(&["generate", "-i", "sloth.yaml", "-o", to]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let output = deploy::promtool(&["check", "rules", to]).unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let made: Value = serde_saphyr::from_str(&fs::read_to_string(made).unwrap()).unwrap();
+    let groups = made["groups"].as_array().unwrap().iter();
+    let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
+    let mut by_sloth = BTreeMap::new();
+    for rule in rules.filter(|rule| rule["alert"].is_string()) {
+        let severity = rule["labels"]["severity"].as_str().unwrap().to_owned();
+        let rates = burn_rates(rule["expr"].as_str().unwrap(), "slo:sli_error:ratio_rate");
+        by_sloth.insert(severity, rates);
+    }
+    let mut own: BTreeMap<String, BTreeSet<_>> = BTreeMap::new();
+    for (file, rule) in self::rules() {
+        if file.ends_with("budget.yaml") {
+            let severity = rule["labels"]["severity"].as_str().unwrap().to_owned();
+            let rates = burn_rates(rule["expr"].as_str().unwrap(), "statlink:error_ratio:");
+            own.entry(severity).or_default().extend(rates);
+        }
+    }
+    assert_eq!(own["critical"].len() + own["warning"].len(), 8, "{own:?}");
+    assert_eq!(by_sloth, own);
 }

@@ -40,6 +40,8 @@ pub struct RuleTools {
     pub promtool: PathBuf,
     /// pint, a linter.
     pub pint: PathBuf,
+    /// sloth, which makes rules of objectives.
+    pub sloth: PathBuf,
 }
 
 /// Knative's own activator and autoscaler, and how they are deployed.
@@ -115,9 +117,11 @@ pub fn tools() -> Result<Tools> {
 /// own version.
 pub fn rule_tools() -> Result<RuleTools> {
     let pint = [("pint", "github.com/cloudflare/pint/cmd/pint")];
+    let sloth = [("sloth", "github.com/slok/sloth/cmd/sloth")];
     Ok(RuleTools {
         promtool: prometheus_and_promtool()?.join("promtool"),
         pint: module("pint", STRIPPED, &pint, |_| Ok(()))?.join("pint"),
+        sloth: module("sloth", STRIPPED, &sloth, |_| Ok(()))?.join("sloth"),
     })
 }
 

@@ -58,6 +58,14 @@ pub fn pint(arguments: &[&str]) -> Result<Output> {
     output.context("run pint")
 }
 
+/// sloth, in the same directory.
+pub fn sloth(arguments: &[&str]) -> Result<Output> {
+    let RuleTools { sloth, .. } = rule_tools()?;
+    let mut sloth = Command::new(sloth);
+    let output = sloth.args(arguments).current_dir(prometheus()).output();
+    output.context("run sloth")
+}
+
 /// The directory of what Prometheus takes.
 pub fn prometheus() -> PathBuf {
     directory().join("prometheus")
