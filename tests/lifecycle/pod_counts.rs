@@ -3,8 +3,10 @@
 use statlink_tests::{
     figures::Figures,
     peer::{Activator, PORT, Traffic},
-    process::Signal,
+    process::{Line, Signal},
+    prometheus::Prometheus,
     scenario::{Bed, link, metric},
+    wait,
 };
 
 use crate::{PATIENCE, options};
@@ -87,7 +89,7 @@ fn one_that_is_restarted_goes_on_counting_and_is_0_from_its_second_life_on() {
         if life > 1 {
             // At its discovery, not after a grace.
             let mut at = |name: &str| {
-                let is = |line: &statlink_tests::process::Line| line.event() == Some(name);
+                let is = |line: &Line| line.event() == Some(name);
                 let event = events.wait_for_after(mark, name, PATIENCE, is).unwrap();
                 assert!(
                     name == "discovered" || event.get("cause") == "connection_refused",
@@ -107,7 +109,7 @@ fn one_that_is_restarted_goes_on_counting_and_is_0_from_its_second_life_on() {
         assert_eq!(status[0]["lives"], life);
         assert_eq!(status[0]["pid"], activator.process.pid());
         activator.process.kill().unwrap();
-        let ended = |line: &statlink_tests::process::Line| line.event() == Some("ended");
+        let ended = |line: &Line| line.event() == Some("ended");
         events
             .wait_for_after(mark, "its end", PATIENCE, ended)
             .unwrap();
@@ -150,4 +152,63 @@ fn a_second_process_that_comes_and_goes_is_added_and_hides_nothing() {
         }
     });
     bed.check_invariants().unwrap();
+}
+
+/// What an operator adds up: a container that is restarted, a second process beside it for a moment,
+/// and what was counted just before an end.
+#[test]
+fn prometheus_adds_up_each_error_once_over_restarts_of_the_container() {
+    let mut bed = Bed::without_autoscaler().unwrap();
+    let prometheus = Prometheus::start(bed.network.node()).unwrap();
+    let mut options = options(&bed);
+    options.endpoint = Some(prometheus.otlp_endpoint());
+    let options = options.env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+    bed.start_agent_with(&options).unwrap();
+    let mut events = bed.agent.as_ref().unwrap().events().unwrap();
+    let pod = bed.network.pod("activator").unwrap();
+    let to = bed.target().to_string();
+    // Nobody can tell whose a process was that is gone before it is looked at.
+    let mut start = |dials: &str| {
+        let mut activator = Activator::stand_in(&pod, ["flap", &to, "0", dials]).unwrap();
+        activator.process.wait_event("flapped", PATIENCE).unwrap();
+        let pid = activator.process.pid();
+        let known = |line: &Line| line.event() == Some("discovered") && line.get("pid") == pid;
+        events
+            .wait_for_after(0, "its discovery", PATIENCE, known)
+            .unwrap();
+        activator
+    };
+    for dials in ["7", "2", "2", "2"] {
+        let mut activator = start(dials);
+        let mut second = start("5");
+        second.process.kill().unwrap();
+        activator.process.kill().unwrap();
+    }
+    let _last = start("4");
+    let all = 7.0 + 3.0 * 2.0 + 4.0 * 5.0 + 4.0;
+
+    let of_pod = format!(r#"k8s_pod_name="{}",kn_check_kind="connect""#, pod.name);
+    let errors = format!(
+        r#"kn_activator_stats_conn_errors_total{{{of_pod},error_type="connection_refused"}}"#
+    );
+    let checks = format!("kn_activator_stats_conn_checks_total{{{of_pod}}}");
+    let value = |expression: &str| {
+        let samples = prometheus.query(expression)?;
+        anyhow::ensure!(samples.len() <= 1, "{expression}: {samples:?}");
+        Ok(samples.first().map(|sample| sample.value))
+    };
+    let waited = wait::until("every error", PATIENCE, || {
+        Ok(value(&errors)?.filter(|errors| *errors >= all))
+    });
+    let status = bed.agent.as_ref().unwrap().status();
+    let seen = value(&errors);
+    assert!(waited.is_ok(), "{seen:?} of {all}, by the agent {status:?}");
+    for series in [&errors, &checks] {
+        // The first sample is 0, and the range ends at the last one: nothing is extrapolated.
+        let last = value(&format!("timestamp({series})")).unwrap().unwrap();
+        let increase = value(&format!("increase({series}[10m] @ {last})")).unwrap();
+        assert_eq!(increase, Some(all), "{series}");
+        let resets = value(&format!("resets({series}[10m] @ {last})")).unwrap();
+        assert_eq!(resets, Some(0.0), "{series}");
+    }
 }
