@@ -28,7 +28,7 @@ pub(super) struct Ledger {
 /// What is kept of one pod.
 #[derive(Debug)]
 struct Account {
-    /// Its pod's uid; `None` outside of Kubernetes. A later pod of the same name has another.
+    /// Its pod's uid; `None` where it is not known. A later pod of the same name has another.
     uid: Option<String>,
     /// What its lives counted that have ended; the number of lives has the present ones, too.
     settled: PodCounts,
@@ -56,10 +56,11 @@ impl Ledger {
             unreached: None,
             last_seen: now,
         });
-        if account.uid.as_deref() != uid {
-            account.uid = uid.map(str::to_owned);
+        if account.is_of_another(uid) {
+            account.uid = None;
             account.unreached = None;
         }
+        account.learn(uid);
         account.settled.lives += 1;
         account.present += 1;
         account.last_seen = now;
@@ -71,11 +72,13 @@ impl Ledger {
     pub(super) fn end(
         &mut self,
         name: &SeriesName,
+        uid: Option<&str>,
         counted: &PodCounts,
         unreached: Option<Cause>,
         now: Timestamp,
     ) {
         if let Some(account) = self.accounts.get_mut(name) {
+            account.learn(uid);
             account.settled.add(counted);
             account.present = account.present.saturating_sub(1);
             account.unreached = unreached;
@@ -119,6 +122,21 @@ impl Ledger {
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
                 self.accounts.remove(&oldest);
             }
+        }
+    }
+}
+
+impl Account {
+    /// Whether it is known to be another pod's than that of `uid`.
+    fn is_of_another(&self, uid: Option<&str>) -> bool {
+        let both = self.uid.as_deref().zip(uid);
+        both.is_some_and(|(known, uid)| known != uid)
+    }
+
+    /// The API may name a pod some time after its process was found.
+    fn learn(&mut self, uid: Option<&str>) {
+        if self.uid.is_none() {
+            self.uid = uid.map(str::to_owned);
         }
     }
 }

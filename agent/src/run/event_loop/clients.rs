@@ -195,7 +195,9 @@ impl EventLoop {
             let unreached = entry.machine.never_reachable().filter(|_| is_known);
             let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
             let counted = snapshot::of_process(entry, retransmits, now).total;
-            self.ledger.end(&entry.series(), &counted, unreached, now);
+            let uid = entry.pod_uid.as_deref();
+            self.ledger
+                .end(&entry.series(), uid, &counted, unreached, now);
             self.release(entry.source.tgid);
         }
         let nodes = self.discovery.node_namespaces();

@@ -56,7 +56,7 @@ fn a_pods_counts_go_on_when_its_container_is_restarted() {
     let shown = of_pods([process("a", refused(500))], &ledger);
     assert_eq!(figures(&shown[0].total), (500, 500, 1));
 
-    ledger.end(&name("a"), &refused(500), None, seconds(9));
+    ledger.end(&name("a"), None, &refused(500), None, seconds(9));
     let departed = ledger.departed();
     assert_eq!(departed[0].name, name("a"));
     assert_eq!(figures(&departed[0].total), (500, 500, 1));
@@ -75,7 +75,7 @@ fn a_second_process_of_the_pod_that_comes_and_goes_leaves_its_counts() {
     ledger.begin(name("a"), None, seconds(10));
     let both = [process("a", refused(500)), process("a", refused(3))];
     assert_eq!(figures(&of_pods(both, &ledger)[0].total), (503, 503, 2));
-    ledger.end(&name("a"), &refused(3), None, seconds(13));
+    ledger.end(&name("a"), None, &refused(3), None, seconds(13));
     assert_eq!(ledger.departed(), []);
     let one = [process("a", refused(500))];
     assert_eq!(figures(&of_pods(one, &ledger)[0].total), (503, 503, 2));
@@ -87,7 +87,7 @@ fn the_next_life_is_told_of_the_last_one_of_the_same_pod() {
     let refused_life = Some(Cause::ConnectionRefused);
     let begin = |ledger: &mut Ledger, uid, at| ledger.begin(name("a"), Some(uid), seconds(at));
     let end = |ledger: &mut Ledger, unreached, at| {
-        ledger.end(&name("a"), &refused(1), unreached, seconds(at));
+        ledger.end(&name("a"), None, &refused(1), unreached, seconds(at));
     };
     assert_eq!(begin(&mut ledger, "1", 0), None);
     end(&mut ledger, refused_life, 2);
@@ -104,6 +104,20 @@ fn the_next_life_is_told_of_the_last_one_of_the_same_pod() {
     assert_eq!(figures(&ledger.settled(&name("a"))), (4, 4, 5));
 }
 
+/// A process is found before the API has named its pod.
+#[test]
+fn a_life_without_a_uid_is_the_same_pods() {
+    let mut ledger = Ledger::default();
+    let cause = Some(Cause::Timeout);
+    for uid in [None, Some("1"), None] {
+        ledger.begin(name("a"), None, seconds(0));
+        ledger.end(&name("a"), uid, &refused(1), cause, seconds(1));
+    }
+    assert_eq!(ledger.begin(name("a"), Some("1"), seconds(2)), cause);
+    ledger.end(&name("a"), Some("1"), &refused(1), cause, seconds(3));
+    assert_eq!(ledger.begin(name("a"), Some("2"), seconds(4)), None);
+}
+
 #[test]
 fn an_account_is_kept_for_as_long_as_its_pod_is_listed_and_an_hour() {
     let mut ledger = Ledger::default();
@@ -118,7 +132,7 @@ fn an_account_is_kept_for_as_long_as_its_pod_is_listed_and_an_hour() {
     // Those that run have no age.
     ledger.close_old(seconds(100_000), listed);
     for pod in ["listed", "gone", "nameless"] {
-        ledger.end(&name(pod), &refused(1), None, seconds(100_000));
+        ledger.end(&name(pod), None, &refused(1), None, seconds(100_000));
     }
     let pods = |ledger: &Ledger| -> Vec<String> {
         let departed = ledger.departed().into_iter();
@@ -141,7 +155,7 @@ fn of_too_many_departed_pods_the_oldest_are_forgotten() {
     for n in 0..MOST_DEPARTED as u64 + 10 {
         let pod = name(&format!("pod-{n:04}"));
         ledger.begin(pod.clone(), None, seconds(n));
-        ledger.end(&pod, &refused(1), None, seconds(n));
+        ledger.end(&pod, None, &refused(1), None, seconds(n));
     }
     ledger.close_old(seconds(1_000), |_| false);
     let departed = ledger.departed();
@@ -194,7 +208,7 @@ proptest! {
                     };
                     if let Some(counted) = ended {
                         let name = name(&pod.to_string());
-                        ledger.end(&name, &counted, None, seconds(at));
+                        ledger.end(&name, None, &counted, None, seconds(at));
                     }
                 }
                 Step::Pass(pod, n) => {
