@@ -91,7 +91,7 @@ impl EventLoop {
                     process.pid = pid,
                     "A process is no activator after all: its link ends."
                 );
-                self.end(id)?;
+                self.withdraw(id)?;
             }
         }
         for (pid, pod) in update.adopted {
@@ -155,7 +155,7 @@ impl EventLoop {
             // What names itself makes room for what the API names.
             if let Some(other) = self.discovery.found_no_room(tgid) {
                 for id in self.registry.of_process(other) {
-                    self.end(id)?;
+                    self.withdraw(id)?;
                 }
                 self.executed.push(tgid);
             }
@@ -185,14 +185,24 @@ impl EventLoop {
 
     /// The process of a link has ended, or its pod is terminating.
     pub(super) fn end(&mut self, id: LinkId) -> Result<(), KernelError> {
+        // Of one of which nobody could tell, nobody can tell that it never was reachable.
+        let is_known = |entry: &Entry| entry.machine.state().unknown_reason().is_none();
+        let is_life = self.registry.get(id).is_some_and(is_known);
+        self.close(id, is_life)
+    }
+
+    /// The process of a link goes on, and has none: it was no life of the pod's client.
+    fn withdraw(&mut self, id: LinkId) -> Result<(), KernelError> {
+        self.close(id, false)
+    }
+
+    /// Ends a link. With `is_life`, the next life of its pod is told if it never was reachable.
+    fn close(&mut self, id: LinkId, is_life: bool) -> Result<(), KernelError> {
         self.hand_last(id)?;
         let now = clock::now();
-        // Of one of which nobody could tell, nobody can tell that it never was.
-        let is_known = |entry: &Entry| entry.machine.state().unknown_reason().is_none();
-        let is_known = self.registry.get(id).is_some_and(is_known);
         self.handle(id, now, Input::ProcessEnded)?;
         if let Some(entry) = self.registry.get(id) {
-            let unreached = entry.machine.never_reachable().filter(|_| is_known);
+            let unreached = entry.machine.never_reachable().filter(|_| is_life);
             let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
             let counted = snapshot::of_process(entry, retransmits, now).total;
             let uid = entry.pod_uid.as_deref();
