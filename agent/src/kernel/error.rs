@@ -293,7 +293,7 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "attach enumerate: the object file has no such program; needs Linux 5.11 or later"
+            "attach enumerate: the object file has no such program; needs Linux 5.10 or later with BPF and BTF"
         );
         let ring = KernelError::Ring(io::Error::from_raw_os_error(9));
         assert_eq!(
