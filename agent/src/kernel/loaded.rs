@@ -193,7 +193,8 @@ impl Kernel {
     /// Reads every record that is there, in the order of their events; `None` for one of an unknown
     /// size, for the caller to count.
     pub fn drain(&mut self, each: impl FnMut(Option<Record>)) {
-        self.rings.drain(each);
+        let tracked = &self.tracked;
+        self.rings.drain(|source| tracked.contains(&source), each);
     }
 
     /// How much did not reach userspace, by reason.

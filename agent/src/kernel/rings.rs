@@ -7,7 +7,7 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use statlink_ebpf::{Record, limits};
+use statlink_ebpf::{Record, Source, limits};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{error::KernelError, maps::take, version::KernelVersion};
@@ -65,11 +65,16 @@ impl Rings {
 
     /// Reads every record that is there, in the order of their events; `None` for one of an unknown
     /// size.
-    pub(super) fn drain(&mut self, each: impl FnMut(Option<Record>)) {
+    pub(super) fn drain(
+        &mut self,
+        is_tracked: impl Fn(Source) -> bool,
+        each: impl FnMut(Option<Record>),
+    ) {
         let clients = read(self.clients.get_mut(), usize::MAX);
         // After the clients': what a neighbour did before is in their ring by then. And no more than
         // it holds, however fast it fills.
-        let neighbours = read(self.neighbours.get_mut(), MOST_NEIGHBOURS);
+        let mut neighbours = read(self.neighbours.get_mut(), MOST_NEIGHBOURS);
+        drop_counted(&mut neighbours, is_tracked);
         merge(clients, neighbours).into_iter().for_each(each);
     }
 }
@@ -84,6 +89,19 @@ fn read(ring: &mut RingBuf<MapData>, most: usize) -> Vec<Option<Record>> {
         records.push(Record::decode(&item).ok());
     }
     records
+}
+
+/// Drops the neighbours' records of who is tracked by now: it was a neighbour when they were written,
+/// so its ends of then are in its missed ends, and its link would count them twice.
+fn drop_counted(neighbours: &mut Vec<Option<Record>>, is_tracked: impl Fn(Source) -> bool) {
+    neighbours.retain(|record| {
+        record.is_none_or(|record| {
+            !is_tracked(Source {
+                netns: record.netns,
+                tgid: record.tgid,
+            })
+        })
+    });
 }
 
 /// Both in the order of their events; each stays in its own order.
@@ -142,6 +160,13 @@ mod tests {
         bytes[..8].copy_from_slice(&time_ns.to_ne_bytes());
         bytes[32..36].copy_from_slice(&tgid.to_ne_bytes());
         Record::decode(&bytes).ok()
+    }
+
+    #[test]
+    fn what_a_client_did_as_a_neighbour_is_not_told_twice() {
+        let mut neighbours = vec![record(5, 2), record(6, 3), None, record(7, 2)];
+        drop_counted(&mut neighbours, |source| source.tgid == 2);
+        assert_eq!(neighbours, [record(6, 3), None]);
     }
 
     #[test]
