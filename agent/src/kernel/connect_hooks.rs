@@ -1,16 +1,9 @@
 //! By which hooks connect() is seen, of those that would do.
 
-use super::{error::Missing, hooks::Hook};
-
-/// A way to see connect(): its hooks are attached together, and no other way's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// The returns of the kernel's own functions, by fexit: costs who connects, nobody else.
-    Functions,
-    /// The tracepoints of the system call: each system call of every process of the node takes about
-    /// 40 ns longer, because the kernel has one switch for the tracepoints of all of them.
-    Tracepoints,
-}
+use super::{
+    error::Missing,
+    hooks::{Hook, Way},
+};
 
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

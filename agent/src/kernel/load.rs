@@ -8,9 +8,9 @@ use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 
 use super::{
     btf,
-    connect_hooks::{ConnectHook, ConnectSeen, Way},
+    connect_hooks::{ConnectHook, ConnectSeen},
     error::{KernelError, Missing},
-    hooks::{Group, HOOKS, Hook},
+    hooks::{Group, HOOKS, Hook, Way},
     log, offsets, rings, tick,
     tracefs::Tracefs,
 };

@@ -27,8 +27,9 @@ mod version;
 pub use statlink_ebpf::{COMM_LEN, COMMS, Connection, LossReason, Record, RecordKind, Source};
 
 pub use self::{
-    connect_hooks::{ConnectHook, ConnectSeen, Way},
+    connect_hooks::{ConnectHook, ConnectSeen},
     error::{KernelError, Missing},
+    hooks::Way,
     inventory::{Inventory, LISTING_SETTLES, Listing},
     iterators::OpenFiles,
     load::Watch,
