@@ -392,6 +392,10 @@ mod tests {
             "kernel.perf_event_paranoid is 4 on this node, which refuses perf_event_open() to all \
              without CAP_SYS_ADMIN: set it to 2, or run privileged"
         );
+        let newer = Cause::Kernel {
+            since: KernelVersion::new(5, 11),
+        };
+        assert_eq!(newer.remedy(Call::Bpf), "needs Linux 5.11 or later");
         let apparmor = Confinement::AppArmor("docker-default".to_owned());
         assert_eq!(
             Cause::Confined(apparmor).remedy(Call::Mount),
