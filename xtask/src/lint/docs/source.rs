@@ -222,7 +222,7 @@ fn in_one_line(comment: &str) -> String {
     comment.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A comment without what makes links of names: of "[`a`](b)" and "[`a`]" remains "`a`".
+/// A comment without what makes links of names: brackets around a name, and a target behind them.
 pub(super) fn without_references(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
