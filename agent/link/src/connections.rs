@@ -19,12 +19,15 @@ use crate::{
     table::Table,
     time::Timestamp,
     timings::{HANDSHAKE, SETTLE},
+    unaccounted::Unaccounted,
 };
 
 /// Every connection that exists, or that ended and is not decided yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     table: Table,
+    /// Those that were decided without their ends.
+    unaccounted: Unaccounted,
     addresses: PeerAddresses,
     /// The newest start or end of anything.
     last_activity: Timestamp,
@@ -46,6 +49,7 @@ impl Connections {
     pub(crate) fn new(at: Timestamp, may_withdraw: bool) -> Self {
         Self {
             table: Table::default(),
+            unaccounted: Unaccounted::default(),
             addresses: PeerAddresses::default(),
             last_activity: at,
             looked_up: None,
@@ -147,6 +151,7 @@ impl Connections {
         attempted: Option<Timestamp>,
         ending: &Ending,
     ) {
+        self.unaccounted.recorded(id);
         let ended = match self.table.get(id) {
             Some(known) if !known.is_open() => return,
             Some(known) => *known,
@@ -305,6 +310,11 @@ impl Connections {
         self.table.remove(gone.remove(index))
     }
 
+    /// Takes out one that came this far and was decided without its end; whether there was one.
+    pub(crate) fn take_unaccounted(&mut self, progress: Phase, now: Timestamp) -> bool {
+        self.unaccounted.take(progress, now)
+    }
+
     /// `connection`, which is not in the table any more, ended, as the kernel half tells it.
     pub(crate) fn end(&mut self, mut connection: Connection, ending: &Ending) {
         let (upgrade, ended) = connection.end(ending);
@@ -332,6 +342,9 @@ impl Connections {
 
     /// `connection`, which is not in the table any more, is gone, and how is not known.
     pub(crate) fn end_unseen(&mut self, connection: &Connection, at: Timestamp) {
+        if let Some(progress) = connection.progress() {
+            self.unaccounted.add(connection.id, progress, at);
+        }
         let (at, verdict) = connection.end_unseen(at);
         self.decide(connection, at, verdict);
     }

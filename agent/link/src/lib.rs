@@ -102,6 +102,7 @@ mod table;
 mod target;
 mod timings;
 mod tombstones;
+mod unaccounted;
 mod unknown;
 
 #[cfg(test)]

@@ -95,7 +95,8 @@ impl Reconciliation {
     /// Takes the missed ends of those of `connections` that are gone, and then takes up those that
     /// are listed and `belong` here.
     ///
-    /// Each missed end is spent once: on a connection that is gone, or else it is left in `missed`.
+    /// Each missed end is spent once: on a connection that is gone, on one that was decided without its
+    /// end, or else it is left in `missed`.
     /// So attempts and losses add up to the kernel's.
     pub(crate) fn complete(
         &mut self,
@@ -119,6 +120,16 @@ impl Reconciliation {
                         heard: None,
                     };
                     connections.end(ended, &ending);
+                }
+            }
+        }
+        for (phase, progress) in MATCHES {
+            for how in End::ALL {
+                // It was counted when it was decided without its end.
+                while self.missed.count(phase, how) > 0
+                    && connections.take_unaccounted(progress, self.at)
+                {
+                    self.missed.take(phase, how);
                 }
             }
         }

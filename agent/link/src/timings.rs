@@ -105,6 +105,10 @@ pub(crate) const SETTLE_ANSWER: Duration = Duration::from_millis(40);
 /// resynchronisation brings lost ends within a few hundred milliseconds; after that, the link
 /// decides without knowing the cause.
 pub(crate) const VANISHED: Duration = Duration::from_secs(1);
+/// How long after that the end may still turn up among the missed ones, and is not counted again. A
+/// burst that lets no resynchronisation come to an end lasts some seconds. Later the kernel never
+/// counted it, and a missed end is another connection's.
+pub(crate) const END_TURNS_UP: Duration = Duration::from_secs(10);
 /// How long the set of the peer's addresses may be behind a connection: the Kubernetes API
 /// reports a new endpoint to kube-proxy and to the agent, and kube-proxy may be first.
 pub(crate) const DOUBT: Duration = Duration::from_secs(2);

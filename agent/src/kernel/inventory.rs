@@ -172,7 +172,7 @@ impl Kernel {
 /// How long a listing takes to settle. A program is between its two steps for well under a
 /// microsecond; a CPU that is taken away from it in between, by an interrupt or a hypervisor, is
 /// seldom away for longer than this. If it is, the link ends the connection for an unknown cause, and
-/// the end that turns up later is counted once more where it has no record.
+/// the end that turns up later adds nothing.
 pub const LISTING_SETTLES: Duration = Duration::from_millis(1);
 /// How many steps a walk may take: four times what the map of connections holds, so a walk may start
 /// over a few times. A step takes a microsecond.

@@ -343,9 +343,9 @@ impl ResyncPace {
 /// a tenth of the second after which a link takes a connection that is gone for ended.
 const RESYNC_GAP: Duration = Duration::from_millis(100);
 /// Between two passes while each loses records itself. A link that finds a connection gone waits
-/// 1 s for its end and then counts it by an unknown cause; an end that is reconciled later is
-/// counted once more. So two of these gaps and two passes of a busy node (100 ms each) stay below
-/// that second: a source that changed while it was listed waits for a second pass.
+/// 1 s for its end and then counts it by an unknown cause, which an end that is reconciled later does
+/// not mend. So two of these gaps and two passes of a busy node (100 ms each) stay below that second: a
+/// source that changed while it was listed waits for a second pass.
 const LONGEST_GAP: Duration = Duration::from_millis(200);
 /// As in the table of hooks.
 const EXECUTIONS: &str = "sched_process_exec";

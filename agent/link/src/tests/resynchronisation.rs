@@ -263,3 +263,27 @@ fn the_record_that_comes_after_the_look_ends_it() {
         .is_unreachable_since(1_010, Cause::ConnectionReset)
         .has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
 }
+
+#[test]
+fn an_end_that_turns_up_after_its_connection_was_decided_is_not_counted_again() {
+    let mut story = Story::begins();
+    story
+        .upgraded(0, 1)
+        .resynchronised(1_000, &[], &[])
+        .until(2_500)
+        .has(Disconnect, 1, &[(Cause::Other, 1)]);
+    story.resynchronised(3_000, &[], &[(Phase::Held, End::PeerClosed, 1)]);
+    story.has(Disconnect, 1, &[(Cause::Other, 1)]);
+    // Another one is another connection's.
+    story.resynchronised(3_100, &[], &[(Phase::Held, End::PeerClosed, 1)]);
+    story.has(Disconnect, 2, &[(Cause::PeerClosed, 1), (Cause::Other, 1)]);
+}
+
+#[test]
+fn a_missed_end_long_after_a_connection_was_decided_is_another_ones() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).resynchronised(1_000, &[], &[]);
+    story.until(20_000);
+    story.resynchronised(20_000, &[], &[(Phase::Held, End::PeerClosed, 1)]);
+    story.has(Disconnect, 2, &[(Cause::PeerClosed, 1), (Cause::Other, 1)]);
+}
