@@ -111,7 +111,11 @@ fn two_capabilities_and_tracefs_attach_every_hook() {
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private", "sh", "-ec"])
-        .arg("mount -t tracefs -o ro none /sys/kernel/tracing; exec \"$@\"")
+        // The node may have mounted it: a second mount of it at one place is refused.
+        .arg(
+            "umount -q /sys/kernel/tracing || true; \
+             mount -t tracefs -o ro none /sys/kernel/tracing; exec \"$@\"",
+        )
         .arg("sh")
         .args(words)
         .env("OTEL_METRICS_EXPORTER", "none");

@@ -52,8 +52,8 @@ pub(crate) fn reduce_to(kept: CapabilitySet) {
     }
 }
 
-/// For threads that talk to the network: drops every capability, and refuses them the system calls that
-/// they never need.
+/// For every thread but the loop's: drops every capability, and refuses it the system calls that it never
+/// needs.
 pub(crate) fn give_up() {
     reduce_to(CapabilitySet::empty());
     if let Err(error) = filter::install() {

@@ -16,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::thread::CapabilitySet;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::privileges;
@@ -74,7 +73,7 @@ impl Lines {
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || {
-                privileges::reduce_to(CapabilitySet::empty());
+                privileges::give_up();
                 write_all(&messages, output, &lost, report);
             })?;
         Ok((lines, Flush { queue, limit }))
