@@ -150,12 +150,13 @@ fn api_server_away_in_an_outage(world: &mut World) {
     world.cluster.start_api_server().unwrap();
     world.scale_autoscaler(1);
     world.recovered(&before);
-    // The API server no longer knows the version that the watches began at, so they list again.
     for agent in &world.agents {
-        wait("expired watch", || {
-            let log = agent.log(&world.cluster);
-            log.contains("too old resource version")
-        });
+        for resource in ["pods", "services", "endpointslices"] {
+            wait(&format!("watch of {resource}"), || {
+                let log = agent.log(&world.cluster);
+                log.contains(&format!("Watching {resource} works again."))
+            });
+        }
     }
     world.nothing_but(&away, "connect", REFUSED);
     world.stays_up("API server away for 30 s, after", &activator);
