@@ -54,7 +54,9 @@ impl MockApi {
         let kubeconfig = directory.path().join("config");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "mock",
-            "clusters": [{"name": "mock", "cluster": {"server": format!("http://{address}")}}],
+            "clusters": [{"name": "mock", "cluster": {
+                "server": format!("http://{address}"), "certificate-authority-data": AUTHORITY,
+            }}],
             "users": [{"name": "mock", "user": {}}],
             "contexts": [{"name": "mock", "context": {"cluster": "mock", "user": "mock"}}],
         });
@@ -130,3 +132,15 @@ fn answer(client: TcpStream, objects: &Objects) -> Option<()> {
         .ok()?;
     }
 }
+
+/// A certificate, base64 of PEM, that signs nothing: without one a client asks the system for its own,
+/// and does not start where there are none, as in a guest.
+const AUTHORITY: &str = "\
+    LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJkakNDQVJ1Z0F3SUJBZ0lVVndWU2VJVzVOS3VXV2ZtQ3JWSjllT2E2\
+    dm9Nd0NnWUlLb1pJemowRUF3SXcKRHpFTk1Bc0dBMVVFQXd3RWJXOWphekFnRncweU5qRXhNamd4TlRBeU1qUmFHQTh5TVRJ\
+    Mk1URXdOREUxTURJeQpORm93RHpFTk1Bc0dBMVVFQXd3RWJXOWphekJaTUJNR0J5cUdTTTQ5QWdFR0NDcUdTTTQ5QXdFSEEw\
+    SUFCTUw0CnlGRXBOMTVxVUZNbTVrVXJyaWlZUFNlMkZGdUc3b2hKUDcxbUVhQ0lqdDlLeEVZWFdPd0R4TDBnOWVMV3dLTDcK\
+    YVJ6R1BZMnpCbVFNS2IyU1BNaWpVekJSTUIwR0ExVWREZ1FXQkJSUlptTGJiM3cvZnAydVhRR08wTVk0aHFmdwppekFmQmdO\
+    VkhTTUVHREFXZ0JSUlptTGJiM3cvZnAydVhRR08wTVk0aHFmd2l6QVBCZ05WSFJNQkFmOEVCVEFECkFRSC9NQW9HQ0NxR1NN\
+    NDlCQU1DQTBrQU1FWUNJUUQyYi9WTTlPMXZiSXBucmNBTGViMjFzTUMzZ2tLOC91cWIKNythZEhOclFzd0loQU1yc2ptU0dL\
+    Nk5uMXNSYzJlNW5EL2ljenhteGF1K0ZDZFVDUS9qZHZQQzYKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=";

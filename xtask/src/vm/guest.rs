@@ -243,6 +243,8 @@ while read -r module; do
     insmod "/modules/$module.ko"
 done </modules/order
 ip link set lo up
+# What systemd gives a service; kernels before 5.11 charge maps to it, and 5.10 itself gives 64 KiB.
+ulimit -l 8192
 # The kernel's own lines would cut those of the programs in two.
 echo 1 >/proc/sys/kernel/printk
 sh /script

@@ -4,10 +4,15 @@
 //! from it: a run of one kernel changes the rows of that kernel.
 
 use std::{
-    collections::BTreeMap, ffi::OsString, fs, path::PathBuf, process::Command, time::Duration,
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{
@@ -53,26 +58,26 @@ struct Judged {
     facts: BTreeMap<String, Value>,
     passed: u32,
     failures: Vec<String>,
+    /// The last case that was judged.
+    case: String,
     complete: bool,
 }
 
 /// Judges the kernels named, or all; gives how many judgements were good and how many were not.
 pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32)> {
-    let kernels = chosen(names)?;
+    let cells = chosen(names)?;
     let mut machines = Machines::new(false, None, workspace)?;
     let mut results = Results::read(workspace)?;
     let (mut passed, mut failed) = (0, 0);
-    let total = kernels.len() * WAYS.len();
-    let ways = kernels
-        .iter()
-        .flat_map(|kernel| WAYS.iter().map(move |way| (*kernel, way)));
-    for (number, (kernel, way)) in ways.enumerate() {
+    let total = cells.len();
+    for (number, (kernel, way)) in cells.into_iter().enumerate() {
         eprintln!("── {}/{total}: {} {}", number + 1, kernel.name, way.name);
         let judged = judge(kernel, way, &mut machines, workspace);
         let judged = judged.unwrap_or_else(|error| Judged {
             facts: BTreeMap::new(),
             passed: 0,
             failures: vec![format!("{error:#}")],
+            case: String::new(),
             complete: false,
         });
         println!("{}", row(kernel, way, &judged));
@@ -87,18 +92,30 @@ pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32
     Ok((passed, failed))
 }
 
-fn chosen(names: &[OsString]) -> Result<Vec<&'static Kernel>> {
+/// Of these names: all cells without one; those of a kernel, or one of them (`5.10/restricted`).
+fn chosen(names: &[OsString]) -> Result<Vec<(&'static Kernel, &'static Way)>> {
+    let each = |kernel| WAYS.iter().map(move |way| (kernel, way));
     if names.is_empty() {
-        return Ok(KERNELS.iter().collect());
+        return Ok(KERNELS.iter().flat_map(each).collect());
     }
     if names.iter().any(|name| name == SMALLEST) {
-        return Ok(KERNELS.iter().filter(|kernel| kernel.smallest).collect());
+        let smallest = KERNELS.iter().filter(|kernel| kernel.smallest);
+        return Ok(smallest.flat_map(each).collect());
     }
-    let kernels = names.iter().map(|name| {
-        let known = name.to_str().and_then(Kernel::named);
-        known.with_context(|| format!("no kernel is called {}", name.display()))
-    });
-    kernels.collect()
+    let mut cells = Vec::new();
+    for name in names {
+        let text = name.to_string_lossy();
+        let (kernel, only) = match text.split_once('/') {
+            Some((kernel, way)) => (kernel, Some(way)),
+            None => (text.as_ref(), None),
+        };
+        let kernel =
+            Kernel::named(kernel).with_context(|| format!("no kernel is called {kernel}"))?;
+        let before = cells.len();
+        cells.extend(each(kernel).filter(|(_, way)| only.is_none_or(|only| only == way.name)));
+        ensure!(cells.len() > before, "no kernel is judged as {text}");
+    }
+    Ok(cells)
 }
 
 fn judge(
@@ -126,9 +143,15 @@ fn judge(
         facts: BTreeMap::from([("kernel".to_owned(), json!(guest.kernel.release))]),
         passed: 0,
         failures: Vec::new(),
+        case: String::new(),
         complete: false,
     };
-    boot.run(&archive, LONGEST, |line| judged.take(line))?;
+    let begin = Instant::now();
+    boot.run(&archive, LONGEST, |line| {
+        if let Some(case) = judged.take(line) {
+            eprintln!("   … {case}: {:.0} s", begin.elapsed().as_secs_f64());
+        }
+    })?;
     if !judged.complete {
         judged.failures.push(format!(
             "the guest ended too early: {}",
@@ -139,15 +162,10 @@ fn judge(
 }
 
 impl Judged {
-    /// Takes what the judge says, and no other line.
-    fn take(&mut self, line: &str) {
-        let Some((what, content)) = line.strip_prefix('@').and_then(|line| line.split_once(' '))
-        else {
-            return;
-        };
-        let Ok(content) = serde_json::from_str::<Value>(content) else {
-            return;
-        };
+    /// Takes what the judge says, and no other line; gives a case whose first judgement it is.
+    fn take(&mut self, line: &str) -> Option<&str> {
+        let (what, content) = line.strip_prefix('@')?.split_once(' ')?;
+        let content = serde_json::from_str::<Value>(content).ok()?;
         let text = |key: &str| content.get(key).and_then(Value::as_str).unwrap_or_default();
         match what {
             "fact" => {
@@ -164,6 +182,11 @@ impl Judged {
             "end" => self.complete = true,
             _ => {}
         }
+        if what != "judged" || text("case") == self.case {
+            return None;
+        }
+        self.case = text("case").to_owned();
+        Some(&self.case)
     }
 
     fn fact(&self, name: &str) -> String {
@@ -175,14 +198,14 @@ impl Judged {
 
 fn row(kernel: &Kernel, way: &Way, judged: &Judged) -> String {
     format!(
-        "{:<14} {:<11} {:>3} good {:>3} bad   missed {:>3}   peak {:>6} kB   start {:.4} s",
+        "{:<14} {:<11} {:>3} good {:>3} bad   missed {:>3}   peak {:>6} kB   attached in {:.5} ms",
         kernel.name,
         way.name,
         judged.passed,
         judged.failures.len(),
         judged.fact("recursion_misses"),
         judged.fact("peak_memory_kb"),
-        judged.fact("start_seconds"),
+        judged.fact("attach_ms"),
     )
 }
 
@@ -217,6 +240,7 @@ impl Results {
             "hooks_missing": judged.facts.get("hooks_missing"),
             "recursion_misses": judged.facts.get("recursion_misses"),
             "peak_memory_kb": judged.facts.get("peak_memory_kb"),
+            "attach_ms": judged.facts.get("attach_ms"),
             "passed": judged.passed,
             "failures": judged.failures,
             "tested": tested.trim(),
@@ -256,6 +280,7 @@ mod tests {
             facts: BTreeMap::new(),
             passed: 0,
             failures: Vec::new(),
+            case: String::new(),
             complete: false,
         };
         for line in [
@@ -268,6 +293,7 @@ mod tests {
         ] {
             judged.take(line);
         }
+        assert_eq!(judged.case, "reset");
         assert_eq!(judged.fact("recursion_misses"), "0");
         assert_eq!((judged.passed, judged.complete), (1, true));
         assert_eq!(judged.failures, ["reset, v6: why"]);
@@ -275,8 +301,14 @@ mod tests {
 
     #[test]
     fn kernels_are_chosen_by_name() {
-        assert_eq!(chosen(&[]).unwrap().len(), KERNELS.len());
-        assert_eq!(chosen(&["smallest".into()]).unwrap().len(), 3);
-        assert!(chosen(&["4.4".into()]).is_err());
+        let count = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(OsString::from).collect();
+            chosen(&names).ok().map(|cells| cells.len())
+        };
+        assert_eq!(count(&[]), Some(KERNELS.len() * WAYS.len()));
+        assert_eq!(count(&["smallest"]), Some(3 * WAYS.len()));
+        assert_eq!(count(&["5.10", "7.3/restricted"]), Some(WAYS.len() + 1));
+        assert_eq!(count(&["4.4"]), None);
+        assert_eq!(count(&["5.10/root"]), None);
     }
 }

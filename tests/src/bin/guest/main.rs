@@ -52,7 +52,10 @@ enum Profile {
 fn main() -> Result<()> {
     let options = Options::parse();
     let mut verdicts = Verdicts::new(&options.only);
-    judge(&options, &mut verdicts)?;
+    // What ends the judging early is a bad judgement, too.
+    if let Err(error) = judge(&options, &mut verdicts) {
+        verdicts.judge("guest", "judges all", Err(error));
+    }
     verdicts.end()
 }
 
@@ -65,13 +68,25 @@ fn judge(options: &Options, verdicts: &mut Verdicts) -> Result<()> {
         Profile::Restricted => Some(links.api(&bed)?),
     };
     let agent = agent_options(options, &bed, api.as_ref());
-    agent_facts::start(verdicts, &mut bed, &agent)?;
+    let judged = judge_agent(verdicts, &mut bed, &agent, &mut links);
+    if judged.is_err() || !verdicts.are_good() {
+        agent_facts::show_log(&mut bed);
+    }
+    judged
+}
 
-    restarts::older_connections(verdicts, &bed, &links);
-    cases::all(verdicts, &mut bed, &mut links)?;
-    restarts::killed_agent(verdicts, &mut bed, &agent, &links)?;
-    weather::all(verdicts, &bed, &links)?;
-    agent_facts::end(verdicts, &bed)
+fn judge_agent(
+    verdicts: &mut Verdicts,
+    bed: &mut Bed,
+    agent: &agent::Options,
+    links: &mut Links,
+) -> Result<()> {
+    agent_facts::start(verdicts, bed, agent)?;
+    restarts::older_connections(verdicts, bed, links);
+    cases::all(verdicts, bed, links)?;
+    restarts::killed_agent(verdicts, bed, agent, links)?;
+    weather::all(verdicts, bed, links)?;
+    agent_facts::end(verdicts, bed)
 }
 
 fn agent_options(options: &Options, bed: &Bed, api: Option<&MockApi>) -> agent::Options {

@@ -8,6 +8,7 @@ use statlink_tests::{
 };
 
 use crate::{
+    agent_facts,
     links::{Links, patiently},
     verdict::Verdicts,
 };
@@ -33,6 +34,9 @@ pub(crate) fn killed_agent(
 ) -> Result<()> {
     if !verdicts.wants("killed agent") {
         return Ok(());
+    }
+    if !verdicts.are_good() {
+        agent_facts::show_log(bed);
     }
     let agent = bed.agent.as_mut().context("no agent")?;
     agent.process.kill()?;
