@@ -1,4 +1,5 @@
-//! One file per hook, named for it.
+//! One file per hook, named for it; and three with what several share: `connect_failure`, `lookup`,
+//! `tracepoint`.
 //!
 //! Above each entry function: the kernel's prototype, where it is, on which kernels, why this hook,
 //! and what holds in it. Sources are those of Linux 6.12. What each is for, and what is lost without it, is told by userspace's table of hooks.
