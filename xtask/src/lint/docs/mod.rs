@@ -5,6 +5,7 @@
 //! that must be complete.
 
 mod complete;
+mod definitions;
 mod files;
 mod names;
 mod numbers;

@@ -1,5 +1,5 @@
-//! Names of the code that stand in the documents: a row of the index has them in the files that it
-//! links, and a name in backticks is somewhere in the repository.
+//! Names of the code that stand in the documents: the files that a row of the index links define them,
+//! and a name in backticks is somewhere in the repository.
 
 use std::{
     collections::BTreeSet,
@@ -79,7 +79,7 @@ fn rows(tree: &Tree, text: &str) -> Vec<String> {
             if here.is_empty() && file.extension().is_some_and(|extension| extension == "rs") {
                 let among = names.join(", ");
                 faults.push(format!(
-                    "{DECISIONS}:{number}: none of the row's names is in {}: {among}",
+                    "{DECISIONS}:{number}: {} defines none of the row's names: {among}",
                     file.display(),
                 ));
             }
@@ -87,24 +87,22 @@ fn rows(tree: &Tree, text: &str) -> Vec<String> {
         }
         for name in names.iter().filter(|name| !found.contains(*name)) {
             faults.push(format!(
-                "{DECISIONS}:{number}: `{name}` is in none of the files that the row links"
+                "{DECISIONS}:{number}: none of the files that the row links defines `{name}`"
             ));
         }
     }
     faults
 }
 
-/// Whether the file, or one below the directory, has the name: if it is Rust, in its code or in a
-/// text there, for comments outlive what they are about.
+/// Whether the file, or one below the directory, has the name. A Rust file must define it, or have a
+/// text that is it: nothing is decided where a name is only used, and comments outlive what they are
+/// about.
 fn has(tree: &Tree, path: &Path, name: &str) -> bool {
     let in_code = tree
         .rust
         .iter()
         .filter(|(file, _)| file.starts_with(path))
-        .any(|(_, source)| {
-            let mut texts = source.texts.iter();
-            source.names.contains(name) || texts.any(|text| words(text).any(|word| word == name))
-        });
+        .any(|(_, source)| source.defined.contains(name) || source.texts.contains(name));
     let in_text = || {
         tree.text
             .iter()
@@ -202,7 +200,7 @@ mod tests {
     use crate::lint::docs::source::Source;
 
     fn tree(index: &str) -> Tree {
-        let code = "/// Not `gone`.\nfn here() {}\nconst LIMIT: u8 = 1;";
+        let code = "/// Not `gone`.\nfn here() { used() }\nconst LIMIT: u8 = 1;";
         Tree {
             rust: vec![
                 ("agent/src/a.rs".into(), Source::read(code).unwrap()),
@@ -231,13 +229,14 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named_with_its_line() {
         let index = "| question | where | look for |\n|---|---|---|\n\
-             | x | [a](../src/a.rs) | `here`, `gone` |\n\
+             | x | [a](../src/a.rs) | `here`, `gone`, `used` |\n\
              | y | [a](../src/a.rs), [b](../src/b.rs) | `here` |\n";
         assert_eq!(
             rows(&tree(index), index),
             [
-                "agent/docs/decisions.md:3: `gone` is in none of the files that the row links",
-                "agent/docs/decisions.md:4: none of the row's names is in agent/src/b.rs: here",
+                "agent/docs/decisions.md:3: none of the files that the row links defines `gone`",
+                "agent/docs/decisions.md:3: none of the files that the row links defines `used`",
+                "agent/docs/decisions.md:4: agent/src/b.rs defines none of the row's names: here",
             ]
         );
     }

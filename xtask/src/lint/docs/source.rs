@@ -1,10 +1,12 @@
 //! What matters here of a Rust file, read from its tokens: what it says of itself, its constants
-//! with their comments, its tests, and the names in its code.
+//! with their comments, its tests, and the names that it defines.
 
 use std::{collections::BTreeSet, str::FromStr as _};
 
 use anyhow::Result;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+use super::definitions::definitions;
 
 /// One Rust file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub(super) struct Source {
     pub(super) constants: Vec<Constant>,
     /// The names of its tests, in their order.
     pub(super) tests: Vec<String>,
-    /// Every name in its code, tests included; not the words of comments and texts.
-    pub(super) names: BTreeSet<String>,
+    /// Every name that it defines, tests included; not those that it only uses.
+    pub(super) defined: BTreeSet<String>,
     /// What stands in quotes, tests included.
     pub(super) texts: BTreeSet<String>,
 }
@@ -39,6 +41,7 @@ impl Source {
         let mut source = Self {
             text: text.to_owned(),
             summary: summary(text),
+            defined: definitions(tokens.clone()),
             ..Self::default()
         };
         source.walk(tokens, false);
@@ -74,7 +77,6 @@ impl Source {
                 (TokenTree::Ident(word), [TokenTree::Ident(name), TokenTree::Punct(colon), ..])
                     if word == "const" && colon.as_char() == ':' =>
                 {
-                    self.names.insert(name.to_string());
                     if !in_tests && !of_test {
                         let declared = rest.get(2..).unwrap_or_default();
                         self.constant(name.to_string(), declared, &comment);
@@ -97,31 +99,25 @@ impl Source {
                 (TokenTree::Punct(end), _) if matches!(end.as_char(), ';' | ',') => {
                     (comment, of_test, test) = (String::new(), false, false);
                 }
-                (TokenTree::Ident(word), _) => {
-                    self.names.insert(word.to_string());
-                }
                 (TokenTree::Literal(literal), _) => {
                     self.texts
                         .insert(literal.to_string().trim_matches('"').to_owned());
                 }
-                (TokenTree::Punct(_), _) => {}
+                (TokenTree::Ident(_) | TokenTree::Punct(_), _) => {}
             }
         }
     }
 
-    /// Takes up names and texts that can be no items.
+    /// Takes up texts that are in no item.
     fn note(&mut self, tokens: TokenStream) {
         for token in tokens {
             match token {
                 TokenTree::Group(group) => self.note(group.stream()),
-                TokenTree::Ident(word) => {
-                    self.names.insert(word.to_string());
-                }
                 TokenTree::Literal(literal) => {
                     self.texts
                         .insert(literal.to_string().trim_matches('"').to_owned());
                 }
-                TokenTree::Punct(_) => {}
+                TokenTree::Ident(_) | TokenTree::Punct(_) => {}
             }
         }
     }
@@ -305,10 +301,9 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_code() {
-        let source = Source::read("/// gone\nfn here() { macro_name!(\"text\", inner) }").unwrap();
-        assert!(source.names.contains("inner") && source.names.contains("macro_name"));
-        assert!(!source.names.contains("gone") && !source.names.contains("text"));
-        assert!(source.texts.contains("text"));
+    fn texts_are_those_of_the_code() {
+        let source = Source::read("/// gone\n#[env = \"E\"]\nfn here() { f!(\"text\") }").unwrap();
+        assert!(source.texts.contains("text") && source.texts.contains("E"));
+        assert!(!source.texts.contains("gone") && source.defined.contains("here"));
     }
 }
