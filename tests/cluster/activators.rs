@@ -42,7 +42,7 @@ fn scaled_up_and_down(world: &mut World) {
     world.stays_up("activators scaled to 1: who stays", &one);
 }
 
-/// The kubelet restarts the container in the same pod, so under the same name.
+/// The kubelet restarts the container in the same pod, whose counts go on.
 fn container_restarted(world: &mut World) {
     let [activator] = world.activators();
     let before = world.before(&activator);
@@ -53,7 +53,7 @@ fn container_restarted(world: &mut World) {
         let process = world.cluster.process(KNATIVE, &activator, "activator");
         process.is_ok_and(|pid| pid != old)
     });
-    world.wait_counters_restarted(&before);
+    world.wait_counters_go_on(&before);
     world.gauge(&before, 1.0);
     world.no_outage(&before);
     world.stays_up("activator's container restarted", &activator);

@@ -2,16 +2,13 @@
 
 use std::time::SystemTime;
 
-use statlink_tests::{
-    collector::Export,
-    scenario::metric::{CHECKS, CONNECTS, REACHABLE},
-};
+use statlink_tests::scenario::metric::{CHECKS, CONNECTS, REACHABLE};
 
 use crate::{
     SOON,
     activator_sockets::Witness,
     agent_exports::ExportedError,
-    world::{Agent, World, series, soon, wait},
+    world::{Agent, World, series, soon},
 };
 
 /// The moment when a scenario on a link began.
@@ -164,30 +161,25 @@ impl World {
         }
     }
 
-    /// Waits until the counters of each agent have started again: at 0, then one connection.
-    pub(crate) fn wait_counters_restarted(&self, before: &Before) {
+    /// Waits until each agent has counted a new connection since the scenario began; asserts that its
+    /// count of them never fell.
+    pub(crate) fn wait_counters_go_on(&self, before: &Before) {
         let of = series(&before.activator);
         for (agent, &mark) in self.agents.iter().zip(&before.marks) {
-            let mut zero = mark;
-            for number in [0.0, 1.0] {
-                let counted = |exports: &[Export]| {
-                    let found = exports[zero..].iter().position(|export| {
-                        let mut points = export.points.iter();
-                        points
-                            .any(|point| point.is(CONNECTS, &of) && point.value.number() == number)
-                    });
-                    found.map(|further| zero + further)
-                };
-                let mut found = None;
-                wait(
-                    &format!("{number} connections by {}", agent.profile),
-                    || {
-                        found = agent.exports.read(counted);
-                        found.is_some()
-                    },
-                );
-                zero = found.unwrap();
-            }
+            let was = agent.number_at(mark, CONNECTS, &of);
+            let further = agent
+                .exports
+                .wait_for_after(mark, CONNECTS, &of, SOON, |point| {
+                    point.value.number() > was
+                });
+            further.unwrap();
+            agent.exports.read(|exports| {
+                let points = exports[mark..].iter().flat_map(|export| &export.points);
+                let of = points.filter(|point| point.is(CONNECTS, &of));
+                let counts: Vec<_> = of.map(|point| point.value.number()).collect();
+                let falls = counts.iter().any(|count| *count < was);
+                assert!(!falls, "{}: {counts:?} after {was}", agent.profile);
+            });
         }
     }
 
