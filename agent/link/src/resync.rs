@@ -106,36 +106,38 @@ impl Reconciliation {
         let all = self.gone.iter().chain(&self.unlooked);
         let mut gone: Vec<_> = all.copied().collect();
         gone.sort_by_key(|id| id.born);
-        for (phase, progress) in MATCHES {
-            for how in End::ALL {
-                while self.missed.count(phase, how) > 0
-                    && let Some(ended) = connections.take_gone(&mut gone, progress)
-                {
-                    self.missed.take(phase, how);
-                    let ending = Ending {
-                        at: self.at,
-                        phase,
-                        how,
-                        errno: 0,
-                        heard: None,
-                    };
-                    connections.end(ended, &ending);
-                }
-            }
-        }
-        for (phase, progress) in MATCHES {
-            for how in End::ALL {
-                // It was counted when it was decided without its end.
-                while self.missed.count(phase, how) > 0
-                    && connections.take_unaccounted(progress, self.at)
-                {
-                    self.missed.take(phase, how);
-                }
-            }
-        }
+        let at = self.at;
+        self.spend(|phase, how, progress| {
+            let Some(ended) = connections.take_gone(&mut gone, progress) else {
+                return false;
+            };
+            let ending = Ending {
+                at,
+                phase,
+                how,
+                errno: 0,
+                heard: None,
+            };
+            connections.end(ended, &ending);
+            true
+        });
+        // Those were counted when they were decided without their ends.
+        self.spend(|_, _, progress| connections.take_unaccounted(progress, at));
         // After the ends: what is found cannot cover a loss before it was looked at.
         for found in self.open.iter().filter(|found| belongs(found)) {
             connections.listed(self.at, found);
+        }
+    }
+
+    /// Takes missed ends, best match first, for as long as `takes` has a connection for one: told the end
+    /// by its phase and kind, and how far the connection is known to have come.
+    fn spend(&mut self, mut takes: impl FnMut(Phase, End, Phase) -> bool) {
+        for (phase, progress) in MATCHES {
+            for how in End::ALL {
+                while self.missed.count(phase, how) > 0 && takes(phase, how, progress) {
+                    self.missed.take(phase, how);
+                }
+            }
         }
     }
 }

@@ -49,8 +49,8 @@ fn a_family_that_is_refused_at_once_is_no_failure_of_the_dial() {
     }
 }
 
-#[test]
-fn both_families_may_come_up_and_one_is_closed_without_a_word() {
+/// The second to be dialled is the faster one, and is kept.
+fn both_come_up_and_the_first_is_closed() -> Story {
     let mut story = Story::begins();
     story.attempt(0, 1).attempt(300, 2);
     story.established(301, 2).established(302, 1);
@@ -63,6 +63,12 @@ fn both_families_may_come_up_and_one_is_closed_without_a_word() {
         0,
         None,
     );
+    story
+}
+
+#[test]
+fn both_families_may_come_up_and_one_is_closed_without_a_word() {
+    let mut story = both_come_up_and_the_first_is_closed();
     story.until(560).sampled(560, 2, super::story::well(303));
     story.until(2_000);
     story.has(Connect, 1, &[]).has_connects(1).has_races_lost(1);
@@ -70,18 +76,7 @@ fn both_families_may_come_up_and_one_is_closed_without_a_word() {
 
 #[test]
 fn the_winner_s_own_failure_counts() {
-    let mut story = Story::begins();
-    story.attempt(0, 1).attempt(300, 2);
-    story.established(301, 2).established(302, 1);
-    story.ended_with(
-        303,
-        1,
-        Some(0),
-        Phase::Established,
-        End::LocalClosed,
-        0,
-        None,
-    );
+    let mut story = both_come_up_and_the_first_is_closed();
     story.ended_with(
         3_000,
         2,
