@@ -2,7 +2,9 @@
 
 use statlink_tests::{
     figures::Figures,
-    peer::{PORT, bad_server},
+    netns::Pod,
+    peer::{Activator, PORT, bad_server},
+    process::Process,
     scenario::{Bed, link, metric},
     tcp::Counters,
     wait,
@@ -14,18 +16,8 @@ use crate::{PATIENCE, options};
 #[test]
 fn every_connection_of_a_flood_is_counted_although_the_agent_slept() {
     const CONNECTIONS: u32 = 50_000;
-    let mut bed = Bed::without_autoscaler().unwrap();
-    let options = options(&bed);
-    bed.start_agent_with(&options).unwrap();
-    let sink = bed.network.pod("sink").unwrap();
-    let _sink = bad_server(&sink, ["sink", &format!("[::]:{PORT}")]).unwrap();
-    let to = format!("{}:{PORT}", sink.v4);
-    let arguments = ["flap", &to, "10000", &CONNECTIONS.to_string()];
-    let mut client = bed.stand_in("activator", &arguments).unwrap();
+    let (bed, _sink, mut client) = flood(10_000, u64::from(CONNECTIONS));
     let of_link = link(&client.pod);
-    bed.collector
-        .wait_for(metric::CHECKS, &of_link, PATIENCE, |_| true)
-        .unwrap();
     let agent = &bed.agent.as_ref().unwrap().process;
     let opened = || Counters::of(client.process.pid()).map(|counters| counters.opens);
     agent.freeze().unwrap();
@@ -67,19 +59,9 @@ fn every_connection_of_a_flood_is_counted_although_the_agent_slept() {
 /// is made.
 #[test]
 fn what_a_client_did_is_counted_although_it_is_gone_and_its_records_were_lost() {
-    let mut bed = Bed::without_autoscaler().unwrap();
-    let options = options(&bed);
-    bed.start_agent_with(&options).unwrap();
-    let sink = bed.network.pod("sink").unwrap();
-    let _sink = bad_server(&sink, ["sink", &format!("[::]:{PORT}")]).unwrap();
-    let to = format!("{}:{PORT}", sink.v4);
     // Slow at first, so that it has a link before the agent sleeps.
-    let arguments = ["flap", &to, "5000", &WHILE_ASLEEP.to_string()];
-    let mut client = bed.stand_in("activator", &arguments).unwrap();
+    let (bed, _sink, mut client) = flood(5_000, WHILE_ASLEEP);
     let of_link = link(&client.pod);
-    bed.collector
-        .wait_for(metric::CHECKS, &of_link, PATIENCE, |_| true)
-        .unwrap();
     let agent = &bed.agent.as_ref().unwrap().process;
     agent.freeze().unwrap();
     client.process.wait_event("flapped", PATIENCE).unwrap();
@@ -102,6 +84,24 @@ fn what_a_client_did_is_counted_although_it_is_gone_and_its_records_were_lost() 
         "{figures:#?}"
     );
     bed.check_invariants().unwrap();
+}
+
+/// A client that begins so many connections, so many a second, and has a link; and who accepts them.
+fn flood(a_second: u32, connections: u64) -> (Bed, (Pod, Process), Activator) {
+    let mut bed = Bed::without_autoscaler().unwrap();
+    let options = options(&bed);
+    bed.start_agent_with(&options).unwrap();
+    let sink = bed.network.pod("sink").unwrap();
+    let server = bad_server(&sink, ["sink", &format!("[::]:{PORT}")]).unwrap();
+    let to = format!("{}:{PORT}", sink.v4);
+    let (a_second, connections) = (a_second.to_string(), connections.to_string());
+    let client = bed
+        .stand_in("activator", &["flap", &to, &a_second, &connections])
+        .unwrap();
+    bed.collector
+        .wait_for(metric::CHECKS, &link(&client.pod), PATIENCE, |_| true)
+        .unwrap();
+    (bed, (sink, server), client)
 }
 
 /// Each connection sends two records of more than 64 bytes; the ring has 128 KiB.
