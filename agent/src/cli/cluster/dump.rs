@@ -104,6 +104,7 @@ impl Bundle {
                     let printed = printed.and_then(|printed| {
                         serde_json::from_str(&printed.stdout).with_context(|| printed.stderr)
                     });
+                    let printed = printed.map_err(|error| anyhow::anyhow!(agent.no_answer(&error)));
                     self.object(&file(&format!("{command}.json")), printed)?;
                 }
             }

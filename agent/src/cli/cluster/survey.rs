@@ -19,6 +19,9 @@ pub(super) struct Agent {
     /// Why it cannot answer, as far as Kubernetes knows.
     #[serde(skip)]
     pub(super) down: Option<String>,
+    /// How its container ended before it was started again, in Kubernetes' own words.
+    #[serde(skip)]
+    last_end: Option<String>,
 }
 
 /// What an agent answered, or why it did not.
@@ -43,6 +46,16 @@ impl Agent {
             pod: text(&pod["metadata"]["name"]),
             restarts: status["restartCount"].as_u64().unwrap_or_default(),
             down: why_down(pod, status),
+            last_end: how_ended(&status["lastState"]["terminated"]),
+        }
+    }
+
+    /// Why it did not answer, though its container runs: one that crashes again and again runs for a
+    /// moment each time, and its last end says more than what the moment showed.
+    pub(super) fn no_answer(&self, error: &anyhow::Error) -> String {
+        match &self.last_end {
+            Some(ended) => format!("{error:#} (last: {ended})"),
+            None => format!("{error:#}"),
         }
     }
 }
@@ -83,7 +96,7 @@ pub(super) async fn ask<T>(
             Some(why) => Err(why.clone()),
             None => match api.run(&agent.pod, command).await {
                 Ok(output) => read(&output),
-                Err(error) => Err(format!("{error:#}")),
+                Err(error) => Err(agent.no_answer(&error)),
             },
         };
         Answer { agent, answer }
@@ -115,20 +128,22 @@ fn why_down(pod: &Value, status: &Value) -> Option<String> {
     let phase = pod["status"]["phase"].as_str().unwrap_or("Unknown");
     let waiting = state["waiting"]["reason"].as_str();
     let ended = [&state["terminated"], &status["lastState"]["terminated"]];
-    let ended = ended.into_iter().find(|ended| ended.is_object());
-    let ended = ended.map(|ended| {
-        let reason = ended["reason"].as_str().unwrap_or("ended");
-        let code = ended["exitCode"].as_i64();
-        code.map_or_else(
-            || reason.to_owned(),
-            |code| format!("{reason}, exit code {code}"),
-        )
-    });
+    let ended = ended.into_iter().find_map(how_ended);
     Some(match (waiting, ended) {
         (Some(waiting), Some(ended)) => format!("{waiting} (last: {ended})"),
         (Some(waiting), None) => waiting.to_owned(),
         (None, Some(ended)) => ended,
         (None, None) => format!("its pod is {phase}"),
+    })
+}
+
+/// How a container ended, in Kubernetes' own words.
+fn how_ended(terminated: &Value) -> Option<String> {
+    let reason = terminated.as_object()?.get("reason");
+    let reason = reason.and_then(Value::as_str).unwrap_or("ended");
+    Some(match terminated["exitCode"].as_i64() {
+        Some(code) => format!("{reason}, exit code {code}"),
+        None => reason.to_owned(),
     })
 }
 
@@ -175,6 +190,16 @@ pub(super) mod tests {
         let state = json!({"terminated": {"reason": "OOMKilled", "exitCode": 137}});
         let expected = "OOMKilled, exit code 137";
         assert_eq!(down(&pod("a", "n", &state)).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn one_that_runs_for_a_moment_between_two_crashes_says_how_the_last_ended() {
+        let agent = Agent::of(&pod("a", "n", &json!({"running": {}})));
+        let expected = "container not found (last: Error, exit code 3)";
+        assert_eq!(
+            agent.no_answer(&anyhow::anyhow!("container not found")),
+            expected
+        );
     }
 
     #[test]
