@@ -204,13 +204,13 @@ pub(crate) const CASES: &[Case] = &[
     ),
     both(
         "discarded",
-        "_OTHER",
+        OTHER,
         Some(Errno::INVAL),
         Trouble::Fault(|f| f.route(Route::Blackhole)),
     ),
     each(
         "protocol",
-        [Some(("_OTHER", Some(Errno::NOPROTOOPT))), None],
+        [Some((OTHER, Some(Errno::NOPROTOOPT))), None],
         Trouble::Fault(|f| f.reject_protocol()),
     ),
     both(
@@ -291,3 +291,5 @@ impl Form {
 
 /// Without a local port, Go makes three attempts for each dial.
 pub(crate) const OUT_OF_PORTS: &str = "out-of-ports";
+/// The cause of what has no name of its own.
+pub(crate) const OTHER: &str = "_OTHER";
