@@ -67,22 +67,40 @@ pub struct Inventory {
 }
 
 impl Listing {
-    fn begin(at: Timestamp) -> Self {
+    /// An empty one of a walk that begins `at` then.
+    pub(crate) fn begin(at: Timestamp) -> Self {
         Self {
             at,
             sources: HashMap::new(),
         }
     }
 
-    fn add_source(&mut self, source: Source, missed: Ends) {
+    /// A source that is listed, with its `missed` totals before the walk.
+    pub(crate) fn add_source(&mut self, source: Source, missed: Ends) {
         let open = BTreeMap::new();
         self.sources.insert(source, Listed { missed, open });
     }
 
-    fn add_connection(&mut self, sock: u64, connection: Connection) {
+    /// A connection that the walk found.
+    pub(crate) fn add_connection(&mut self, sock: u64, connection: Connection) {
         if let Some(listed) = self.sources.get_mut(&connection.source()) {
             listed.open.insert(sock, connection);
         }
+    }
+
+    /// The inventory of each source that has one by now.
+    pub(crate) fn settle(
+        mut self,
+        mut totals: impl FnMut(Source) -> Result<SourceTotals, KernelError>,
+    ) -> Result<HashMap<Source, Inventory>, KernelError> {
+        let sources: Vec<Source> = self.sources.keys().copied().collect();
+        let mut settled = HashMap::with_capacity(sources.len());
+        for source in sources {
+            if let Some(inventory) = self.inventory(source, &totals(source)?) {
+                settled.insert(source, inventory);
+            }
+        }
+        Ok(settled)
     }
 
     /// The inventory of `source`, whose totals are these by now; `None` if it has none.
@@ -153,19 +171,8 @@ impl Kernel {
     /// # Errors
     ///
     /// Fails if the kernel refuses to read a map.
-    pub fn settle(
-        &mut self,
-        mut listing: Listing,
-    ) -> Result<HashMap<Source, Inventory>, KernelError> {
-        let sources: Vec<Source> = listing.sources.keys().copied().collect();
-        let mut settled = HashMap::with_capacity(sources.len());
-        for source in sources {
-            let totals = self.source_totals(source)?;
-            if let Some(inventory) = listing.inventory(source, &totals) {
-                settled.insert(source, inventory);
-            }
-        }
-        Ok(settled)
+    pub fn settle(&mut self, listing: Listing) -> Result<HashMap<Source, Inventory>, KernelError> {
+        listing.settle(|source| self.source_totals(source))
     }
 }
 

@@ -36,8 +36,8 @@ use super::{
 use crate::{
     clock,
     discovery::{Discovery, Unseen, kubernetes::WatchEvent},
-    kernel::{self, Kernel, KernelError, LISTING_SETTLES},
-    link::{Input, Output},
+    kernel::{self, Kernel, KernelError, LISTING_SETTLES, Look},
+    link::{ConnectionId, Input, Output},
     snapshot::{Snapshot, SnapshotRequest},
     time::Timestamp,
 };
@@ -297,17 +297,7 @@ impl EventLoop {
             next += 1;
             match output {
                 Output::Sample(connection) => {
-                    let look = self.kernel.look(connection)?;
-                    if let Some(news) = entry.bypass.looked(connection, look.bypassed) {
-                        entry.machine.handle(clock::now(), news, outputs);
-                    }
-                    // What TCP says of such a connection is no evidence.
-                    if look.bypassed {
-                        continue;
-                    }
-                    let sample = look.sample;
-                    let input = Input::Sampled { connection, sample };
-                    entry.machine.handle(clock::now(), input, outputs);
+                    sample(&mut self.kernel, entry, connection, outputs)?;
                 }
                 Output::Event(event) => {
                     let Entry {
@@ -322,6 +312,26 @@ impl EventLoop {
     }
 }
 
+/// Looks at a connection of a link, and gives it the answer.
+fn sample(
+    kernel: &mut Kernel,
+    entry: &mut Entry,
+    connection: ConnectionId,
+    outputs: &mut Vec<Output>,
+) -> Result<(), KernelError> {
+    let Look { sample, bypassed } = kernel.look(connection)?;
+    let now = clock::now();
+    if let Some(news) = entry.bypass.looked(connection, bypassed) {
+        entry.machine.handle(now, news, outputs);
+    }
+    // What TCP says of a connection that is bypassed is no evidence.
+    if !bypassed {
+        let input = Input::Sampled { connection, sample };
+        entry.machine.handle(now, input, outputs);
+    }
+    Ok(())
+}
+
 /// What is shown.
 impl EventLoop {
     /// Everything at this instant. Live connections are sampled first, so that what depends on
@@ -330,15 +340,9 @@ impl EventLoop {
         let ids = self.registry.ids();
         let mut processes = Vec::with_capacity(ids.len());
         for id in ids {
-            let entry = self.registry.get(id);
-            for connection in entry.map(|entry| entry.machine.live()).unwrap_or_default() {
-                let look = self.kernel.look(connection)?;
-                if look.bypassed {
-                    continue;
-                }
-                let sample = look.sample;
-                self.handle(id, clock::now(), Input::Sampled { connection, sample })?;
-            }
+            self.call(id, |entry, outputs| {
+                outputs.extend(entry.machine.live().into_iter().map(Output::Sample));
+            })?;
             if let Some(entry) = self.registry.get(id) {
                 let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
                 processes.push(snapshot::of_process(entry, retransmits, clock::now()));

@@ -15,21 +15,23 @@
 //! burst that fills the ring must not have the agent do more work.
 
 #[cfg(test)]
+mod fake;
+mod holdings;
+mod pace;
+#[cfg(test)]
 mod tests;
-
-use std::time::Duration;
 
 use statlink_ebpf::Source;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use self::{holdings::Holdings, pace::ResyncPace};
 use super::{
     owed::{AT_ONCE, Depth},
     registry::{LinkId, Registry},
 };
 use crate::{
     chain::chain,
-    clock,
-    kernel::{Inventory, Kernel, KernelError, LISTING_SETTLES, Listing, LossReason, OpenFiles},
+    kernel::{Inventory, KernelError, LISTING_SETTLES, Listing, LossReason},
     time::Timestamp,
 };
 
@@ -68,7 +70,7 @@ impl Reconciler {
     /// else it lost.
     pub(super) fn check_losses(
         &mut self,
-        kernel: &Kernel,
+        kernel: &impl Holdings,
         registry: &mut Registry,
     ) -> Result<Lost, KernelError> {
         let losses = kernel.losses()?;
@@ -85,7 +87,11 @@ impl Reconciler {
     /// Has all links reconciled if a hook missed an event since the last look: most likely of a
     /// socket that nobody watches, but that is not known.
     /// It may also have been an execution: whether one was missed is returned.
-    pub(super) fn check_missed_events(&mut self, kernel: &Kernel, registry: &mut Registry) -> bool {
+    pub(super) fn check_missed_events(
+        &mut self,
+        kernel: &impl Holdings,
+        registry: &mut Registry,
+    ) -> bool {
         let missed = kernel.missed_events();
         let of = |missed: &[(&'static str, u64)], executions: bool| {
             let counts = missed.iter();
@@ -139,7 +145,7 @@ impl Reconciler {
     /// links, which they get after the ring was read.
     pub(super) fn advance(
         &mut self,
-        kernel: &mut Kernel,
+        kernel: &mut impl Holdings,
         registry: &mut Registry,
         now: Timestamp,
     ) -> Result<Vec<(LinkId, Inventory)>, KernelError> {
@@ -158,7 +164,7 @@ impl Reconciler {
                         links,
                         lost,
                         // From the end of the walk on, which may have taken longer than that.
-                        stage: Stage::Settling(listing, clock::now() + LISTING_SETTLES),
+                        stage: Stage::Settling(listing, kernel.now() + LISTING_SETTLES),
                     }),
                     None => {
                         self.end(kernel, registry, &links, lost, now)?;
@@ -193,7 +199,7 @@ impl Reconciler {
     /// [`LISTING_SETTLES`] apart, complete it.
     pub(super) fn begin_last(
         &mut self,
-        kernel: &Kernel,
+        kernel: &impl Holdings,
         registry: &mut Registry,
         now: Timestamp,
     ) -> Result<(), KernelError> {
@@ -216,7 +222,7 @@ impl Reconciler {
     /// A pass has ended; these links are owed another one.
     fn end(
         &mut self,
-        kernel: &Kernel,
+        kernel: &impl Holdings,
         registry: &mut Registry,
         again: &[(LinkId, Source)],
         lost_before: u64,
@@ -234,7 +240,7 @@ impl Reconciler {
 
 /// A pass over the links that are owed one `now`, if there are any.
 fn begin(
-    kernel: &mut Kernel,
+    kernel: &mut impl Holdings,
     registry: &mut Registry,
     now: Timestamp,
 ) -> Result<Option<Pass>, KernelError> {
@@ -255,7 +261,7 @@ fn begin(
     };
     if files.is_some() {
         for (id, source) in &links {
-            let refused = kernel.source_totals(*source)?.refused;
+            let refused = kernel.refused(*source)?;
             if let Some(entry) = registry.get_mut(*id) {
                 entry.completeness.pass_begins(refused);
             }
@@ -266,7 +272,7 @@ fn begin(
         lost: lost(kernel)?,
         stage: match files {
             // It takes no capability, and the threads that block have none.
-            Some(files) => Stage::ReadingFiles(spawn_blocking(|| OpenFiles::read(files))),
+            Some(read) => Stage::ReadingFiles(spawn_blocking(read)),
             None => Stage::List,
         },
     }))
@@ -278,7 +284,7 @@ fn mark_all(registry: &mut Registry, depth: Depth) {
     }
 }
 
-fn lost(kernel: &Kernel) -> Result<u64, KernelError> {
+fn lost(kernel: &impl Holdings) -> Result<u64, KernelError> {
     Ok(kernel.losses()?.iter().map(|(_, count)| count).sum())
 }
 
@@ -311,41 +317,5 @@ impl Lost {
     }
 }
 
-/// When the next pass may begin.
-#[derive(Debug)]
-struct ResyncPace {
-    next: Timestamp,
-    gap: Duration,
-}
-
-impl Default for ResyncPace {
-    fn default() -> Self {
-        Self {
-            next: AT_ONCE,
-            gap: RESYNC_GAP,
-        }
-    }
-}
-
-impl ResyncPace {
-    /// A pass has ended, and records were lost while it was made, or not.
-    fn ended(&mut self, now: Timestamp, lost: bool) {
-        self.gap = if lost {
-            (self.gap * 2).min(LONGEST_GAP)
-        } else {
-            RESYNC_GAP
-        };
-        self.next = now + self.gap;
-    }
-}
-
-/// Between two passes, so that a burst of discoveries shares one. What is owed waits no longer than
-/// a tenth of the second after which a link takes a connection that is gone for ended.
-const RESYNC_GAP: Duration = Duration::from_millis(100);
-/// Between two passes while each loses records itself. A link that finds a connection gone waits
-/// 1 s for its end and then counts it by an unknown cause, which an end that is reconciled later does
-/// not mend. So two of these gaps and two passes of a busy node (100 ms each) stay below that second: a
-/// source that changed while it was listed waits for a second pass.
-const LONGEST_GAP: Duration = Duration::from_millis(200);
 /// As in the table of hooks.
 const EXECUTIONS: &str = "sched_process_exec";

@@ -1,0 +1,64 @@
+//! Which distance passes keep.
+
+use std::time::Duration;
+
+use crate::{run::owed::AT_ONCE, time::Timestamp};
+
+/// When the next pass may begin.
+#[derive(Debug)]
+pub(super) struct ResyncPace {
+    /// Not before then.
+    pub(super) next: Timestamp,
+    gap: Duration,
+}
+
+impl Default for ResyncPace {
+    fn default() -> Self {
+        Self {
+            next: AT_ONCE,
+            gap: RESYNC_GAP,
+        }
+    }
+}
+
+impl ResyncPace {
+    /// A pass has ended, and records were lost while it was made, or not.
+    pub(super) fn ended(&mut self, now: Timestamp, lost: bool) {
+        self.gap = if lost {
+            (self.gap * 2).min(LONGEST_GAP)
+        } else {
+            RESYNC_GAP
+        };
+        self.next = now + self.gap;
+    }
+}
+
+/// Between two passes, so that a burst of discoveries shares one. What is owed waits no longer than
+/// a tenth of the second after which a link takes a connection that is gone for ended.
+const RESYNC_GAP: Duration = Duration::from_millis(100);
+/// Between two passes while each loses records itself. A link that finds a connection gone waits
+/// 1 s for its end and then counts it by an unknown cause, which an end that is reconciled later does
+/// not mend. So two of these gaps and two passes of a busy node (100 ms each) stay below that second: a
+/// source that changed while it was listed waits for a second pass.
+const LONGEST_GAP: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(milliseconds: u64) -> Timestamp {
+        Timestamp::from_nanos(milliseconds * 1_000_000)
+    }
+
+    #[test]
+    fn passes_that_lose_records_themselves_keep_a_growing_distance() {
+        let mut pace = ResyncPace::default();
+        assert_eq!(pace.next, AT_ONCE);
+        pace.ended(ms(0), false);
+        assert_eq!(pace.next, ms(100));
+        for (lost, gap) in [(true, 200), (true, 200), (false, 100), (true, 200)] {
+            pace.ended(ms(1_000), lost);
+            assert_eq!(pace.next, ms(1_000 + gap));
+        }
+    }
+}
