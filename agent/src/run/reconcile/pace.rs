@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{run::owed::AT_ONCE, time::Timestamp};
+use super::super::owed::AT_ONCE;
+use crate::time::Timestamp;
 
 /// When the next pass may begin.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::super::registry::tests::{POD, registry_of};
 use super::{fake::FakeKernel, *};
-use crate::run::registry::tests::{POD, registry_of};
 
 /// A reconciler with the links that it works for, and a kernel half for it to look at.
 struct World {
