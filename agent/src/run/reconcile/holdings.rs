@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What the kernel half holds. Each method does what [`Kernel`]'s own one of its name does.
-pub(in super::super) trait Holdings {
+pub(crate) trait Holdings {
     /// The current moment.
     fn now(&self) -> Timestamp;
 
@@ -40,7 +40,7 @@ pub(in super::super) trait Holdings {
 }
 
 /// Reads the open files to the end. Blocks.
-pub(in super::super) type ReadFiles = Box<dyn FnOnce() -> Result<(), KernelError> + Send>;
+pub(crate) type ReadFiles = Box<dyn FnOnce() -> Result<(), KernelError> + Send>;
 
 impl Holdings for Kernel {
     fn now(&self) -> Timestamp {
