@@ -261,6 +261,34 @@ fn every_variable_is_one_that_the_agent_knows() {
 }
 
 #[test]
+fn the_hook_of_connect_is_the_agent_s_own_choice_unless_it_is_named() {
+    let hook = |way: &str| {
+        let set = format!("connectHook={way}");
+        let objects = template(&[&["--set", &set][..], &RESTRICTED].concat());
+        let value = variable(&objects, "STATLINK_CONNECT_HOOK").map(|env| env["value"].clone());
+        (value, pod(&objects).to_string().contains(TRACEFS))
+    };
+    assert_eq!(hook("auto"), (None, true));
+    // Only tracepoints take the node's tracefs.
+    for (way, tracefs) in [("fexit", false), ("tracepoints", true), ("off", false)] {
+        assert_eq!(hook(way), (Some(json!(way)), tracefs));
+    }
+}
+
+#[test]
+fn both_architectures_are_asked_for() {
+    let objects = template(&[]);
+    assert_eq!(
+        pod(&objects)["affinity"]["nodeAffinity"],
+        json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{
+            "matchExpressions": [
+                { "key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"] },
+            ],
+        }] } })
+    );
+}
+
+#[test]
 fn what_a_value_refers_to_stands_before_it() {
     let own = "extraEnv[0].name=NODE_IP,extraEnv[0].valueFrom.fieldRef.fieldPath=status.hostIP";
     let other = "extraEnv[0].name=COLLECTOR,extraEnv[0].value=$(HOST_IP)";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{process, setup, workspace::Workspace};
+use crate::{arch::Arch, process, setup, workspace::Workspace};
 
 /// Arguments of `cargo xtask build`.
 #[derive(Debug, clap::Args)]
@@ -12,18 +12,31 @@ pub(crate) struct Options {
     /// Optimize, as for what is shipped
     #[arg(long)]
     release: bool,
+    /// For another architecture than this machine's
+    #[arg(long, value_name = "TRIPLE", value_parser = Arch::of_triple)]
+    target: Option<Arch>,
 }
 
 pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     setup::ensure(setup::BUILD, workspace)?;
-    let agent = agent(options.release, workspace)?;
+    let agent = build(options.release, options.target, workspace)?;
     println!("{}", agent.display());
     Ok(())
 }
 
 /// Builds the agent and returns where it is. Its needs must be met.
 pub(crate) fn agent(release: bool, workspace: &Workspace) -> Result<PathBuf> {
+    build(release, None, workspace)
+}
+
+fn build(release: bool, target: Option<Arch>, workspace: &Workspace) -> Result<PathBuf> {
     let mut cargo = workspace.cargo(&["build", "--locked", "--package", "statlink"]);
+    let mut directory = workspace.target.clone();
+    if let Some(arch) = target {
+        setup::ensure(arch.needs()?, workspace)?;
+        arch.target(&mut cargo)?;
+        directory.push(arch.triple());
+    }
     let profile = if release {
         cargo.arg("--release");
         "release"
@@ -31,5 +44,5 @@ pub(crate) fn agent(release: bool, workspace: &Workspace) -> Result<PathBuf> {
         "debug"
     };
     process::run("build the agent", &mut cargo)?;
-    Ok(workspace.target.join(profile).join("statlink"))
+    Ok(directory.join(profile).join("statlink"))
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod arch;
 mod bpf;
 mod build;
 mod chart;

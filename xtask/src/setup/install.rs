@@ -1,4 +1,4 @@
-//! Installing what is missing: Debian packages, crates, wheels, components of the toolchain.
+//! Installing what is missing: Debian packages, crates, wheels, components and targets of the toolchain.
 
 use std::{env, process::Command};
 
@@ -18,6 +18,7 @@ pub(super) struct Installation {
     crates: Vec<(&'static str, &'static str)>,
     wheels: Vec<(&'static str, &'static str)>,
     components: Vec<&'static str>,
+    targets: Vec<&'static str>,
     /// What no program of ours may install, and what its owner is to do.
     owner: Vec<String>,
 }
@@ -53,6 +54,7 @@ impl Installation {
                 Source::Crate(name, version) => plan.crates.push((name, version)),
                 Source::Wheel(name, version) => plan.wheels.push((name, version)),
                 Source::Component(name) => plan.components.push(name),
+                Source::Target(triple) => plan.targets.push(triple),
                 Source::Owner(how) => plan.owner.push(format!("{need} is missing: {how}")),
             }
         }
@@ -82,10 +84,16 @@ impl Installation {
                 "neither root nor sudo without a password; run: apt-get install {packages}"
             ));
         }
-        if !self.components.is_empty() && !machine.rustup {
+        let parts: Vec<_> = self
+            .components
+            .iter()
+            .chain(&self.targets)
+            .copied()
+            .collect();
+        if !parts.is_empty() && !machine.rustup {
             refusals.push(format!(
                 "there is no rustup; install {} for the active toolchain",
-                self.components.join(" and ")
+                parts.join(" and ")
             ));
         }
         refusals
@@ -114,6 +122,12 @@ impl Installation {
             process::run(
                 &format!("install {component}"),
                 Command::new("rustup").args(["component", "add", component]),
+            )?;
+        }
+        for target in &self.targets {
+            process::run(
+                &format!("install Rust's library for {target}"),
+                Command::new("rustup").args(["target", "add", target]),
             )?;
         }
         for (name, version) in &self.crates {
@@ -185,6 +199,7 @@ mod tests {
                 crates: vec![("bpf-linker", bpf::LINKER_VERSION)],
                 wheels: vec![],
                 components: vec!["clippy"],
+                targets: vec![],
                 owner: vec![],
             }
         );

@@ -15,7 +15,9 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 
-pub(crate) use needs::{BUILD, CLUSTER, DASHBOARD, DEBIAN_KEYRING, DEPLOY, GUESTS, Need, PEERS};
+pub(crate) use needs::{
+    ARM64, BUILD, CLUSTER, DASHBOARD, DEBIAN_KEYRING, DEPLOY, GUESTS, Need, PEERS,
+};
 
 use crate::workspace::Workspace;
 use install::{Installation, Machine};

@@ -1,9 +1,10 @@
 //! The table of needs: what is needed of a machine, what for, and where it comes from.
 
-use std::{fmt, path::Path, path::PathBuf, process::Command};
+use std::{env, fmt, path::Path, path::PathBuf, process::Command};
 
 use super::program;
 use crate::{
+    arch::Arch,
     bpf::{self, Compiler},
     process,
     workspace::Workspace,
@@ -33,6 +34,8 @@ pub(crate) enum Need {
     DebianKeyring,
     Readelf,
     Xz,
+    Arm64Library,
+    Arm64Linker,
 }
 
 /// What building the agent takes.
@@ -79,6 +82,10 @@ pub(crate) const GUESTS: &[Need] = &[
     Need::Xz,
 ];
 
+/// What building for arm64 takes on amd64. Debian's compiler links with Debian's C library; one that
+/// brings its own, as Zig does, would give the two architectures' programs different ones.
+pub(crate) const ARM64: &[Need] = &[Need::Arm64Library, Need::Arm64Linker];
+
 /// A line of the table of needs.
 struct Row {
     name: &'static str,
@@ -97,6 +104,8 @@ pub(super) enum Source {
     Wheel(&'static str, &'static str),
     /// A component of the active rustup toolchain.
     Component(&'static str),
+    /// The standard library of the active rustup toolchain for this target.
+    Target(&'static str),
     /// The owner of the machine, by these instructions.
     Owner(&'static str),
 }
@@ -125,6 +134,8 @@ impl Need {
         Self::DebianKeyring,
         Self::Readelf,
         Self::Xz,
+        Self::Arm64Library,
+        Self::Arm64Linker,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -243,6 +254,16 @@ impl Need {
                 purpose: "unpacks kernels' modules",
                 source: Source::Debian(&["xz-utils"]),
             },
+            Self::Arm64Library => Row {
+                name: "Rust's library for arm64",
+                purpose: "builds the agent for arm64",
+                source: Source::Target(Arch::Arm64.triple()),
+            },
+            Self::Arm64Linker => Row {
+                name: "aarch64-linux-gnu-gcc",
+                purpose: "links the agent for arm64",
+                source: Source::Debian(&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
+            },
         }
     }
 
@@ -261,6 +282,8 @@ impl Need {
             Self::QemuArm => found(program("qemu-system-aarch64")),
             Self::Readelf => found(program("readelf")),
             Self::Xz => found(program("xz")),
+            Self::Arm64Library => library(Arch::Arm64),
+            Self::Arm64Linker => found(program("aarch64-linux-gnu-gcc")),
             Self::DebianKeyring => {
                 let keyring = Path::new(DEBIAN_KEYRING);
                 found(keyring.is_file().then(|| keyring.to_owned()))
@@ -326,6 +349,16 @@ fn cargo_command(workspace: &Workspace, name: &str) -> Result<String, String> {
     } else {
         Err("not part of the active toolchain".to_owned())
     }
+}
+
+/// Where the active toolchain has the standard library for this architecture.
+fn library(arch: Arch) -> Result<String, String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let mut rustc = Command::new(rustc);
+    rustc.args(["--print=target-libdir", "--target", arch.triple()]);
+    let printed = process::capture(&mut rustc).map_err(|error| format!("{error:#}"))?;
+    let place = Path::new(printed.trim());
+    found(place.is_dir().then(|| place.to_owned()))
 }
 
 /// A program that says it is this version.

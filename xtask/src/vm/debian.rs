@@ -10,11 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    kernels::{Arch, Kernel},
-    modules,
-};
-use crate::{process, setup::DEBIAN_KEYRING};
+use super::{kernels::Kernel, modules};
+use crate::{arch::Arch, process, setup::DEBIAN_KEYRING};
 
 /// An apt that knows the archives of [`SUITES`], and nothing that is installed.
 #[derive(Debug)]

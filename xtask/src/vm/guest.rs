@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{archive::Archive, debian::Apt, kernels::Arch};
-use crate::{process, stage, workspace::Workspace};
+use super::{archive::Archive, debian::Apt};
+use crate::{arch::Arch, process, stage, workspace::Workspace};
 
 /// The programs of this workspace, and the peers, that guests of one architecture run.
 #[derive(Debug)]
@@ -128,12 +128,9 @@ impl Programs {
 /// Builds static programs of this workspace; gives their directory.
 fn build(what: &[&str], arch: Arch, workspace: &Workspace) -> Result<PathBuf> {
     let target = workspace.target.join("guest");
-    let mut cargo = workspace.cargo(&["build", "--locked", "--profile=guest", "--target"]);
-    cargo
-        .arg(arch.triple())
-        .arg("--target-dir")
-        .arg(&target)
-        .args(what);
+    let mut cargo = workspace.cargo(&["build", "--locked", "--profile=guest"]);
+    arch.target(&mut cargo)?;
+    cargo.arg("--target-dir").arg(&target).args(what);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
     cargo.env_remove("RUSTFLAGS");
     process::run(

@@ -1,13 +1,6 @@
 //! The table of kernels that guests boot, and where Debian keeps them.
 
-use std::fmt;
-
-/// A processor's architecture, as Debian, Rust and QEMU call it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Arch {
-    Amd64,
-    Arm64,
-}
+use crate::arch::Arch;
 
 /// One kernel, and how it is booted.
 #[derive(Debug)]
@@ -30,36 +23,6 @@ impl Kernel {
     /// The kernel of this name.
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         KERNELS.iter().find(|kernel| kernel.name == name)
-    }
-}
-
-impl Arch {
-    pub(crate) const fn debian(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-        }
-    }
-
-    pub(crate) const fn triple(self) -> &'static str {
-        match self {
-            Self::Amd64 => "x86_64-unknown-linux-gnu",
-            Self::Arm64 => "aarch64-unknown-linux-gnu",
-        }
-    }
-
-    /// The directory of Debian's libraries.
-    pub(crate) const fn multiarch(self) -> &'static str {
-        match self {
-            Self::Amd64 => "x86_64-linux-gnu",
-            Self::Arm64 => "aarch64-linux-gnu",
-        }
-    }
-}
-
-impl fmt::Display for Arch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.debian())
     }
 }
 

@@ -42,14 +42,24 @@ const WAYS: &[Way] = &[
         real_time: false,
         only: "",
     },
-    // Events are missed in real time and on several processors, if anywhere. Nothing is skipped there,
-    // so these are the cases that need the least waiting.
+    // The profile changes how activators are named and what the kernel lets the agent do: the cases
+    // that take another way through either.
     Way {
         name: "restricted",
         profile: "restricted",
+        processors: 1,
+        real_time: false,
+        only: FEW,
+    },
+    // Events are missed in real time and on several processors, if anywhere. Nothing is skipped there,
+    // so these are the cases that need the least waiting; a machine with much else to do starves the
+    // guest, and then its judgements are of that.
+    Way {
+        name: "real-time",
+        profile: "restricted",
         processors: 2,
         real_time: true,
-        only: "reset,prohibited route,restart,killed agent",
+        only: FEW,
     },
 ];
 
@@ -65,9 +75,13 @@ struct Judged {
 
 /// Judges the kernels named, or all; gives how many judgements were good and how many were not.
 pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32)> {
+    let mut results = Results::read(workspace)?;
+    if names.iter().any(|name| name == PAGE) {
+        results.write(workspace)?;
+        return Ok((0, 0));
+    }
     let cells = chosen(names)?;
     let mut machines = Machines::new(false, None, workspace)?;
-    let mut results = Results::read(workspace)?;
     let (mut passed, mut failed) = (0, 0);
     let total = cells.len();
     for (number, (kernel, way)) in cells.into_iter().enumerate() {
@@ -264,8 +278,14 @@ pub(super) fn path(workspace: &Workspace) -> PathBuf {
     workspace.root.join("tests/kernels.json")
 }
 
+/// A loss, a failure before any SYN, both ends of a restart.
+const FEW: &str = "reset,prohibited route,restart,killed agent";
+
 /// In place of names: what every push boots.
 const SMALLEST: &str = "smallest";
+
+/// In place of names: the page again, from what the last runs found.
+const PAGE: &str = "page";
 
 /// The longest that a good one took, on a machine with everything else to do, was a third of it.
 const LONGEST: Duration = Duration::from_secs(1_200);

@@ -20,10 +20,10 @@ use anyhow::{Context as _, Result, ensure};
 use self::{
     debian::Apt,
     guest::Programs,
-    kernels::{Arch, KERNELS, Kernel},
+    kernels::{KERNELS, Kernel},
     qemu::Boot,
 };
-use crate::{setup, workspace::Workspace};
+use crate::{arch::Arch, setup, workspace::Workspace};
 
 /// Arguments of `cargo xtask vm`.
 #[derive(Debug, clap::Args)]
@@ -128,6 +128,7 @@ impl<'a> Machines<'a> {
     fn guest(&mut self, kernel: &Kernel) -> Result<Guest<'_>> {
         let unpacked = self.apt.kernel(kernel)?;
         if !self.programs.iter().any(|(arch, _)| *arch == kernel.arch) {
+            setup::ensure(kernel.arch.needs()?, self.workspace)?;
             let agent = self.agent.as_deref();
             let programs = Programs::build(kernel.arch, agent, &self.apt, self.workspace)?;
             self.programs.push((kernel.arch, programs));

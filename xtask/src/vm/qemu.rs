@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::kernels::Arch;
+use crate::arch::Arch;
 
 /// One boot.
 #[derive(Debug)]

@@ -36,6 +36,10 @@ its users, because Kubernetes expands only what stands before. One that extraEnv
   value: {{ .Values.knative.service | quote }}
 - name: STATLINK_PEER_PORT
   value: {{ .Values.knative.port | quote }}
+{{- if ne .Values.connectHook "auto" }}
+- name: STATLINK_CONNECT_HOOK
+  value: {{ .Values.connectHook | quote }}
+{{- end }}
 - name: STATLINK_OTLP_ENDPOINT
   value: {{ .Values.otlp.endpoint | quote }}
 - name: STATLINK_EXPORT_INTERVAL

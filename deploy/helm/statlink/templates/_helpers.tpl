@@ -29,9 +29,11 @@ app.kubernetes.io/part-of: statlink
 {{- end -}}
 {{- end }}
 
-{{/* Whether the node's tracefs is mounted. The privileged profile mounts one for itself. */}}
+{{/*
+Whether the node's tracefs is mounted: tracepoints take it. The privileged profile mounts one for itself.
+*/}}
 {{- define "statlink.tracefs" -}}
-{{ if and (eq .Values.security.profile "restricted") .Values.security.tracefs }}true{{ end }}
+{{ if and (eq .Values.security.profile "restricted") .Values.security.tracefs (has .Values.connectHook (list "auto" "tracepoints")) }}true{{ end }}
 {{- end }}
 
 {{/* Refuses values that contradict each other, with the key and the cure. */}}

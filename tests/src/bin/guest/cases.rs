@@ -50,8 +50,13 @@ const CASES: &[Case] = &[
     Case {
         name: "restart",
         trouble: Trouble::Restart,
-        // A server that ends with data unread sends a reset instead of its FIN.
-        losses: &[("peer_closed", ""), ("connection_reset", "")],
+        losses: &[
+            ("peer_closed", ""),
+            // A server that ends with data unread sends a reset instead of its FIN.
+            ("connection_reset", ""),
+            // It announces its end, and on a slow machine the client closes before it does.
+            ("local_closed", "close 1012"),
+        ],
         dials: Some("connection_refused"),
     },
     Case {
