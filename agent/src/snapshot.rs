@@ -3,6 +3,9 @@
 //!
 //! It is taken as a whole, so that figures that belong together (checks and errors) always agree.
 
+#[cfg(test)]
+mod examples;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};

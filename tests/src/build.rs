@@ -1,17 +1,23 @@
 //! Builds the parts of the test bed that are written in Go, once: the results are kept in the target
 //! directory, named by a hash of their sources.
 
+mod files;
+mod go;
+mod serving;
+
 use std::{
-    ffi::OsStr,
-    fs::{self, File},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+
+pub use self::serving::{Serving, serving};
+use self::{
+    files::{copy, fresh, hash, keep, listed, lock},
+    go::{STRIPPED, collector, knative, module, native},
+};
 
 /// The binaries that the test bed runs.
 #[derive(Clone, Debug)]
@@ -44,18 +50,6 @@ pub struct RuleTools {
     pub sloth: PathBuf,
 }
 
-/// Knative's own activator and autoscaler, and how they are deployed.
-#[derive(Clone, Debug)]
-pub struct Serving {
-    /// The activator.
-    pub activator: PathBuf,
-    /// The autoscaler.
-    pub autoscaler: PathBuf,
-    /// The directory of their manifests: `definitions.yaml`, `configuration.yaml` and
-    /// `deployments.yaml`, to be applied in this order.
-    pub manifests: PathBuf,
-}
-
 /// The peers and the Collector. Builds what is missing: minutes the first time, then nothing.
 pub fn parts() -> Result<Parts> {
     // A guest has no Go, and gets them from whoever boots it.
@@ -80,24 +74,6 @@ pub fn parts_for(architecture: &str) -> Result<Parts> {
         activator: knative.join("activator"),
         autoscaler: knative.join("autoscaler"),
     })
-}
-
-/// This machine's architecture, as Go calls it.
-fn native() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-/// Tells directories of builds for other architectures from those of this one's.
-fn suffix(architecture: &str) -> String {
-    if architecture == native() {
-        String::new()
-    } else {
-        format!("-{architecture}")
-    }
 }
 
 /// Helm and Kustomize, likewise.
@@ -173,14 +149,6 @@ pub fn dashboard() -> Result<PathBuf> {
     Ok(home)
 }
 
-fn copy(files: &[PathBuf], to: &Path) -> Result<()> {
-    for file in files {
-        let name = file.file_name().context("a file without a name")?;
-        fs::copy(file, to.join(name)).with_context(|| format!("copy {}", file.display()))?;
-    }
-    Ok(())
-}
-
 /// A Collector with what the configurations for operators name.
 pub fn operators_collector() -> Result<PathBuf> {
     let directory = directory()?;
@@ -210,138 +178,6 @@ pub fn coredns() -> Result<PathBuf> {
 pub fn pause() -> Result<PathBuf> {
     let home = module("pause", STRIPPED, &[("pause", ".")], |_| Ok(()))?;
     Ok(home.join("pause"))
-}
-
-/// Knative's activator and autoscaler with their manifests, from one version of the module.
-pub fn serving() -> Result<Serving> {
-    let programs = [
-        ("activator", "knative.dev/serving/cmd/activator"),
-        ("autoscaler", "knative.dev/serving/cmd/autoscaler"),
-    ];
-    let home = module("serving", STRIPPED, &programs, manifests)?;
-    Ok(Serving {
-        activator: home.join("activator"),
-        autoscaler: home.join("autoscaler"),
-        manifests: home,
-    })
-}
-
-/// Collects those of Knative's manifests that the link needs, in the order in which to apply them.
-fn manifests(to: &Path) -> Result<()> {
-    let module = go_sources().join("serving");
-    let directory = |of: &str| {
-        let mut list = Command::new("go");
-        list.args(["list", "-m", "-f", "{{.Dir}}", of])
-            .current_dir(&module);
-        let path = crate::netns::run(&mut list)?;
-        Ok::<_, anyhow::Error>(PathBuf::from(path.trim()))
-    };
-    let serving = directory("knative.dev/serving")?.join("config/core");
-    let networking = directory("knative.dev/networking")?.join("config");
-    let deployments = serving.join("deployments");
-    for (name, sources) in [
-        (
-            "definitions.yaml",
-            vec![
-                serving.join("100-namespace.yaml"),
-                serving.join("300-resources"),
-                networking,
-            ],
-        ),
-        (
-            "configuration.yaml",
-            vec![
-                serving.join("200-serviceaccount.yaml"),
-                serving.join("200-roles"),
-                serving.join("configmaps"),
-            ],
-        ),
-        (
-            "deployments.yaml",
-            vec![
-                deployments.join("activator.yaml"),
-                deployments.join("autoscaler.yaml"),
-            ],
-        ),
-    ] {
-        let mut text = String::new();
-        for file in yaml(&sources)? {
-            text.push_str("---\n");
-            text.push_str(&read(&file)?);
-            text.push('\n');
-        }
-        let path = to.join(name);
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// These YAML files, and those in these directories.
-fn yaml(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let mut inside = listed(path)?;
-            inside.retain(|path| path.extension().is_some_and(|end| end == "yaml"));
-            files.extend(inside);
-        } else {
-            files.push(path.clone());
-        }
-    }
-    Ok(files)
-}
-
-/// Flags of a build that leaves out symbols and debug information.
-const STRIPPED: &[&str] = &["-ldflags=-s -w"];
-
-/// Finds the programs of a Go module of this package, or builds them from the name and package of
-/// each. `also` puts more files beside them. Gives their directory.
-fn module(
-    name: &str,
-    flags: &[&str],
-    programs: &[(&str, &str)],
-    also: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
-    let directory = directory()?;
-    let _lock = lock(&directory)?;
-    let module = go_sources().join(name);
-    let inputs = listed(&module)?;
-    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    let home = directory.join(format!("{name}-{}", hash(&inputs)?));
-    if home.is_dir() {
-        return Ok(home);
-    }
-    let work = fresh(&home.with_extension("work"))?;
-    for (program, package) in programs {
-        let built = work.join(program);
-        let output = built
-            .to_str()
-            .context("the target directory is not UTF-8")?;
-        let arguments = [&["build", "-trimpath"], flags, &["-o", output]].concat();
-        go(program, &module, arguments, package)?;
-    }
-    also(&work)?;
-    keep(&work, &home)?;
-    Ok(home)
-}
-
-/// The files of a directory, in the order of their names.
-fn listed(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = fs::read_dir(directory)
-        .with_context(|| format!("list {}", directory.display()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    files.retain(|path| path.is_file());
-    files.sort();
-    Ok(files)
-}
-
-/// Several test programs may run at the same time: one builds, the others wait here.
-fn lock(directory: &Path) -> Result<File> {
-    let lock = directory.join("lock");
-    let lock = File::create(&lock).with_context(|| format!("create {}", lock.display()))?;
-    lock.lock().context("lock the test bed's directory")?;
-    Ok(lock)
 }
 
 /// Where the parts are kept: `testbed` in Cargo's target directory.
@@ -380,168 +216,4 @@ const PARTS_VARIABLE: &str = "STATLINK_TEST_PARTS";
 /// This package's directory.
 fn sources() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Where the parts in Go have their sources, a directory each.
-fn go_sources() -> PathBuf {
-    sources().join("go")
-}
-
-/// The Collector of a manifest in this package's directory of Go.
-fn collector(directory: &Path, name: &str, architecture: &str) -> Result<PathBuf> {
-    const BUILDER: &str = "go.opentelemetry.io/collector/cmd/builder@v0.159.0";
-
-    let manifest = go_sources().join(name).join("builder.yaml");
-    let suffix = suffix(architecture);
-    let home = directory.join(format!("{name}-{}{suffix}", hash(&[manifest.as_path()])?));
-    let binary = home.join("otelcol");
-    if binary.is_file() {
-        return Ok(binary);
-    }
-    let work = fresh(&home.with_extension("work"))?;
-    // The builder takes its output directory from the manifest alone.
-    let text = read(&manifest)?;
-    let text = text.replacen(
-        "dist:\n",
-        &format!("dist:\n  output_path: {}\n", work.display()),
-        1,
-    );
-    let config = work.join("builder.yaml");
-    fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
-
-    // The builder itself runs here, whatever it builds for.
-    let mut install = Command::new("go");
-    install
-        .args(["install", BUILDER])
-        .env("GOBIN", &work)
-        .env_remove("GOARCH");
-    build("the Collector's builder", &work, install)?;
-    let mut builder = Command::new(work.join("builder"));
-    builder
-        .args(["--ldflags", "-s -w", "--config"])
-        .arg(&config)
-        .env("GOARCH", architecture);
-    build("the Collector", &work, builder)?;
-    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-    keep(&work.join("otelcol"), &binary)?;
-    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
-    Ok(binary)
-}
-
-fn knative(directory: &Path, architecture: &str) -> Result<PathBuf> {
-    let module = go_sources().join("knative");
-    let inputs = listed(&module)?;
-    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
-    let suffix = suffix(architecture);
-    let home = directory.join(format!("knative-{}{suffix}", hash(&inputs)?));
-    let activator = home.join("activator");
-    if activator.is_file() {
-        return Ok(home);
-    }
-    let work = fresh(&home.with_extension("work"))?;
-    let built = work.join("knative");
-    go_for(
-        architecture,
-        "Knative's peers",
-        &module,
-        ["build", "-trimpath", "-ldflags", "-s -w", "-o"],
-        &built,
-    )?;
-    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-    // The role is argv[0], and /proc/PID/exe must show it too: hence a hard link.
-    let autoscaler = home.join("autoscaler");
-    let _ = fs::remove_file(&autoscaler); // an interrupted build's
-    fs::hard_link(&built, &autoscaler).with_context(|| format!("link {}", autoscaler.display()))?;
-    keep(&built, &activator)?;
-    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
-    Ok(home)
-}
-
-/// Runs Go for this machine.
-fn go<'a>(
-    what: &str,
-    directory: &Path,
-    args: impl IntoIterator<Item = &'a str>,
-    last: &(impl AsRef<OsStr> + ?Sized),
-) -> Result<()> {
-    go_for(native(), what, directory, args, last)
-}
-
-/// Runs Go for an architecture.
-fn go_for<'a>(
-    architecture: &str,
-    what: &str,
-    directory: &Path,
-    args: impl IntoIterator<Item = &'a str>,
-    last: &(impl AsRef<OsStr> + ?Sized),
-) -> Result<()> {
-    let mut command = Command::new("go");
-    command.args(args).arg(last).env("GOARCH", architecture);
-    build(what, directory, command)
-}
-
-/// Runs a build of Go, and reports every 5 s that it still runs.
-fn build(what: &str, directory: &Path, mut command: Command) -> Result<()> {
-    let log = self::directory()?.join("build.log");
-    let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-    command
-        .current_dir(directory)
-        .env("CGO_ENABLED", "0")
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().context("share the build's log")?)
-        .stderr(output);
-    eprintln!("testbed: building {what}, once: {command:?}");
-    let started = Instant::now();
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            bail!("{what} is built with Go, and there is no `go` in PATH; install Go 1.26 or later")
-        }
-        Err(e) => return Err(e).with_context(|| format!("run {command:?}")),
-    };
-    let mut reported = started;
-    let status = loop {
-        if let Some(status) = child.try_wait().context("wait for go")? {
-            break status;
-        }
-        if reported.elapsed() > Duration::from_secs(5) {
-            reported = Instant::now();
-            eprintln!(
-                "testbed: building {what}, {} s",
-                started.elapsed().as_secs()
-            );
-        }
-        thread::sleep(Duration::from_millis(50));
-    };
-    if !status.success() {
-        let text = read(&log).unwrap_or_default();
-        bail!("build {what}: go ended with {status}:\n{text}");
-    }
-    eprintln!("testbed: built {what} in {} s", started.elapsed().as_secs());
-    Ok(())
-}
-
-/// Moves a finished build to its place in one step, so that a build in place is complete.
-fn keep(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).with_context(|| format!("move {} to {}", from.display(), to.display()))
-}
-
-fn fresh(directory: &Path) -> Result<PathBuf> {
-    // An interrupted build may have left it.
-    let _ = fs::remove_dir_all(directory);
-    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
-    Ok(directory.to_owned())
-}
-
-fn hash(files: &[&Path]) -> Result<String> {
-    let mut hasher = DefaultHasher::new();
-    for file in files {
-        file.file_name().hash(&mut hasher);
-        read(file)?.hash(&mut hasher);
-    }
-    Ok(format!("{:016x}", hasher.finish()))
-}
-
-fn read(file: &Path) -> Result<String> {
-    fs::read_to_string(file).with_context(|| format!("read {}", file.display()))
 }

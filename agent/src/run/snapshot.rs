@@ -124,10 +124,7 @@ pub(super) fn of_agent(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        link::{Cause, CheckKind, UnknownReason},
-        snapshot::SeriesName,
-    };
+    use crate::link::{Cause, CheckKind, UnknownReason};
 
     const UNREACHABLE: State<Duration> = State::Unreachable {
         since: Duration::ZERO,
@@ -145,17 +142,10 @@ mod tests {
             .counts
             .fail(CheckKind::Connect, Cause::Timeout, pid.into());
         LinkSnapshot {
-            name: SeriesName {
-                peer: "autoscaler".to_owned(),
-                namespace: "knative-serving".to_owned(),
-                pod: pod.to_owned(),
-            },
             pid,
             state,
-            peer_address: None,
-            rtt: None,
-            silence: None,
             total,
+            ..LinkSnapshot::starting(pod)
         }
     }
 

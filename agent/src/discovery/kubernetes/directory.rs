@@ -362,5 +362,8 @@ fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
 }
 
 #[cfg(test)]
+#[path = "directory_address_tests.rs"]
+mod address_tests;
+#[cfg(test)]
 #[path = "directory_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Events of the API in, owners of containers and addresses out.
+//! Events of the API in, owners of containers out.
 
 use serde_json::json;
 
@@ -20,20 +20,6 @@ fn pod(uid: &str, name: &str, terminating: bool) -> Pod {
     .unwrap()
 }
 
-fn service(name: &str, address: &str) -> Service {
-    serde_json::from_value(json!({
-        "metadata": { "name": name }, "spec": { "clusterIPs": [address] },
-    }))
-    .unwrap()
-}
-
-fn slice(name: &str, addresses: &[&str]) -> EndpointSlice {
-    serde_json::from_value(json!({
-        "metadata": { "name": name }, "endpoints": [{ "addresses": addresses }],
-    }))
-    .unwrap()
-}
-
 fn container(uid: &str, name: &str) -> Container {
     Container {
         pod_uid: Some(uid.to_owned()),
@@ -49,7 +35,7 @@ fn listed(directory: &mut Directory, pods: &[Pod]) -> Change {
     directory.apply(WatchEvent::Pods(0, Event::InitDone))
 }
 
-fn directory(pods: &[Pod]) -> Directory {
+pub(super) fn directory(pods: &[Pod]) -> Directory {
     let mut directory = Directory::new(["activator".to_owned(), "autoscaler".to_owned()]);
     listed(&mut directory, pods);
     directory.apply(WatchEvent::Pods(1, Event::InitDone));
@@ -227,51 +213,6 @@ fn the_ended_are_remembered_within_bounds() {
 }
 
 #[test]
-fn the_peer_s_addresses_are_known_once_both_are_listed() {
-    let mut directory = directory(&[]);
-    assert_eq!(directory.peer_addresses(), None);
-    let service = service("autoscaler", "10.96.0.9");
-    directory.apply(WatchEvent::Services(Event::InitApply(service.clone())));
-    assert!(
-        !directory
-            .apply(WatchEvent::Services(Event::InitDone))
-            .addresses
-    );
-    assert!(directory.knows_pods() && !directory.is_synced());
-    assert!(
-        directory
-            .apply(WatchEvent::EndpointSlices(Event::InitDone))
-            .addresses
-    );
-    assert!(directory.is_synced());
-    let known = |addresses: &[&str]| Some(addresses.iter().map(|a| a.parse().unwrap()).collect());
-    assert_eq!(directory.peer_addresses(), known(&["10.96.0.9"]));
-
-    let change = directory.apply(WatchEvent::EndpointSlices(Event::Apply(slice(
-        "s",
-        &["10.1.0.7"],
-    ))));
-    assert!(change.addresses && !change.names);
-    assert_eq!(
-        directory.peer_addresses(),
-        known(&["10.1.0.7", "10.96.0.9"])
-    );
-    // An update with the same addresses changes nothing.
-    let change = directory.apply(WatchEvent::EndpointSlices(Event::Apply(slice(
-        "s",
-        &["10.1.0.7"],
-    ))));
-    assert!(!change.addresses);
-    // Without a Service there is no way to know the right addresses.
-    assert!(
-        directory
-            .apply(WatchEvent::Services(Event::Delete(service)))
-            .addresses
-    );
-    assert_eq!(directory.peer_addresses(), None);
-}
-
-#[test]
 fn a_container_whose_pod_is_not_visible_is_found_by_its_id() {
     let mut directory = directory(&[pod("a", "activator-1", false)]);
     let by_id = |name: &str| Container {
@@ -329,66 +270,6 @@ fn a_pod_that_the_kubelet_ends_is_an_expected_end() {
     let evicted: Pod = serde_json::from_value(evicted).unwrap();
     let change = directory.apply(WatchEvent::Pods(0, Event::Apply(evicted)));
     assert_eq!(change.ended, ["2c48913c-b29f-11e7-9350-020968147796"]);
-}
-
-/// A directory that has listed these objects.
-fn listed_peer(services: &[Service], slices: &[EndpointSlice]) -> Directory {
-    let mut directory = directory(&[]);
-    for service in services {
-        directory.apply(WatchEvent::Services(Event::InitApply(service.clone())));
-    }
-    directory.apply(WatchEvent::Services(Event::InitDone));
-    for slice in slices {
-        directory.apply(WatchEvent::EndpointSlices(Event::InitApply(slice.clone())));
-    }
-    directory.apply(WatchEvent::EndpointSlices(Event::InitDone));
-    directory
-}
-
-#[test]
-fn addresses_are_known_only_while_both_watches_are_current() {
-    let mut directory = listed_peer(&[service("autoscaler", "10.96.0.9")], &[]);
-    let known = directory.peer_addresses();
-    assert!(known.is_some());
-    let mut apply = |watch, health| directory.apply(WatchEvent::Health(watch, health)).addresses;
-    assert!(apply(Watched::EndpointSlices, WatchHealth::Stale));
-    assert!(!apply(Watched::Services, WatchHealth::Stale));
-    assert!(!apply(Watched::EndpointSlices, WatchHealth::Current));
-    assert!(apply(Watched::Services, WatchHealth::Current));
-    assert!(!apply(Watched::Services, WatchHealth::Current));
-    assert_eq!(directory.peer_addresses(), known);
-}
-
-#[test]
-fn a_set_that_is_empty_or_cannot_be_known_is_unknown() {
-    let headless = || service("autoscaler", "None");
-    assert_eq!(listed_peer(&[headless()], &[]).peer_addresses(), None);
-    let empty = slice("s", &[]);
-    assert_eq!(listed_peer(&[headless()], &[empty]).peer_addresses(), None);
-    let one = slice("s", &["10.1.0.7"]);
-    let known = listed_peer(&[headless()], std::slice::from_ref(&one)).peer_addresses();
-    assert_eq!(known, Some(BTreeSet::from([[10, 1, 0, 7].into()])));
-    let external: Service = serde_json::from_value(json!({
-        "metadata": { "name": "autoscaler" },
-        "spec": { "type": "ExternalName", "externalName": "autoscaler.example" },
-    }))
-    .unwrap();
-    assert_eq!(listed_peer(&[external], &[one]).peer_addresses(), None);
-}
-
-#[test]
-fn both_families_of_a_dual_stack_service_are_known() {
-    let objects = include_str!("object/cases/autoscaler-dual-stack.json");
-    let objects: Vec<serde_json::Value> = serde_json::from_str(objects).unwrap();
-    let service: Service = serde_json::from_value(objects[0].clone()).unwrap();
-    let slices: Vec<EndpointSlice> = objects[1..]
-        .iter()
-        .map(|slice| serde_json::from_value(slice.clone()).unwrap())
-        .collect();
-    let expected = ["10.96.0.9", "10.244.0.7", "fd00:10:96::9"];
-    let expected = expected.iter().map(|one| one.parse().unwrap()).collect();
-    let known = listed_peer(&[service], &slices).peer_addresses();
-    assert_eq!(known, Some(expected));
 }
 
 #[test]

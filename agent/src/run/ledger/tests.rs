@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{super::snapshot::of_pods, *};
 use crate::{
-    link::{CheckKind, Counts, State},
+    link::{CheckKind, Counts},
     snapshot::LinkSnapshot,
 };
 
@@ -15,11 +15,7 @@ fn seconds(seconds: u64) -> Timestamp {
 }
 
 fn name(pod: &str) -> SeriesName {
-    SeriesName {
-        peer: "autoscaler".to_owned(),
-        namespace: "knative-serving".to_owned(),
-        pod: pod.to_owned(),
-    }
+    SeriesName::of_activator(pod)
 }
 
 fn refused(n: u64) -> PodCounts {
@@ -34,13 +30,8 @@ fn refused(n: u64) -> PodCounts {
 
 fn process(pod: &str, total: PodCounts) -> LinkSnapshot {
     LinkSnapshot {
-        name: name(pod),
-        pid: 7,
-        state: State::Starting,
-        peer_address: None,
-        rtt: None,
-        silence: None,
         total,
+        ..LinkSnapshot::starting(pod)
     }
 }
 
