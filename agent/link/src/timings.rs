@@ -34,9 +34,9 @@ pub(crate) const HOLD: Duration = Duration::from_nanos(HOLD_NS);
 pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// How often to look for the peer's first data: at most 30 looks in the client's 3 s.
 pub(crate) const UNANSWERED_CADENCE: Duration = Duration::from_millis(100);
-/// The same, once the handshake has failed: Knative's client has closed by then, and any other
-/// that still waits is in no hurry.
-pub(crate) const OVERDUE_CADENCE: Duration = Duration::from_millis(500);
+/// The same, once the handshake has failed: Knative's client has closed by then, unless it is
+/// frozen. No rarer than this, so that no answer that is held for long enough goes unseen.
+pub(crate) const OVERDUE_CADENCE: Duration = HOLD;
 /// How often to look whether a dial that takes long is over. The record of its end says so, but a
 /// program that interrupts itself leaves none (`bpf_trace_run`, `kernel/trace/bpf_trace.c`).
 pub(crate) const CONNECTING_CADENCE: Duration = Duration::from_secs(1);

@@ -27,8 +27,9 @@ pub(super) enum Handshake {
     Connecting,
     /// The peer's first data.
     Unanswered {
-        /// When it was established, or an earlier moment where that is not known.
-        established: Timestamp,
+        /// Until when no answer had come: the last look that showed none. Before the first, when
+        /// it was established, or an earlier moment where that is not known.
+        unheard: Timestamp,
         /// When the handshake takes too long.
         overdue: Timestamp,
         /// It took too long, and the connect check is decided.
@@ -82,18 +83,16 @@ impl Handshake {
         match self {
             Self::Connecting => None,
             Self::Unanswered {
-                established,
-                failed,
-                ..
+                unheard, failed, ..
             } => match ending.heard {
-                Some(heard) if heard.max(established) + HOLD <= at => Some(heard.max(established)),
+                Some(heard) if heard.max(unheard) + HOLD <= at => Some(heard.max(unheard)),
                 _ if !held || failed => None,
                 Some(heard) if older => Some(heard),
                 // What it heard just before the end may be the peer's good-bye. It had been held
                 // if it lived for longer than any client waits for an answer.
-                Some(_) => (established + HANDSHAKE < at).then_some(established),
+                Some(_) => (unheard + HANDSHAKE < at).then_some(unheard),
                 None if older => Some(at),
-                None => Some(established),
+                None => Some(unheard),
             },
             Self::Answered { answered, failed } => {
                 let lasted = answered + HOLD <= at && ending.heard.is_some();

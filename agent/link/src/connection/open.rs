@@ -98,7 +98,7 @@ impl Open {
     ) {
         if let Stage::Handshake(Handshake::Connecting) = self.stage {
             self.stage = Stage::Handshake(Handshake::Unanswered {
-                established: earliest,
+                unheard: earliest,
                 overdue: latest + HANDSHAKE,
                 failed: false,
             });
@@ -150,19 +150,24 @@ impl Open {
                 self.look(origin, at, sample)
             }
             Stage::Handshake(Handshake::Unanswered {
-                established,
+                unheard,
                 overdue,
                 failed,
             }) => {
                 if heard.unwrap_or(at) >= overdue && !failed {
                     self.stage = Stage::Handshake(Handshake::Unanswered {
-                        established,
+                        unheard,
                         overdue,
                         failed: true,
                     });
                     return Some(Step::HandshakeFailed { at: overdue });
                 }
                 let Some(heard) = heard else {
+                    self.stage = Stage::Handshake(Handshake::Unanswered {
+                        unheard: unheard.max(at),
+                        overdue,
+                        failed,
+                    });
                     self.next_sample = if failed {
                         at + OVERDUE_CADENCE
                     } else {
@@ -172,7 +177,7 @@ impl Open {
                     return None;
                 };
                 self.stage = Stage::Handshake(Handshake::Answered {
-                    answered: heard.max(established),
+                    answered: heard.max(unheard),
                     failed,
                 });
                 self.next_sample = at;

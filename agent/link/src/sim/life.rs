@@ -48,33 +48,40 @@ pub(super) struct Outages {
 }
 
 /// Runs one life for each seed; returns how many hours were simulated.
-pub(super) fn live<K: Kind>(seeds: Range<u64>, loss: Loss) -> u64 {
-    let only: Option<u64> = std::env::var("STATLINK_SIM_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+pub(super) fn live<K: Kind>(seeds: impl IntoIterator<Item = u64>, loss: Loss) -> u64 {
+    let asked_for = asked_for();
+    let is_asked_for = asked_for.is_some();
+    let seeds: Vec<u64> = asked_for.map_or_else(|| seeds.into_iter().collect(), Range::collect);
     let mut simulated = Duration::ZERO;
+    let mut bad = Vec::new();
     for seed in seeds {
-        if only.is_none_or(|only| only == seed) {
-            let named = NamedInAPanic(seed);
-            simulated += Life::<K>::new(seed, loss).live();
-            drop(named);
+        let life = || Life::<K>::new(seed, loss).live();
+        match std::panic::catch_unwind(life) {
+            Ok(lived) => simulated += lived,
+            Err(_) => bad.push(seed),
         }
     }
-    if only.is_some() {
+    assert!(
+        bad.is_empty(),
+        "each alone by STATLINK_SIM_SEEDS=<seed>: {bad:?}"
+    );
+    if is_asked_for {
         return u64::MAX;
     }
     simulated.as_secs() / 3_600
 }
 
-/// A seed that is printed if its life ends in a panic, whoever panics.
-struct NamedInAPanic(u64);
-
-impl Drop for NamedInAPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("STATLINK_SIM_SEED={} runs this life alone", self.0);
+/// The seeds that are asked for: `STATLINK_SIM_SEEDS=755`, or `=0..20000`.
+fn asked_for() -> Option<Range<u64>> {
+    let seeds = std::env::var("STATLINK_SIM_SEEDS").ok()?;
+    let (first, end) = match seeds.split_once("..") {
+        Some((first, end)) => (first.parse().expect("a seed"), end.parse().expect("a seed")),
+        None => {
+            let seed = seeds.parse().expect("a seed, or a range of them");
+            (seed, seed + 1)
         }
-    }
+    };
+    Some(first..end)
 }
 
 impl<K: Kind> Life<K> {

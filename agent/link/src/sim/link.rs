@@ -11,14 +11,22 @@ use crate::{Cause, CheckKind, Input, Link, MissedEnds, State, time::Timestamp};
 
 #[test]
 fn the_link_tells_the_truth_about_many_lives() {
-    let hours = live::<Activator>(0..400, Loss::None);
+    let hours = live::<Activator>((0..400).chain(ONCE_WRONG), Loss::None);
     assert!(hours > 200, "{hours} simulated hours");
 }
 
 #[test]
 fn counts_stay_true_when_records_are_lost() {
-    live::<Activator>(10_000..10_300, Loss::Some);
+    live::<Activator>((10_000..10_300).chain(ONCE_WRONG_WITH_LOSS), Loss::Some);
 }
+
+/// Each showed something that the core, or this model, had wrong: another name is looked up, and the
+/// client stopped before it dials; it is killed after its handshake took too long; an answer to a
+/// client that is stopped is held for a moment, or is a refusal.
+const ONCE_WRONG: [u64; 4] = [755, 4_051, 8_942, 13_317];
+/// The same, with records lost: an answer that is held between two looks; a good-bye that is the
+/// first word; the end of a dial that had failed; a client that is stopped and closes.
+const ONCE_WRONG_WITH_LOSS: [u64; 4] = [10_653, 16_128, 18_299, 918];
 
 #[derive(Default)]
 struct Activator;
@@ -49,8 +57,8 @@ impl Kind for Activator {
 
     /// It looks up something else, and news of the peer's addresses come.
     fn act(life: &mut Life<Self>) {
-        if life.clients.values().all(|client| !client.frozen) {
-            life.world.record(Input::LookedUp);
+        for client in life.clients.values_mut().filter(|client| !client.frozen) {
+            client.look_elsewhere(&mut life.world);
         }
         if life.world.chance(20) {
             let known = || [peer().ip(), other_family().ip()].into();
@@ -91,11 +99,12 @@ impl Kind for Activator {
             "seed {seed}: connect checks, connects; {truth:?}"
         );
         assert_eq!(counts.races_lost(), truth.races_lost, "seed {seed}: races");
-        let nameless = life.clients.values().any(|client| client.was_nameless);
+        let mut clients = life.clients.values();
+        let looks_nameless = clients.any(|client| client.was_nameless || client.was_misleading);
         for kind in CheckKind::ALL {
             assert_eq!(counts.errors(kind, Cause::WrongPeer), 0, "seed {seed}");
             let dns = counts.errors(kind, Cause::Dns);
-            assert!(dns == 0 || nameless, "seed {seed}: {dns} dns");
+            assert!(dns == 0 || looks_nameless, "seed {seed}: {dns} dns");
         }
         let disconnects = counts.checks(CheckKind::Disconnect);
         // One connection at a time: each loss is an outage. What is known only from a listing

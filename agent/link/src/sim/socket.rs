@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use statlink_ebpf::{End, Phase};
 
+use super::client::HANDSHAKE;
 use crate::{ConnectionId, Input, Sample, time::Timestamp, timings::HOLD};
 
 #[derive(Clone, Debug)]
@@ -12,6 +13,10 @@ pub(super) struct Socket {
     /// `None`: older than the agent.
     pub(super) attempted: Option<Timestamp>,
     pub(super) established: Option<Timestamp>,
+    /// When the machine heard of that.
+    pub(super) known_established: Option<Timestamp>,
+    /// A look has shown the answer.
+    pub(super) answer_seen: bool,
     pub(super) answered: Option<Timestamp>,
     pub(super) heard: Option<Timestamp>,
     pub(super) sent: Option<Timestamp>,
@@ -40,6 +45,8 @@ impl Socket {
             id,
             attempted: Some(attempted),
             established: None,
+            known_established: None,
+            answer_seen: false,
             answered: None,
             heard: None,
             sent: None,
@@ -73,7 +80,9 @@ impl Socket {
         }
     }
 
-    pub(super) fn sample(&self) -> Sample {
+    pub(super) fn sample(&mut self, now: Timestamp) -> Sample {
+        self.is_seen(now);
+        self.answer_seen |= self.answered.is_some();
         Sample {
             established: self.established.is_some(),
             heard: self.heard,
@@ -81,6 +90,13 @@ impl Socket {
             unacknowledged: self.unacknowledged.is_some(),
             timeouts: self.timeouts,
             rtt: Some(Duration::from_millis(1)),
+        }
+    }
+
+    /// The machine sees how far it has come.
+    pub(super) fn is_seen(&mut self, now: Timestamp) {
+        if self.established.is_some() {
+            self.known_established.get_or_insert(now);
         }
     }
 
@@ -101,6 +117,20 @@ impl Socket {
     pub(super) fn was_upgraded(&self, now: Timestamp) -> bool {
         let held = self.answered.is_some_and(|answered| answered + HOLD <= now);
         self.is_upgraded(now) || held && self.outlives_a_refusal(now)
+    }
+
+    /// The same, if it ends now and the record of that is lost. The kernel half's own word is the
+    /// truth then: but not against a handshake that took too long, unless the answer was seen.
+    pub(super) fn may_be_upgraded(&self, now: Timestamp) -> bool {
+        self.phase(now) == Phase::Held && (!self.is_overdue(now) || self.answer_seen)
+    }
+
+    /// Whether its handshake took too long, and so has failed, whatever becomes of it if it is not
+    /// upgraded.
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        let due = self.known_established.map(|known| known + HANDSHAKE);
+        let in_time = |due| self.answered.is_some_and(|answered| answered < due);
+        due.is_some_and(|due| due <= now && !in_time(due))
     }
 
     fn outlives_a_refusal(&self, now: Timestamp) -> bool {

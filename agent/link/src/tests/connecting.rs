@@ -196,6 +196,20 @@ fn an_answer_after_the_handshake_failed_makes_a_connect_but_no_second_check() {
 }
 
 #[test]
+fn a_late_answer_is_looked_for_as_often_as_it_must_be_held() {
+    let mut story = Story::begins();
+    story.attempt(0, 1).established(1, 1);
+    story.sampled(3_050, 1, unanswered());
+    story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
+    // Answered at 3,060 ms, and held from there on: only a look between tells it from a good-bye.
+    assert_eq!(story.link.next_deadline(), Some(at(3_300)));
+    story.until(3_300).sampled(3_300, 1, well(3_060));
+    story.ended(3_320, 1, Phase::Held, End::PeerClosed, Some(3_320));
+    story.has_connects(1);
+    story.has(Disconnect, 1, &[(Cause::PeerClosed, 1)]);
+}
+
+#[test]
 fn an_end_shows_that_a_connection_had_been_upgraded_before_anyone_looked() {
     let mut story = Story::begins();
     story.attempt(0, 1).established(1, 1);
@@ -219,6 +233,24 @@ fn a_last_word_just_before_the_end_hides_no_long_life() {
     );
     story.has(Connect, 1, &[]).has_connects(1);
     story.has(Disconnect, 1, &[(Cause::PeerClosed, 1)]);
+}
+
+#[test]
+fn a_look_that_showed_no_answer_bounds_when_it_came() {
+    // Longer than any client waits, but its peer's first word is its last.
+    let mut story = Story::begins();
+    story.found(1_800, 1, Some(-1_000), Phase::Established);
+    story.sampled(4_700, 1, unanswered());
+    story.ended(4_750, 1, Phase::Held, End::PeerClosed, Some(4_750));
+    story
+        .has(Connect, 1, &[(Cause::HandshakeFailed, 1)])
+        .has_connects(0);
+
+    // The same, and nobody looked.
+    let mut story = Story::begins();
+    story.found(1_800, 1, Some(-1_000), Phase::Established);
+    story.ended(4_750, 1, Phase::Held, End::PeerClosed, Some(4_750));
+    story.has(Connect, 1, &[]).has_connects(1);
 }
 
 #[test]

@@ -49,6 +49,10 @@ pub(super) struct Client {
     /// Lookups fail.
     nameless: bool,
     pub(super) was_nameless: bool,
+    /// Its process has looked up something else since its last dial.
+    looked_elsewhere: bool,
+    /// It was stopped then: a lookup that no dial follows is taken for one that failed.
+    pub(super) was_misleading: bool,
     socket: Option<Socket>,
     back_off: i32,
     /// It is not needed, or its process is gone: it dials no more.
@@ -83,6 +87,8 @@ impl Client {
             racing: false,
             nameless: false,
             was_nameless: false,
+            looked_elsewhere: false,
+            was_misleading: false,
             socket: None,
             back_off: 0,
             shut: false,
@@ -122,6 +128,7 @@ impl Client {
         self.socket = Some(Socket {
             attempted: None,
             established: Some(heard),
+            known_established: Some(world.now),
             answered: Some(heard),
             heard: Some(heard),
             ..Socket::new(id, heard)
@@ -197,11 +204,11 @@ impl Client {
         let Some(socket) = self.socket.take() else {
             return;
         };
+        self.looked_elsewhere = false;
         let phase = socket.phase(now);
         let lost = world.is_lost();
-        // Where nobody sees the end, the kernel half's own word is the truth.
         let upgraded = if lost {
-            phase == Phase::Held
+            socket.may_be_upgraded(now)
         } else {
             socket.was_upgraded(now)
         };
@@ -273,6 +280,8 @@ impl Client {
         if socket.was_upgraded(now) {
             self.truth.upgraded += u64::from(socket.attempted.is_some());
             self.truth.ended_while_stalled += u64::from(socket.stalled);
+        } else {
+            self.truth.failed += u64::from(socket.is_overdue(now));
         }
         world.deliver(socket.ended(self.peer, socket.phase(now), End::Exiting, 0));
     }
@@ -317,7 +326,7 @@ impl Client {
         }
         // A stall is over when a look finds all well.
         socket.stalled &= !socket.is_well(now);
-        Some(socket.sample())
+        Some(socket.sample(now))
     }
 
     /// Its entry in a listing of all that are open. The walk misses what is moved in the map
@@ -328,6 +337,7 @@ impl Client {
         if std::mem::replace(&mut socket.known, true) && world.is_lost() {
             return None;
         }
+        socket.is_seen(now);
         let listed = OpenConnection {
             connection: socket.id,
             peer_address: self.peer,
@@ -362,6 +372,12 @@ impl Client {
             (Some(truth), _) => self.certain = Some((truth, now)),
         }
         self.certain.filter(|(_, since)| *since + patience < now)
+    }
+
+    /// Its process looks up something else.
+    pub(super) fn look_elsewhere(&mut self, world: &mut World) {
+        world.record(Input::LookedUp);
+        self.looked_elsewhere = true;
     }
 
     fn is_open(&self, sock: u64, and: impl Fn(&Socket) -> bool) -> bool {

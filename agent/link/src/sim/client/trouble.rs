@@ -30,6 +30,7 @@ impl Client {
     /// Its process is stopped, or goes on with what it was to do.
     pub(super) fn freeze(&mut self, world: &mut World) {
         self.frozen = !self.frozen;
+        self.was_misleading |= self.frozen && self.looked_elsewhere;
         let next = if self.frozen {
             world.between(100, 60_000)
         } else {

@@ -19,6 +19,7 @@ impl Client {
         if self.shut || self.socket.is_some() {
             return;
         }
+        self.looked_elsewhere = false;
         if self.by_name {
             world.record(Input::LookedUp);
         }
@@ -66,7 +67,11 @@ impl Client {
                         peer_address: self.peer,
                         attempted,
                     };
-                    self.record(input, world);
+                    if self.record(input, world)
+                        && let Some(socket) = &mut self.socket
+                    {
+                        socket.is_seen(world.now);
+                    }
                 }
                 let latency = world.between(1, 20);
                 self.plan(world, latency, Step::Answer(sock));
@@ -87,8 +92,8 @@ impl Client {
             Mode::Up | Mode::Refusing => {
                 socket.answered = Some(world.now);
                 socket.heard = Some(world.now);
-                // The upgrade may be refused: closed at once.
-                if world.chance(3) {
+                // The upgrade may be refused: closed at once, if the client runs.
+                if world.chance(3) && !self.frozen {
                     self.end(End::LocalClosed, 0, world);
                     return;
                 }
@@ -97,6 +102,8 @@ impl Client {
                     if let Some(socket) = &mut self.socket {
                         socket.refused = true;
                     }
+                    // A client that is stopped holds it for as long.
+                    self.expect_silence(world);
                     return;
                 }
                 self.back_off = 0;
