@@ -3,8 +3,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, fexit, tracepoint},
+    programs::{BtfTracePointContext, FExitContext, TracePointContext},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -14,6 +14,11 @@ fn empty_set_state(_ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn empty_destroy(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+#[fexit(function = "inet_stream_connect")]
+fn empty_stream(_ctx: FExitContext) -> i32 {
     0
 }
 

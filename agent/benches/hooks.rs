@@ -5,48 +5,60 @@
 //! measurement itself, the same for the empty program.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, TracePoint, loaded_programs},
+    programs::{Program, loaded_programs},
     sys::{Stats, enable_stats},
 };
 use statlink::kernel::{ConnectHook, Kernel, Source, Watch, tracefs};
 
 fn main() -> Result<()> {
-    let tracefs = tracefs::show();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
     let _stats = enable_stats(Stats::RunTime).context("count the programs' run time")?;
-    let server = Server::start()?;
-    let bystander = Server::start()?;
-    let watch = Watch {
-        port: server.port,
-        process_names: vec!["nobody".to_owned()],
-        connect_hook: ConnectHook::default(),
-    };
-    let mut kernel = Kernel::load(&watch, &tracefs)?;
-    let _empty = Empty::attach()?;
-
     println!("ns per event, {ROUNDS} rounds of {CONNECTS} loopback connects, median");
     println!(
         "{:<22}{:>10}{:>12}{:>10}{:>11}",
         "program", "empty", "unrelated", "over", "matched"
     );
-    let mut unrelated = Figures::default();
-    let mut matched = Figures::default();
+    // connect() is seen in one of two ways: each has a turn.
+    measure(ConnectHook::Fexit, &[SET_STATE, DESTROY, STREAM_CONNECT])?;
+    measure(ConnectHook::Tracepoints, &[ENTER, EXIT])
+}
+
+/// Loads the kernel half in one of its ways, and prints what these programs of it cost.
+fn measure(connect_hook: ConnectHook, pairs: &[Pair]) -> Result<()> {
+    let tracefs = tracefs::show();
+    let (server, bystander) = (Server::start()?, Server::start()?);
+    let others = ids()?;
+    let watch = Watch {
+        port: server.port,
+        process_names: vec!["nobody".to_owned()],
+        connect_hook,
+    };
+    let mut kernel = Kernel::load(&watch, &tracefs)?;
+    for state in kernel.hooks() {
+        if let Some(missing) = &state.missing {
+            println!("{}: {}", state.hook.name, missing.reason);
+        }
+    }
+    let _empty = Empty::attach(pairs)?;
+
+    let mut unrelated = Figures::of_programs_beside(&others);
+    let mut matched = Figures::of_programs_beside(&others);
     // Both sources at once would disturb each other: first the bystander's port, which the first
     // instructions reject.
     for _ in 0..ROUNDS {
-        unrelated.measure(|| bystander.storm())?;
+        unrelated.measure(|| bystander.connect(CONNECTS))?;
     }
     kernel.track(Source {
         netns: u32::try_from(std::fs::metadata("/proc/self/ns/net")?.ino())?,
@@ -61,12 +73,20 @@ fn main() -> Result<()> {
             }
         })?;
     }
-    for (program, yardstick) in PAIRS {
-        let (empty, ours) = (unrelated.median(yardstick), unrelated.median(program));
+    for pair in pairs {
+        let figures = (
+            unrelated.median(pair.yardstick),
+            unrelated.median(pair.program),
+            matched.median(pair.program),
+        );
+        let (Some(empty), Some(ours), Some(matched)) = figures else {
+            println!("{:<22}{:>10}", pair.program, "never ran");
+            continue;
+        };
         println!(
-            "{program:<22}{empty:>10.1}{ours:>12.1}{:>+10.1}{:>11.1}",
+            "{:<22}{empty:>10.1}{ours:>12.1}{:>+10.1}{matched:>11.1}",
+            pair.program,
             ours - empty,
-            matched.median(program)
         );
     }
     for (reason, count) in kernel.losses()? {
@@ -77,44 +97,62 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Run time and runs of each program, by name.
-#[derive(Default)]
-struct Figures(BTreeMap<String, Vec<f64>>);
+/// Time per run of each program, by name.
+struct Figures<'a> {
+    /// Programs that were there before, such as another agent's.
+    others: &'a BTreeSet<u32>,
+    ns: BTreeMap<String, Vec<f64>>,
+}
 
-impl Figures {
+impl<'a> Figures<'a> {
+    fn of_programs_beside(others: &'a BTreeSet<u32>) -> Self {
+        Self {
+            others,
+            ns: BTreeMap::new(),
+        }
+    }
+
     fn measure(&mut self, work: impl FnOnce()) -> Result<()> {
-        let before = totals()?;
+        let before = totals(self.others)?;
         work();
-        for (name, (time, runs)) in totals()? {
+        for (name, (time, runs)) in totals(self.others)? {
             let (time_before, runs_before) = before.get(&name).copied().unwrap_or_default();
             let runs = runs.saturating_sub(runs_before);
             if runs > 0 {
                 let per_run = time.saturating_sub(time_before) as f64 / runs as f64;
-                self.0.entry(name).or_default().push(per_run);
+                self.ns.entry(name).or_default().push(per_run);
             }
         }
         Ok(())
     }
 
-    /// Names in the kernel are cut to 15 bytes.
-    fn median(&self, name: &str) -> f64 {
+    /// `None` if it never ran.
+    fn median(&self, name: &str) -> Option<f64> {
+        // Names in the kernel are cut to 15 bytes.
         let key: String = name.chars().take(15).collect();
-        let mut values = self.0.get(&key).cloned().unwrap_or_default();
+        let mut values = self.ns.get(&key)?.clone();
         values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        values.get(values.len() / 2).copied()
     }
 }
 
-fn totals() -> Result<BTreeMap<String, (u64, u64)>> {
+/// Run time and runs of each program, by name.
+fn totals(without: &BTreeSet<u32>) -> Result<BTreeMap<String, (u64, u64)>> {
     let mut totals = BTreeMap::new();
     for program in loaded_programs() {
         let program = program?;
-        if let Some(name) = program.name_as_str() {
+        if let Some(name) = program.name_as_str()
+            && !without.contains(&program.id())
+        {
             let time = u64::try_from(program.run_time().as_nanos())?;
             totals.insert(name.to_owned(), (time, program.run_count()));
         }
     }
     Ok(totals)
+}
+
+fn ids() -> Result<BTreeSet<u32>> {
+    loaded_programs().map(|program| Ok(program?.id())).collect()
 }
 
 /// Accepts and closes.
@@ -130,10 +168,6 @@ impl Server {
         Ok(Self { port })
     }
 
-    fn storm(&self) {
-        self.connect(CONNECTS);
-    }
-
     fn connect(&self, times: u32) {
         for _ in 0..times {
             // Ephemeral ports may run out for a moment; one connect less does not matter.
@@ -142,41 +176,69 @@ impl Server {
     }
 }
 
-/// The yardstick, attached as long as it lives.
+/// The yardsticks, attached as long as it lives.
 struct Empty(#[expect(dead_code, reason = "held for its drop")] Ebpf);
 
 impl Empty {
-    fn attach() -> Result<Self> {
+    fn attach(pairs: &[Pair]) -> Result<Self> {
         let btf = Btf::from_sys_fs()?;
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink-empty"));
         let mut ebpf = Ebpf::load(object)?;
-        for (name, hook) in [
-            ("empty_set_state", "inet_sock_set_state"),
-            ("empty_destroy", "tcp_destroy_sock"),
-        ] {
-            let program: &mut BtfTracePoint = ebpf.program_mut(name).context(name)?.try_into()?;
-            program.load(hook, &btf)?;
-            program.attach()?;
-        }
-        for (name, hook) in [
-            ("empty_enter", "sys_enter_connect"),
-            ("empty_exit", "sys_exit_connect"),
-        ] {
-            let program: &mut TracePoint = ebpf.program_mut(name).context(name)?.try_into()?;
-            program.load()?;
-            program.attach("syscalls", hook)?;
+        for pair in pairs {
+            let name = pair.yardstick;
+            let program = ebpf.program_mut(name).context(name)?;
+            match program {
+                Program::BtfTracePoint(program) => {
+                    program.load(pair.hook, &btf)?;
+                    program.attach()?;
+                }
+                Program::FExit(program) => {
+                    program.load(pair.hook, &btf)?;
+                    program.attach()?;
+                }
+                Program::TracePoint(program) => {
+                    program.load()?;
+                    program.attach("syscalls", pair.hook)?;
+                }
+                other => bail!("{name} is a program of the kind {:?}", other.prog_type()),
+            }
         }
         Ok(Self(ebpf))
     }
 }
 
-/// Each program and its yardstick.
-const PAIRS: [(&str, &str); 4] = [
-    ("inet_sock_set_state", "empty_set_state"),
-    ("tcp_destroy_sock", "empty_destroy"),
-    ("sys_enter_connect", "empty_enter"),
-    ("sys_exit_connect", "empty_exit"),
-];
+/// A program, its yardstick, and the hook of both.
+struct Pair {
+    program: &'static str,
+    yardstick: &'static str,
+    hook: &'static str,
+}
+
+const SET_STATE: Pair = Pair {
+    program: "inet_sock_set_state",
+    yardstick: "empty_set_state",
+    hook: "inet_sock_set_state",
+};
+const DESTROY: Pair = Pair {
+    program: "tcp_destroy_sock",
+    yardstick: "empty_destroy",
+    hook: "tcp_destroy_sock",
+};
+const STREAM_CONNECT: Pair = Pair {
+    program: "inet_stream_connect",
+    yardstick: "empty_stream",
+    hook: "inet_stream_connect",
+};
+const ENTER: Pair = Pair {
+    program: "sys_enter_connect",
+    yardstick: "empty_enter",
+    hook: "sys_enter_connect",
+};
+const EXIT: Pair = Pair {
+    program: "sys_exit_connect",
+    yardstick: "empty_exit",
+    hook: "sys_exit_connect",
+};
 const ROUNDS: usize = 5;
 const CONNECTS: u32 = 20_000;
 const BATCH: u32 = 200;
