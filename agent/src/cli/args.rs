@@ -58,8 +58,8 @@ pub(super) enum Command {
     ///
     /// One line for each link: its state, since when, the cause, the peer's address, round-trip
     /// time, and how many checks, errors and connects it had. SINCE is empty if the connection is
-    /// older than the agent. The states are reachable, unreachable, starting (not judged
-    /// in its first 5 s) and idle (a forwarder with nobody to forward to).
+    /// older than the agent. The states are reachable, unreachable, unknown (the agent cannot tell),
+    /// starting (not judged in its first 5 s) and idle (a forwarder with nobody to forward to).
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status {
         #[command(flatten)]
@@ -74,7 +74,7 @@ pub(super) enum Command {
     /// Print what happens to the links, as it happens
     ///
     /// One line for each event: discovered, connected, connect_failed, disconnected, unreachable,
-    /// reachable, idle, ended.
+    /// reachable, unknown, idle, ended.
     #[command(after_long_help = EVENTS_EXAMPLES)]
     Events {
         #[command(flatten)]

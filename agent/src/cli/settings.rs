@@ -79,7 +79,7 @@ pub(super) struct Settings {
     #[arg(long, env = "STATLINK_CONNECT_HOOK", value_name = "WAY", value_enum,
           default_value_t, help_heading = WATCHED,
           long_help = "By which hooks to see connect(): attempts that fail before a SYN, refusals by \
-              ICMP, and name lookups. fexit costs nobody else anything. The tracepoints need tracefs, \
+              ICMP, and name lookups. fexit slows down connect() alone. The tracepoints need tracefs, \
               and make each system call of every process of the node about 40 ns slower")]
     connect_hook: ConnectHook,
 
@@ -106,7 +106,7 @@ pub(super) struct Settings {
           default_value = "autoscaler", value_parser = not_empty, help_heading = KUBERNETES)]
     service: String,
 
-    /// Base URL of the Collector; goes before OTEL_EXPORTER_OTLP_ENDPOINT
+    /// Base URL of the Collector; takes precedence over OTEL_EXPORTER_OTLP_ENDPOINT
     /// [default: http://localhost:4317]
     #[arg(long, env = "STATLINK_OTLP_ENDPOINT", value_name = "URL", help_heading = EXPORTED)]
     otlp_endpoint: Option<String>,

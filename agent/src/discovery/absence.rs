@@ -71,7 +71,8 @@ impl AbsenceReason {
                  sandboxed runtime (gVisor, Kata) hides its processes from the node"
             ),
             Self::Unplaced => format!(
-                "a process named {process} runs here whose pod cannot be told by its control group"
+                "a process named {process} runs here, and its control group does not show whose pod \
+                 it is in"
             ),
             Self::NoProcess => format!(
                 "it has no process named {process}; if it has another name, set --process-name \

@@ -232,7 +232,7 @@ fn shut_down(runtime: Runtime) {
 }
 
 /// What `/readyz` says until then.
-const NOT_SYNCED: &str = "the Kubernetes API has not told everything yet; where it refuses, the log \
+const NOT_SYNCED: &str = "the Kubernetes API has not been read once yet; where it refuses, the log \
      and `statlink check` say why";
 /// By how many events a slow reader of `statlink events` may lag behind before it is told how many
 /// it missed: a common loss of 200 links (four events each), and some. 300 kB at most.

@@ -41,7 +41,7 @@ struct Facts {
     log: Vec<Value>,
 }
 
-/// What is told.
+/// What is known of it, in sentences.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Story {
     pod: String,
@@ -163,7 +163,7 @@ impl Facts {
             runbook = Some(page.url());
         }
         lines.extend(self.kubernetes());
-        lines.extend(self.log.iter().filter_map(told));
+        lines.extend(self.log.iter().filter_map(sentence));
         Story {
             pod: name,
             lines,
@@ -248,7 +248,7 @@ fn lines_about(log: &str, namespace: &str, pod: &str) -> Vec<Value> {
 }
 
 /// One line of the log, as a sentence.
-fn told(line: &Value) -> Option<String> {
+fn sentence(line: &Value) -> Option<String> {
     let at = line["timestamp"].as_str()?;
     let message = line["message"].as_str()?;
     let mut text = format!("Log, {at}: {message}");

@@ -42,7 +42,7 @@ pub(crate) fn in_words(link: &Link) -> String {
             let why = link
                 .unknown_reason
                 .as_deref()
-                .unwrap_or("no reason is told");
+                .unwrap_or("it gives no reason");
             format!(
                 "may be connected to its {peer} or not: the agent cannot tell{lasting} ({why})."
             )
