@@ -120,9 +120,6 @@ fn failure(error: &watcher::Error) -> Option<RequestFailure> {
         // The connection was cut, or had expired. If starting again fails, that is an error of its
         // own.
         watcher::Error::WatchFailed(_) => return None,
-        watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == GONE => {
-            return None;
-        }
         watcher::Error::WatchStartFailed(error) => RequestFailure::new("watch", error),
         // The server no longer has the changes since then; the runtime lists everything again.
         watcher::Error::WatchError(status) if status.code == GONE => return None,
@@ -168,8 +165,16 @@ mod tests {
     fn an_expired_watch_is_no_failure() {
         let expired = watcher::Error::WatchError(refusal(410, "too old"));
         assert_eq!(failure(&expired), None);
+    }
+
+    /// kube's runtime keeps the version that was refused and asks for it again, so nothing else would
+    /// ever be told.
+    #[test]
+    fn a_watch_that_is_refused_for_its_age_is_a_failure() {
         let error = kube::Error::Api(refusal(410, "too old"));
-        assert_eq!(failure(&watcher::Error::WatchStartFailed(error)), None);
+        let refused = failure(&watcher::Error::WatchStartFailed(error)).unwrap();
+        assert_eq!(refused.verb, "watch");
+        assert_eq!(refused.to_string(), "too old");
     }
 
     #[test]
