@@ -91,7 +91,6 @@ fn this_machine_has_all_that_the_agent_needs() {
     for subject in [
         "kernel types",
         "hook inet_sock_set_state",
-        "hook sys_enter_connect",
         "hook enumerate",
         "hook sample",
         "CAP_BPF",
@@ -99,6 +98,13 @@ fn this_machine_has_all_that_the_agent_needs() {
     ] {
         assert_eq!(verdict(&findings, subject), "ok");
     }
+    // fexit where the kernel has it, and then no tracepoint.
+    let sees_connect = findings.iter().filter(|finding| {
+        let subject = field(finding, "subject");
+        subject == "hook inet_stream_connect" || subject == "hook sys_enter_connect"
+    });
+    let verdicts: Vec<_> = sees_connect.map(|hook| field(hook, "verdict")).collect();
+    assert_eq!(verdicts, ["ok"], "{findings:#?}");
     assert!(
         !std::path::Path::new("/run/statlink-check").exists(),
         "it left its directory behind"
@@ -178,7 +184,8 @@ fn a_seccomp_filter_is_named_and_no_capability_that_is_held() {
 #[test]
 fn the_first_reason_is_kept_where_a_hook_is_refused() {
     // As a profile that admits bpf() alone does. tracefs is visible here, or is mounted.
-    let mut command = statlink_refused("perf_event_open", libc::EACCES, "", "check --json");
+    let check_tracepoints = format!("check --json {TRACEPOINTS}");
+    let mut command = statlink_refused("perf_event_open", libc::EACCES, "", &check_tracepoints);
     let (findings, code) = check(&mut command);
     assert_eq!(code, Some(0), "{findings:#?}");
     assert_eq!(verdict(&findings, "tracefs"), "ok");
@@ -190,7 +197,7 @@ fn the_first_reason_is_kept_where_a_hook_is_refused() {
     );
 
     let socket = std::env::temp_dir().join(format!("statlink-{}-p.sock", std::process::id()));
-    let arguments = format!("run --socket {}", socket.display());
+    let arguments = format!("run {TRACEPOINTS} --socket {}", socket.display());
     let command = statlink_refused("perf_event_open", libc::EACCES, "", &arguments);
     let mut agent = Process::spawn("statlink run", command).unwrap();
     for hook in ["sys_enter_connect", "sys_exit_connect"] {
@@ -206,8 +213,9 @@ fn the_first_reason_is_kept_where_a_hook_is_refused() {
 
 #[test]
 fn a_refused_mount_is_told_with_what_refused_it() {
-    let refused = statlink_refused("mount", libc::EACCES, HIDE_TRACEFS, "check --json");
-    let without = statlink_without("sys_admin", HIDE_TRACEFS, "check --json");
+    let check_tracepoints = format!("check --json {TRACEPOINTS}");
+    let refused = statlink_refused("mount", libc::EACCES, HIDE_TRACEFS, &check_tracepoints);
+    let without = statlink_without("sys_admin", HIDE_TRACEFS, &check_tracepoints);
     for (mut command, cause) in [(refused, "seccomp"), (without, "capability")] {
         let (findings, code) = check(&mut command);
         assert_eq!(code, Some(0), "{findings:#?}");
@@ -295,18 +303,19 @@ fn activators_that_cannot_be_inspected_are_counted_and_logged_once() {
 #[test]
 fn without_tracefs_it_mounts_its_own_or_runs_on_and_says_what_is_missing() {
     let hidden = HIDE_TRACEFS;
-    let (findings, _) = check(&mut statlink_after(hidden, "check --json"));
+    let check_tracepoints = format!("check --json {TRACEPOINTS}");
+    let (findings, _) = check(&mut statlink_after(hidden, &check_tracepoints));
     assert_eq!(verdict(&findings, "hook sys_enter_connect"), "ok");
 
     // A mount takes CAP_SYS_ADMIN.
-    let mut command = statlink_without("sys_admin", hidden, "check --json");
+    let mut command = statlink_without("sys_admin", hidden, &check_tracepoints);
     let (findings, code) = check(&mut command);
     assert_eq!(code, Some(0), "{findings:#?}");
     assert_eq!(verdict(&findings, "hook sys_enter_connect"), "warning");
     assert_eq!(verdict(&findings, "hook inet_sock_set_state"), "ok");
 
     let socket = std::env::temp_dir().join(format!("statlink-{}.sock", std::process::id()));
-    let arguments = format!("run --socket {}", socket.display());
+    let arguments = format!("run {TRACEPOINTS} --socket {}", socket.display());
     let command = statlink_without("sys_admin", hidden, &arguments);
     let mut agent = Process::spawn("statlink run", command).unwrap();
     let warned = agent
@@ -368,6 +377,8 @@ fn renamed_to_activator() -> Process {
     process
 }
 
+/// What needs tracefs is asked for: where fexit loads, it is not tried.
+const TRACEPOINTS: &str = "--connect-hook tracepoints";
 /// In a mount namespace of one's own.
 const HIDE_TRACEFS: &str = "umount -l /sys/kernel/tracing /sys/kernel/debug/tracing /sys/kernel/debug \
      2>/dev/null || true";
