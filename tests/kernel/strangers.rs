@@ -70,6 +70,46 @@ fn calls_that_strangers_wait_in_hide_no_failure() {
     assert_eq!(lost(&half, LossReason::CallsFull), 0);
 }
 
+/// With fexit, a dial of which no call was kept was counted at its SYN, and once more as it returned.
+#[test]
+fn a_dial_beyond_the_quota_of_calls_counts_once() {
+    let network = Network::new().unwrap();
+    let (pod, silent) = (
+        network.pod("client").unwrap(),
+        network.pod("silent").unwrap(),
+    );
+    let nobody = "table inet silent { chain input { type filter hook input priority 0; \
+                  tcp dport 8080 drop; }; }";
+    silent.namespace.nft(nobody).unwrap();
+    let nowhere = SocketAddr::from((silent.v4, PORT));
+    let mut half = Half::load();
+    let source = this_process(&pod.namespace);
+    half.kernel.track(source).unwrap();
+    let quota = limits::CALLS_OF_A_SOURCE;
+    let waiting = quota.reserved + quota.shared;
+    thread::scope(|scope| {
+        for _ in 0..waiting {
+            let wait = || pod.namespace.run(|| wait_in_connect(nowhere));
+            let thread = thread::Builder::new().stack_size(64 * 1024);
+            thread.spawn_scoped(scope, wait).unwrap();
+        }
+        wait::until("threads that wait in connect()", PATIENCE, || {
+            Ok((syn_sent(&pod.namespace)? >= waiting as usize).then_some(()))
+        })
+        .unwrap();
+        // Nobody listens.
+        let refused = || TcpStream::connect((Ipv4Addr::LOCALHOST, PORT));
+        assert!(pod.namespace.run(refused).unwrap().is_err());
+        assert_eq!(End::from_raw(half.end(source).end), Some(End::Refused));
+        assert_eq!(lost(&half, LossReason::CallsFull), 1);
+        let totals = half.kernel.source_totals(source).unwrap();
+        assert_eq!(
+            (totals.attempts, sum(&totals.ended)),
+            (u64::from(waiting) + 1, 1)
+        );
+    });
+}
+
 /// Every Knative pod's proxy holds connections on this port. They once pushed out a sidecar's.
 #[test]
 fn connections_that_strangers_hold_push_out_no_neighbours() {

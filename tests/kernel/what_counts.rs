@@ -1,7 +1,7 @@
 //! What counts as an attempt to connect, and whose connections are found.
 
 use std::{
-    io,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
@@ -10,11 +10,19 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with},
 };
-use statlink::kernel::connection_id;
+use statlink::kernel::{KernelVersion, Source, connection_id};
 use statlink_ebpf::{End, Phase};
-use statlink_tests::{netns::Network, peer::PORT};
+use statlink_tests::{
+    fault::{Faults, Reject},
+    netns::Network,
+    peer::PORT,
+    wait,
+};
 
-use crate::half::{Half, connected, sum, this_process};
+use crate::{
+    PATIENCE,
+    half::{Half, connected, sum, this_process},
+};
 
 #[test]
 fn only_a_tcp_socket_makes_an_attempt() {
@@ -43,6 +51,78 @@ fn only_a_tcp_socket_makes_an_attempt() {
     assert_eq!(Phase::from_raw(ended.phase), Some(Phase::Connecting));
     let totals = half.kernel.source_totals(source).unwrap();
     assert_eq!((totals.attempts, sum(&totals.ended)), (1, 1));
+}
+
+/// `SO_ERROR` takes the errno out of the socket, and may come before the end of the connection. Here the
+/// socket stays open, as it did for a moment on kernels that reported ICMP errors before the end.
+#[test]
+fn an_errno_is_noted_as_it_is_reported_to_the_client() {
+    let network = Network::new().unwrap();
+    let (pod, server) = (
+        network.pod("client").unwrap(),
+        network.pod("server").unwrap(),
+    );
+    let mut half = Half::load();
+    if !half.kernel.hooked("inet_sk_error_report") {
+        assert!(KernelVersion::running() < Some(KernelVersion::new(5, 14)));
+        return;
+    }
+    let source = this_process(&pod.namespace);
+    half.kernel.track(source).unwrap();
+    let listen = || TcpListener::bind((server.v4, PORT));
+    let _listener = server.namespace.run(listen).unwrap().unwrap();
+    let dial = || TcpStream::connect((server.v4, PORT));
+    let client = pod.namespace.run(dial).unwrap().unwrap();
+    assert_eq!(reported(&mut half, source), 0);
+    // Without it an ICMP error of an open connection is reported to nobody.
+    receive_errors(&client).unwrap();
+    let faults = Faults::new(&pod, &server);
+    let _fault = faults.reject_all(Reject::HostUnreachable).unwrap();
+    (&client).write_all(b"anything").unwrap();
+    wait::until("errno in the connection's entry", PATIENCE, || {
+        Ok((reported(&mut half, source) == EHOSTUNREACH).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(
+        client.take_error().unwrap().unwrap().raw_os_error(),
+        Some(i32::from(EHOSTUNREACH))
+    );
+    assert_eq!(
+        reported(&mut half, source),
+        EHOSTUNREACH,
+        "it is not the socket's"
+    );
+}
+
+const EHOSTUNREACH: u16 = 113;
+
+/// The errno in the entry of the one connection.
+#[track_caller]
+fn reported(half: &mut Half, source: Source) -> u16 {
+    let inventory = half.inventory(source);
+    let [(_, found)] = &inventory.open[..] else {
+        panic!("{:#?}", inventory.open);
+    };
+    found.reported_errno
+}
+
+fn receive_errors(socket: &TcpStream) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is an `int`, which lives.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_RECVERR,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Go's client dials by MPTCP where `GODEBUG=multipathtcp=1` asks for it.

@@ -41,7 +41,9 @@ impl OpenConnection {
             retransmits: 0,
             phase: Phase::Connecting as u8,
             place: Place::Reserved as u8,
-            _pad: [0; 6],
+            reported_errno: 0,
+            in_unkept_call: 0,
+            _pad: [0; 3],
         };
         Some(Self {
             connection,

@@ -158,7 +158,9 @@ pub(crate) const fn no_connection(source: &Source) -> Connection {
         retransmits: 0,
         phase: 0,
         place: Place::Reserved as u8,
-        _pad: [0; 6],
+        reported_errno: 0,
+        in_unkept_call: 0,
+        _pad: [0; 3],
     }
 }
 

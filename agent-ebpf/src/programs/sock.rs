@@ -45,13 +45,7 @@ impl Found {
     /// files can afford.
     #[inline(always)]
     pub(crate) fn behind(application: *const u8) -> Option<Self> {
-        let protocol: u16 = read_kernel(application.wrapping_add(offset!(sock_protocol)))?;
-        let first = offset!(mptcp_first);
-        let sock: *const u8 = match protocol {
-            IPPROTO_TCP => application,
-            IPPROTO_MPTCP if first != 0 => read_kernel(application.wrapping_add(first))?,
-            _ => return None,
-        };
+        let sock = tcp_of(application)?;
         let dport: u16 = read_kernel(sock.wrapping_add(offset!(sock_dport)))?;
         if dport != port().to_be() {
             return None;
@@ -79,6 +73,18 @@ impl Found {
         let state: Option<u8> =
             read_kernel((self.key as *const u8).wrapping_add(offset!(sock_state)));
         state.is_some_and(|state| decide::open_phase(i32::from(state)).is_some())
+    }
+}
+
+/// The TCP socket of an application's socket: itself, or the first subflow of one of MPTCP.
+#[inline(always)]
+pub(crate) fn tcp_of(application: *const u8) -> Option<*const u8> {
+    let protocol: u16 = read_kernel(application.wrapping_add(offset!(sock_protocol)))?;
+    let first = offset!(mptcp_first);
+    match protocol {
+        IPPROTO_TCP => Some(application),
+        IPPROTO_MPTCP if first != 0 => read_kernel(application.wrapping_add(first)),
+        _ => None,
     }
 }
 

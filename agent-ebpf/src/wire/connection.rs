@@ -29,8 +29,14 @@ pub struct Connection {
     pub phase: u8,
     /// The [`Place`](super::Place) that this entry takes.
     pub place: u8,
+    /// The errno that the kernel last reported to whoever waits for the socket, before its end; 0 without
+    /// one. The client takes it out of the socket.
+    pub reported_errno: u16,
+    /// 1 while the connect() that sent the SYN has not returned and has no [`ConnectCall`], because there
+    /// was no room for one.
+    pub in_unkept_call: u8,
     /// Explicit padding, 0.
-    pub _pad: [u8; 6],
+    pub _pad: [u8; 3],
 }
 
 impl Connection {

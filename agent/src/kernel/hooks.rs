@@ -84,6 +84,14 @@ impl Hook {
         }
     }
 
+    /// Whether a kernel of this version may have what it takes. What the agent can do without, and a
+    /// supported kernel is too old for, is neither tried nor missing: nobody could mend it.
+    pub(super) fn is_offered_by(&self, running: Option<KernelVersion>) -> bool {
+        self.standing == Standing::Required
+            || self.since <= KernelVersion::OLDEST
+            || running.is_none_or(|running| running >= self.since)
+    }
+
     /// Whether it needs tracefs.
     pub const fn needs_tracefs(&self) -> bool {
         matches!(self.target, Target::Tracepoint(_))
@@ -190,6 +198,17 @@ pub const HOOKS: &[Hook] = &[
         way: Some(Way::Tracepoints),
     },
     Hook {
+        name: "inet_sk_error_report",
+        target: Target::BtfTracepoint,
+        since: KernelVersion::new(5, 14),
+        purpose: "see an errno before the client takes it",
+        standing: Standing::Optional {
+            without: "where a client takes an errno first, the failure is reported as _OTHER, or a time-out as a reset",
+        },
+        group: None,
+        way: None,
+    },
+    Hook {
         name: "tcp_retransmit_skb",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 5),
@@ -264,3 +283,27 @@ const WITHOUT_CONNECT: &str = "attempts that fail before a SYN (no route, a poli
      and name lookups are not seen, and a refusal by ICMP, as of a Service without endpoints, may \
      be reported as cancelled or _OTHER";
 const WITHOUT_LOOKUPS: &str = "name lookups are not seen";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left_out_by(running: Option<KernelVersion>) -> Vec<&'static str> {
+        let left_out = HOOKS.iter().filter(|hook| !hook.is_offered_by(running));
+        left_out.map(|hook| hook.name).collect()
+    }
+
+    #[test]
+    fn only_what_a_supported_kernel_is_too_old_for_is_left_out() {
+        let none: [&str; 0] = [];
+        assert_eq!(
+            left_out_by(Some(KernelVersion::new(5, 13))),
+            ["inet_sk_error_report"]
+        );
+        assert_eq!(left_out_by(Some(KernelVersion::new(5, 14))), none);
+        assert_eq!(left_out_by(None), none);
+        // A kernel that is older than all that are supported gets to hear why it is refused.
+        let older = left_out_by(Some(KernelVersion::new(4, 18)));
+        assert_eq!(older, ["inet_sk_error_report"]);
+    }
+}

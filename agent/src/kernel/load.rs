@@ -13,6 +13,7 @@ use super::{
     hooks::{Group, HOOKS, Hook, Way},
     log, offsets, rings, tick,
     tracefs::Tracefs,
+    version::KernelVersion,
 };
 
 /// What the kernel half watches.
@@ -129,7 +130,9 @@ pub(super) fn attach(
         .map_err(|error| KernelError::load(&error))?;
     let log = log::Reader::start(&mut ebpf);
     let mut hooks = Vec::with_capacity(HOOKS.len());
-    for hook in HOOKS.iter().filter(|hook| left_out.connect.takes(hook)) {
+    let running = KernelVersion::running();
+    let offered = HOOKS.iter().filter(|hook| hook.is_offered_by(running));
+    for hook in offered.filter(|hook| left_out.connect.takes(hook)) {
         let missing = match left_out.why(hook) {
             Some(known) => Some(known.clone()),
             None => {

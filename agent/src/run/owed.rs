@@ -149,7 +149,9 @@ mod tests {
             retransmits: 0,
             phase: Phase::Established as u8,
             place: Place::Reserved as u8,
-            _pad: [0; 6],
+            reported_errno: 0,
+            in_unkept_call: 0,
+            _pad: [0; 3],
         };
         let mut inventory = inventory(Ends::default());
         inventory.open.push((0xA, connection));

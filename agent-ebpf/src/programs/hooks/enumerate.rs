@@ -76,7 +76,9 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
         retransmits: found.retransmits,
         phase: phase as u8,
         place: place as u8,
-        _pad: [0; 6],
+        reported_errno: 0,
+        in_unkept_call: 0,
+        _pad: [0; 3],
     };
     match insert(found.key, &connection) {
         // Its end may have passed between the look and the insertion, and nobody else would take it

@@ -56,6 +56,7 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
         sock,
         tcp,
         errno: sock.error(),
+        reported_errno: open.connection.reported_errno,
         // What came while connect() was running was noted then; later ones are there yet.
         soft_errno: match open.connection.soft_errno {
             0 => sock.soft_error(),
@@ -86,8 +87,10 @@ fn try_attempted(sock: Sock) -> Option<()> {
         netns: sock.netns(),
         tgid: task::process(thread),
     };
+    let mut in_unkept_call = false;
     if calls_begin_at_syn() {
-        let _ = calls::enter(source, sock.peer(), NO_DESCRIPTOR, sock.key());
+        let call = calls::enter(source, sock.peer(), NO_DESCRIPTOR, sock.key());
+        in_unkept_call = call.is_none();
     } else if let Some(call) = CALLS.get_ptr_mut(thread) {
         // SAFETY: a live map value that only this thread's own connect() touches.
         let call = unsafe { &mut *call };
@@ -95,6 +98,7 @@ fn try_attempted(sock: Sock) -> Option<()> {
         attempted_ns = call.time_ns;
     }
     let mut open = OpenConnection::begin(source, sock.peer(), time_ns, attempted_ns)?;
+    open.connection.in_unkept_call = u8::from(in_unkept_call);
     // What is not kept is not reported either: nobody would tell its end.
     if open.keep(sock.key()) && open.account.recorded {
         let fields = RecordFields::new(RecordKind::Attempted, time_ns);
@@ -121,9 +125,13 @@ fn established(sock: Sock, open: &OpenConnection) -> Option<()> {
     Some(())
 }
 
-/// `None` if the return of connect() will say how.
+/// `None` if the return of connect() will say how. With no call kept that return could not tell an attempt
+/// whose end is reported from one that sent no SYN, so there it reports every end.
 #[inline(always)]
 fn attempt_failed(open: &OpenConnection, observed: &Observed) -> Option<Ended> {
+    if open.connection.in_unkept_call != 0 {
+        return None;
+    }
     let (end, errno) = end_of_attempt(observed)?;
     Some(open.unheard_end(end, errno))
 }
@@ -149,6 +157,7 @@ struct Observed {
     sock: Sock,
     tcp: TcpSock,
     errno: u16,
+    reported_errno: u16,
     soft_errno: u16,
 }
 
@@ -156,6 +165,11 @@ impl Evidence for Observed {
     #[inline(always)]
     fn errno(&self) -> u16 {
         self.errno
+    }
+
+    #[inline(always)]
+    fn reported_errno(&self) -> u16 {
+        self.reported_errno
     }
 
     #[inline(always)]

@@ -11,11 +11,11 @@ use statlink_ebpf::{
 use super::connect_failure::{note_soft_error, report_failure};
 use crate::{
     calls,
-    connections::OpenConnection,
+    connections::{OpenConnection, kept},
     constants::{offset, port},
     memory::{load, read_kernel},
     records::now,
-    sock::{is_tcp, peer_of},
+    sock::{is_tcp, peer_of, tcp_of},
     task,
 };
 
@@ -30,7 +30,8 @@ use crate::{
 /// system call of every process slower. What a security module refuses does not come here.
 ///
 /// What holds: the current thread is the caller, and `uaddr` is the kernel's own copy. The socket's lock
-/// is not held any more. A SYN that was sent left a call of this thread, see `inet_sock_set_state`.
+/// is not held any more. A SYN that was sent left a call of this thread, or where there was no room for one,
+/// a mark in its connection: see `inet_sock_set_state`.
 #[fexit(function = "inet_stream_connect")]
 pub(crate) fn inet_stream_connect(ctx: FExitContext) -> i32 {
     let address = ctx.arg::<*const u8>(1);
@@ -77,16 +78,19 @@ pub(super) unsafe fn dialled(
 #[inline(always)]
 fn try_returned(sock: *const u8, address: *const u8, returned: i64) -> Option<()> {
     let thread = task::thread();
-    let call = calls::leave(thread);
+    let dialled = match calls::leave(thread) {
+        Some(call) => Some(call.sock),
+        None => leave_unkept(sock),
+    };
     let errno = match connect_return(returned) {
-        ConnectReturn::InProgress => return note_soft_error(call?.sock),
+        ConnectReturn::InProgress => return note_soft_error(dialled?),
         ConnectReturn::Undecided => return None,
         ConnectReturn::Failed(errno) => errno,
     };
     // With a SYN sent, its end may have been reported at the state change: then it is not found.
     // Without one, no socket's event came before.
-    if let Some(call) = call {
-        return report_failure(&OpenConnection::find(call.sock)?, call.sock, errno);
+    if let Some(dialled) = dialled {
+        return report_failure(&OpenConnection::find(dialled)?, dialled, errno);
     }
     // SAFETY: `dialled` gave it.
     let protocol: u16 = unsafe { load(sock, offset!(sock_protocol)) };
@@ -101,4 +105,16 @@ fn try_returned(sock: *const u8, address: *const u8, returned: i64) -> Option<()
     let time_ns = now();
     let open = OpenConnection::begin(source, peer, time_ns, time_ns)?;
     report_failure(&open, 0, errno)
+}
+
+/// The socket that sent the SYN of this call, of which no call was kept; `None` without a SYN.
+#[inline(always)]
+fn leave_unkept(application: *const u8) -> Option<u64> {
+    let sock = tcp_of(application)? as u64;
+    let connection = kept(sock)?;
+    // SAFETY: a live map value; written before the SYN, and then by this call's return alone.
+    let in_unkept_call = unsafe { &mut (*connection).in_unkept_call };
+    let unkept = *in_unkept_call != 0;
+    *in_unkept_call = 0;
+    unkept.then_some(sock)
 }

@@ -7,6 +7,7 @@
 mod connect_failure;
 mod enumerate;
 mod inet_dgram_connect;
+mod inet_sk_error_report;
 mod inet_sock_set_state;
 mod inet_stream_connect;
 mod lookup;

@@ -17,7 +17,8 @@ use crate::{connections::OpenConnection, sock::Sock};
 /// Ends are reported at the state change; what is still known here is what the enumeration put in
 /// while its end was under way, or whose change of state was missed.
 ///
-/// What holds: `sk_err` has been read by then, and the errno is gone.
+/// What holds: a client that waits for its socket has taken `sk_err`. What was reported to it is noted, and
+/// one that never asked has left it.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub(crate) fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the argument is a `struct sock *`, never null.
@@ -30,7 +31,11 @@ pub(crate) fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn try_destroy(sock: Sock) -> Option<()> {
     let open = OpenConnection::find(sock.key())?;
-    debug!(&(), "destroyed before its end was seen");
-    open.end(sock.key(), &open.unheard_end(End::Other, 0));
+    let errno = match open.connection.reported_errno {
+        0 => sock.error(),
+        reported => reported,
+    };
+    debug!(&(), "destroyed before its end was seen, errno {}", errno);
+    open.end(sock.key(), &open.unheard_end(End::from_errno(errno), errno));
     Some(())
 }
