@@ -35,23 +35,33 @@ pub(crate) enum AddressCheck {
 
 /// The peer's addresses, where they are known.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PeerAddresses(Option<BTreeSet<IpAddr>>);
+pub(crate) struct PeerAddresses {
+    /// Nothing while they are not current.
+    current: Option<BTreeSet<IpAddr>>,
+    /// What they were last.
+    last: Option<BTreeSet<IpAddr>>,
+}
 
 impl PeerAddresses {
     /// The set as it is from now on; an IPv4 address that is mapped into IPv6 is the same.
-    pub(crate) fn new(addresses: Option<BTreeSet<IpAddr>>) -> Self {
-        Self(addresses.map(|addresses| addresses.iter().map(IpAddr::to_canonical).collect()))
+    pub(crate) fn update(&mut self, addresses: Option<BTreeSet<IpAddr>>) {
+        self.current =
+            addresses.map(|addresses| addresses.iter().map(IpAddr::to_canonical).collect());
+        if self.current.is_some() {
+            self.last.clone_from(&self.current);
+        }
     }
 
-    /// Whether `peer` is one of them, as far as they are known.
+    /// Whether `peer` is one of them, or was when they were last known: that the API goes away makes
+    /// nobody a proxy who was none.
     pub(crate) fn may_include(&self, peer: SocketAddr) -> bool {
-        let known = self.0.as_ref();
+        let known = self.last.as_ref();
         known.is_none_or(|addresses| addresses.contains(&peer.ip().to_canonical()))
     }
 
     /// What this says about a connection to `peer` that is seen for the first time at `at`.
     pub(crate) fn check(&self, peer: SocketAddr, at: Timestamp) -> AddressCheck {
-        match &self.0 {
+        match &self.current {
             None => AddressCheck::Unknown,
             Some(addresses) if addresses.contains(&peer.ip().to_canonical()) => AddressCheck::Right,
             Some(_) => AddressCheck::Doubtful { until: at + DOUBT },

@@ -183,7 +183,7 @@ impl Connections {
 
     /// The peer's addresses are `addresses`, from `at` on; `None`: not known.
     pub(crate) fn peer_addresses(&mut self, at: Timestamp, addresses: Option<BTreeSet<IpAddr>>) {
-        self.addresses = PeerAddresses::new(addresses);
+        self.addresses.update(addresses);
         for id in self.table.ids() {
             let Some(mut connection) = self.table.remove(id) else {
                 continue;

@@ -328,14 +328,20 @@ fn where_the_peer_s_addresses_are_known_only_a_dial_to_one_of_them_explains() {
         ([peer(1).ip(), peer(201).ip()], Cause::ConnectionRefused),
         ([peer(1).ip(), peer(9).ip()], Cause::HandshakeFailed),
     ] {
-        let mut story = Story::begins();
-        story.input(0, crate::Input::PeerAddresses(Some(addresses.into())));
-        story.attempt(0, 1).established(1, 1);
-        story.proxy_ended(3, 1, Phase::Connecting, End::Refused);
-        story
-            .ended(5, 1, Phase::Established, End::PeerClosed, Some(4))
-            .until(400);
-        story.has(Connect, 1, &[(cause, 1)]);
+        // An API that goes away changes nothing in this.
+        for is_away in [false, true] {
+            let mut story = Story::begins();
+            story.input(0, crate::Input::PeerAddresses(Some(addresses.into())));
+            if is_away {
+                story.input(0, crate::Input::PeerAddresses(None));
+            }
+            story.attempt(0, 1).established(1, 1);
+            story.proxy_ended(3, 1, Phase::Connecting, End::Refused);
+            story
+                .ended(5, 1, Phase::Established, End::PeerClosed, Some(4))
+                .until(400);
+            story.has(Connect, 1, &[(cause, 1)]);
+        }
     }
 }
 
