@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
@@ -61,7 +62,14 @@ pub fn parts() -> Result<Parts> {
             autoscaler: built.join("autoscaler"),
         });
     }
-    parts_for(native())
+    // Asked for once: whoever builds something else holds the lock for minutes, and a run that starts
+    // its next peer would wait for it.
+    static BUILT: Mutex<Option<Parts>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.is_none() {
+        *built = Some(parts_for(native())?);
+    }
+    built.clone().context("no parts")
 }
 
 /// The same for another architecture, as Go calls it; this machine cannot run them.

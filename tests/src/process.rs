@@ -15,6 +15,8 @@ use serde_json::Value;
 
 pub use rustix::process::Signal;
 
+use crate::wait;
+
 /// A running program, killed on drop and, at the latest, with the thread that spawned it.
 #[derive(Debug)]
 pub struct Process {
@@ -204,6 +206,13 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Waits until all that an ended program printed was read.
+    pub fn wait_all_read(&self, timeout: Duration) -> Result<()> {
+        wait::until("end of the output", timeout, || {
+            Ok(self.output.closed().then_some(()))
+        })
     }
 
     /// Whether it has not ended.

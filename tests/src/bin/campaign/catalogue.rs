@@ -86,6 +86,8 @@ listed! {
         Forbidden,
         /// The autoscaler killed, and a server in its place that answers 503.
         Unavailable,
+        /// The autoscaler killed, and a server in its place that answers 403 with a body that does not end.
+        HeldRefusal,
         /// The autoscaler killed, and a server in its place that closes at once.
         ClosedAtOnce,
         /// The autoscaler killed, and a server in its place that resets at once.
@@ -98,6 +100,10 @@ listed! {
         SidecarForbids,
         /// The sidecar killed, and one in its place that answers 503 by itself.
         SidecarUnavailable,
+        /// SIGSTOP and SIGCONT to the activator.
+        ActivatorFrozen,
+        /// The activator killed, and in its container one short life after another that never connects.
+        CrashLoop,
     }
 }
 
@@ -140,6 +146,7 @@ pub(crate) enum Resource {
     Server,
     Names,
     Sidecar,
+    Activator,
 }
 
 impl Kind {
@@ -169,8 +176,7 @@ impl Kind {
             Self::NxDomain => resets("NXDOMAIN").of(Resource::Names),
             Self::ServFail => resets("SERVFAIL").of(Resource::Names),
             Self::SlowLookups => resets("slow lookups").of(Resource::Names),
-            // ECONNABORTED: neither side's FIN nor a RST, and none of the closed list's rules.
-            Self::Aborted => loses("aborted (SOCK_DESTROY)", &["_OTHER"]),
+            Self::Aborted => loses("aborted (SOCK_DESTROY)", ABORTED),
             Self::RejectAll => loses("rejected (RST)", RESET),
             Self::Unroutable => loses("unreachable (ICMP)", STALL).answers(HOST),
             Self::Unplugged => loses("wire cut", STALL).answers(HOST).of(Resource::Wire),
@@ -182,12 +188,17 @@ impl Kind {
             Self::Killed => ends("autoscaler SIGKILL"),
             Self::Forbidden => ends("403"),
             Self::Unavailable => ends("503"),
+            Self::HeldRefusal => loses("403 left open", END_OR_REFUSAL).of(Resource::Server),
             Self::ClosedAtOnce => ends("closed at once").proxy(CLOSED),
             Self::ResetAtOnce => ends("reset at once"),
             Self::Mute => ends("never answers"),
             Self::SidecarKilled => loses("sidecar SIGKILL", END).of(Resource::Sidecar),
             Self::SidecarForbids => loses("403 by sidecar", END).of(Resource::Sidecar),
             Self::SidecarUnavailable => loses("503 by sidecar", END).of(Resource::Sidecar),
+            Self::ActivatorFrozen => {
+                loses("activator SIGSTOP", LOCAL_STALL).of(Resource::Activator)
+            }
+            Self::CrashLoop => loses("activator crash loop", &[]).of(Resource::Activator),
         }
     }
 
@@ -234,23 +245,45 @@ impl Kind {
             | Self::Frozen
             | Self::Forbidden
             | Self::Unavailable
+            | Self::HeldRefusal
             | Self::ClosedAtOnce
             | Self::ResetAtOnce
             | Self::Mute
             | Self::SidecarKilled
             | Self::SidecarForbids
-            | Self::SidecarUnavailable => false,
+            | Self::SidecarUnavailable
+            | Self::ActivatorFrozen
+            | Self::CrashLoop => false,
         }
     }
 
     /// Whether an established connection stalls while it is in force.
     pub(crate) fn stalls(self) -> bool {
-        self.nature().losses == STALL
+        matches!(self.nature().losses, STALL | LOCAL_STALL)
+    }
+
+    /// Whether its rules are of the activator's process or of several dials, and say nothing of another
+    /// fault beside it.
+    pub(crate) const fn is_alone(self) -> bool {
+        matches!(
+            self,
+            Self::ActivatorFrozen | Self::CrashLoop | Self::HeldRefusal
+        )
+    }
+
+    /// How long it must last until there is something to tell that a shorter one has not: the silence
+    /// of an activator, the end of a dial and one more, several lives.
+    pub(crate) const fn is_told_after(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::ActivatorFrozen => 12,
+            Self::CrashLoop | Self::HeldRefusal => 4,
+            _ => 0,
+        })
     }
 
     /// Whether packets vanish. Where TCP waits for one, it goes on waiting after the fault is healed.
     pub(crate) fn drops(self) -> bool {
-        self.stalls() && self != Self::Frozen
+        self.stalls() && !matches!(self, Self::Frozen | Self::ActivatorFrozen)
     }
 
     /// Whether connect() fails before it sends a SYN, without a route or by a policy.
@@ -264,7 +297,10 @@ impl Kind {
     /// The first is no shorter than 200 ms (`TCP_RTO_MIN`), the second twice that. Where the server's
     /// kernel or a sidecar acknowledges: 5 s after the last pong, which may be one ping's interval old.
     pub(crate) fn stalls_after(self, way: Way) -> Duration {
-        Duration::from_millis(if self.drops() && way != Way::Sidecar {
+        Duration::from_millis(if self == Self::ActivatorFrozen {
+            // 12 s after its last word, which may be one ping's interval old.
+            12_000 - 3_334 - 50
+        } else if self.drops() && way != Way::Sidecar {
             600 - 50
         } else {
             5_000 - 3_334 - 50
@@ -316,6 +352,7 @@ impl Way {
                 Kind::Blackhole,
                 Kind::Terminated,
                 Kind::Killed,
+                Kind::ActivatorFrozen,
             ],
             // Only faults at the server's end of the sidecar's connection: inside the pod, they would
             // also hit the connection between sidecar and activator.
@@ -336,6 +373,7 @@ impl Way {
                 Kind::SidecarKilled,
                 Kind::SidecarForbids,
                 Kind::SidecarUnavailable,
+                Kind::ActivatorFrozen,
             ],
         }
     }
@@ -378,7 +416,11 @@ const RESET: &[&str] = &["connection_reset"];
 /// The process that had the connection ends: with RST instead of FIN where something was left
 /// unread, such as the client's close frame at a graceful end.
 const END: &[&str] = &["peer_closed", "connection_reset"];
+const ABORTED: &[&str] = &["connection_aborted"];
+/// The first refusal that is held looks like an upgrade, until the client gives up.
+const END_OR_REFUSAL: &[&str] = &["peer_closed", "connection_reset", "handshake_failed"];
 const STALL: &[&str] = &["stalled"];
+const LOCAL_STALL: &[&str] = &["local_stalled"];
 const REFUSED: &[&str] = &["connection_refused"];
 /// The SYN stays unanswered for 1 s; also where the kernel dropped the ICMP error.
 const TIMEOUT: &[&str] = &["timeout"];

@@ -16,6 +16,7 @@ pub(crate) struct Figures {
     pub(crate) reachable: Option<bool>,
     pub(crate) connects: u64,
     pub(crate) retransmits: u64,
+    pub(crate) lives: u64,
     /// By kind.
     checks: BTreeMap<String, u64>,
     /// By kind and cause, zeros left out.
@@ -47,6 +48,7 @@ impl Figures {
             match point.metric.as_str() {
                 metric::REACHABLE => figures.reachable = Some(value == 1),
                 metric::CONNECTS => figures.connects = value,
+                metric::LIVES => figures.lives = value,
                 metric::RETRANSMITS => figures.retransmits = value,
                 metric::CHECKS => {
                     figures.checks.insert(attribute("kn.check.kind"), value);
@@ -149,6 +151,7 @@ impl Figures {
         let (mut checks, mut errors) = (before.checks.iter(), before.errors.iter());
         before.connects > self.connects
             || before.retransmits > self.retransmits
+            || before.lives > self.lives
             || checks.any(|(kind, n)| self.checks(kind) < *n)
             || errors.any(|(key, n)| self.errors.get(key).is_none_or(|now| now < n))
     }

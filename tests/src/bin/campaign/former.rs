@@ -1,9 +1,9 @@
 //! Activators that were ended.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
-use statlink_tests::peer::Activator;
+use statlink_tests::{fault::Faults, netns::Pod, peer::Activator};
 
 use crate::{
     catalogue::{Kind, Resource},
@@ -11,12 +11,18 @@ use crate::{
     judge::Wrong,
     lane::Home,
     run::Run,
+    schedule::End,
 };
 
 /// An activator that was ended.
 pub(crate) struct Former {
     activator: Activator,
-    _home: Home,
+    home: Home,
+    server: Pod,
+    since: Instant,
+    /// Whether its end was announced, and the loss is still to come that often comes first: of its
+    /// sidecar, or of its connection. Nobody may be told of it.
+    loss_is_due: bool,
     /// The figures before its end. They must not change: the end is expected.
     before: Figures,
     ended: Option<SystemTime>,
@@ -26,10 +32,19 @@ pub(crate) struct Former {
 }
 
 impl Former {
-    pub(crate) fn new((activator, home): (Activator, Home), before: Figures, lane: usize) -> Self {
+    pub(crate) fn new(
+        (activator, home): (Activator, Home),
+        server: Pod,
+        end: End,
+        before: Figures,
+        lane: usize,
+    ) -> Self {
         Self {
             activator,
-            _home: home,
+            home,
+            server,
+            since: Instant::now(),
+            loss_is_due: end != End::Killed,
             before,
             ended: None,
             lane,
@@ -37,10 +52,25 @@ impl Former {
         }
     }
 
-    /// A fault of this kind was injected on `lane`. Most kinds affect one pod only.
+    /// A fault of this kind was injected on `lane`. Most kinds affect one pod only, and once its end is
+    /// known nothing is told of it.
     pub(crate) fn disturb(&mut self, lane: usize, kind: Kind) {
         let shared = matches!(kind.resource(), Resource::Server | Resource::Wire);
-        self.disturbed |= shared && lane == self.lane;
+        self.disturbed |= shared && lane == self.lane && self.since.elapsed() < ANNOUNCED;
+    }
+
+    fn lose(&mut self) {
+        if !self.loss_is_due || self.since.elapsed() < ANNOUNCED {
+            return;
+        }
+        self.loss_is_due = false;
+        match &mut self.home.sidecar {
+            Some(sidecar) => sidecar.kill(),
+            // It may have lost its connection already.
+            None => {
+                let _ = Faults::new(&self.activator.pod, &self.server).reset_established();
+            }
+        }
     }
 }
 
@@ -50,8 +80,10 @@ impl Run<'_> {
     pub(crate) fn judge_former(&mut self) -> Result<()> {
         let mut wrong = Vec::new();
         for former in &mut self.former {
+            former.lose();
             if former.ended.is_none() && !former.activator.process.is_running() {
                 former.ended = Some(SystemTime::now());
+                self.site.gone(&former.home.registered);
             }
             let pod = &former.activator.pod.name;
             let reported = self.ledger.of(pod);
@@ -86,6 +118,8 @@ impl Run<'_> {
     }
 }
 
+/// The time for the announcement of an end to reach the agent.
+const ANNOUNCED: Duration = Duration::from_secs(1);
 /// The time for an export that was in flight at the end, and for the agent to learn of the end.
 const EXPORT_IN_FLIGHT: Duration = Duration::from_secs(1);
 const KEPT: Duration = Duration::from_secs(10);

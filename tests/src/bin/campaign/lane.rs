@@ -14,13 +14,15 @@ use statlink_tests::{
     peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
     policy::Policy,
     process::{Process, Signal},
-    scenario::Bed,
     sidecar::{Rule, Sidecar},
     tcp::Counters,
 };
 
 use crate::{
     catalogue::{Kind, Way},
+    crash_loop::CrashLoop,
+    schedule::End,
+    site::{Registered, Site, new_uid},
     truth::History,
 };
 
@@ -32,8 +34,11 @@ pub(crate) struct Lane {
     ended: usize,
     pub(crate) pod: Pod,
     /// There is none between the end of one and the start of the next.
-    activator: Option<Activator>,
-    home: Home,
+    pub(crate) activator: Option<Activator>,
+    pub(crate) home: Home,
+    pub(crate) crash_loop: Option<CrashLoop>,
+    /// SYNs that a stranger sent in the activator's network namespace.
+    pub(crate) foreign_opens: u64,
     pub(crate) history: History,
     server: Option<Server>,
     server_pod: Pod,
@@ -48,14 +53,15 @@ pub(crate) struct Lane {
 /// What exists for one activator, and goes after it.
 #[derive(Debug)]
 pub(crate) struct Home {
-    container: Container,
-    sidecar: Option<Sidecar>,
+    pub(crate) container: Container,
+    pub(crate) registered: Registered,
+    pub(crate) sidecar: Option<Sidecar>,
 }
 
 #[derive(Debug)]
 enum Server {
     Knative(Autoscaler),
-    StandIn(#[expect(dead_code, reason = "held until it is replaced")] Process),
+    StandIn(Process),
 }
 
 /// What heals a fault.
@@ -68,33 +74,43 @@ pub(crate) enum Undo {
     Thaw,
     Names,
     Sidecar,
+    ThawActivator,
+    Restart,
 }
 
 impl Home {
-    fn new(bed: &Bed, pod: &Pod, way: Way, upstream: SocketAddrV4) -> Result<Self> {
+    fn new(site: &Site, pod: &Pod, way: Way, upstream: SocketAddrV4) -> Result<Self> {
         let sidecar = match way {
             Way::Direct | Way::Name => None,
             Way::Sidecar => {
-                let service = bed.service()?.socket();
+                let service = site.bed.service()?.socket();
                 Some(Sidecar::start(pod, service, Rule::Pass(upstream))?)
             }
         };
-        let container = Container::new(&pod.name)?;
-        Ok(Self { container, sidecar })
+        let uid = new_uid();
+        let container = Container::new(&uid)?;
+        Ok(Self {
+            registered: Registered::new(pod, uid, &container),
+            container,
+            sidecar,
+        })
     }
 }
 
 impl Lane {
-    pub(crate) fn new(bed: &Bed, number: usize) -> Result<Self> {
-        let server_pod = bed.network.pod(&format!("autoscaler-{number}"))?;
+    pub(crate) fn new(site: &mut Site, number: usize) -> Result<Self> {
+        let server_pod = site.bed.network.pod(&format!("autoscaler-{number}"))?;
         let server = Autoscaler::start(&server_pod)?;
-        let pod = bed.network.pod(&format!("lane{number}-0"))?;
+        site.add_endpoint(&server_pod);
+        let pod = site.bed.network.pod(&format!("lane{number}-0"))?;
         let mut lane = Self {
             number,
             ended: 0,
-            home: Home::new(bed, &pod, Way::of_lane(number), upstream(&server_pod))?,
+            home: Home::new(site, &pod, Way::of_lane(number), upstream(&server_pod))?,
             pod,
             activator: None,
+            crash_loop: None,
+            foreign_opens: 0,
             history: History::default(),
             server: Some(Server::Knative(server)),
             server_pod,
@@ -105,7 +121,7 @@ impl Lane {
         if lane.way() == Way::Name {
             lane.start_names()?;
         }
-        lane.arrive(bed)?;
+        lane.arrive(site)?;
         Ok(lane)
     }
 
@@ -147,10 +163,14 @@ impl Lane {
         }
     }
 
-    /// What the kernel counted in the activator's network namespace.
+    /// What the kernel counted in the activator's network namespace, without the strangers' share.
     pub(crate) fn kernel(&self) -> Result<Counters> {
         let activator = self.activator.as_ref().context("no activator")?;
-        Counters::of(activator.process.pid())
+        let counters = Counters::of(activator.process.pid())?;
+        Ok(Counters {
+            opens: counters.opens.saturating_sub(self.foreign_opens),
+            ..counters
+        })
     }
 
     /// How many websockets the autoscalers of this lane upgraded.
@@ -168,25 +188,30 @@ impl Lane {
     }
 
     /// Ends the activator, and makes a pod for the next one; gives the former and its home.
-    pub(crate) fn depart(&mut self, bed: &Bed, kill: bool) -> Result<(Activator, Home)> {
+    pub(crate) fn depart(&mut self, site: &Site, end: End) -> Result<(Activator, Home)> {
         let mut former = self.activator.take().context("no activator to end")?;
-        if kill {
-            former.process.kill()?;
-        } else {
+        site.announce(&self.home.registered, end);
+        match end {
+            End::Killed => {
+                former.process.kill()?;
+                site.gone(&self.home.registered);
+            }
             // It takes up to 10 s, until its reader gives up.
-            former.process.signal(Signal::TERM)?;
+            End::Deleted | End::ByKubelet => former.process.signal(Signal::TERM)?,
         }
         self.ended += 1;
+        self.foreign_opens = 0;
         let name = format!("lane{}-{}", self.number, self.ended);
-        self.pod = bed.network.pod(&name)?;
-        let home = Home::new(bed, &self.pod, self.way(), upstream(&self.server_pod))?;
+        self.pod = site.bed.network.pod(&name)?;
+        let home = Home::new(site, &self.pod, self.way(), upstream(&self.server_pod))?;
         let home = std::mem::replace(&mut self.home, home);
         self.history = History::default();
         Ok((former, home))
     }
 
     /// Starts the pod's activator.
-    pub(crate) fn arrive(&mut self, bed: &Bed) -> Result<()> {
+    pub(crate) fn arrive(&mut self, site: &Site) -> Result<()> {
+        site.runs(&self.home.registered);
         let traffic = if self.sends_stats() {
             Traffic::Every(Duration::from_secs(1))
         } else {
@@ -200,7 +225,7 @@ impl Lane {
                 args.extend(ask(&self.server_pod));
                 URL.to_owned()
             }
-            Way::Sidecar => format!("ws://{}", bed.service()?.socket()),
+            Way::Sidecar => format!("ws://{}", site.bed.service()?.socket()),
         };
         let activator =
             Activator::start_in_with(&self.home.container, &self.pod, &url, traffic, args)?;
@@ -219,7 +244,7 @@ impl Lane {
     }
 
     /// Injects a fault; gives what heals it.
-    pub(crate) fn inject(&mut self, kind: Kind) -> Result<Undo> {
+    pub(crate) fn inject(&mut self, site: &Site, kind: Kind) -> Result<Undo> {
         let pod = self.pod.clone();
         let server_pod = self.server_pod.clone();
         let faults = Faults::new(&pod, &server_pod);
@@ -273,6 +298,7 @@ impl Lane {
             }
             Kind::Forbidden => self.replace_server("forbid")?,
             Kind::Unavailable => self.replace_server("unavailable")?,
+            Kind::HeldRefusal => self.replace_server("forbid-open")?,
             Kind::ClosedAtOnce => self.replace_server("close")?,
             Kind::ResetAtOnce => self.replace_server("reset")?,
             Kind::Mute => self.replace_server("mute")?,
@@ -282,6 +308,15 @@ impl Lane {
             }
             Kind::SidecarForbids => self.replace_sidecar(403)?,
             Kind::SidecarUnavailable => self.replace_sidecar(503)?,
+            Kind::ActivatorFrozen => {
+                let activator = self.activator.as_ref().context("no activator")?;
+                activator.process.freeze()?;
+                Undo::ThawActivator
+            }
+            Kind::CrashLoop => {
+                self.begin_crash_loop(site)?;
+                Undo::Restart
+            }
         };
         if kind.resets() {
             // Another fault may have ended the connection already.
@@ -290,7 +325,7 @@ impl Lane {
         Ok(undo)
     }
 
-    pub(crate) fn heal(&mut self, undo: Undo) -> Result<()> {
+    pub(crate) fn heal(&mut self, site: &Site, undo: Undo) -> Result<()> {
         match undo {
             Undo::Nothing => Ok(()),
             Undo::Fault(fault) => fault.heal(),
@@ -304,6 +339,11 @@ impl Lane {
                 self.sidecar()?.replace(Rule::Pass(upstream))
             }
             Undo::Thaw => self.knative()?.process.thaw(),
+            Undo::ThawActivator => {
+                let activator = self.activator.as_ref().context("no activator")?;
+                activator.process.thaw()
+            }
+            Undo::Restart => self.end_crash_loop(site),
             Undo::Server => {
                 // Its port must be free: a server that still shuts down is killed.
                 self.end_server();
@@ -359,6 +399,9 @@ impl Lane {
 
     fn end_server(&mut self) {
         self.upgraded = self.upgrades();
+        if let Some(Server::StandIn(server)) = &self.server {
+            self.history.read_accepted(server);
+        }
         self.server = None;
     }
 }

@@ -3,10 +3,13 @@
 //!
 //! - [`catalogue`]: what can go wrong
 //! - [`schedule`]: what happens when, from a seed
+//! - [`site`]: the node, and a Kubernetes API that knows its pods
 //! - [`lane`]: one activator and its autoscaler; how a fault is injected and healed there
+//! - [`crash_loop`]: an activator that crashes again and again
+//! - [`strangers`]: what is there beside it all, and may not be told
 //! - [`truth`]: what the activator itself saw
 //! - [`reported`], [`figures`]: what the agent reported
-//! - [`judge`]: whether that is true
+//! - [`judge`]: whether that is true; [`stalls`]: when the machine stood still
 //! - [`shrink`]: a failure, reduced to its own window
 //! - [`table`]: the closing table
 //! - [`run`], [`stream`], [`window`]: the driver; [`former`]: activators that were ended
@@ -16,6 +19,7 @@
 //! How to add a fault: see `tests/README.md`.
 
 mod catalogue;
+mod crash_loop;
 mod figures;
 mod flap;
 mod former;
@@ -27,8 +31,11 @@ mod reported;
 mod run;
 mod schedule;
 mod shrink;
+mod site;
 mod soak;
 mod stage;
+mod stalls;
+mod strangers;
 mod stream;
 mod table;
 mod truth;

@@ -15,20 +15,21 @@ impl Run<'_> {
     /// Ends the run; whether nothing was wrong.
     pub(crate) fn close(mut self) -> Result<bool> {
         self.read()?;
-        for text in self.bed.collector.undecodable() {
+        for text in self.site.bed.collector.undecodable() {
             self.add_wrong(Wrong::Promise, format!("undecodable: {text}"));
         }
         let most = self.ledger.busiest_second;
         if most > EXPORTS_A_SECOND {
             self.add_wrong(Wrong::Promise, format!("{most} exports in one second"));
         }
-        let agent = self.bed.agent.as_ref().context("no agent")?;
+        let agent = self.site.bed.agent.as_ref().context("no agent")?;
         self.log_lines.extend(own_log_lines(&agent.process));
         self.judge_log();
+        self.judge_strangers();
         println!("\n{}", self.tally.render());
         println!(
             "seed {}, {} lanes, {:.0} s; {} exports, at most {most} a second; {} log lines for {} \
-             outages; {} agents, {} outages of the Collector",
+             outages; {} agents, {} outages of the Collector, {} of the Kubernetes API; {}",
             self.plan.seed,
             self.plan.lanes,
             self.start.elapsed().as_secs_f64(),
@@ -36,7 +37,9 @@ impl Run<'_> {
             self.log_lines.len(),
             self.ledger.onsets,
             self.restarts + 1,
-            self.collector_outages
+            self.collector_outages,
+            self.api_outages,
+            self.strangers.probes.describe()
         );
         self.write()?;
         Ok(self.tally.violated() == 0)
@@ -55,13 +58,23 @@ impl Run<'_> {
             + 3 * (agents * lanes + self.tally.births())
             + 2 * (agents * lanes + autoscalers.sum::<u64>())
             + LINES_OF_AN_AGENT * agents
-            + 2 * self.collector_outages;
+            + 2 * self.collector_outages
+            + LINES_OF_AN_API_OUTAGE * self.api_outages;
         let lines = self.log_lines.len() as u64;
         if lines > most {
             let outages = self.ledger.onsets;
             let text = format!("{lines} log lines for {outages} outages, at most {most} are right");
             self.add_wrong(Wrong::Promise, text);
             self.print_most_frequent();
+        }
+    }
+
+    /// Only the lanes' pods have links, and autoscalers, who might forward: no stranger's pod has.
+    fn judge_strangers(&mut self) {
+        let told: Vec<_> = self.ledger.all().map(|(pod, _)| pod.to_owned()).collect();
+        let may = |pod: &String| OWN_PODS.iter().any(|own| pod.starts_with(own));
+        for pod in told.iter().filter(|pod| !may(pod)) {
+            self.add_wrong(Wrong::Promise, format!("{pod} was told of, a stranger's"));
         }
     }
 
@@ -92,6 +105,7 @@ impl Run<'_> {
             "outages": self.ledger.onsets,
             "agents": self.restarts + 1,
             "collector_outages": self.collector_outages,
+            "api_outages": self.api_outages,
             "judged": self.tally.json(),
             "schedule": self.steps,
         });
@@ -100,5 +114,8 @@ impl Run<'_> {
     }
 }
 
+const OWN_PODS: [&str; 3] = ["lane", "autoscaler", "theirs"];
+/// One for each kind of object at its start, and at its end.
+const LINES_OF_AN_API_OUTAGE: u64 = 6;
 /// That it attached and what it lacks, that the API or the Collector are not there, its end.
 const LINES_OF_AN_AGENT: u64 = 10;

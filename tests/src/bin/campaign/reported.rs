@@ -41,7 +41,7 @@ pub(crate) struct Ledger {
     events_read: usize,
     exports: u64,
     arrived: Option<SystemTime>,
-    /// When exports of metrics arrived in the last second.
+    /// When the agent made the exports of the last second: a busy machine may deliver several at once.
     recent: Vec<SystemTime>,
     /// The most of them in one second.
     pub(crate) busiest_second: usize,
@@ -112,12 +112,14 @@ impl Ledger {
     pub(crate) fn read_exports(&mut self, exports: Vec<Export>) {
         for export in exports.iter().filter(|export| !export.points.is_empty()) {
             self.exports += 1;
-            let newest = export.arrived;
-            self.arrived = Some(newest);
-            self.recent.push(newest);
+            self.arrived = Some(export.arrived);
+            let Some(made) = export.points.iter().map(|point| point.time).max() else {
+                continue;
+            };
+            self.recent.push(made);
             self.recent.retain(|at| {
-                let age = newest.duration_since(*at);
-                age.is_ok_and(|age| age < Duration::from_secs(1))
+                let age = made.duration_since(*at);
+                age.map_or(true, |age| age < Duration::from_secs(1))
             });
             self.busiest_second = self.busiest_second.max(self.recent.len());
             for (pod, figures) in Figures::of(export) {

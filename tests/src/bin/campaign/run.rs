@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use serde_json::Value;
-use statlink_tests::{process::Process, scenario::Bed};
+use statlink_tests::process::Process;
 
 use crate::{
     former::Former,
@@ -18,6 +18,9 @@ use crate::{
     lane::Lane,
     options::Plan,
     reported::{Ledger, own_log_lines},
+    site::Site,
+    stalls::Stalls,
+    strangers::Strangers,
     stream::{State, Stream},
     table::Tally,
 };
@@ -38,29 +41,36 @@ pub(crate) struct Run<'a> {
     /// When the Collector comes back, while it is away.
     pub(crate) collector_back: Option<Instant>,
     next_collector_outage: u64,
+    /// The same of the Kubernetes API.
+    pub(crate) api_back: Option<Instant>,
+    next_api_outage: u64,
     next_restart: u64,
+    next_dial: Instant,
     /// Whether the agent is restarted once all lanes are calm.
     parking: bool,
     pub(crate) directory: PathBuf,
     pub(crate) steps: Vec<Value>,
     pub(crate) start: Instant,
     pub(crate) collector_outages: u64,
+    pub(crate) api_outages: u64,
     pub(crate) restarts: u64,
     /// Of agents that are gone.
     pub(crate) log_lines: Vec<String>,
+    pub(crate) strangers: Strangers,
+    pub(crate) stalls: Stalls,
     // The network goes last.
-    pub(crate) bed: Bed,
+    pub(crate) site: Site,
 }
 
 impl<'a> Run<'a> {
     pub(crate) fn set(plan: &'a Plan, directory: PathBuf) -> Result<Self> {
-        let mut bed = Bed::without_autoscaler()?;
-        let options = bed.agent_options().arg("--export-interval").arg("2s");
-        bed.start_agent_with(&options)?;
-        let events = bed.agent.as_ref().context("no agent")?.events()?;
+        let mut site = Site::new()?;
+        let strangers = Strangers::start(&site, plan.seed)?;
+        let events = site.start_agent()?;
+        strangers.probes.agent_changes();
         let mut streams = Vec::new();
         for number in 0..plan.lanes {
-            let lane = Lane::new(&bed, number)?;
+            let lane = Lane::new(&mut site, number)?;
             println!("lane {number}: {}", lane.describe());
             streams.push(Stream::new(lane, plan, number));
         }
@@ -75,6 +85,9 @@ impl<'a> Run<'a> {
             injected: 0,
             former: Vec::new(),
             next_collector_outage: rng.u64(10..40),
+            api_back: None,
+            next_api_outage: rng.u64(10..40),
+            next_dial: Instant::now(),
             next_restart: rng.u64(20..80),
             parking: false,
             rng,
@@ -83,9 +96,12 @@ impl<'a> Run<'a> {
             steps: Vec::new(),
             start: Instant::now(),
             collector_outages: 0,
+            api_outages: 0,
             restarts: 0,
             log_lines: Vec::new(),
-            bed,
+            strangers,
+            stalls: Stalls::measure()?,
+            site,
         })
     }
 
@@ -103,9 +119,11 @@ impl<'a> Run<'a> {
             if !enough {
                 self.disturb()?;
             }
-            self.collector()?;
+            self.heal_parts()?;
+            self.disturb_with_strangers()?;
             let parked = |stream: &Stream| matches!(stream.state, State::Parked);
-            if self.streams.iter().all(parked) && self.collector_back.is_none() {
+            let is_whole = self.collector_back.is_none() && self.api_back.is_none();
+            if self.streams.iter().all(parked) && is_whole {
                 if enough {
                     break;
                 }
@@ -136,16 +154,18 @@ impl<'a> Run<'a> {
             stream.lane.look();
         }
         self.ledger.read_events(&self.events);
-        self.ledger.read_exports(self.bed.collector.take());
-        for text in std::mem::take(&mut self.ledger.broken) {
+        self.ledger.read_exports(self.site.bed.collector.take());
+        let broken = std::mem::take(&mut self.ledger.broken);
+        for text in broken.into_iter().chain(self.strangers.probes.failed()) {
             self.add_wrong(Wrong::Promise, text);
         }
         self.judge_former()
     }
 
-    /// Faults of the agent and the Collector, not of links.
+    /// Faults of the agent, the Collector and the API, not of links.
     fn disturb(&mut self) -> Result<()> {
-        if self.injected >= self.next_restart && !self.parking && self.collector_back.is_none() {
+        let is_whole = self.collector_back.is_none() && self.api_back.is_none();
+        if self.injected >= self.next_restart && !self.parking && is_whole {
             self.next_restart = self.injected + self.rng.u64(60..140);
             if self.rng.bool() {
                 self.parking = true;
@@ -156,20 +176,47 @@ impl<'a> Run<'a> {
         if self.injected >= self.next_collector_outage && self.collector_back.is_none() {
             let length = Duration::from_millis(self.rng.u64(1_000..8_000));
             self.next_collector_outage = self.injected + self.rng.u64(40..90);
-            self.bed.collector.stop()?;
+            self.site.bed.collector.stop()?;
             self.collector_back = Some(Instant::now() + length);
             self.collector_outages += 1;
             println!("       the Collector is away for {length:?}");
         }
+        let known = self.site.is_followed() && !self.streams.iter().any(Stream::is_born);
+        if self.injected >= self.next_api_outage && self.api_back.is_none() && known {
+            let length = Duration::from_millis(self.rng.u64(1_000..20_000));
+            self.next_api_outage = self.injected + self.rng.u64(40..90);
+            self.site.api.leave();
+            self.api_back = Some(Instant::now() + length);
+            self.api_outages += 1;
+            println!("       the Kubernetes API is away for {length:?}");
+        }
         Ok(())
     }
 
-    fn collector(&mut self) -> Result<()> {
+    /// An engineer's curl in one activator's pod after the other, and impostors of them all.
+    fn disturb_with_strangers(&mut self) -> Result<()> {
+        let pods: Vec<_> = self.streams.iter().map(|stream| &stream.lane.pod).collect();
+        self.strangers.look(&pods)?;
+        if Instant::now() < self.next_dial {
+            return Ok(());
+        }
+        self.next_dial = Instant::now() + DIALS;
+        let number = self.rng.usize(..self.streams.len());
+        let deaf = self.strangers.deaf.v4;
+        self.stream(number)?.lane.dial_as_a_stranger(deaf)
+    }
+
+    fn heal_parts(&mut self) -> Result<()> {
+        if self.api_back.is_some_and(|back| Instant::now() >= back) {
+            self.site.api.come_back();
+            self.api_back = None;
+            println!("       the Kubernetes API is back");
+        }
         if self
             .collector_back
             .is_some_and(|back| Instant::now() >= back)
         {
-            self.bed.collector.restart()?;
+            self.site.bed.collector.restart()?;
             self.collector_back = None;
             println!("       the Collector is back");
         }
@@ -179,7 +226,8 @@ impl<'a> Run<'a> {
     /// Restarts the agent, whatever the lanes are doing.
     fn restart_agent(&mut self) -> Result<()> {
         self.restarts += 1;
-        let mut agent = self.bed.agent.take().context("no agent")?;
+        self.strangers.probes.agent_changes();
+        let mut agent = self.site.bed.agent.take().context("no agent")?;
         self.log_lines.extend(own_log_lines(&agent.process));
         if self.rng.bool() {
             println!("       the agent is killed and started again");
@@ -192,14 +240,12 @@ impl<'a> Run<'a> {
         }
         // The old agent's last exports are not the new one's.
         thread::sleep(Duration::from_millis(300));
-        drop(self.bed.collector.take());
+        drop(self.site.bed.collector.take());
         self.ledger.new_agent();
         self.former.clear();
         let started = SystemTime::now();
-        let options = self.bed.agent_options().arg("--export-interval").arg("2s");
-        self.bed.start_agent_with(&options)?;
-        let agent = self.bed.agent.as_ref().context("no agent")?;
-        self.events = agent.events()?;
+        self.events = self.site.start_agent()?;
+        self.strangers.probes.agent_changes();
         let restarted = (started, SystemTime::now());
         for stream in &mut self.streams {
             stream.restarted(restarted);
@@ -220,5 +266,7 @@ impl<'a> Run<'a> {
 }
 
 const TICK: Duration = Duration::from_millis(2);
+/// How often a stranger dials: each of ten lanes once a second.
+const DIALS: Duration = Duration::from_millis(100);
 const PROGRESS: Duration = Duration::from_secs(10);
 const TABLE: Duration = Duration::from_secs(300);

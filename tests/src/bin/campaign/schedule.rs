@@ -18,9 +18,20 @@ pub(crate) struct Step {
 pub(crate) enum What {
     /// Faults, overlapping if there are several.
     Faults(Vec<Planned>),
-    /// The activator's pod is replaced, its process ended by SIGKILL or SIGTERM. The new one may meet
-    /// faults from its start.
-    Birth { kill: bool, faults: Vec<Planned> },
+    /// The activator's pod is replaced. The new one may meet faults from its start.
+    Birth { end: End, faults: Vec<Planned> },
+}
+
+/// How an activator's pod ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its process is killed, and nobody has announced it.
+    Killed,
+    /// It is deleted: it has a `deletionTimestamp` before SIGTERM comes.
+    Deleted,
+    /// The kubelet ends it by itself, as at a node's shutdown: it has a condition, and no
+    /// `deletionTimestamp`.
+    ByKubelet,
 }
 
 /// One fault of a step.
@@ -62,13 +73,19 @@ impl Schedule {
         };
         let what = match self.rng.u8(..100) {
             0..4 => What::Birth {
-                kill: self.rng.bool(),
+                end: self.end(),
                 faults: Vec::new(),
             },
-            4..8 => What::Birth {
-                kill: self.rng.bool(),
-                faults: vec![self.planned(Duration::ZERO)],
-            },
+            4..8 => {
+                let end = self.end();
+                let fault = self.planned(Duration::ZERO);
+                if fault.kind.is_alone() {
+                    What::Faults(vec![fault])
+                } else {
+                    let faults = vec![fault];
+                    What::Birth { end, faults }
+                }
+            }
             8..28 => What::Faults(self.group()),
             _ => What::Faults(vec![self.planned(Duration::ZERO)]),
         };
@@ -77,13 +94,18 @@ impl Schedule {
 
     /// Two or three at once.
     fn group(&mut self) -> Vec<Planned> {
-        let mut group = vec![self.planned(Duration::ZERO)];
+        let first = self.planned(Duration::ZERO);
+        let mut group = vec![first];
+        if first.kind.is_alone() {
+            return group;
+        }
         for _ in 0..self.rng.u8(1..3) {
             let after = self.between(0.0, 2.0);
             let next = self.planned(after);
             let resource = next.kind.resource();
             let clashes = |other: &Planned| other.kind.resource() == resource;
-            if resource == Resource::Filter || !group.iter().any(clashes) {
+            let fits = resource == Resource::Filter || !group.iter().any(clashes);
+            if fits && !next.kind.is_alone() {
                 group.push(next);
             }
         }
@@ -100,10 +122,25 @@ impl Schedule {
         // Log-uniform.
         let ratio = self.longest / SHORTEST;
         let length = Duration::from_secs_f64(SHORTEST * ratio.powf(self.rng.f64()));
+        // Half of those that are long enough to be told, and half of any length.
+        let length = length
+            + if self.rng.bool() {
+                kind.is_told_after()
+            } else {
+                Duration::ZERO
+            };
         Planned {
             kind,
             after,
             length,
+        }
+    }
+
+    fn end(&mut self) -> End {
+        match self.rng.u8(..4) {
+            0..2 => End::Killed,
+            2 => End::Deleted,
+            _ => End::ByKubelet,
         }
     }
 
@@ -151,6 +188,7 @@ mod tests {
                     Resource::Server,
                     Resource::Names,
                     Resource::Sidecar,
+                    Resource::Activator,
                 ] {
                     let of = faults.iter().filter(|f| f.kind.resource() == resource);
                     assert!(of.count() <= 1, "{faults:?}");
@@ -159,5 +197,20 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn what_has_rules_of_its_own_comes_alone_and_at_no_birth() {
+        for lane in 0..5 {
+            let mut schedule = Schedule::new(2, lane, LONGEST);
+            for _ in 0..500 {
+                let (faults, birth) = match schedule.next_step().what {
+                    What::Faults(faults) => (faults, false),
+                    What::Birth { faults, .. } => (faults, true),
+                };
+                let alone = faults.iter().any(|fault| fault.kind.is_alone());
+                assert!(!alone || (faults.len() == 1 && !birth), "{faults:?}");
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::{lane::Lane, stage::Stage};
+use crate::{lane::Lane, schedule::End, stage::Stage};
 
 /// Whether no error was reported, of activators that stay or that come and go, and the agent did not
 /// grow.
@@ -39,17 +39,21 @@ pub(crate) fn soak(length: Duration) -> Result<bool> {
         if start.elapsed() >= length {
             break;
         }
-        let Stage { lanes, bed, .. } = &mut stage;
+        let Stage { lanes, site, .. } = &mut stage;
         let turn = usize::try_from(minute)?;
         let lane = lanes.get_mut(turn % LANES).context("no lane")?;
         // Each lane's activators end both ways. A terminated one has until the next turn.
-        let kill = (turn / LANES).is_multiple_of(2);
-        drop(former.replace(lane.depart(bed, kill)?));
-        lane.arrive(bed)?;
+        let end = if (turn / LANES).is_multiple_of(2) {
+            End::Killed
+        } else {
+            End::Deleted
+        };
+        drop(former.replace(lane.depart(site, end)?));
+        lane.arrive(site)?;
     }
     grown(&sizes, &mut wrong);
     wrong.extend(stage.ledger.broken.iter().cloned());
-    wrong.extend(stage.bed.collector.undecodable());
+    wrong.extend(stage.site.bed.collector.undecodable());
     println!(
         "{} exports, at most {} in a second; wrong: {wrong:#?}",
         stage.ledger.exports(),

@@ -6,31 +6,29 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use statlink_tests::{observe::Observed, process::Process, scenario::Bed};
+use statlink_tests::{observe::Observed, process::Process};
 
-use crate::{lane::Lane, reported::Ledger};
+use crate::{lane::Lane, reported::Ledger, site::Site};
 
 pub(crate) struct Stage {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) ledger: Ledger,
     events: Process,
     // The network goes last.
-    pub(crate) bed: Bed,
+    pub(crate) site: Site,
 }
 
 impl Stage {
     pub(crate) fn set(lanes: usize) -> Result<Self> {
-        let mut bed = Bed::without_autoscaler()?;
-        let options = bed.agent_options().arg("--export-interval").arg("2s");
-        bed.start_agent_with(&options)?;
-        let events = bed.agent.as_ref().context("no agent")?.events()?;
-        let lanes = (0..lanes).map(|number| Lane::new(&bed, number));
+        let mut site = Site::new()?;
+        let events = site.start_agent()?;
+        let lanes = (0..lanes).map(|number| Lane::new(&mut site, number));
         let lanes = lanes.collect::<Result<Vec<_>>>()?;
         Ok(Self {
             lanes,
             ledger: Ledger::default(),
             events,
-            bed,
+            site,
         })
     }
 
@@ -40,7 +38,7 @@ impl Stage {
 
     /// The agent's process.
     pub(crate) fn agent(&self) -> Result<&Process> {
-        let agent = self.bed.agent.as_ref().context("no agent")?;
+        let agent = self.site.bed.agent.as_ref().context("no agent")?;
         Ok(&agent.process)
     }
 
@@ -56,7 +54,7 @@ impl Stage {
                 lane.look();
             }
             self.ledger.read_events(&self.events);
-            self.ledger.read_exports(self.bed.collector.take());
+            self.ledger.read_exports(self.site.bed.collector.take());
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;

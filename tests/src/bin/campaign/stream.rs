@@ -68,6 +68,15 @@ impl Stream {
         }
     }
 
+    /// Whether its activator is new.
+    pub(crate) const fn is_born(&self) -> bool {
+        match &self.state {
+            State::Faulty { window, .. } | State::Settling { window } => window.birth,
+            State::Waiting { .. } => true,
+            State::Resting { .. } | State::Parked => false,
+        }
+    }
+
     /// The agent was restarted: its counters begin at 0.
     pub(crate) fn restarted(&mut self, when: (SystemTime, SystemTime)) {
         self.calm = None;
@@ -95,7 +104,8 @@ impl Run<'_> {
             State::Parked => self.rest(number)?,
             State::Waiting { since } => self.wait(number, since)?,
             State::Resting { until, next } => {
-                if !park && Instant::now() < until {
+                let waits = Instant::now() < until || !self.may_begin(&next);
+                if !park && waits {
                     State::Resting { until, next }
                 } else {
                     self.judge_quiet(number)?;
@@ -134,6 +144,11 @@ impl Run<'_> {
             until: Instant::now() + rest,
             next: what,
         })
+    }
+
+    /// A pod that comes while the API is away is unknown until it is back; when that is is not judged.
+    fn may_begin(&self, next: &What) -> bool {
+        matches!(next, What::Faults(_)) || (self.api_back.is_none() && self.site.is_followed())
     }
 
     /// Waits for a link that is new to the agent.

@@ -28,6 +28,12 @@ pub(crate) enum Saw {
     DialFailed(&'static str),
     /// A lookup failed, so there was no dial.
     LookupFailed,
+    /// So many dials of a life that never connects were refused.
+    Flapped(u64),
+    /// The process ended, which is no loss.
+    Ended,
+    /// A server that holds on to what it refuses took a dial.
+    Accepted,
     Established,
     /// The connection was lost; the causes that its error's text leaves possible.
     Lost(&'static [&'static str]),
@@ -56,10 +62,45 @@ impl History {
         self.seen.extend(lines.iter().filter_map(seen));
     }
 
+    /// Reads when a server in the autoscaler's place took this activator's dials.
+    pub(crate) fn read_accepted(&mut self, server: &Process) {
+        let lines = server.lines();
+        let accepted = lines.iter().filter(|line| line.event() == Some("accepted"));
+        self.seen.extend(accepted.filter_map(|line| {
+            Some(Seen {
+                at: line.time()?,
+                what: Saw::Accepted,
+                text: line.text.clone(),
+            })
+        }));
+        // Stable: what the activator printed stays in its order.
+        self.seen.sort_by_key(|seen| seen.at);
+    }
+
+    /// A life that never connects made so many dials.
+    pub(crate) fn flapped(&mut self, dials: u64) {
+        self.add(Saw::Flapped(dials));
+    }
+
+    /// The process ended; the next one of the same pod has a log of its own.
+    pub(crate) fn ended(&mut self) {
+        self.read = 0;
+        self.add(Saw::Ended);
+    }
+
+    fn add(&mut self, what: Saw) {
+        self.seen.push(Seen {
+            at: SystemTime::now(),
+            what,
+            text: format!("{what:?}"),
+        });
+    }
+
     /// Whether the activator believes that it is connected.
     pub(crate) fn connected(&self) -> bool {
         let mut newest = self.seen.iter().rev().map(|seen| seen.what);
-        let decided = newest.find(|what| matches!(what, Saw::Established | Saw::Lost(_)));
+        let decides = |what: &Saw| matches!(what, Saw::Established | Saw::Lost(_) | Saw::Ended);
+        let decided = newest.find(decides);
         decided == Some(Saw::Established)
     }
 
@@ -108,7 +149,7 @@ impl Sums {
                     };
                     let cause = match causes {
                         ["connection_reset"] => "connection_reset",
-                        ["_OTHER"] => "_OTHER",
+                        ["connection_aborted"] => "connection_aborted",
                         _ => "handshake_failed",
                     };
                     sums.short.1 += 1;
@@ -119,25 +160,78 @@ impl Sums {
                         sums.short_causes.push(cause);
                     }
                 }
-                Saw::LookupFailed | Saw::NativeLost => {}
+                Saw::Flapped(dials) => {
+                    *sums.failed.entry("connection_refused").or_default() += dials;
+                }
+                Saw::Ended => established = None,
+                Saw::LookupFailed | Saw::Accepted | Saw::NativeLost => {}
             }
         }
         sums
     }
 }
 
-/// From the loss of one connection to the next that lasted; the last may be open.
+/// The same history with the first refusal that was held as what it looks like to whoever reads no
+/// payload: a connection that is upgraded, and lost when the client gives up. After it, the link waits
+/// for a second answer.
+pub(crate) fn with_refusals(seen: &[Seen]) -> Vec<Seen> {
+    let mut told = Vec::new();
+    let mut accepted = None;
+    let mut is_known = false;
+    for seen in seen {
+        match seen.what {
+            Saw::Accepted => accepted = Some(seen.at),
+            Saw::DialFailed("handshake_failed" | "connection_reset") if !is_known => {
+                if let Some(at) = accepted.take() {
+                    let held = seen.at.duration_since(at).unwrap_or_default();
+                    is_known = held >= CONFIRMED.0;
+                    let (what, text) = (Saw::Established, "held refusal".to_owned());
+                    told.push(Seen { at, what, text });
+                    told.push(Seen {
+                        // Go does not say in the error's text whose end it was.
+                        what: Saw::Lost(if held >= GIVEN_UP {
+                            &["handshake_failed"]
+                        } else {
+                            &["peer_closed", "connection_reset"]
+                        }),
+                        ..seen.clone()
+                    });
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        told.push(seen.clone());
+    }
+    told
+}
+
+/// From the loss of one connection to the next that lasted; the last may be open. A life that does not
+/// connect has its start-up grace, unless the one before did not connect either.
 pub(crate) fn outages(seen: &[Seen], begins_down: Option<SystemTime>) -> Vec<Outage> {
     let mut outages = Vec::new();
     let mut lost = begins_down;
-    let mut connections = seen
-        .iter()
-        .filter(|seen| matches!(seen.what, Saw::Established | Saw::Lost(_)))
-        .peekable();
+    let mut in_vain = false;
+    let decides = |seen: &&Seen| {
+        matches!(
+            seen.what,
+            Saw::Established | Saw::Lost(_) | Saw::Flapped(_) | Saw::Ended
+        )
+    };
+    let mut connections = seen.iter().filter(decides).peekable();
     while let Some(seen) = connections.next() {
-        if let Saw::Lost(_) = seen.what {
-            lost = lost.or(Some(seen.at));
-            continue;
+        match seen.what {
+            Saw::Lost(_) => {
+                lost = lost.or(Some(seen.at));
+                continue;
+            }
+            Saw::Flapped(_) => {
+                lost = lost.or(Some(seen.at).filter(|_| in_vain));
+                in_vain = true;
+                continue;
+            }
+            Saw::Ended => continue,
+            _ => in_vain = false,
         }
         // A connection that is lost at once was never upgraded.
         let end = connections.peek().map(|next| next.at);
@@ -178,7 +272,7 @@ fn dial_cause(error: &str) -> &'static str {
         return "connection_reset";
     }
     if says("software caused connection abort") {
-        return "_OTHER";
+        return "connection_aborted";
     }
     // Any other error after the connection was made is one of the handshake.
     if !says("dial tcp") {
@@ -212,7 +306,7 @@ fn loss_causes(error: &str) -> &'static [&'static str] {
         // instead of FIN (`tcp_close()`), which is by its rule a reset.
         &["peer_closed", "connection_reset"]
     } else if error.contains("software caused connection abort") {
-        &["_OTHER"]
+        &["connection_aborted"]
     } else if error.contains("i/o timeout") {
         GAVE_UP
     } else {
@@ -227,6 +321,9 @@ pub(crate) const GAVE_UP: &[&str] = &["local_closed"];
 
 /// *Upgraded* is confirmed 250 ms after the answer; two clocks and two processes are not exact.
 const CONFIRMED: (Duration, Duration) = (Duration::from_millis(220), Duration::from_millis(280));
+
+/// A dial has 3 s in all, and connecting takes the least of them.
+const GIVEN_UP: Duration = Duration::from_millis(2_900);
 
 #[cfg(test)]
 mod tests {

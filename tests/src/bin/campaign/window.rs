@@ -1,6 +1,6 @@
 //! A window on a lane: it begins with a fault or a new pod, and is judged when all is calm.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 
@@ -9,7 +9,7 @@ use crate::{
     judge::{Before, Evidence, Injected, Violation, Window, Wrong},
     lane::Undo,
     run::Run,
-    schedule::{Planned, What},
+    schedule::{End, Planned, What},
     shrink,
     stream::{PATIENCE, SETTLE, State},
 };
@@ -27,6 +27,7 @@ impl Run<'_> {
             way: self.stream(number)?.lane.way(),
             birth: false,
             restarted: None,
+            stall: Duration::ZERO,
         };
         match what {
             What::Faults(faults) => {
@@ -46,24 +47,31 @@ impl Run<'_> {
                 };
                 self.inject(number, window, Instant::now(), faults, Vec::new())
             }
-            What::Birth { kill, faults } => {
+            What::Birth { end, faults } => {
                 self.injected += faults.len() as u64;
                 let before = self.newest(number)?;
                 let Self {
+                    strangers, streams, ..
+                } = self;
+                let lane = &streams.get(number).context("no such lane")?.lane;
+                strangers.leave_alone(lane.pod_name());
+                let Self {
                     streams,
-                    bed,
+                    site,
                     former,
                     ..
                 } = self;
                 let lane = &mut streams.get_mut(number).context("no such lane")?.lane;
-                former.push(Former::new(lane.depart(bed, kill)?, before, number));
+                let departed = lane.depart(site, end)?;
+                let server = lane.pods().1.clone();
+                former.push(Former::new(departed, server, end, before, number));
                 window.birth = true;
                 window.start = SystemTime::now();
                 window.before.upgrades = lane.upgrades();
                 let state = self.inject(number, window, Instant::now(), faults, Vec::new())?;
-                let Self { streams, bed, .. } = self;
+                let Self { streams, site, .. } = self;
                 let lane = &mut streams.get_mut(number).context("no such lane")?.lane;
-                lane.arrive(bed)?;
+                lane.arrive(site)?;
                 Ok(state)
             }
         }
@@ -80,16 +88,20 @@ impl Run<'_> {
     ) -> Result<State> {
         window.blind |= self.collector_back.is_some();
         let Self {
-            streams, former, ..
+            streams,
+            former,
+            site,
+            ..
         } = self;
         let lane = &mut streams.get_mut(number).context("no such lane")?.lane;
+        lane.go_on_crashing(site)?;
         let mut still = Vec::new();
         for (until, index, undo) in active {
             if Instant::now() < until {
                 still.push((until, index, undo));
                 continue;
             }
-            lane.heal(undo)?;
+            lane.heal(site, undo)?;
             if let Some(fault) = window.faults.get_mut(index) {
                 fault.healed = Some(SystemTime::now());
             }
@@ -104,7 +116,7 @@ impl Run<'_> {
                 .for_each(|former| former.disturb(number, planned.kind));
             let at = SystemTime::now();
             let undo = lane
-                .inject(planned.kind)
+                .inject(site, planned.kind)
                 .with_context(|| format!("inject {}", planned.kind.name()))?;
             let index = window.faults.len();
             window.faults.push(Injected {
@@ -136,6 +148,7 @@ impl Run<'_> {
         if !calm && !late {
             return Ok(State::Settling { window });
         }
+        window.stall = self.stalls.longest_since(window.start);
         let after = self.newest(number)?;
         let stream = self.streams.get(number).context("no such lane")?;
         let lane = &stream.lane;
@@ -178,8 +191,8 @@ impl Run<'_> {
         }
         if !calm {
             // A new activator, so that the failure is counted once.
-            let faults = Vec::new();
-            return self.begin(number, What::Birth { kill: true, faults });
+            let (end, faults) = (End::Killed, Vec::new());
+            return self.begin(number, What::Birth { end, faults });
         }
         self.stream(number)?.calm = Some(after);
         self.rest(number)

@@ -55,21 +55,23 @@ impl Window {
                 }
                 Turn::Reachable(event) => {
                     let fresh = events.iter().any(|other| {
-                        // Both have the moment of the peer's answer.
-                        other.what == CONNECTED && other.at == event.at
+                        // Both have the moment of the peer's answer, each with its own reading of the
+                        // two clocks.
+                        other.what == CONNECTED && apart(other.at, event.at) <= CLOCKS
                     });
                     if fresh {
                         // Its moment is the answer's; the activator prints a line soon after.
-                        let made = seen
-                            .iter()
-                            .any(|seen| seen.what == Saw::Established && near(event.at, seen.at));
+                        let made = seen.iter().any(|seen| {
+                            seen.what == Saw::Established && self.is_near(event.at, seen.at)
+                        });
                         if !made {
                             let text = "told reachable, but nothing was established".to_owned();
                             verdict.add(Wrong::Missed, text);
                         }
                         continue;
                     }
-                    if reported.take() == Some(STALLED) && established.is_some() {
+                    let stalled = reported.take().is_some_and(|cause| STALLS.contains(&cause));
+                    if stalled && established.is_some() {
                         stalls.healed += 1;
                         healed = true;
                     }
@@ -88,7 +90,7 @@ impl Window {
                 Turn::Lost(causes) => {
                     // If nothing was reported, it was too short to be upgraded, or is missing. The
                     // counts distinguish these.
-                    if let Some(cause) = reported.filter(|cause| *cause != STALLED)
+                    if let Some(cause) = reported.filter(|cause| !STALLS.contains(cause))
                         && !causes.contains(&cause)
                         && !(of_proxy && causes.iter().any(|own| may_be_a_proxy_failure(own)))
                     {
@@ -97,7 +99,10 @@ impl Window {
                             format!("lost for {cause}; the activator's error says {causes:?}");
                         verdict.add(Wrong::Cause, text);
                     }
-                    if causes == GAVE_UP && reported != Some(STALLED) && !healed {
+                    // Who was frozen for less than 12 s gives up at its thaw.
+                    let was_frozen = self.has(Kind::ActivatorFrozen);
+                    let stalled = reported.is_some_and(|cause| STALLS.contains(&cause));
+                    if causes == GAVE_UP && !stalled && !healed && !was_frozen {
                         let text = "10 s without a pong, and no stall was told".to_owned();
                         verdict.add(Wrong::Missed, text);
                     }
@@ -110,17 +115,20 @@ impl Window {
 
     /// Whether a fault in force at that time explains a loss for this cause.
     fn may_be_lost(&self, at: SystemTime, cause: &str, seen: &[Seen]) -> Result<(), String> {
-        let justified = if cause == STALLED {
+        let justified = if STALLS.contains(&cause) {
             self.faults.iter().any(|fault| {
                 let from = fault.at + fault.kind.stalls_after(self.way);
                 // What fell due before it was healed is noticed by the next timeout.
                 let until = fault.healed.map(|healed| healed + self.lingers(fault));
-                fault.kind.stalls() && at >= from && until.is_none_or(|until| at <= until)
+                fault.kind.nature().losses.contains(&cause)
+                    && at >= from
+                    && until.is_none_or(|until| at <= until)
             })
         } else if cause == "local_closed" {
             // The activator's deadline passed, though the connection had just healed.
             let gave_up = |seen: &Seen| seen.what == Saw::Lost(GAVE_UP);
-            seen.iter().any(|seen| gave_up(seen) && near(at, seen.at))
+            seen.iter()
+                .any(|seen| gave_up(seen) && self.is_near(at, seen.at))
         } else {
             let before = self.faults.iter().filter(|fault| fault.at <= at);
             let mut kinds = before.map(|fault| fault.kind);
@@ -137,12 +145,18 @@ impl Window {
         Err(format!("not by {faults:?} at that time"))
     }
 
+    /// Whether the activator's word at `word` is of what happened at `moment`.
+    fn is_near(&self, moment: SystemTime, word: SystemTime) -> bool {
+        moment <= word + TICKS + self.stall && word <= moment + PRINTED + self.stall
+    }
+
     /// How long after a fault was healed a stall may still begin by it: also by the silence of who
     /// is behind a sidecar, whose TCP waits as long again as it has waited.
     fn lingers(&self, fault: &Injected) -> Duration {
+        let own = fault.kind.lingers() + self.stall;
         match self.way {
-            Way::Direct | Way::Name => fault.kind.lingers(),
-            Way::Sidecar => fault.kind.lingers() + fault.aftermath(),
+            Way::Direct | Way::Name => own,
+            Way::Sidecar => own + fault.aftermath(),
         }
     }
 
@@ -153,10 +167,11 @@ impl Window {
             let until = fault.healed.unwrap_or(at);
             // The kernel of a frozen peer acknowledges: what another fault stalled has healed, until
             // the peer has been silent for 5 s.
-            let setting = if fault.kind == Kind::Frozen {
-                SILENCE
-            } else {
-                SETTING
+            let setting = match fault.kind {
+                Kind::Frozen => SILENCE,
+                // A connection that is not told lost cannot be told reachable again.
+                Kind::ActivatorFrozen => return false,
+                _ => SETTING,
             };
             at > fault.at + setting && at + SETTING < until
         });
@@ -174,7 +189,13 @@ fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>
     let of_activator = seen.iter().filter_map(|seen| match seen.what {
         Saw::Established => Some((seen.at, Turn::Established)),
         Saw::Lost(causes) => Some((seen.at, Turn::Lost(causes))),
-        Saw::DialFailed(_) | Saw::LookupFailed | Saw::NativeLost => None,
+        // The end of a process is no loss, and what its client had is not told of any more.
+        Saw::DialFailed(_)
+        | Saw::LookupFailed
+        | Saw::Flapped(_)
+        | Saw::Ended
+        | Saw::Accepted
+        | Saw::NativeLost => None,
     });
     let mut turns: Vec<_> = of_agent.chain(of_activator).collect();
     // Stable: at the same moment, the agent's before the activator's.
@@ -182,11 +203,15 @@ fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>
     turns
 }
 
-/// Whether the activator's word at `word` is of what happened at `moment`.
-fn near(moment: SystemTime, word: SystemTime) -> bool {
-    moment <= word + TICKS && word <= moment + PRINTED
+fn apart(one: SystemTime, other: SystemTime) -> Duration {
+    let later = one.duration_since(other);
+    later.unwrap_or_else(|earlier| earlier.duration())
 }
 
+/// The causes that a connection may survive.
+const STALLS: [&str; 2] = [STALLED, "local_stalled"];
+/// Two readings of one moment.
+const CLOCKS: Duration = Duration::from_millis(1);
 /// An answer is dated by ticks of the kernel, which lag on a machine that is busy.
 const TICKS: Duration = Duration::from_millis(50);
 /// How late an activator that waits for the processor may print what happened.

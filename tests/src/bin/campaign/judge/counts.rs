@@ -5,10 +5,10 @@ use std::{fmt, time::Duration};
 
 use super::{Evidence, Verdict, Window, Wrong, causes::Stalls, proxies::may_be_a_proxy_failure};
 use crate::{
-    catalogue::Way,
+    catalogue::{Kind, Way},
     figures::{ByCause, Figures},
     reported::{CONNECT_FAILED, DISCONNECTED, Event},
-    truth::{Seen, Sums, outages},
+    truth::{Saw, Seen, Sums, outages},
 };
 
 /// What both sides count.
@@ -116,7 +116,9 @@ impl Window {
         // does a sidecar.
         let stalled = self.single().filter(|_| !self.birth).and_then(|fault| {
             let unacknowledged = fault.kind.drops() && self.way != Way::Sidecar;
-            let certain = if self.stats && unacknowledged {
+            let certain = if fault.kind == Kind::ActivatorFrozen {
+                LOCAL_STALLED
+            } else if self.stats && unacknowledged {
                 STALLED_WITH_STATS
             } else {
                 STALLED_IDLE
@@ -129,6 +131,17 @@ impl Window {
         if !reported && let Some(length) = certain.filter(|length| *length >= SHORTEST) {
             let text = format!("an outage of {:.3} s was not told", length.as_secs_f64());
             verdict.add(Wrong::Missed, text);
+        }
+    }
+
+    /// Each process that the pod's client has been is told.
+    pub(super) fn judge_lives(&self, verdict: &mut Verdict, seen: &[Seen], after: &Figures) {
+        let began = seen.iter().filter(|seen| seen.what == Saw::Ended).count() as u64;
+        let before = self.before.figures.lives;
+        let told = after.lives.saturating_sub(before);
+        if !self.birth && told != began {
+            let text = format!("{told} lives began, by the agent; {began} did");
+            verdict.add(Wrong::Count, text);
         }
     }
 
@@ -177,11 +190,10 @@ impl Window {
             verdict.add(Wrong::Count, text);
         }
         // If the answer was lost, the server has upgraded a connection that the activator has not.
-        if upgrades < sums.established {
-            let text = format!(
-                "the bed is wrong: {} established, but {upgrades} upgraded",
-                sums.established
-            );
+        let established = Sums::of(evidence.seen).established;
+        if upgrades < established {
+            let text =
+                format!("the bed is wrong: {established} established, but {upgrades} upgraded");
             verdict.add(Wrong::Count, text);
         }
     }
@@ -305,3 +317,4 @@ fn surplus(reported: &ByCause, seen: &ByCause) -> u64 {
 const SHORTEST: Duration = Duration::from_millis(100);
 const STALLED_WITH_STATS: Duration = Duration::from_millis(2_500);
 const STALLED_IDLE: Duration = Duration::from_secs(6);
+const LOCAL_STALLED: Duration = Duration::from_secs(13);

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Verdict, Window, Wrong};
 use crate::{
+    catalogue::Kind,
     figures::Figures,
     truth::{Saw, Seen, outages},
 };
@@ -19,7 +20,7 @@ impl Window {
         outages.retain(|(from, to)| to.is_none_or(|to| to > *from));
         for (from, to) in &outages {
             let to = to.unwrap_or_else(|| self.healed());
-            let inside = |at: SystemTime| at > *from + EXPORTED_WITHIN && at < to;
+            let inside = |at: SystemTime| at > *from + EXPORTED_WITHIN + self.stall && at < to;
             let wrong = exports.iter().find(|figures| {
                 let (first, last) = (figures.observed, figures.confirmed);
                 let says_so = |at: Option<SystemTime>| at.is_some_and(inside);
@@ -37,7 +38,7 @@ impl Window {
                     && figures.confirmed.is_some_and(|at| at >= *from)
                     && figures
                         .observed
-                        .is_some_and(|at| at <= to + EXPORTED_WITHIN)
+                        .is_some_and(|at| at <= to + EXPORTED_WITHIN + self.stall)
             });
             let length = to.duration_since(*from).unwrap_or_default();
             if !reported && !self.blind && length >= LASTS {
@@ -62,19 +63,28 @@ impl Window {
 
     /// Whether the connection was up and unblocked at `at`, for long enough to be known.
     fn is_up(&self, at: SystemTime, seen: &[Seen]) -> bool {
+        let confirmed = if self.has(Kind::HeldRefusal) {
+            PROVEN
+        } else {
+            CONFIRMED
+        };
         let newest = seen
             .iter()
             .rev()
             .filter(|seen| seen.at <= at)
             .find_map(|seen| match seen.what {
-                Saw::Established => Some(seen.at + CONFIRMED + EXPORTED_WITHIN <= at),
-                Saw::Lost(_) => Some(false),
-                Saw::DialFailed(_) | Saw::LookupFailed | Saw::NativeLost => None,
+                Saw::Established => Some(seen.at + confirmed + EXPORTED_WITHIN + self.stall <= at),
+                Saw::Lost(_) | Saw::Ended => Some(false),
+                Saw::DialFailed(_)
+                | Saw::LookupFailed
+                | Saw::Flapped(_)
+                | Saw::Accepted
+                | Saw::NativeLost => None,
             });
         let disturbed = self.faults.iter().any(|fault| {
             let until = fault
                 .healed
-                .map(|healed| healed + fault.aftermath() + EXPORTED_WITHIN);
+                .map(|healed| healed + fault.aftermath() + EXPORTED_WITHIN + self.stall);
             fault.kind.stalls() && fault.at <= at && until.is_none_or(|until| at <= until)
         });
         // The activator logs an end later than its kernel knows it.
@@ -82,7 +92,7 @@ impl Window {
             let soon = seen
                 .at
                 .duration_since(at)
-                .is_ok_and(|after| after <= PRINTED);
+                .is_ok_and(|after| after <= PRINTED + self.stall);
             matches!(seen.what, Saw::Lost(_)) && soon
         });
         newest.unwrap_or(!self.birth) && !disturbed && !ends
@@ -103,5 +113,8 @@ const LASTS: Duration = Duration::from_secs(3);
 const START_UP_GRACE: Duration = Duration::from_secs(5);
 /// *Upgraded* is known 250 ms after the answer.
 const CONFIRMED: Duration = Duration::from_millis(250);
+/// After a refusal that was held, once the activator has sent something: its first ping comes after
+/// 3.33 s, and the agent looks once a second.
+const PROVEN: Duration = Duration::from_millis(3_334 + 1_000);
 /// How late an activator may log an end.
 const PRINTED: Duration = Duration::from_millis(500);

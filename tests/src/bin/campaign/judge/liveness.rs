@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Verdict, Window, Wrong, lookups::DNS};
 use crate::{
+    catalogue::Kind,
     figures::Figures,
     reported::{CONNECT_FAILED, DISCONNECTED, Event, REACHABLE, UNREACHABLE},
 };
@@ -16,7 +17,9 @@ impl Window {
         let checks = after.checks_since(before, "liveness");
         let span = before.confirmed.zip(after.confirmed);
         if let Some(span) = span.and_then(|(from, to)| to.duration_since(from).ok())
-            && !within(checks, span)
+            && !within(checks, span, MOMENT + self.stall)
+            // Each life begins its own row of checks.
+            && !self.has(Kind::CrashLoop)
         {
             let text = format!("{checks} liveness checks in {:.1} s", span.as_secs_f64());
             verdict.add(Wrong::Count, text);
@@ -43,7 +46,10 @@ impl Window {
             }
         }
         let total: u64 = errors.values().sum();
-        let (least, most) = liveness_errors(events, self.birth);
+        let (least, most) = liveness_errors(events, self.birth, MOMENT + self.stall);
+        if self.has(Kind::CrashLoop) {
+            return;
+        }
         if !(least..=most).contains(&total) {
             let text =
                 format!("{total} liveness errors; {least} to {most} by the outages' lengths");
@@ -53,14 +59,14 @@ impl Window {
 }
 
 /// One check every 5 s, give or take one at each end and the scheduler's delay.
-fn within(checks: u64, span: Duration) -> bool {
-    let least = span.saturating_sub(LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
-    let most = (span + LIVENESS + MOMENT).as_millis() / LIVENESS.as_millis();
+fn within(checks: u64, span: Duration, moment: Duration) -> bool {
+    let least = span.saturating_sub(LIVENESS + moment).as_millis() / LIVENESS.as_millis();
+    let most = (span + LIVENESS + moment).as_millis() / LIVENESS.as_millis();
     (least..=most).contains(&u128::from(checks))
 }
 
 /// The fewest and the most checks that can fall into the reported outages, by when the agent knew.
-fn liveness_errors(events: &[Event], birth: bool) -> (u64, u64) {
+fn liveness_errors(events: &[Event], birth: bool, moment: Duration) -> (u64, u64) {
     let mut since = events.first().filter(|_| birth).map(|event| event.known_at);
     let mut bounds = (0, 0);
     for event in events {
@@ -72,8 +78,8 @@ fn liveness_errors(events: &[Event], birth: bool) -> (u64, u64) {
                     .and_then(|from| event.known_at.duration_since(from).ok());
                 let span = span.unwrap_or_default();
                 let of = |span: Duration| u64::try_from(span.as_millis() / LIVENESS.as_millis());
-                bounds.0 += of(span.saturating_sub(MOMENT)).unwrap_or_default();
-                bounds.1 += of(span + MOMENT).unwrap_or_default() + 1;
+                bounds.0 += of(span.saturating_sub(moment)).unwrap_or_default();
+                bounds.1 += of(span + moment).unwrap_or_default() + 1;
             }
             _ => {}
         }

@@ -123,7 +123,8 @@ fn stretches(seen: &[Seen], born: Option<SystemTime>) -> Vec<Stretch> {
                 }
                 continue;
             }
-            Saw::NativeLost => continue,
+            // None of these looks anything up.
+            Saw::Flapped(_) | Saw::Ended | Saw::Accepted | Saw::NativeLost => continue,
             Saw::Established => false,
             // A connection that was lost may have been too short to count as one.
             Saw::DialFailed(_) | Saw::Lost(_) => true,

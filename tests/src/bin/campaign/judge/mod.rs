@@ -31,7 +31,7 @@ use crate::{
     catalogue::{Kind, Way},
     figures::Figures,
     reported::{Event, Reported},
-    truth::{Seen, Sums},
+    truth::{Seen, Sums, with_refusals},
 };
 
 pub(crate) use counts::Sides;
@@ -53,6 +53,8 @@ pub(crate) struct Window {
     pub(crate) birth: bool,
     /// When the agent was restarted: from its start to its readiness. Its counters begin at 0.
     pub(crate) restarted: Option<(SystemTime, SystemTime)>,
+    /// The longest time for which the machine stood still meanwhile.
+    pub(crate) stall: Duration,
 }
 
 /// What was known at its begin.
@@ -148,21 +150,32 @@ impl Window {
         let mut verdict = Verdict::default();
         let events = self.events(evidence.reported);
         let exports = self.exports(evidence.reported);
-        let sums = Sums::of(evidence.seen);
+        let seen = if self.has(Kind::HeldRefusal) {
+            with_refusals(evidence.seen)
+        } else {
+            evidence.seen.to_vec()
+        };
+        let sums = Sums::of(&seen);
         if let Some((started, ready)) = self.restarted {
             self.judge_restarted(&mut verdict, evidence, (started, ready));
         } else {
-            let stalls = self.judge_losses(&mut verdict, evidence.seen, events);
+            let stalls = self.judge_losses(&mut verdict, &seen, events);
             self.judge_counts(&mut verdict, evidence, &sums, stalls, events);
             self.judge_proxies(&mut verdict, events, &sums);
-            self.judge_reports(&mut verdict, evidence.seen, events, &evidence.after);
+            self.judge_reports(&mut verdict, &seen, events, &evidence.after);
+            self.judge_lives(&mut verdict, &seen, &evidence.after);
             self.judge_liveness(&mut verdict, events, &evidence.after);
-            self.judge_lookups(&mut verdict, evidence.seen, events, &evidence.after);
+            self.judge_lookups(&mut verdict, &seen, events, &evidence.after);
             self.judge_kernel(&mut verdict, evidence, &sums);
-            self.judge_gauge(&mut verdict, evidence.seen, exports);
-            self.measure(&mut verdict.latencies, evidence.seen, events, exports);
+            self.judge_gauge(&mut verdict, &seen, exports);
+            self.measure(&mut verdict.latencies, &seen, events, exports);
         }
         verdict
+    }
+
+    /// Whether it has a fault of this kind.
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.faults.iter().any(|fault| fault.kind == kind)
     }
 
     pub(crate) fn events<'a>(&self, reported: &'a Reported) -> &'a [Event] {

@@ -1,0 +1,197 @@
+//! A node with an agent and a Kubernetes API that knows the pods.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use statlink_tests::{
+    container::Container,
+    mock_api::{MockApi, Objects},
+    netns::{Network, Pod},
+    peer::PORT,
+    process::Process,
+    scenario::Bed,
+};
+
+use crate::schedule::End;
+
+/// Fields are dropped in this order: the network goes last.
+pub(crate) struct Site {
+    pub(crate) api: MockApi,
+    /// The addresses of every autoscaler: each lane has one of its own, and the agent knows no lanes.
+    endpoints: Vec<IpAddr>,
+    /// One of these addresses where nobody listens.
+    pub(crate) nobody: Pod,
+    pub(crate) bed: Bed,
+}
+
+/// What the API knows of an activator's pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pod: Pod,
+    pub(crate) uid: String,
+    container: String,
+}
+
+impl Site {
+    pub(crate) fn new() -> Result<Self> {
+        let bed = Bed::without_autoscaler()?;
+        let api = MockApi::start(Objects::default(), Some(bed.network.node()))?;
+        let namespace = bed.network.system_namespace();
+        let address = bed.service()?.address.to_string();
+        api.put(
+            "services",
+            json!({
+                "metadata": { "name": SERVICE, "namespace": namespace, "uid": "service" },
+                "spec": {
+                    "type": "ClusterIP",
+                    "clusterIP": address,
+                    "clusterIPs": [address],
+                    "ports": [{ "name": "http", "port": PORT }],
+                },
+            }),
+        );
+        let nobody = bed.network.pod("nobody")?;
+        let mut site = Self {
+            api,
+            endpoints: Vec::new(),
+            nobody: nobody.clone(),
+            bed,
+        };
+        site.add_endpoint(&nobody);
+        Ok(site)
+    }
+
+    /// Starts the agent; gives its stream of events.
+    pub(crate) fn start_agent(&mut self) -> Result<Process> {
+        // What a former agent watched would count as watched.
+        self.api.leave();
+        self.api.come_back();
+        let options = self
+            .bed
+            .agent_options()
+            .arg("--export-interval")
+            .arg("2s")
+            .arg("--health-address")
+            .arg(health_address().to_string())
+            .env("STATLINK_KUBERNETES", "on")
+            .env("STATLINK_NODE_NAME", "node-1")
+            .env("KUBECONFIG", self.api.kubeconfig());
+        self.bed.start_agent_with(&options)?;
+        self.bed.agent.as_ref().context("no agent")?.events()
+    }
+
+    /// Whether the agent has been told of every pod, and will be of the next.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.api.is_followed_by(POD_WATCHES)
+    }
+
+    /// Adds an autoscaler to the Service's endpoints.
+    pub(crate) fn add_endpoint(&mut self, pod: &Pod) {
+        self.endpoints.extend([IpAddr::from(pod.v4), pod.v6.into()]);
+        for family in ["IPv4", "IPv6"] {
+            let of_family = |address: &&IpAddr| address.is_ipv4() == (family == "IPv4");
+            let addresses = self.endpoints.iter().filter(of_family);
+            let endpoints: Vec<Value> = addresses
+                .map(|address| json!({ "addresses": [address] }))
+                .collect();
+            self.api.put(
+                "endpointslices",
+                json!({
+                    "metadata": {
+                        "name": format!("{SERVICE}-{family}"),
+                        "namespace": pod.system_namespace,
+                        "uid": family,
+                        "labels": { "kubernetes.io/service-name": SERVICE },
+                    },
+                    "addressType": family,
+                    "endpoints": endpoints,
+                    "ports": [{ "name": "http", "port": PORT }],
+                }),
+            );
+        }
+    }
+
+    /// The pod runs on this node, with this container.
+    pub(crate) fn runs(&self, registered: &Registered) {
+        self.api.put("pods", registered.object());
+    }
+
+    /// The pod is about to be ended.
+    pub(crate) fn announce(&self, registered: &Registered, end: End) {
+        let mut object = registered.object();
+        match end {
+            End::Killed => return,
+            End::Deleted => {
+                object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+            }
+            End::ByKubelet => {
+                object["status"]["conditions"] = json!([{
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "TerminationByKubelet",
+                }]);
+            }
+        }
+        self.api.put("pods", object);
+    }
+
+    /// The pod is gone.
+    pub(crate) fn gone(&self, registered: &Registered) {
+        self.api.remove("pods", &registered.pod.name);
+    }
+}
+
+impl Registered {
+    pub(crate) fn new(pod: &Pod, uid: String, container: &Container) -> Self {
+        Self {
+            pod: pod.clone(),
+            uid,
+            container: container.id.clone(),
+        }
+    }
+
+    fn object(&self) -> Value {
+        let Self {
+            pod,
+            uid,
+            container,
+        } = self;
+        json!({
+            "metadata": {
+                "name": pod.name,
+                "namespace": pod.system_namespace,
+                "uid": uid,
+                "labels": { "app": "activator" },
+            },
+            "status": {
+                "phase": "Running",
+                "containerStatuses": [{
+                    "name": "activator",
+                    "containerID": format!("containerd://{container}"),
+                    "state": { "running": {} },
+                }],
+            },
+        })
+    }
+}
+
+/// Where the agent answers the kubelet's probes.
+pub(crate) fn health_address() -> SocketAddr {
+    (Network::NODE, 8082).into()
+}
+
+/// A pod's uid that no other pod of this machine has.
+pub(crate) fn new_uid() -> String {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    format!("{:08x}-0000-4000-8000-{serial:012x}", std::process::id())
+}
+
+/// The name that the agent looks for by default.
+const SERVICE: &str = "autoscaler";
+/// The agent watches activators' pods and autoscalers'.
+const POD_WATCHES: u32 = 2;
