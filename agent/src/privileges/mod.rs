@@ -53,7 +53,7 @@ pub(crate) fn reduce_to(kept: CapabilitySet) {
 }
 
 /// For every thread but the loop's: drops every capability, and refuses it the system calls that it never
-/// needs.
+/// needs. The loop's has no such filter: it reads maps and runs programs by bpf().
 pub(crate) fn give_up() {
     reduce_to(CapabilitySet::empty());
     if let Err(error) = filter::install() {

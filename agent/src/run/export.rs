@@ -1,4 +1,5 @@
-//! When an export is made: at each interval, and soon after a transition.
+//! When an export is made: at each interval, and soon after a transition. The last one, at the end of the
+//! process, is `Telemetry::shutdown`'s.
 
 use std::{sync::Arc, time::Duration};
 

@@ -145,10 +145,10 @@ impl Drop for Flush {
         // which it may get room.
         let step = self.limit / STEPS;
         let mut message = Message::Flush(done);
-        for _ in 0..STEPS {
+        for waited in 0..STEPS {
             match self.queue.try_send(message) {
                 Ok(()) => {
-                    let _ = written.recv_timeout(self.limit);
+                    let _ = written.recv_timeout(self.limit - step * waited);
                     return;
                 }
                 Err(TrySendError::Full(unsent)) => {

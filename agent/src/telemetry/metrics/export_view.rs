@@ -146,7 +146,8 @@ pub(super) fn requests(
 }
 
 /// How many pods are in one request at most. Instruments have room for the attribute sets of so many,
-/// so however many links there are, none comes to the SDK's limit.
+/// so however many links there are, none comes to the SDK's limit. Nearly every node has fewer
+/// activators and sends one request; 200, the most that a node is made for, take four.
 pub(super) const REQUEST_LINKS: usize = 64;
 /// How large the points of one request may be. A Collector takes 4 MiB, uncompressed
 /// (`max_recv_msg_size_mib` of its `otlp` receiver); a quarter is left to the resource, the agent's own
