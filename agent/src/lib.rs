@@ -2,7 +2,7 @@
 //!
 //! The heart is [`link`], the pure state machine of one link, a crate of its own. The rest of the
 //! agent is a shell around it: `kernel` and `discovery` say what happens and to whom, `run` feeds the
-//! links and does what they decide, `telemetry`, `control` and `health` show the result, `preflight`
+//! links and does what they decide, `telemetry`, `scrape`, `control` and `health` show the result, `preflight`
 //! checks the machine beforehand, and `cli` is the command line over it all.
 //!
 //! Public is what the binary, the benches and the test bed use.
@@ -23,6 +23,7 @@ mod preflight;
 mod privileges;
 mod run;
 mod runbook;
+mod scrape;
 mod snapshot;
 mod telemetry;
 mod warn_once;

@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub socket: PathBuf,
     /// Where to serve `/healthz` and `/readyz`; `None` to serve neither.
     pub health_address: Option<SocketAddr>,
+    /// Where to serve `/metrics`; `None` not to serve it.
+    pub metrics_address: Option<SocketAddr>,
     /// Where and how to export.
     pub telemetry: TelemetryConfig,
     /// Which events are logged.

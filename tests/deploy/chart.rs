@@ -78,6 +78,8 @@ fn an_invalid_value_is_refused_by_its_name() {
         ("networkPolicy.apiServerPorts[0]=0", "apiServerPorts"),
         ("extraEnv[0].value=x", "name"),
         ("extraEnv[0].nmae=x", "nmae"),
+        ("metrics.port=0", "port"),
+        ("podMonitor.interval=10", "interval"),
     ] {
         let output = helm(&["template", "statlink", "--set", value]);
         assert!(!output.status.success(), "{value} was accepted");
@@ -102,6 +104,13 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
         (
             "clusterName=a,resourceAttributes.k8s\\.cluster\\.name=b",
             "resourceAttributes",
+        ),
+        ("otlp.enabled=false", "metrics.enabled"),
+        ("podMonitor.enabled=true", "metrics.enabled"),
+        ("serviceMonitor.enabled=true", "metrics.enabled"),
+        (
+            "metrics.enabled=true,podMonitor.enabled=true,serviceMonitor.enabled=true",
+            "serviceMonitor.enabled: podMonitor.enabled",
         ),
         (
             "extraEnv[0].name=STATLINK_NAMESPACE,extraEnv[0].value=knative",
@@ -586,4 +595,57 @@ fn sources(directory: &str, extension: &str) -> BTreeMap<String, String> {
         (name, fs::read_to_string(&path).unwrap())
     });
     read.collect()
+}
+
+#[test]
+fn a_prometheus_that_scrapes_finds_each_agent_by_its_node() {
+    let example = |name: &str| {
+        let values = deploy::chart().join("ci").join(name);
+        template(&["--values", values.to_str().unwrap()])
+    };
+    let by_pod = example("scraped-values.yaml");
+    let by_service = example("scraped-by-service-values.yaml");
+    for (objects, key, list, labels, port) in [
+        (
+            &by_pod,
+            "PodMonitor statlink/statlink",
+            "podMetricsEndpoints",
+            &by_pod["DaemonSet statlink/statlink"]["spec"]["template"]["metadata"]["labels"],
+            9464,
+        ),
+        (
+            &by_service,
+            "ServiceMonitor statlink/statlink",
+            "endpoints",
+            &by_service["Service statlink/statlink-metrics"]["metadata"]["labels"],
+            19464,
+        ),
+    ] {
+        let spec = &objects[key]["spec"];
+        for (label, value) in spec["selector"]["matchLabels"].as_object().unwrap() {
+            assert_eq!(labels[label], *value, "{key}: {label}");
+        }
+        let target = &spec[list][0];
+        assert_eq!(target["port"], "metrics", "{key}");
+        let relabelings = target["relabelings"].as_array().unwrap();
+        let job = json!({ "targetLabel": "job", "replacement": "statlink" });
+        assert!(relabelings.contains(&job), "{key}");
+        let address = variable(objects, "STATLINK_METRICS_ADDRESS").unwrap();
+        assert_eq!(address["value"], format!("[::]:{port}"), "{key}");
+        let named = json!({ "name": "metrics", "containerPort": port });
+        let ports = container(objects)["ports"].as_array().unwrap();
+        assert!(ports.contains(&named), "{key}: {ports:?}");
+    }
+    let exporter = variable(&by_pod, "OTEL_METRICS_EXPORTER").unwrap();
+    assert_eq!(exporter["value"], "none");
+    assert!(variable(&by_service, "OTEL_METRICS_EXPORTER").is_none());
+    let admitted = &by_pod["NetworkPolicy statlink/statlink"]["spec"]["ingress"];
+    assert_eq!(
+        *admitted,
+        json!([{ "ports": [{ "protocol": "TCP", "port": 9464 }] }])
+    );
+    // Off by default.
+    let none = template(&[]);
+    assert!(none.keys().all(|key| !key.contains("Monitor")));
+    assert!(variable(&none, "STATLINK_METRICS_ADDRESS").is_none());
 }

@@ -1,6 +1,6 @@
 //! The API server's own validation of the manifests.
 
-use statlink_tests::{control_plane::ControlPlane, deploy, netns::Network};
+use statlink_tests::{build, control_plane::ControlPlane, deploy, netns::Network};
 
 #[test]
 fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
@@ -10,6 +10,7 @@ fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
     for namespace in ["statlink", "knative-serving", "serving", "observability"] {
         plane.namespace(namespace).unwrap();
     }
+    define_operator_kinds(&plane);
     let mut rendered = Vec::new();
     for values in deploy::examples().unwrap() {
         let values = values.to_str().unwrap();
@@ -18,7 +19,7 @@ fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
             let template = ["template", "statlink", "--namespace=statlink", "--values"];
             let output = deploy::helm(&[&template[..], &[values, "--set", &profile]].concat());
             let manifests = String::from_utf8(output.unwrap().stdout).unwrap();
-            rendered.push(without_custom_resources(&manifests));
+            rendered.push(manifests);
         }
     }
     for name in ["own-namespace", "base", "restricted"] {
@@ -28,6 +29,10 @@ fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
         let accepted = plane.try_apply(manifests).unwrap();
         assert!(accepted.contains("daemonset.apps/"), "{accepted}");
     }
+    let all = rendered.join("\n---\n");
+    for kind in ["PodMonitor", "PrometheusRule", "ServiceMonitor"] {
+        assert!(all.contains(&format!("kind: {kind}\n")), "{kind}");
+    }
     // The validation is strict: an unknown field is refused.
     let base = rendered.last().unwrap();
     let typo = base.replacen("hostPID: true", "hostPid: true", 1);
@@ -35,14 +40,19 @@ fn the_api_server_accepts_everything_that_helm_and_kustomize_render() {
     assert!(refusal.contains("hostPid"), "{refusal}");
 }
 
-/// Without the objects whose kinds the Prometheus operator brings: this cluster has none of it.
-/// The chart's own tests look at them.
-fn without_custom_resources(manifests: &str) -> String {
-    let documents = manifests.split("\n---\n");
-    let own: Vec<_> = documents
-        .filter(|document| !document.contains("apiVersion: monitoring.coreos.com/"))
-        .collect();
-    own.join("\n---\n")
+/// Gives the API server the kinds that the Prometheus operator brings, with their schemas.
+fn define_operator_kinds(plane: &ControlPlane) {
+    let definitions = build::operator_definitions().unwrap();
+    for kind in ["podmonitors", "prometheusrules", "servicemonitors"] {
+        let file = definitions.join(format!("monitoring.coreos.com_{kind}.yaml"));
+        let file = file.to_str().unwrap();
+        plane.kubectl(&["create", "--filename", file]).unwrap();
+        let definition = format!("customresourcedefinition/{kind}.monitoring.coreos.com");
+        let served = ["wait", "--for=condition=Established", "--timeout=60s"];
+        plane
+            .kubectl(&[&served[..], &[&definition]].concat())
+            .unwrap();
+    }
 }
 
 /// `namespace:` of an overlay moves every object; the Role is of use in Knative's namespace alone.

@@ -6,6 +6,7 @@ mod agents;
 mod collectors;
 mod event_flood;
 mod pod_counts;
+mod scrapes;
 mod strangers;
 mod unread_log;
 

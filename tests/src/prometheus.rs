@@ -59,6 +59,11 @@ impl Prometheus {
         Self::start_with(Some(namespace), "")
     }
 
+    /// The same with more of its configuration: what it scrapes.
+    pub fn start_scraping(namespace: &Namespace, more: &str) -> Result<Self> {
+        Self::start_with(Some(namespace), more)
+    }
+
     /// The same here, with more of its configuration: what it scrapes. Remote write is taken, too.
     pub fn start_here(more: &str) -> Result<Self> {
         Self::start_with(None, more)

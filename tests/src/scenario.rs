@@ -95,9 +95,14 @@ impl Bed {
 
     /// [`Bed::new`], with a Prometheus on the node that has what the Collector receives.
     pub fn with_prometheus() -> Result<(Self, Prometheus)> {
+        Self::with_prometheus_that("")
+    }
+
+    /// The same with more of its configuration: what it scrapes.
+    pub fn with_prometheus_that(scrapes: &str) -> Result<(Self, Prometheus)> {
         let mut prometheus = None;
         let mut bed = Self::assemble(|node| {
-            let started = prometheus.insert(Prometheus::start(node)?);
+            let started = prometheus.insert(Prometheus::start_scraping(node, scrapes)?);
             Collector::start_forwarding(node, &started.otlp_endpoint())
         })?;
         bed.start_autoscaler()?;

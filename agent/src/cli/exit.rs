@@ -6,6 +6,7 @@ use crate::{
     discovery::kubernetes,
     health,
     kernel::KernelError,
+    scrape,
     telemetry::{config::ConfigErrors, logs::LogError},
 };
 
@@ -28,6 +29,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<kubernetes::ConfigError>()
         || error.is::<server::BindError>()
         || error.is::<health::BindError>()
+        || error.is::<scrape::BindError>()
     {
         USAGE
     } else {

@@ -123,6 +123,14 @@ pub(super) struct Settings {
     #[arg(long, env = "STATLINK_OTLP_LOGS", help_heading = EXPORTED)]
     otlp_logs: bool,
 
+    /// Address to serve /metrics on, for a Prometheus that scrapes, such as 0.0.0.0:9464 [default: none]
+    #[arg(long, env = "STATLINK_METRICS_ADDRESS", value_name = "ADDRESS:PORT",
+          value_parser = address, help_heading = EXPORTED,
+          long_help = "Address to serve /metrics on, for a Prometheus that scrapes, such as 0.0.0.0:9464 \
+              [default: none]. What is exported over OTLP is exported all the same; with \
+              OTEL_METRICS_EXPORTER=none nothing is")]
+    metrics_address: Option<SocketAddr>,
+
     /// This node's name in Kubernetes; also the resource attribute k8s.node.name
     #[arg(long, env = "STATLINK_NODE_NAME", value_name = "NAME", help_heading = EXPORTED)]
     node_name: Option<String>,
@@ -176,6 +184,7 @@ impl Settings {
             }),
             interval: self.export_interval,
             logs: self.otlp_logs,
+            page: self.metrics_address.is_some(),
             node_name: self.node_name,
             cluster_name: self.cluster_name,
             service_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -202,6 +211,7 @@ impl Settings {
             kubernetes,
             socket: self.socket.socket,
             health_address: self.health_address,
+            metrics_address: self.metrics_address,
             telemetry,
             log_filter: self.log.parse()?,
             log_format: self.log_format,

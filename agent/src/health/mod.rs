@@ -65,13 +65,7 @@ impl Server {
     ///
     /// If the address is in use, is not this machine's, or needs a privilege.
     pub(crate) fn bind(address: SocketAddr, probes: Probes) -> Result<(Self, Stop), BindError> {
-        let mut listener = TcpListener::bind(address);
-        if let Err(error) = &listener
-            && let Some(instead) = without_ipv6(address, error)
-        {
-            listener = TcpListener::bind(instead);
-        }
-        let server = listener.and_then(|listener| {
+        let server = listen(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             // Again, for a longer queue than the standard library's 128: the kernel takes the newest.
             rustix::net::listen(&listener, BACKLOG)?;
@@ -228,6 +222,14 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// poll(2) counts in milliseconds, and may wake early by the rounding of one.
 const POLL_ROUNDING: Duration = Duration::from_millis(1);
+
+/// Binds `address`; `[::]` means every address of the machine, even if it has only IPv4.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).or_else(|error| match without_ipv6(address, &error) {
+        Some(instead) => TcpListener::bind(instead),
+        None => Err(error),
+    })
+}
 
 /// The address to bind instead of `[::]` if the kernel has no IPv6 (`ipv6.disable=1`).
 fn without_ipv6(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {

@@ -134,9 +134,16 @@ pub(super) async fn collector(config: &Config) -> Vec<Finding> {
     findings.into_iter().chain(warnings).collect()
 }
 
-/// Whether the control socket and the health address can be bound. An agent that runs already holds
-/// both.
-pub(super) fn sockets(path: &Path, health: Option<SocketAddr>) -> Vec<Finding> {
+/// An address to listen on, if its flag gives one.
+pub(super) struct Listen {
+    pub(super) name: &'static str,
+    pub(super) purpose: &'static str,
+    pub(super) flag: &'static str,
+    pub(super) address: Option<SocketAddr>,
+}
+
+/// Whether the control socket and the addresses can be bound. An agent that runs already holds them.
+pub(super) fn sockets(path: &Path, addresses: &[Listen]) -> Vec<Finding> {
     let finding = |detail| Finding::new("control socket", "answer status and events", detail);
     let place = path.display();
     if let Ok(status) = client::status(path) {
@@ -150,7 +157,8 @@ pub(super) fn sockets(path: &Path, health: Option<SocketAddr>) -> Vec<Finding> {
             finding(error.to_string()).with_verdict(Verdict::Failed, "name another with --socket")
         }
     };
-    [socket].into_iter().chain(health.map(address)).collect()
+    let addresses = addresses.iter().filter_map(can_listen);
+    [socket].into_iter().chain(addresses).collect()
 }
 
 /// What the running agent says: whether programs miss events shows only after a while.
@@ -169,13 +177,17 @@ fn missed_events(missed: &BTreeMap<String, u64>) -> Finding {
     )
 }
 
-fn address(address: SocketAddr) -> Finding {
-    let finding = |detail| Finding::new("health address", "answer probes", detail);
-    match TcpListener::bind(address) {
+fn can_listen(listen: &Listen) -> Option<Finding> {
+    let address = listen.address?;
+    let finding = |detail| Finding::new(listen.name, listen.purpose, detail);
+    Some(match TcpListener::bind(address) {
         Ok(_) => finding(format!("{address} can be bound")),
         Err(error) => finding(format!("{address}: {error}")).with_verdict(
             Verdict::Failed,
-            "stop what listens there, or name another with --health-address",
+            format!(
+                "stop what listens there, or name another with {}",
+                listen.flag
+            ),
         ),
-    }
+    })
 }

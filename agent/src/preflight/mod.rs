@@ -9,6 +9,7 @@ mod environment;
 mod finding;
 mod kernel;
 
+use self::environment::Listen;
 pub(crate) use self::finding::{Finding, Verdict};
 use crate::{kernel::tracefs::Tracefs, options::Options};
 
@@ -22,7 +23,20 @@ pub(crate) async fn check(options: &Options, tracefs: &Tracefs) -> Vec<Finding> 
     findings.extend(api);
     findings.extend(environment::clients(&mut discovery, &options.selector));
     findings.extend(environment::collector(&options.telemetry).await);
-    let (socket, health) = (&options.socket, options.health_address);
-    findings.extend(environment::sockets(socket, health));
+    let addresses = [
+        Listen {
+            name: "health address",
+            purpose: "answer probes",
+            flag: "--health-address",
+            address: options.health_address,
+        },
+        Listen {
+            name: "metrics address",
+            purpose: "be scraped",
+            flag: "--metrics-address",
+            address: options.metrics_address,
+        },
+    ];
+    findings.extend(environment::sockets(&options.socket, &addresses));
     findings
 }

@@ -19,7 +19,7 @@ use crate::{
         tracefs::{self, Tracefs},
     },
     options::Options,
-    privileges,
+    privileges, scrape,
     snapshot::Snapshots,
     telemetry::{
         Telemetry,
@@ -88,6 +88,15 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
         }
         None => None,
     };
+    let page = match options.metrics_address {
+        Some(address) => {
+            let server = scrape::Server::bind(address)?;
+            Some(tokio::spawn(
+                server.serve(telemetry.clone(), snapshots.clone()),
+            ))
+        }
+        None => None,
+    };
     let exports = tokio::spawn(export(
         telemetry.clone(),
         snapshots.clone(),
@@ -111,6 +120,9 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
 
     exports.abort();
     drop(health);
+    if let Some(page) = page {
+        page.abort();
+    }
     control.abort();
     // Its end removes the socket.
     let _ = control.await;

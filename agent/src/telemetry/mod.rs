@@ -27,7 +27,7 @@ use config::{Config, Destination};
 pub(crate) use delivery::Delivery;
 use exporter::{BoundedExporter, ExportLog, LastError};
 pub(crate) use exporter::{BuildError, ProbeError};
-use metrics::MetricPipeline;
+use metrics::{MetricPipeline, Page};
 
 /// The exports of one agent. Clones share everything.
 ///
@@ -47,6 +47,7 @@ pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Inner {
     metrics: Option<MetricPipeline>,
+    page: Option<Page>,
     logs: Option<SdkLoggerProvider>,
     metric_exports: Arc<ExportLog>,
     log_exports: Arc<ExportLog>,
@@ -82,12 +83,16 @@ impl Telemetry {
             }
             None => None,
         };
+        let page = config
+            .page
+            .then(|| Page::new(resource.clone(), &metric_exports));
         let logs = match &config.logs {
             Some(to) => Some(log_provider(to, &runtime, resource, &log_exports)?),
             None => None,
         };
         Ok(Self(Arc::new(Inner {
             metrics,
+            page,
             logs,
             metric_exports,
             log_exports,
@@ -122,18 +127,34 @@ impl Telemetry {
         export.await.unwrap_or_default()
     }
 
+    /// The page of `snapshot` for a Prometheus that scrapes; `None` unless configured.
+    pub(crate) async fn page(&self, snapshot: Arc<Snapshot>) -> Option<String> {
+        let telemetry = self.clone();
+        // The SDK blocks its thread until it has collected.
+        let page = tokio::task::spawn_blocking(move || {
+            let page = telemetry.0.page.as_ref();
+            page.map(|page| page.render(&snapshot))
+        });
+        page.await.unwrap_or_default()
+    }
+
     /// Records how long an attempt took: from connect() to upgraded, or to its failure for `cause`.
     pub(crate) fn record_connect(&self, peer: &str, duration: Duration, cause: Option<Cause>) {
-        if let Some(metrics) = &self.0.metrics {
-            metrics.durations().connect(peer, duration, cause);
+        for pipeline in self.pipelines() {
+            pipeline.durations().connect(peer, duration, cause);
         }
     }
 
     /// Records an outage that has ended. `cause` is the cause at its onset.
     pub(crate) fn record_outage(&self, peer: &str, duration: Duration, cause: Cause) {
-        if let Some(metrics) = &self.0.metrics {
-            metrics.durations().outage(peer, duration, cause);
+        for pipeline in self.pipelines() {
+            pipeline.durations().outage(peer, duration, cause);
         }
+    }
+
+    fn pipelines(&self) -> impl Iterator<Item = &MetricPipeline> {
+        let page = self.0.page.as_ref().map(Page::pipeline);
+        self.0.metrics.iter().chain(page)
     }
 
     /// Where [`logs::init`] sends events besides standard output; `None` unless configured.

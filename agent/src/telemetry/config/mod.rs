@@ -61,6 +61,8 @@ pub(crate) struct Overrides {
     pub interval: Option<Duration>,
     /// Whether logs are exported too, as `OTEL_LOGS_EXPORTER=otlp`.
     pub logs: bool,
+    /// Whether a page of metrics is served, for a Prometheus that scrapes.
+    pub page: bool,
     /// `k8s.node.name`.
     pub node_name: Option<String>,
     /// `k8s.cluster.name`.
@@ -76,6 +78,8 @@ pub(crate) struct Overrides {
 pub(crate) struct Config {
     /// `None` when metrics are switched off.
     pub metrics: Option<Destination>,
+    /// Whether a page of metrics is made, for a Prometheus that scrapes: also where nothing is exported.
+    pub page: bool,
     /// `None` unless switched on.
     pub logs: Option<Destination>,
     /// Time between exports while nothing changes.
@@ -128,6 +132,7 @@ impl Config {
         let resource = errors.note(resource(env, overrides));
         errors.finish(Self {
             metrics,
+            page: overrides.page,
             logs,
             interval: interval.unwrap_or(DEFAULT_INTERVAL),
             resource: resource.unwrap_or_default(),

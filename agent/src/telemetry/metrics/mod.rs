@@ -11,9 +11,11 @@ mod export_view;
 mod flat_export;
 mod instruments;
 mod links;
+mod page;
 mod pipeline;
 mod progress;
 #[cfg(test)]
 mod tests;
 
+pub(super) use page::Page;
 pub(super) use pipeline::MetricPipeline;

@@ -50,6 +50,14 @@ its users, because Kubernetes expands only what stands before. One that extraEnv
   value: {{ .Values.logLevel | quote }}
 - name: STATLINK_HEALTH_ADDRESS
   value: "[::]:{{ .Values.health.port }}"
+{{- if .Values.metrics.enabled }}
+- name: STATLINK_METRICS_ADDRESS
+  value: "[::]:{{ .Values.metrics.port }}"
+{{- end }}
+{{- if not .Values.otlp.enabled }}
+- name: OTEL_METRICS_EXPORTER
+  value: none
+{{- end }}
 {{- with .Values.clusterName }}
 - name: STATLINK_CLUSTER_NAME
   value: {{ . | quote }}

@@ -36,6 +36,16 @@ Whether the node's tracefs is mounted: tracepoints take it. The privileged profi
 {{ if and (eq .Values.security.profile "restricted") .Values.security.tracefs (has .Values.connectHook (list "auto" "tracepoints")) }}true{{ end }}
 {{- end }}
 
+{{/*
+How an agent is named as a target, by both kinds of monitor: as by OTLP. The rules know agents by their job; and
+where the agent's own pod made labels, each upgrade would make every series anew, with the old one beside it.
+*/}}
+{{- define "statlink.relabelings" -}}
+- { targetLabel: job, replacement: statlink }
+- { sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: instance }
+- { action: labeldrop, regex: pod|container|endpoint|service }
+{{- end }}
+
 {{/* Refuses values that contradict each other, with the key and the cure. */}}
 {{- define "statlink.refuse" -}}
 {{- if and (hasPrefix "https://" .Values.otlp.endpoint) (not .Values.otlp.tls.secretName) -}}
@@ -52,6 +62,17 @@ Whether the node's tracefs is mounted: tracepoints take it. The privileged profi
 {{- end -}}
 {{- if and (hasPrefix "http://" .Values.otlp.endpoint) .Values.otlp.tls.secretName -}}
 {{ fail "otlp.tls.secretName: otlp.endpoint is http; make it https, or remove the Secret" }}
+{{- end -}}
+{{- if not (or .Values.otlp.enabled .Values.metrics.enabled) -}}
+{{ fail "otlp.enabled: it is false, and so is metrics.enabled; nobody would be told anything; set one of them" }}
+{{- end -}}
+{{- range $monitor := list "podMonitor" "serviceMonitor" -}}
+{{- if and (get $.Values $monitor).enabled (not $.Values.metrics.enabled) -}}
+{{ fail (printf "%s.enabled: metrics.enabled is false, so there is nothing to scrape; set that, too" $monitor) }}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled -}}
+{{ fail "serviceMonitor.enabled: podMonitor.enabled has each agent scraped already; remove one of them" }}
 {{- end -}}
 {{- $set := dict -}}
 {{- range include "statlink.env" . | fromYamlArray }}{{ $_ := set $set .name true }}{{ end -}}

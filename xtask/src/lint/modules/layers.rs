@@ -27,6 +27,8 @@ pub(super) const CRATES: &[Crate] = &[
             // The running agent, and what can be said before it runs.
             &["run", "preflight"],
             &["options"],
+            // What makes pages of what telemetry shows.
+            &["scrape"],
             // What shows the state of links.
             &["control", "telemetry"],
             // What brings inputs, and what a process needs to live on a node.

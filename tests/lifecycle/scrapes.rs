@@ -1,0 +1,79 @@
+//! A Prometheus that scrapes the agent gets what it would get by OTLP.
+
+use std::collections::BTreeSet;
+
+use statlink_tests::{peer::Traffic, prometheus::Prometheus, scenario::Bed, wait};
+
+use crate::{PATIENCE, options};
+
+const PAGE: &str = "127.0.0.1:19464";
+
+/// The same Prometheus gets the agent's metrics twice: by OTLP through the Collector, and from its page.
+#[test]
+fn its_page_has_the_same_series_as_its_exports() {
+    let scrape = format!(
+        "scrape_configs:\n- job_name: statlink\n  scrape_interval: 1s\n  static_configs:\n  \
+         - targets: ['{PAGE}']\n    labels: {{way: scraped, instance: node-1}}\n"
+    );
+    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape).unwrap();
+    let options = options(&bed)
+        .arg("--metrics-address")
+        .arg(PAGE)
+        .arg("--node-name")
+        .arg("node-1")
+        .arg("--cluster-name")
+        .arg("bed");
+    bed.start_agent_with(&options).unwrap();
+    let activator = bed.activator("activator", Traffic::Idle).unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let mut last = (BTreeSet::new(), BTreeSet::new());
+    let same = wait::until("the same series on both ways", PATIENCE, || {
+        let [exported, scraped] = ["", "scraped"].map(|way| series(&prometheus, way));
+        last = (exported?, scraped?);
+        let (exported, scraped) = &last;
+        // A gauge that is gone ends on the page at once, and by OTLP five minutes later.
+        let stay = exported.iter().filter(|one| !is_gauge(one));
+        let same = scraped.is_subset(exported) && stay.into_iter().all(|it| scraped.contains(it));
+        let has_link = scraped.iter().any(|one| one.contains("conn_rtt_seconds"));
+        Ok((has_link && same).then_some(()))
+    });
+    let (exported, scraped) = &last;
+    assert!(
+        same.is_ok(),
+        "exported only: {:#?}\nscraped only: {:#?}",
+        exported.difference(scraped).collect::<Vec<_>>(),
+        scraped.difference(exported).collect::<Vec<_>>()
+    );
+    // What names the agent is where the rules look for it.
+    let info = "target_info{way=\"scraped\", k8s_node_name=\"node-1\", k8s_cluster_name=\"bed\"}";
+    assert_eq!(prometheus.query(info).unwrap().len(), 1);
+}
+
+fn is_gauge(series: &str) -> bool {
+    let name = series.split(' ').next().unwrap_or_default();
+    let others = ["_total", "_bucket", "_sum", "_count"];
+    !others.iter().any(|end| name.ends_with(end))
+}
+
+/// Every series of a way, by name and labels; without what says by which way it came, and without what
+/// Prometheus was told to take over from the resource: of a page it is on `target_info` alone, where the rules
+/// find it.
+fn series(prometheus: &Prometheus, way: &str) -> anyhow::Result<BTreeSet<String>> {
+    let query = format!("{{__name__=~\"(kn|statlink)_.+\", job=\"statlink\", way=\"{way}\"}}");
+    let samples = prometheus.query(&query)?.into_iter();
+    let series = samples.map(|sample| {
+        let own = |name: &str| !["way", "k8s_cluster_name", "k8s_node_name"].contains(&name);
+        let labels = sample.labels.iter().filter(|(name, _)| own(name));
+        let labels: Vec<_> = labels
+            .map(
+                |(name, value)| match (name.as_str(), value.parse::<f64>()) {
+                    // Prometheus itself spells a whole bound as 1 by OTLP, and as 1.0 from a page.
+                    ("le", Ok(bound)) => format!("le={bound}"),
+                    _ => format!("{name}={value}"),
+                },
+            )
+            .collect();
+        labels.join(" ")
+    });
+    Ok(series.collect())
+}
