@@ -1,17 +1,18 @@
 //! The dashboards for Grafana: sound by themselves, and every query is one that Prometheus takes, of
 //! series that exist.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs};
+use std::{collections::BTreeSet, fmt::Write as _, fs, process::Command};
 
 use serde_json::Value;
-use statlink_tests::deploy;
+use statlink_tests::{build, deploy};
 use tempfile::TempDir;
 
 use crate::{rules, semconv};
 
-const FILES: [&str; 2] = ["agents.json", "links.json"];
+pub(crate) const FILES: [&str; 2] = ["agents.json", "links.json"];
 
-fn dashboards() -> Vec<(&'static str, Value)> {
+/// The dashboards, and the files that they are in.
+pub(crate) fn dashboards() -> Vec<(&'static str, Value)> {
     let read = |file| {
         let path = deploy::directory().join("grafana").join(file);
         let text = fs::read_to_string(path).unwrap();
@@ -20,13 +21,14 @@ fn dashboards() -> Vec<(&'static str, Value)> {
     FILES.into_iter().map(read).collect()
 }
 
-fn list<'a>(of: &'a Value, pointer: &str) -> &'a [Value] {
+/// The members of a list, if there is one.
+pub(crate) fn list<'a>(of: &'a Value, pointer: &str) -> &'a [Value] {
     let found = of.pointer(pointer).and_then(Value::as_array);
     found.map_or(&[], Vec::as_slice)
 }
 
 /// The panels that show something: all but rows.
-fn panels(dashboard: &Value) -> Vec<&Value> {
+pub(crate) fn panels(dashboard: &Value) -> Vec<&Value> {
     let panels = list(dashboard, "/panels").iter();
     panels.filter(|panel| panel["type"] != "row").collect()
 }
@@ -123,6 +125,27 @@ fn every_query_is_of_series_that_exist() {
             }
         }
     }
+}
+
+/// Strictly: a field that a panel of this type does not know is refused, too.
+#[test]
+fn grafana_s_own_schema_takes_them() {
+    let directory = TempDir::new().unwrap();
+    let schema = |files: &[std::path::PathBuf]| {
+        let program = build::dashboard_schema().unwrap();
+        Command::new(program).args(files).output().unwrap()
+    };
+    let files = FILES.map(|file| deploy::directory().join("grafana").join(file));
+    let output = schema(&files);
+    assert!(output.status.success(), "{output:?}");
+    // It does see a typo.
+    let text = fs::read_to_string(&files[0]).unwrap();
+    let typo = directory.path().join("typo.json");
+    fs::write(&typo, text.replacen("\"colorMode\"", "\"colourMode\"", 1)).unwrap();
+    let output = schema(&[typo]);
+    assert!(!output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("colourMode"), "{told}");
 }
 
 #[test]
