@@ -1,6 +1,7 @@
 //! Builds the parts of the test bed that are written in Go, once: the results are kept in the target
 //! directory, named by a hash of their sources.
 
+mod checks;
 mod files;
 mod go;
 mod serving;
@@ -14,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub use self::checks::{Krew, dashboard_schema, krew, operator_definitions, perses_model};
 pub use self::serving::{Serving, serving};
 use self::{
     files::{copy, fresh, hash, keep, listed, lock},
@@ -38,15 +40,6 @@ pub struct Tools {
     pub helm: PathBuf,
     /// Kustomize.
     pub kustomize: PathBuf,
-}
-
-/// krew's programs.
-#[derive(Clone, Debug)]
-pub struct Krew {
-    /// Installs plugins.
-    pub krew: PathBuf,
-    /// Checks manifests of plugins.
-    pub validate: PathBuf,
 }
 
 /// The programs that check rules for Prometheus.
@@ -116,56 +109,6 @@ pub fn rule_tools() -> Result<RuleTools> {
         pint: module("pint", STRIPPED, &pint, |_| Ok(()))?.join("pint"),
         sloth: module("sloth", STRIPPED, &sloth, |_| Ok(()))?.join("sloth"),
     })
-}
-
-/// Reads dashboards by Grafana's own schema.
-pub fn dashboard_schema() -> Result<PathBuf> {
-    let programs = [("dashboards", ".")];
-    let home = module("dashboards", STRIPPED, &programs, |_| Ok(()))?;
-    Ok(home.join("dashboards"))
-}
-
-/// Reads dashboards by Perses' own model.
-pub fn perses_model() -> Result<PathBuf> {
-    let programs = [("perses", ".")];
-    let home = module("perses", STRIPPED, &programs, |_| Ok(()))?;
-    Ok(home.join("perses"))
-}
-
-/// krew, and its check of manifests.
-pub fn krew() -> Result<Krew> {
-    let programs = [
-        ("krew", "sigs.k8s.io/krew/cmd/krew"),
-        (
-            "validate-krew-manifest",
-            "sigs.k8s.io/krew/cmd/validate-krew-manifest",
-        ),
-    ];
-    let home = module("krew", STRIPPED, &programs, |_| Ok(()))?;
-    Ok(Krew {
-        krew: home.join("krew"),
-        validate: home.join("validate-krew-manifest"),
-    })
-}
-
-/// The directory of the Prometheus operator's CustomResourceDefinitions, a file each.
-pub fn operator_definitions() -> Result<PathBuf> {
-    const OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator";
-    let home = module("prometheus-operator", &[], &[], |to| {
-        let module = go_sources().join("prometheus-operator");
-        let mut download = Command::new("go");
-        download
-            .args(["mod", "download", OPERATOR])
-            .current_dir(&module);
-        crate::netns::run(&mut download)?;
-        let mut list = Command::new("go");
-        list.args(["list", "-m", "-f", "{{.Dir}}", OPERATOR])
-            .current_dir(&module);
-        let path = crate::netns::run(&mut list)?;
-        let definitions = Path::new(path.trim()).join("example/prometheus-operator-crd");
-        copy(&yaml(&[definitions])?, to)
-    })?;
-    Ok(home)
 }
 
 /// Prometheus.
