@@ -110,6 +110,11 @@ const BAD: &[(&str, &str, &str)] = &[
         "localhost:8082",
         "expected an IP address and a port",
     ),
+    (
+        "metrics-address",
+        ":9464",
+        "expected an IP address and a port",
+    ),
     ("log", "a=b=c", "log filter \"a=b=c\""),
     ("log-format", "xml", "expected json or text"),
     (

@@ -4,6 +4,7 @@
 //! ask for what there is. Needs neither a cluster nor root.
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test fails by panic"
 )]

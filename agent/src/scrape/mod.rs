@@ -56,6 +56,10 @@ impl Server {
 
     /// Serves until it is dropped, which ends all connections.
     pub(crate) async fn serve(self, telemetry: Telemetry, snapshots: Snapshots) {
+        self.serve_within(DEADLINE, telemetry, snapshots).await;
+    }
+
+    async fn serve_within(self, deadline: Duration, telemetry: Telemetry, snapshots: Snapshots) {
         let pages = Arc::new(Pages {
             telemetry,
             snapshots,
@@ -80,7 +84,7 @@ impl Server {
             {
                 oldest.abort();
             }
-            let answer = timeout(DEADLINE, answer(stream, Arc::clone(&pages)));
+            let answer = timeout(deadline, answer(stream, Arc::clone(&pages)));
             places.push_back(clients.spawn(async move {
                 // Whoever is too slow is let go of.
                 if let Ok(Err(error)) = answer.await {

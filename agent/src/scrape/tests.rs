@@ -35,7 +35,8 @@ impl Running {
         });
         let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = server.listener.local_addr().unwrap();
-        let server = tokio::spawn(server.serve(telemetry, snapshots));
+        // So that a busy machine does not end what a test holds.
+        let server = tokio::spawn(server.serve_within(PATIENCE, telemetry, snapshots));
         Self { address, server }
     }
 
