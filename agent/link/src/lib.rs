@@ -41,14 +41,15 @@
 //!
 //! - `address_check`: whether a connection goes to the right address.
 //! - `connection`: one connection, from its first record until it is decided what its end comes to;
-//!   in it `ending` (what an end comes to), `handshake` (how far it has come before it is
-//!   upgraded), `pulse` (when silence is a stall), `open` (what an open one waits for, what a look
-//!   shows).
+//!   in it `ending` (what an end comes to), `ended` (when it does), `handshake` (how far it has come
+//!   before it is upgraded), `pulse` (when silence is a stall), `open` (what an open one waits for,
+//!   what a look shows).
 //! - `finding`: what is certain about a connection.
 //! - `races`: several connect()s of one dial, of which one wins.
 //! - `tombstones`: those that are over, so that a record which comes twice is no news.
 //! - `table`: all that there are, and that were.
-//! - `connections`: turns inputs about them into findings.
+//! - `connections`: turns inputs about them into findings; in it `verdicts` (what steps and ends
+//!   come to).
 //! - `resync`: matching the table with a listing, and with ends that were missed.
 //!
 //! The link:
@@ -59,8 +60,10 @@
 //! - `blame`: which cause is shown, if there are several.
 //! - `lookups`: when failing name lookups are the cause.
 //! - `target`: when a target is over.
-//! - `assessment`: what findings mean: counts, liveness, outages; what falls due.
-//! - `link`: [`Link`], the composer of connections and assessment.
+//! - `assessment`: what findings mean: counts, liveness, outages; in it `consequences` (what follows
+//!   from a finding) and `due` (what falls due by itself).
+//! - `link`: [`Link`], the composer of connections and assessment; in it `due` (what falls due
+//!   first).
 //!
 //! Several links:
 //!

@@ -76,3 +76,12 @@ impl Closed {
         }
     }
 }
+
+/// What an end leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It waits for its address, or for its process: it is to be kept.
+    Waits,
+    /// It is decided.
+    Decided(Verdict),
+}

@@ -2,9 +2,10 @@
 //!
 //! It is open, or it has ended and waits for something: for its address, or for its process. What
 //! an open one waits for is in `open`, how far it has come before it is upgraded in `handshake`,
-//! when its silence is a stall in `pulse`, and what an end comes to in `ending`. Nothing here knows
-//! the link.
+//! when its silence is a stall in `pulse`, what an end comes to in `ending`, and when it does in
+//! `ended`. Nothing here knows the link.
 
+mod ended;
 mod ending;
 mod handshake;
 mod open;
@@ -13,9 +14,9 @@ mod stage;
 
 use std::{net::SocketAddr, time::Duration};
 
-use statlink_ebpf::{End, Phase};
+use statlink_ebpf::Phase;
 
-pub(crate) use ending::{Closed, Ending, Verdict};
+pub(crate) use ending::{Closed, Ended, Ending, Verdict};
 pub(crate) use open::{Step, Upgrade};
 
 use self::{
@@ -23,11 +24,8 @@ use self::{
     open::Open,
 };
 use crate::{
-    ConnectionId, OpenConnection, Sample,
-    address_check::AddressCheck,
-    cause,
-    time::Timestamp,
-    timings::{FIRST_LOOK, SAME_DIAL, SETTLE, SETTLE_ANSWER},
+    ConnectionId, OpenConnection, Sample, address_check::AddressCheck, time::Timestamp,
+    timings::FIRST_LOOK,
 };
 
 /// One connection that is tracked.
@@ -157,6 +155,18 @@ impl Connection {
         }
         older.established = Some(found);
         older
+    }
+
+    /// The dial began with a lookup then.
+    pub(crate) fn looked_up(&mut self, at: Option<Timestamp>) {
+        self.origin.looked_up = at;
+    }
+
+    /// A dial before it was held, and refused all the same.
+    pub(crate) fn beware(&mut self) {
+        if let Life::Open(open) = &mut self.life {
+            open.beware();
+        }
     }
 }
 
@@ -325,108 +335,6 @@ impl Connection {
 
     pub(crate) fn is_wrong(&self) -> bool {
         matches!(&self.life, Life::Open(open) if open.is_wrong())
-    }
-}
-
-// === How it ends ===
-
-/// What an end leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// It waits for its address, or for its process: it is to be kept.
-    Waits,
-    /// It is decided.
-    Decided(Verdict),
-}
-
-impl Connection {
-    /// It ended. Where that tells that it had been upgraded before, unseen, this comes first.
-    pub(crate) fn end(&mut self, ending: &Ending) -> (Option<Upgrade>, Ended) {
-        let Life::Open(open) = &mut self.life else {
-            return (None, Ended::Waits);
-        };
-        if let (AddressCheck::Doubtful { until }, Some(handshake)) =
-            (open.address, open.stage.handshake())
-        {
-            self.life = Life::EndedInDoubt {
-                handshake,
-                until,
-                ending: *ending,
-            };
-            return (None, Ended::Waits);
-        }
-        let upgrade = open.upgraded_before(self.origin, ending);
-        let answers = ending.answers_a_close();
-        let is_local = cause::is_local(ending.how);
-        let may_have_lost = open.stage.may_have_lost(is_local);
-        let verdict = if open.is_refused(self.origin, ending) {
-            open.refused()
-        } else if answers {
-            open.verdict(ending.how, ending.errno).by_the_peer()
-        } else {
-            open.verdict(ending.how, ending.errno)
-        };
-        if verdict == Verdict::Nothing || !is_local && !may_have_lost {
-            return (upgrade, Ended::Decided(verdict));
-        }
-        let settle = match is_local {
-            true if answers => SETTLE_ANSWER,
-            true => SETTLE,
-            false => SAME_DIAL,
-        };
-        self.life = Life::Closed(Closed {
-            at: ending.at,
-            verdict,
-            until: ending.at + settle,
-            is_local,
-            may_have_lost,
-        });
-        (upgrade, Ended::Waits)
-    }
-
-    /// Its end, if that waits to settle.
-    pub(crate) fn closed(&self) -> Option<Closed> {
-        match self.life {
-            Life::Closed(closed) => Some(closed),
-            Life::Open(_) | Life::EndedInDoubt { .. } => None,
-        }
-    }
-
-    /// Its end, that waits to settle, waits on until then.
-    pub(crate) fn settle_later(&mut self, until: Timestamp) {
-        if let Life::Closed(closed) = &mut self.life {
-            closed.until = until;
-        }
-    }
-
-    /// The dial began with a lookup then.
-    pub(crate) fn looked_up(&mut self, at: Option<Timestamp>) {
-        self.origin.looked_up = at;
-    }
-
-    /// A dial before it was held, and refused all the same.
-    pub(crate) fn beware(&mut self) {
-        if let Life::Open(open) = &mut self.life {
-            open.beware();
-        }
-    }
-
-    /// It is known at `at` that it is gone, and no more is to be known: when it ended, and what
-    /// that comes to.
-    pub(crate) fn end_unseen(&self, at: Timestamp) -> (Timestamp, Verdict) {
-        match &self.life {
-            Life::Open(open) => {
-                let at = open.vanished.unwrap_or(at);
-                (at, open.verdict(End::Other, 0))
-            }
-            Life::EndedInDoubt {
-                handshake, ending, ..
-            } => {
-                let verdict = handshake.verdict(ending.how, ending.errno, false);
-                (ending.at, verdict)
-            }
-            Life::Closed(closed) => (closed.at, closed.verdict),
-        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! One client and one peer: the thin composer of what decides about them.
 //!
 //! An input goes to the connections, what is certain about them to the assessment, and what that
-//! makes of it to the driver.
+//! makes of it to the driver. What falls due is in `due`.
+
+mod due;
 
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     Cause, ConnectionId, Counts, Input, LinkMachine, OpenConnection, Output, State, UnknownReason,
-    assessment::{self, Assessment},
-    connection::{Due, Ending},
+    assessment::Assessment,
+    connection::Ending,
     connections::Connections,
     resync::{self, Reconciliation},
     target::Target,
@@ -86,16 +88,6 @@ pub struct Link {
     assessment: Assessment,
     /// A listing that waits for looks.
     reconciliation: Option<Reconciliation>,
-}
-
-/// What falls due on a link. At the same moment: verdicts on connections, then what follows for
-/// the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// A listing has waited for looks for long enough. Before it is decided what is gone.
-    Reconciliation,
-    Connection(Due, ConnectionId),
-    Link(assessment::Timer),
 }
 
 impl Link {
@@ -312,7 +304,7 @@ impl Link {
     }
 }
 
-/// What is due, and what follows.
+/// What follows.
 impl Link {
     /// The process has ended at `at`, which comes before what is due.
     fn process_ended(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
@@ -346,47 +338,6 @@ impl Link {
         for finding in self.connections.take_findings() {
             self.assessment.take(finding, outputs);
         }
-    }
-
-    /// Does what is due by `now`.
-    fn run_until(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
-        // Each round either ends a connection or a state, or moves a timer beyond `now`.
-        while let Some((due, timer)) = self.next_timer()
-            && due <= now
-            && due < END_OF_TIME
-        {
-            self.fire(due, timer, now, outputs);
-        }
-    }
-
-    /// What falls due next.
-    fn next_timer(&self) -> Option<(Timestamp, Timer)> {
-        let quiet = self.connections.quiet_since();
-        let (due, timer) = self.assessment.next_due(quiet)?;
-        let of_link = (due, Timer::Link(timer));
-        let of_connections = self.connections.next_due();
-        let of_connections = of_connections.map(|(at, due, id)| (at, Timer::Connection(due, id)));
-        let of_listing = self.reconciliation.as_ref().map(Reconciliation::due);
-        let of_listing = of_listing.map(|due| (due, Timer::Reconciliation));
-        let others = of_connections.into_iter().chain(of_listing);
-        Some(others.fold(of_link, Ord::min))
-    }
-
-    fn fire(&mut self, due: Timestamp, timer: Timer, now: Timestamp, outputs: &mut Vec<Output>) {
-        match timer {
-            Timer::Reconciliation => self.complete_reconciliation(),
-            Timer::Connection(Due::Sample, id) => {
-                self.connections.asked(id, now);
-                outputs.push(Output::Sample(id));
-            }
-            Timer::Connection(Due::Settle, id) => self.connections.settle(id, due),
-            Timer::Connection(Due::Condemn, id) => {
-                self.connections.condemn(id, due);
-            }
-            Timer::Connection(Due::Gone, id) => self.connections.gone(id, due),
-            Timer::Link(timer) => self.assessment.fire(timer, due, now, outputs),
-        }
-        self.assess(outputs);
     }
 }
 
@@ -431,6 +382,3 @@ impl LinkMachine for Link {
         self.heard()
     }
 }
-
-/// Reached by saturation only: nothing falls due here.
-const END_OF_TIME: Timestamp = Timestamp::from_nanos(u64::MAX);

@@ -1,6 +1,9 @@
 //! The connections of a client to one peer: which there are, and what is certain about them.
 //!
-//! Inputs become findings here. What a finding means for the link is the assessment's business.
+//! Inputs become findings here, and in `verdicts`. What a finding means for the link is the
+//! assessment's business.
+
+mod verdicts;
 
 use std::{
     collections::BTreeSet,
@@ -13,8 +16,8 @@ use crate::{
     Cause, ConnectionId, OpenConnection, Sample,
     address_check::PeerAddresses,
     cause,
-    connection::{Connection, Due, Ended, Ending, Step, Upgrade, Verdict},
-    finding::{Facts, Finding},
+    connection::{Connection, Due, Ended, Ending, Step},
+    finding::Finding,
     races::Race,
     table::Table,
     time::Timestamp,
@@ -376,135 +379,5 @@ impl Connections {
     /// Since when there is no connection and no attempt; `None` while there is.
     pub(crate) fn quiet_since(&self) -> Option<Timestamp> {
         self.table.is_empty().then_some(self.last_activity)
-    }
-}
-
-// === How they are decided ===
-
-impl Connections {
-    fn track(&mut self, mut connection: Connection, attempted: Timestamp, at: Timestamp) {
-        if let Some(oldest) = self.table.in_the_way() {
-            self.gone(oldest, at);
-        }
-        self.last_activity = self.last_activity.max(attempted);
-        self.findings.push(Finding::Dialled(connection.peer));
-        connection.first_check(self.addresses.check(connection.peer, at));
-        if self.wary {
-            connection.beware();
-        }
-        self.table.insert(connection);
-    }
-
-    fn step(&mut self, connection: &Connection, step: Step) {
-        match step {
-            Step::HandshakeFailed { at } => {
-                let cause = if connection.is_wrong() {
-                    Cause::WrongPeer
-                } else {
-                    Cause::HandshakeFailed
-                };
-                self.attempt_failed(connection, at, cause, None);
-            }
-            Step::Misled { answered } => {
-                self.attempt_failed(connection, answered, Cause::WrongPeer, None);
-            }
-            Step::Upgraded(upgrade) => self.upgraded(connection, upgrade),
-            Step::Stalled { onset, cause } => self.lost(connection, onset, cause),
-            Step::Healed { at } => self.findings.push(Finding::Healed {
-                of: Facts::of(connection),
-                at,
-            }),
-        }
-    }
-
-    /// `connection`, which is not in the table any more, has ended, and this is what it comes to.
-    fn decide(&mut self, connection: &Connection, at: Timestamp, verdict: Verdict) {
-        self.table.bury(connection.id);
-        self.last_activity = self.last_activity.max(at);
-        match verdict {
-            Verdict::Nothing => {}
-            Verdict::Failed { cause, errno } => {
-                self.attempt_failed(connection, at, cause, errno);
-            }
-            Verdict::Lost { cause, since } => {
-                let onset = since.map_or(at, |since| at.max(since));
-                self.lost(connection, onset, cause);
-            }
-        }
-    }
-
-    fn upgraded(&mut self, connection: &Connection, upgrade: Upgrade) {
-        // One that had to show more has shown it.
-        self.wary = false;
-        self.findings.push(Finding::Upgraded {
-            of: Facts::of(connection),
-            upgrade,
-        });
-    }
-
-    fn attempt_failed(
-        &mut self,
-        connection: &Connection,
-        at: Timestamp,
-        cause: Cause,
-        errno: Option<u16>,
-    ) {
-        self.findings.push(Finding::AttemptFailed {
-            of: Facts::of(connection),
-            at,
-            cause,
-            errno,
-        });
-    }
-
-    /// A live connection, which is not in the table, was lost.
-    fn lost(&mut self, connection: &Connection, at: Timestamp, cause: Cause) {
-        self.last_activity = self.last_activity.max(at);
-        // Another one may have been live already, or since.
-        let other = self.table.live_from(at);
-        self.findings.push(Finding::Lost {
-            of: Facts::of(connection),
-            at,
-            cause,
-            other,
-        });
-    }
-}
-
-// === Letting go, and races ===
-
-impl Connections {
-    /// Whether an end is the client's letting go of a live connection: it closes one itself for no
-    /// other reason, where it may let go of the peer at all.
-    fn is_let_go(&self, verdict: Verdict) -> bool {
-        let cause = match verdict {
-            Verdict::Lost { cause, .. } => cause,
-            Verdict::Nothing | Verdict::Failed { .. } => return false,
-        };
-        self.may_withdraw && cause == Cause::LocalClosed
-    }
-
-    /// The client let go of `connection`, which is not in the table any more, at `at`.
-    fn let_go(&mut self, connection: &Connection, at: Timestamp) {
-        self.table.bury(connection.id);
-        if self.table.is_empty() && self.last_activity <= at {
-            self.findings.push(Finding::Withdrawn { at });
-        } else if self.table.newest_live().is_none() {
-            self.findings.push(Finding::LetGo { at });
-        }
-    }
-
-    /// A connection is established: whoever it has beaten is decided.
-    fn judge_losers(&mut self) {
-        for id in self.table.losers() {
-            if let Some(loser) = self.table.remove(id) {
-                self.lose_race(&loser);
-            }
-        }
-    }
-
-    fn lose_race(&mut self, loser: &Connection) {
-        self.table.bury(loser.id);
-        self.findings.push(Finding::LostRace);
     }
 }

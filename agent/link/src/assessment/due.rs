@@ -1,0 +1,114 @@
+//! What falls due on a link by itself: the grace's end, liveness checks, and what follows from that
+//! nothing is dialled.
+
+use super::{Assessment, Timer};
+use crate::{
+    Cause, CheckKind, Output,
+    reachability::Reach,
+    time::Timestamp,
+    timings::{LIVENESS, NO_ATTEMPT},
+};
+
+impl Assessment {
+    /// What falls due next, where there is no connection and no attempt since `quiet`: a link that
+    /// is quiet is not reachable. While it is unknown whether it is quiet, nothing follows from it.
+    pub(crate) fn next_due(&self, quiet: Option<Timestamp>) -> Option<(Timestamp, Timer)> {
+        let quiet = match self.reachability.reach() {
+            Reach::Unknown { .. } => None,
+            Reach::Undecided | Reach::Reachable { .. } | Reach::Unreachable { .. } => {
+                quiet.map(|quiet| quiet.max(self.sighted))
+            }
+            Reach::Ended => return None,
+        };
+        let dns = quiet.and_then(|quiet| Some((self.dns_due(quiet)?, Timer::Dns)));
+        let given_up = quiet.and_then(|quiet| {
+            let pause = self.lookups.pause();
+            let due = self.target.as_ref()?.given_up_due(quiet, pause);
+            Some((due, Timer::GivenUp))
+        });
+        let of_state = match self.reachability.reach() {
+            Reach::Undecided => Some((self.grace_ends, Timer::Grace)),
+            Reach::Unreachable { .. } => {
+                quiet.and_then(|quiet| Some((self.no_attempt_due(quiet)?, Timer::NoAttempt)))
+            }
+            Reach::Reachable { .. } | Reach::Unknown { .. } | Reach::Ended => None,
+        };
+        let liveness = (self.next_liveness, Timer::Liveness);
+        let others = dns.into_iter().chain(given_up).chain(of_state);
+        Some(others.fold(liveness, Ord::min))
+    }
+
+    /// Does what fell due at `due`, by `now`.
+    pub(crate) fn fire(
+        &mut self,
+        timer: Timer,
+        due: Timestamp,
+        now: Timestamp,
+        outputs: &mut Vec<Output>,
+    ) {
+        match timer {
+            Timer::Dns => {
+                self.lookups.judged();
+                self.put_blame(due, Cause::Dns.into(), outputs);
+            }
+            Timer::GivenUp => self.end(due, outputs),
+            Timer::Grace => {
+                self.begin_outage(due, self.blame.why(), self.last_peer, outputs);
+                // Each outage has an error at its onset.
+                self.next_liveness = due;
+            }
+            Timer::NoAttempt => {
+                self.lookups.judged();
+                self.put_blame(due, Cause::NoAttempt.into(), outputs);
+            }
+            Timer::Liveness => {
+                match self.reachability.reach() {
+                    Reach::Reachable { .. } => self.counts.pass(CheckKind::Liveness, 1),
+                    Reach::Unreachable { .. } => {
+                        let cause = self.cause();
+                        self.counts.fail(CheckKind::Liveness, cause, 1);
+                    }
+                    // What is not decided, or nobody can tell, is not checked.
+                    Reach::Undecided | Reach::Unknown { .. } | Reach::Ended => {}
+                }
+                self.next_liveness = due.next_on_grid(LIVENESS, now);
+            }
+        }
+    }
+
+    /// When the name lookups that no attempt follows are the cause.
+    fn dns_due(&self, quiet: Timestamp) -> Option<Timestamp> {
+        if self.cause() == Cause::Dns {
+            return None;
+        }
+        self.lookups.due(quiet)
+    }
+
+    /// When the lack of attempts is the cause, where it is not blamed for it yet. A target that is
+    /// not dialled is over instead.
+    fn no_attempt_due(&self, quiet: Timestamp) -> Option<Timestamp> {
+        if self.target.is_some() {
+            return None;
+        }
+        match self.cause() {
+            Cause::Dns => Some(self.lookups.stopped_due(quiet)),
+            Cause::NoAttempt => None,
+            Cause::ConnectionRefused
+            | Cause::Timeout
+            | Cause::Cancelled
+            | Cause::HostUnreachable
+            | Cause::NetworkUnreachable
+            | Cause::PermissionDenied
+            | Cause::AddressUnavailable
+            | Cause::ConnectionReset
+            | Cause::ConnectionAborted
+            | Cause::HandshakeFailed
+            | Cause::PeerClosed
+            | Cause::LocalClosed
+            | Cause::Stalled
+            | Cause::LocalStalled
+            | Cause::WrongPeer
+            | Cause::Other => Some(quiet + NO_ATTEMPT),
+        }
+    }
+}

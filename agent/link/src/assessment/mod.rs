@@ -1,0 +1,244 @@
+//! What a link makes of what is certain about its connections: what it counts, what it blames, and
+//! when it is reachable.
+//!
+//! Findings become events in `consequences`, and what falls due by itself is in `due`. How outages
+//! begin and end is in `reachability`, which cause is shown in `blame`, when lookups are the cause in
+//! `lookups`, when a target is over in `target`.
+
+mod consequences;
+mod due;
+
+use std::net::SocketAddr;
+
+use crate::{
+    Cause, CheckKind, ConnectionId, Counts, EventKind, Output, ProxyEvent, State, UnknownReason,
+    blame::Blame,
+    finding::Finding,
+    lookups::Lookups,
+    reachability::{Reach, Reachability},
+    target::Target,
+    time::Timestamp,
+    timings::{LIVENESS, START_UP_GRACE},
+    unknown::MissingEvidence,
+};
+
+/// What is known of the link as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Assessment {
+    counts: Counts,
+    reachability: Reachability,
+    missing: MissingEvidence,
+    /// Since when the agent sees what the client does.
+    sighted: Timestamp,
+    /// Until when it need not be reachable, while nothing is decided.
+    grace_ends: Timestamp,
+    next_liveness: Timestamp,
+    blame: Blame,
+    /// Where the client turned to last.
+    last_peer: Option<SocketAddr>,
+    lookups: Lookups,
+    /// What makes it a target; `None` for a link that lasts as long as its process.
+    target: Option<Target>,
+}
+
+/// What falls due on a link by itself. At the same moment: what follows for the link, and last the
+/// check of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Name lookups that no attempt followed are the cause.
+    Dns,
+    /// A target that is not dialled any more is over.
+    GivenUp,
+    /// The start-up grace ends.
+    Grace,
+    /// The lack of attempts is the cause.
+    NoAttempt,
+    /// The liveness check.
+    Liveness,
+}
+
+// === What it takes in ===
+
+impl Assessment {
+    /// Nothing is known yet, as of `at`.
+    pub(crate) fn new(at: Timestamp, target: Option<Target>) -> Self {
+        Self {
+            counts: Counts::default(),
+            reachability: Reachability::default(),
+            missing: MissingEvidence::default(),
+            sighted: at,
+            grace_ends: at + START_UP_GRACE,
+            next_liveness: at + LIVENESS,
+            blame: Blame::default(),
+            last_peer: None,
+            lookups: Lookups::default(),
+            target,
+        }
+    }
+
+    /// This is certain about a connection.
+    pub(crate) fn take(&mut self, finding: Finding, outputs: &mut Vec<Output>) {
+        match finding {
+            Finding::Dialled(peer) => self.last_peer = Some(peer),
+            Finding::Upgraded { of, upgrade } => self.upgraded(of, upgrade, outputs),
+            Finding::Healed { of, at } => self.recover(Some(at), at, of.peer, outputs),
+            Finding::AttemptFailed {
+                of,
+                at,
+                cause,
+                errno,
+            } => self.attempt_failed(of, at, cause, errno, outputs),
+            Finding::Lost {
+                of,
+                at,
+                cause,
+                other,
+            } => self.lost(of, at, cause, other, outputs),
+            Finding::EndedUnseen {
+                at,
+                phase,
+                how,
+                number,
+            } => self.ended_unseen(at, phase, how, number, outputs),
+            Finding::LostRace => self.counts.lose_race(),
+            Finding::LetGo { at } => self.let_go(at, outputs),
+            Finding::Withdrawn { at } => self.end(at, outputs),
+        }
+    }
+
+    /// A proxy's connection has come to this.
+    pub(crate) fn proxy(
+        &mut self,
+        at: Timestamp,
+        connection: ConnectionId,
+        peer: SocketAddr,
+        attempted: Option<Timestamp>,
+        event: ProxyEvent,
+    ) {
+        self.blame.proxy(at, connection, peer, attempted, event);
+    }
+
+    /// A name server was asked at `at`.
+    pub(crate) fn looked_up(&mut self, at: Timestamp, last_activity: Timestamp) {
+        self.lookups.looked_up(at, last_activity);
+    }
+
+    /// Another target of the same client answered at `at`.
+    pub(crate) fn answered_elsewhere(&mut self, at: Timestamp) {
+        if let Some(target) = &mut self.target {
+            target.answered_elsewhere(at);
+        }
+    }
+
+    /// Attempts may have gone unseen, so how long the client pauses is not known.
+    pub(crate) fn lose_track(&mut self) {
+        self.lookups.judged();
+    }
+
+    /// From `at` on evidence may be missing.
+    pub(crate) fn evidence_lost(
+        &mut self,
+        at: Timestamp,
+        reason: UnknownReason,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.missing.lost(reason);
+        match self.reachability.reach() {
+            Reach::Undecided | Reach::Unreachable { .. } | Reach::Unknown { .. } => {
+                self.lose_sight(at, outputs);
+            }
+            // A live connection is evidence enough.
+            Reach::Reachable { .. } | Reach::Ended => {}
+        }
+    }
+
+    /// From `at` on nothing is missing any more for this reason. What was not seen of the client
+    /// meanwhile leaves it the time that it has at its discovery.
+    pub(crate) fn evidence_back(
+        &mut self,
+        at: Timestamp,
+        reason: UnknownReason,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.missing.back(reason);
+        if self.missing.reason().is_some() {
+            self.lose_sight(at, outputs);
+            return;
+        }
+        if !matches!(self.reachability.reach(), Reach::Unknown { .. }) {
+            return;
+        }
+        self.sighted = at;
+        self.grace_ends = at + START_UP_GRACE;
+        self.lose_track();
+        if self.reachability.regain_sight().is_some() {
+            outputs.push(self.unreachable(at, self.blame.why(), self.last_peer));
+        }
+    }
+
+    /// The pod's last life was never reachable, for `cause`.
+    pub(crate) fn follows_unreached(
+        &mut self,
+        at: Timestamp,
+        cause: Cause,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.reachability.reach() == Reach::Undecided {
+            self.put_blame(at, cause.into(), outputs);
+            // Each outage has an error at its onset.
+            self.counts.fail(CheckKind::Liveness, cause, 1);
+            self.begin_outage(at, self.blame.why(), self.last_peer, outputs);
+        }
+    }
+
+    /// Nothing follows.
+    pub(crate) fn end(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
+        self.reachability.end();
+        outputs.push(Output::event(at, EventKind::Ended));
+    }
+}
+
+// === What it is ===
+
+impl Assessment {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.reachability.reach() == Reach::Ended
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.reachability.reach() {
+            Reach::Undecided => State::Starting,
+            Reach::Reachable { since } => State::Reachable { since },
+            Reach::Unreachable { since, .. } => State::Unreachable {
+                since,
+                cause: self.cause(),
+            },
+            Reach::Unknown { since, reason, .. } => State::Unknown { since, reason },
+            Reach::Ended => State::Ended,
+        }
+    }
+
+    /// Why it has never been reachable; `None` if it has.
+    pub(crate) fn never_reachable(&self) -> Option<Cause> {
+        (!self.reachability.was_reachable()).then(|| self.cause())
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Where the client turned to last.
+    pub(crate) fn last_peer(&self) -> Option<SocketAddr> {
+        self.last_peer
+    }
+
+    /// Errors since it was reachable, or since its beginning.
+    pub(crate) fn errors_since_reachable(&self) -> u64 {
+        self.reachability.errors_since(self.counts.total_errors())
+    }
+
+    /// What ended the last live connection or the last attempt, whichever is newer.
+    fn cause(&self) -> Cause {
+        self.blame.why().cause
+    }
+}

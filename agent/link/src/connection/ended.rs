@@ -1,0 +1,94 @@
+//! How a connection ends: at once, or once its address is known, or its end has settled.
+
+use statlink_ebpf::End;
+
+use super::{
+    Connection, Life,
+    ending::{Closed, Ended, Ending, Verdict},
+    open::Upgrade,
+};
+use crate::{
+    address_check::AddressCheck,
+    cause,
+    time::Timestamp,
+    timings::{SAME_DIAL, SETTLE, SETTLE_ANSWER},
+};
+
+impl Connection {
+    /// It ended. Where that tells that it had been upgraded before, unseen, this comes first.
+    pub(crate) fn end(&mut self, ending: &Ending) -> (Option<Upgrade>, Ended) {
+        let Life::Open(open) = &mut self.life else {
+            return (None, Ended::Waits);
+        };
+        if let (AddressCheck::Doubtful { until }, Some(handshake)) =
+            (open.address, open.stage.handshake())
+        {
+            self.life = Life::EndedInDoubt {
+                handshake,
+                until,
+                ending: *ending,
+            };
+            return (None, Ended::Waits);
+        }
+        let upgrade = open.upgraded_before(self.origin, ending);
+        let answers = ending.answers_a_close();
+        let is_local = cause::is_local(ending.how);
+        let may_have_lost = open.stage.may_have_lost(is_local);
+        let verdict = if open.is_refused(self.origin, ending) {
+            open.refused()
+        } else if answers {
+            open.verdict(ending.how, ending.errno).by_the_peer()
+        } else {
+            open.verdict(ending.how, ending.errno)
+        };
+        if verdict == Verdict::Nothing || !is_local && !may_have_lost {
+            return (upgrade, Ended::Decided(verdict));
+        }
+        let settle = match is_local {
+            true if answers => SETTLE_ANSWER,
+            true => SETTLE,
+            false => SAME_DIAL,
+        };
+        self.life = Life::Closed(Closed {
+            at: ending.at,
+            verdict,
+            until: ending.at + settle,
+            is_local,
+            may_have_lost,
+        });
+        (upgrade, Ended::Waits)
+    }
+
+    /// Its end, if that waits to settle.
+    pub(crate) fn closed(&self) -> Option<Closed> {
+        match self.life {
+            Life::Closed(closed) => Some(closed),
+            Life::Open(_) | Life::EndedInDoubt { .. } => None,
+        }
+    }
+
+    /// Its end, that waits to settle, waits on until then.
+    pub(crate) fn settle_later(&mut self, until: Timestamp) {
+        if let Life::Closed(closed) = &mut self.life {
+            closed.until = until;
+        }
+    }
+
+    /// It is known at `at` that it is gone, and no more is to be known: when it ended, and what
+    /// that comes to.
+    pub(crate) fn end_unseen(&self, at: Timestamp) -> (Timestamp, Verdict) {
+        match &self.life {
+            Life::Open(open) => {
+                let at = open.vanished.unwrap_or(at);
+                (at, open.verdict(End::Other, 0))
+            }
+            Life::EndedInDoubt {
+                handshake, ending, ..
+            } => {
+                let verdict = handshake.verdict(ending.how, ending.errno, false);
+                (ending.at, verdict)
+            }
+            Life::Closed(closed) => (closed.at, closed.verdict),
+        }
+    }
+}
