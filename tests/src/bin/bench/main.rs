@@ -2,6 +2,7 @@
 //! them with their budgets. It asserts nothing.
 
 mod figures;
+mod floods;
 mod latency;
 mod storm;
 mod watch;
@@ -29,18 +30,22 @@ struct Plan {
     idle: Duration,
     /// How long a link flaps.
     flapping: Duration,
+    /// How long each flood is watched.
+    flood: Duration,
 }
 
 const FULL: Plan = Plan {
     losses: 40,
     idle: Duration::from_secs(60),
     flapping: Duration::from_secs(600),
+    flood: Duration::from_secs(30),
 };
 
 const QUICK: Plan = Plan {
     losses: 5,
     idle: Duration::from_secs(10),
     flapping: Duration::from_secs(20),
+    flood: Duration::from_secs(5),
 };
 
 fn main() -> ExitCode {
@@ -63,8 +68,9 @@ fn bench() -> Result<()> {
     {
         [] => FULL,
         ["--quick"] => QUICK,
+        ["--floods"] => return floods(),
         _ => bail!(
-            "usage: bench [--quick]\n  --quick  fewer and shorter: rougher figures in minutes"
+            "usage: bench [--quick | --floods]\n  --quick   fewer and shorter: rougher figures in minutes\n  --floods  only what strangers cost"
         ),
     };
     let mut figures = Figures::default();
@@ -84,7 +90,17 @@ fn bench() -> Result<()> {
     latency::measure(&mut bed, &mut activator, plan.losses, &mut figures)?;
     flap(&bed, plan.flapping, &mut figures)?;
     watch::measure(&mut bed, &mut figures)?;
+    floods::measure(&mut bed, plan.flood, &mut figures)?;
     bed.check_invariants()?;
+    println!("\n{figures}");
+    Ok(())
+}
+
+/// The floods alone.
+fn floods() -> Result<()> {
+    let mut figures = Figures::default();
+    let mut bed = Bed::new()?;
+    floods::measure(&mut bed, FLOOD, &mut figures)?;
     println!("\n{figures}");
     Ok(())
 }
@@ -167,4 +183,6 @@ fn observed(bed: &Bed) -> Result<Observed> {
 
 const STARTS: usize = 7;
 const RATE: u64 = 100;
+/// Long enough for several of the agent's looks at who is there.
+const FLOOD: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -100,7 +100,7 @@ impl Run<'_> {
             if let Some(ended) = former.ended
                 && newest.reachable.is_some()
                 && reported
-                    .arrived()
+                    .made()
                     .is_some_and(|at| at > ended + EXPORT_IN_FLIGHT)
             {
                 wrong.push(format!("{pod} was told of after its end"));

@@ -18,8 +18,9 @@ pub(crate) struct Reported {
     /// Each export that changed something, oldest first.
     pub(crate) exports: Vec<Figures>,
     pub(crate) events: Vec<Event>,
-    /// When the newest export with this link arrived, whether it changed anything or not.
-    arrived: Option<SystemTime>,
+    /// When the agent made the newest export with this link, whether it changed anything or not. It may
+    /// have arrived much later.
+    made: Option<SystemTime>,
 }
 
 /// One line of `statlink events`.
@@ -40,7 +41,8 @@ pub(crate) struct Ledger {
     of: BTreeMap<String, Reported>,
     events_read: usize,
     exports: u64,
-    arrived: Option<SystemTime>,
+    /// When the agent made the newest export.
+    made: Option<SystemTime>,
     /// When the agent made the exports of the last second: a busy machine may deliver several at once.
     recent: Vec<SystemTime>,
     /// The most of them in one second.
@@ -52,11 +54,12 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A new agent's counters begin at 0.
-    pub(crate) fn new_agent(&mut self) {
+    /// A new agent's counters begin at 0. It was started at `since`; what the one before it made may
+    /// still arrive.
+    pub(crate) fn new_agent(&mut self, since: SystemTime) {
         self.of.clear();
         self.events_read = 0;
-        self.arrived = None;
+        self.made = Some(since);
         // The limit of exports a second is each agent's own.
         self.recent.clear();
     }
@@ -65,7 +68,7 @@ impl Ledger {
         static NOTHING: Reported = Reported {
             exports: Vec::new(),
             events: Vec::new(),
-            arrived: None,
+            made: None,
         };
         self.of.get(pod).unwrap_or(&NOTHING)
     }
@@ -80,13 +83,12 @@ impl Ledger {
     /// Whether the newest export has this pod.
     pub(crate) fn is_in_newest_export(&self, pod: &str) -> bool {
         let reported = self.of.get(pod);
-        reported
-            .is_some_and(|reported| reported.arrived.is_some() && reported.arrived == self.arrived)
+        reported.is_some_and(|reported| reported.made.is_some() && reported.made == self.made)
     }
 
-    /// When the newest export of metrics came.
-    pub(crate) const fn arrived(&self) -> Option<SystemTime> {
-        self.arrived
+    /// When the newest export of metrics was made.
+    pub(crate) const fn made(&self) -> Option<SystemTime> {
+        self.made
     }
 
     /// Exports of metrics so far.
@@ -112,10 +114,14 @@ impl Ledger {
     pub(crate) fn read_exports(&mut self, exports: Vec<Export>) {
         for export in exports.iter().filter(|export| !export.points.is_empty()) {
             self.exports += 1;
-            self.arrived = Some(export.arrived);
             let Some(made) = export.points.iter().map(|point| point.time).max() else {
                 continue;
             };
+            // The exporter gives up one that takes long, which may still arrive after its successor.
+            if self.made.is_some_and(|newest| made < newest) {
+                continue;
+            }
+            self.made = Some(made);
             self.recent.push(made);
             self.recent.retain(|at| {
                 let age = made.duration_since(*at);
@@ -123,14 +129,14 @@ impl Ledger {
             });
             self.busiest_second = self.busiest_second.max(self.recent.len());
             for (pod, figures) in Figures::of(export) {
-                self.take(&pod, figures);
+                self.take(&pod, figures, made);
             }
         }
     }
 
-    fn take(&mut self, pod: &str, figures: Figures) {
+    fn take(&mut self, pod: &str, figures: Figures, made: SystemTime) {
         let reported = self.of.entry(pod.to_owned()).or_default();
-        reported.arrived = figures.arrived;
+        reported.made = Some(made);
         let broken = figures.broken(reported.exports.last());
         let broken = broken.iter().map(|broken| format!("{pod}: {broken}"));
         self.broken.extend(broken);
@@ -146,9 +152,9 @@ impl Reported {
         self.exports.last().cloned().unwrap_or_default()
     }
 
-    /// When the newest export with this link arrived.
-    pub(crate) const fn arrived(&self) -> Option<SystemTime> {
-        self.arrived
+    /// When the newest export with this link was made.
+    pub(crate) const fn made(&self) -> Option<SystemTime> {
+        self.made
     }
 }
 

@@ -238,12 +238,9 @@ impl<'a> Run<'a> {
             let status = agent.stop()?;
             ensure!(status.success(), "the agent ended with {status}");
         }
-        // The old agent's last exports are not the new one's.
-        thread::sleep(Duration::from_millis(300));
-        drop(self.site.bed.collector.take());
-        self.ledger.new_agent();
         self.former.clear();
         let started = SystemTime::now();
+        self.ledger.new_agent(started);
         self.events = self.site.start_agent()?;
         self.strangers.probes.agent_changes();
         let restarted = (started, SystemTime::now());

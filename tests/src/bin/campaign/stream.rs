@@ -199,14 +199,14 @@ impl Run<'_> {
         settle: Duration,
     ) -> Result<bool> {
         let newest = self.newest(number)?;
-        let reported = self.ledger.arrived();
+        let reported = self.ledger.made();
         let stream = self.streams.get(number).context("no such lane")?;
         let history = &stream.lane.history;
         let mut last = history.last().map_or(healed, |last| last.max(healed));
         // The first export of a link has its counters at 0, so that the first error is a difference;
         // the counts follow.
         let first = self.ledger.of(stream.lane.pod_name()).exports.first();
-        if let Some(first) = first.and_then(|figures| figures.arrived) {
+        if let Some(first) = first.and_then(|figures| figures.observed) {
             last = last.max(first);
         }
         Ok(history.connected()
