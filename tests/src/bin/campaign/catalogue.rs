@@ -273,11 +273,13 @@ impl Kind {
 
     /// How long it must last until there is something to tell that a shorter one has not: the silence
     /// of an activator, the end of a dial and one more, several lives.
-    pub(crate) const fn is_told_after(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::ActivatorFrozen => 12,
-            Self::CrashLoop | Self::HeldRefusal => 4,
-            _ => 0,
+    pub(crate) fn is_told_after(self) -> Duration {
+        Duration::from_secs(if self == Self::ActivatorFrozen {
+            12
+        } else if self.is_alone() {
+            4
+        } else {
+            0
         })
     }
 

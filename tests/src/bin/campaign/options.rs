@@ -10,10 +10,11 @@ use clap::Parser;
 /// Each lane is an activator with an autoscaler of its own, every other one with stats, and by
 /// turns over IPv4, IPv6 and IPv4-mapped IPv6; one in five dials a name, and one in five by a
 /// sidecar. Faults of the whole catalogue come one by one and overlapping, and so do new pods, new
-/// agents and outages of the Collector. The truth is what was injected and healed when, the
-/// activators' own logs, and the kernel's counters. Judged are outages missed and false, causes,
-/// counts (attempts, connects, losses), the exports' promises; measured is how soon it was told,
-/// beside Knative's own metric.
+/// agents, outages of the Collector and of the Kubernetes API. Beside them all, strangers flood the
+/// port, claim to be the activators, and dial in their pods. The truth is what was injected and
+/// healed when, the activators' own logs, and the kernel's counters. Judged are outages missed and
+/// false, causes, counts (attempts, connects, losses, lives), the exports' promises; measured is how
+/// soon it was told, beside Knative's own metric.
 ///
 /// Whatever is wrong is printed, and shrunk to a file with no more than its window: the faults, the
 /// activator's log, the agent's events and what the Collector had. The exit code is 1 then.

@@ -117,25 +117,24 @@ impl Site {
 
     /// The pod runs on this node, with this container.
     pub(crate) fn runs(&self, registered: &Registered) {
-        self.api.put("pods", registered.object());
+        self.api.put("pods", registered.object(None, &json!([])));
     }
 
     /// The pod is about to be ended.
     pub(crate) fn announce(&self, registered: &Registered, end: End) {
-        let mut object = registered.object();
-        match end {
+        let (deleted, conditions) = match end {
             End::Killed => return,
-            End::Deleted => {
-                object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-            }
-            End::ByKubelet => {
-                object["status"]["conditions"] = json!([{
+            End::Deleted => (Some("2026-01-01T00:00:00Z"), json!([])),
+            End::ByKubelet => (
+                None,
+                json!([{
                     "type": "DisruptionTarget",
                     "status": "True",
                     "reason": "TerminationByKubelet",
-                }]);
-            }
-        }
+                }]),
+            ),
+        };
+        let object = registered.object(deleted, &conditions);
         self.api.put("pods", object);
     }
 
@@ -154,7 +153,7 @@ impl Registered {
         }
     }
 
-    fn object(&self) -> Value {
+    fn object(&self, deleted: Option<&str>, conditions: &Value) -> Value {
         let Self {
             pod,
             uid,
@@ -166,9 +165,11 @@ impl Registered {
                 "namespace": pod.system_namespace,
                 "uid": uid,
                 "labels": { "app": "activator" },
+                "deletionTimestamp": deleted,
             },
             "status": {
                 "phase": "Running",
+                "conditions": conditions,
                 "containerStatuses": [{
                     "name": "activator",
                     "containerID": format!("containerd://{container}"),

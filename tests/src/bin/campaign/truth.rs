@@ -179,27 +179,29 @@ pub(crate) fn with_refusals(seen: &[Seen]) -> Vec<Seen> {
     let mut accepted = None;
     let mut is_known = false;
     for seen in seen {
-        match seen.what {
-            Saw::Accepted => accepted = Some(seen.at),
-            Saw::DialFailed("handshake_failed" | "connection_reset") if !is_known => {
-                if let Some(at) = accepted.take() {
-                    let held = seen.at.duration_since(at).unwrap_or_default();
-                    is_known = held >= CONFIRMED.0;
-                    let (what, text) = (Saw::Established, "held refusal".to_owned());
-                    told.push(Seen { at, what, text });
-                    told.push(Seen {
-                        // Go does not say in the error's text whose end it was.
-                        what: Saw::Lost(if held >= GIVEN_UP {
-                            &["handshake_failed"]
-                        } else {
-                            &["peer_closed", "connection_reset"]
-                        }),
-                        ..seen.clone()
-                    });
-                    continue;
-                }
-            }
-            _ => {}
+        if seen.what == Saw::Accepted {
+            accepted = Some(seen.at);
+        }
+        let failed = Saw::DialFailed("handshake_failed") == seen.what
+            || Saw::DialFailed("connection_reset") == seen.what;
+        if failed
+            && !is_known
+            && let Some(at) = accepted.take()
+        {
+            let held = seen.at.duration_since(at).unwrap_or_default();
+            is_known = held >= CONFIRMED.0;
+            let (what, text) = (Saw::Established, "held refusal".to_owned());
+            told.push(Seen { at, what, text });
+            told.push(Seen {
+                // Go does not say in the error's text whose end it was.
+                what: Saw::Lost(if held >= GIVEN_UP {
+                    &["handshake_failed"]
+                } else {
+                    &["peer_closed", "connection_reset"]
+                }),
+                ..seen.clone()
+            });
+            continue;
         }
         told.push(seen.clone());
     }
@@ -220,19 +222,16 @@ pub(crate) fn outages(seen: &[Seen], begins_down: Option<SystemTime>) -> Vec<Out
     };
     let mut connections = seen.iter().filter(decides).peekable();
     while let Some(seen) = connections.next() {
-        match seen.what {
-            Saw::Lost(_) => {
-                lost = lost.or(Some(seen.at));
-                continue;
-            }
-            Saw::Flapped(_) => {
-                lost = lost.or(Some(seen.at).filter(|_| in_vain));
-                in_vain = true;
-                continue;
-            }
-            Saw::Ended => continue,
-            _ => in_vain = false,
+        if let Saw::Lost(_) = seen.what {
+            lost = lost.or(Some(seen.at));
+        } else if let Saw::Flapped(_) = seen.what {
+            lost = lost.or(Some(seen.at).filter(|_| in_vain));
+            in_vain = true;
         }
+        if seen.what != Saw::Established {
+            continue;
+        }
+        in_vain = false;
         // A connection that is lost at once was never upgraded.
         let end = connections.peek().map(|next| next.at);
         let held = end.and_then(|end| end.duration_since(seen.at).ok());

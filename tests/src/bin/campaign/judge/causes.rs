@@ -167,11 +167,14 @@ impl Window {
             let until = fault.healed.unwrap_or(at);
             // The kernel of a frozen peer acknowledges: what another fault stalled has healed, until
             // the peer has been silent for 5 s.
-            let setting = match fault.kind {
-                Kind::Frozen => SILENCE,
-                // A connection that is not told lost cannot be told reachable again.
-                Kind::ActivatorFrozen => return false,
-                _ => SETTING,
+            // A connection that is not told lost cannot be told reachable again.
+            if fault.kind == Kind::ActivatorFrozen {
+                return false;
+            }
+            let setting = if fault.kind == Kind::Frozen {
+                SILENCE
+            } else {
+                SETTING
             };
             at > fault.at + setting && at + SETTING < until
         });
