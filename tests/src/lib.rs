@@ -22,6 +22,7 @@
 //! - [`observe`]: CPU time and memory of a process
 //! - [`tcp`]: the kernel's TCP counters of a network namespace
 //! - [`mock_api`]: a Kubernetes API that lists what it is given
+//! - [`prototypes`]: what the running kernel's functions and tracepoints take
 //! - [`build`]: builds the parts that are written in Go, once
 //!
 //! It needs root, iproute2, nftables and, for the first build, Go. Nothing outlives the process:
@@ -56,6 +57,7 @@ pub mod peer;
 pub mod policy;
 pub mod process;
 pub mod prometheus;
+pub mod prototypes;
 pub mod scenario;
 mod scratch;
 pub mod service;

@@ -18,8 +18,13 @@ pub struct Hook {
     pub name: &'static str,
     /// What it attaches to.
     pub target: Target,
-    /// The first kernel that it works on.
+    /// The first kernel that it works on. Where the architecture's kernels have it later:
+    /// [`Target::since`].
     pub since: KernelVersion,
+    /// The C types of the arguments that it relies on, without qualifiers; `*` is any pointer. Of a
+    /// function these are all, because what it returned comes after the last one; of a tracepoint
+    /// they are the first ones.
+    pub arguments: &'static [&'static str],
     /// What it is for.
     pub purpose: &'static str,
     /// Whether the agent can run without it.
@@ -73,6 +78,23 @@ pub enum Target {
     Iterator(&'static str),
     /// Nothing: run on demand by `BPF_PROG_TEST_RUN`.
     OnDemand,
+}
+
+impl Target {
+    /// The first kernel of an architecture, as Rust calls it, whose kernels have such places at all.
+    pub const fn since(&self, architecture: &str) -> KernelVersion {
+        match self {
+            // Trampolines for BPF: arm64's are those of Linux 6.0.
+            Self::FunctionReturn if matches!(architecture.as_bytes(), b"aarch64") => {
+                KernelVersion::new(6, 0)
+            }
+            Self::FunctionReturn
+            | Self::BtfTracepoint
+            | Self::Tracepoint(_)
+            | Self::Iterator(_)
+            | Self::OnDemand => KernelVersion::new(0, 0),
+        }
+    }
 }
 
 impl Hook {
@@ -148,6 +170,7 @@ pub const HOOKS: &[Hook] = &[
         name: "inet_stream_connect",
         target: Target::FunctionReturn,
         since: KernelVersion::new(5, 5),
+        arguments: CONNECT,
         purpose: "see attempts that fail before a SYN",
         standing: Standing::Optional {
             without: WITHOUT_CONNECT,
@@ -159,6 +182,7 @@ pub const HOOKS: &[Hook] = &[
         name: "inet_dgram_connect",
         target: Target::FunctionReturn,
         since: KernelVersion::new(5, 5),
+        arguments: CONNECT,
         purpose: "see name lookups",
         standing: Standing::Optional {
             without: WITHOUT_LOOKUPS,
@@ -170,6 +194,7 @@ pub const HOOKS: &[Hook] = &[
         name: "tcp_destroy_sock",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 5),
+        arguments: &["struct sock *"],
         purpose: "forget sockets that are gone",
         standing: Standing::Required,
         group: None,
@@ -179,6 +204,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sys_enter_connect",
         target: Target::Tracepoint("syscalls"),
         since: KernelVersion::new(4, 7),
+        arguments: &[],
         purpose: "date attempts, see name lookups",
         standing: Standing::Optional {
             without: WITHOUT_CONNECT,
@@ -190,6 +216,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sys_exit_connect",
         target: Target::Tracepoint("syscalls"),
         since: KernelVersion::new(4, 7),
+        arguments: &[],
         purpose: "see attempts that fail before a SYN",
         standing: Standing::Optional {
             without: WITHOUT_CONNECT,
@@ -201,6 +228,7 @@ pub const HOOKS: &[Hook] = &[
         name: "inet_sk_error_report",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 14),
+        arguments: &["struct sock *"],
         purpose: "see an errno before the client takes it",
         standing: Standing::Optional {
             without: "where a client takes an errno first, the failure is reported as _OTHER, or a time-out as a reset",
@@ -212,6 +240,7 @@ pub const HOOKS: &[Hook] = &[
         name: "tcp_retransmit_skb",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 5),
+        arguments: &["struct sock *"],
         purpose: "count retransmissions, see blackholes",
         standing: Standing::Required,
         group: None,
@@ -221,6 +250,7 @@ pub const HOOKS: &[Hook] = &[
         name: "inet_sock_set_state",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 5),
+        arguments: &["struct sock *", "int", "int"],
         purpose: "see attempts, connections and their ends",
         standing: Standing::Required,
         group: None,
@@ -230,6 +260,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sample",
         target: Target::OnDemand,
         since: KernelVersion::new(5, 10),
+        arguments: &[],
         purpose: "look at a connection: answered, silent, stalled",
         standing: Standing::Required,
         group: None,
@@ -239,6 +270,7 @@ pub const HOOKS: &[Hook] = &[
         name: "track",
         target: Target::OnDemand,
         since: KernelVersion::new(5, 10),
+        arguments: &[],
         purpose: "say who is watched",
         standing: Standing::Required,
         group: None,
@@ -248,6 +280,12 @@ pub const HOOKS: &[Hook] = &[
         name: "enumerate",
         target: Target::Iterator("task_file"),
         since: KernelVersion::new(5, 8),
+        arguments: &[
+            "struct bpf_iter_meta *",
+            "struct task_struct *",
+            "u32",
+            "struct file *",
+        ],
         purpose: "find connections older than the agent",
         standing: Standing::Optional {
             without: "a connection older than the agent is not seen until it is made again",
@@ -259,6 +297,7 @@ pub const HOOKS: &[Hook] = &[
         name: "namespaces",
         target: Target::Iterator("task"),
         since: KernelVersion::new(5, 8),
+        arguments: &["struct bpf_iter_meta *", "struct task_struct *"],
         purpose: "read the network namespace of an activator without CAP_SYS_PTRACE",
         standing: Standing::Optional {
             without: "activators are found only with CAP_SYS_PTRACE, and a proxy in their pod explains nothing",
@@ -270,6 +309,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sched_process_exec",
         target: Target::BtfTracepoint,
         since: KernelVersion::new(5, 5),
+        arguments: &["struct task_struct *"],
         purpose: "find a new activator at once",
         standing: Standing::Optional {
             without: "new activators are found by looking through /proc once a second",
@@ -279,31 +319,15 @@ pub const HOOKS: &[Hook] = &[
     },
 ];
 
+/// Of a family's own connect(). The address is a `struct sockaddr *`, since 6.19 a
+/// `struct sockaddr_unsized *`, and is read by its beginning.
+const CONNECT: &[&str] = &["struct socket *", "*", "int", "int"];
+
 const WITHOUT_CONNECT: &str = "attempts that fail before a SYN (no route, a policy, no local port) \
      and name lookups are not seen, and a refusal by ICMP, as of a Service without endpoints, may \
      be reported as cancelled or _OTHER";
 const WITHOUT_LOOKUPS: &str = "name lookups are not seen";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn left_out_by(running: Option<KernelVersion>) -> Vec<&'static str> {
-        let left_out = HOOKS.iter().filter(|hook| !hook.is_offered_by(running));
-        left_out.map(|hook| hook.name).collect()
-    }
-
-    #[test]
-    fn only_what_a_supported_kernel_is_too_old_for_is_left_out() {
-        let none: [&str; 0] = [];
-        assert_eq!(
-            left_out_by(Some(KernelVersion::new(5, 13))),
-            ["inet_sk_error_report"]
-        );
-        assert_eq!(left_out_by(Some(KernelVersion::new(5, 14))), none);
-        assert_eq!(left_out_by(None), none);
-        // A kernel that is older than all that are supported gets to hear why it is refused.
-        let older = left_out_by(Some(KernelVersion::new(4, 18)));
-        assert_eq!(older, ["inet_sk_error_report"]);
-    }
-}
+#[path = "hooks_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -63,6 +63,24 @@ const WAYS: &[Way] = &[
     },
 ];
 
+/// Only by its name: what a kernel has of each hook, and what the agent costs in it.
+const FACTS: &Way = &Way {
+    name: "facts",
+    profile: "privileged",
+    processors: 1,
+    real_time: false,
+    only: "",
+};
+
+/// Only by its name: 60 faults in a random order and weather.
+const CAMPAIGN: &Way = &Way {
+    name: "campaign",
+    profile: "privileged",
+    processors: 1,
+    real_time: false,
+    only: "",
+};
+
 /// What came of one guest.
 struct Judged {
     facts: BTreeMap<String, Value>,
@@ -100,7 +118,11 @@ pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32
         }
         passed += judged.passed;
         failed += u32::try_from(judged.failures.len()).unwrap_or(u32::MAX);
-        results.put(kernel, way, &judged)?;
+        if way.name == FACTS.name {
+            results.note(kernel, &judged);
+        } else {
+            results.put(kernel, way, &judged)?;
+        }
         results.write(workspace)?;
     }
     Ok((passed, failed))
@@ -127,6 +149,12 @@ fn chosen(names: &[OsString]) -> Result<Vec<(&'static Kernel, &'static Way)>> {
             Kernel::named(kernel).with_context(|| format!("no kernel is called {kernel}"))?;
         let before = cells.len();
         cells.extend(each(kernel).filter(|(_, way)| only.is_none_or(|only| only == way.name)));
+        let aside = [FACTS, CAMPAIGN].into_iter();
+        cells.extend(
+            aside
+                .filter(|way| only == Some(way.name))
+                .map(|way| (kernel, way)),
+        );
         ensure!(cells.len() > before, "no kernel is judged as {text}");
     }
     Ok(cells)
@@ -149,7 +177,14 @@ fn judge(
         real_time: way.real_time,
         directory: &directory,
     };
-    let command = ["guest", "--profile", way.profile, "--only", way.only].map(str::to_owned);
+    let mut command = ["guest", "--profile", way.profile, "--only", way.only]
+        .map(str::to_owned)
+        .to_vec();
+    if way.name == FACTS.name {
+        command.push("--facts".to_owned());
+    } else if way.name == CAMPAIGN.name {
+        command.push(format!("--campaign={SEED}"));
+    }
     let archive = guest
         .programs
         .archive(&guest.kernel.modules, &script(&command))?;
@@ -226,18 +261,16 @@ fn row(kernel: &Kernel, way: &Way, judged: &Judged) -> String {
 /// What the last run of each kernel found.
 struct Results {
     rows: BTreeMap<String, Value>,
+    /// By release: what a hook may rely on there.
+    prototypes: BTreeMap<String, Value>,
 }
 
 impl Results {
     fn read(workspace: &Workspace) -> Result<Self> {
-        let path = path(workspace);
-        let rows = match fs::read_to_string(&path) {
-            Ok(text) => {
-                serde_json::from_str(&text).with_context(|| format!("read {}", path.display()))?
-            }
-            Err(_) => BTreeMap::new(),
-        };
-        Ok(Self { rows })
+        Ok(Self {
+            rows: read(&path(workspace))?,
+            prototypes: read(&prototypes(workspace))?,
+        })
     }
 
     fn put(&mut self, kernel: &Kernel, way: &Way, judged: &Judged) -> Result<()> {
@@ -258,20 +291,53 @@ impl Results {
             "passed": judged.passed,
             "failures": judged.failures,
             "tested": tested.trim(),
+            COST: self.rows.get(&key(kernel, way)).and_then(|row| row.get(COST)),
         });
-        self.rows
-            .insert(format!("{} {}", kernel.name, way.name), row);
+        self.rows.insert(key(kernel, way), row);
         Ok(())
     }
 
+    /// Adds what [`FACTS`] found to the kernel's first row.
+    fn note(&mut self, kernel: &Kernel, judged: &Judged) {
+        let first = WAYS.first().map(|way| key(kernel, way));
+        let row = first.and_then(|key| self.rows.get_mut(&key));
+        if let (Some(row), Some(cost)) = (
+            row.and_then(Value::as_object_mut),
+            judged.facts.get("getppid_ns"),
+        ) {
+            row.insert(COST.to_owned(), cost.clone());
+        }
+        if let (Some(release), Some(found)) = (
+            judged.facts.get("kernel").and_then(Value::as_str),
+            judged.facts.get("prototypes"),
+        ) {
+            self.prototypes.insert(release.to_owned(), found.clone());
+        }
+    }
+
     fn write(&self, workspace: &Workspace) -> Result<()> {
-        let path = path(workspace);
-        let text = serde_json::to_string_pretty(&self.rows).context("write the results")?;
-        fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+        write(&path(workspace), &self.rows)?;
+        write(&prototypes(workspace), &self.prototypes)?;
         let page = page::path(workspace);
         fs::write(&page, page::text(&self.rows))
             .with_context(|| format!("write {}", page.display()))
     }
+}
+
+fn read(path: &Path) -> Result<BTreeMap<String, Value>> {
+    match fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("read {}", path.display())),
+        Err(_) => Ok(BTreeMap::new()),
+    }
+}
+
+fn write(path: &Path, content: &BTreeMap<String, Value>) -> Result<()> {
+    let text = serde_json::to_string_pretty(content).context("write the results")?;
+    fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))
+}
+
+fn key(kernel: &Kernel, way: &Way) -> String {
+    format!("{} {}", kernel.name, way.name)
 }
 
 pub(super) fn path(workspace: &Workspace) -> PathBuf {
@@ -281,7 +347,17 @@ pub(super) fn path(workspace: &Workspace) -> PathBuf {
 /// A loss, a failure before any SYN, both ends of a restart.
 const FEW: &str = "reset,prohibited route,restart,killed agent";
 
-/// In place of names: what every push boots.
+fn prototypes(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("tests/prototypes.json")
+}
+
+/// Of the campaign: what it finds is found again.
+const SEED: u64 = 7;
+
+/// In a row: nanoseconds of a system call, without the agent and with it.
+const COST: &str = "getppid_ns";
+
+/// In place of names: the smallest set, which `.github/workflows/kernels.yml` runs for a change.
 const SMALLEST: &str = "smallest";
 
 /// In place of names: the page again, from what the last runs found.
@@ -328,6 +404,7 @@ mod tests {
         assert_eq!(count(&[]), Some(KERNELS.len() * WAYS.len()));
         assert_eq!(count(&["smallest"]), Some(3 * WAYS.len()));
         assert_eq!(count(&["5.10", "7.3/restricted"]), Some(WAYS.len() + 1));
+        assert_eq!(count(&["7.3/facts"]), Some(1));
         assert_eq!(count(&["4.4"]), None);
         assert_eq!(count(&["5.10/root"]), None);
     }

@@ -68,8 +68,15 @@ fn line(row: &Value) -> String {
         unknown if unknown.is_empty() => "?".to_owned(),
         missed => missed,
     };
+    let cost = row.get("getppid_ns");
+    let cost = |of: &str| cost.and_then(|cost| cost.get(of)).and_then(Value::as_f64);
+    let cost = match (cost("without"), cost("with")) {
+        // Rounded, and then no negative zero.
+        (Some(without), Some(with)) => format!("{:+.0} ns", (with - without).round() + 0.0),
+        _ => String::new(),
+    };
     format!(
-        "| {}{boot} | {} | {} | {}, {time} | {} | {missing} | {missed} | {attach} | {memory} | {result} | {} |\n",
+        "| {}{boot} | {} | {} | {}, {time} | {} | {cost} | {missing} | {missed} | {attach} | {memory} | {result} | {} |\n",
         field(row, "kernel"),
         field(row, "architecture"),
         field(row, "profile"),
@@ -100,6 +107,7 @@ with what Knative itself says. This page is written by it.
 
 - *connect()*: the hooks that see attempts that fail before a SYN, and name lookups. `fexit` costs nobody
   else anything; `tracepoints` make each system call of every process of the node about 40 ns slower.
+- *other calls*: what is added to a system call that is no connect(), in virtual time: one instruction is 2 ns.
 - *missing*: hooks that the kernel refuses. `statlink check` says what is lost without each.
 - *processors, time*: of the guest. In *virtual* time an instruction takes two nanoseconds and waiting takes
   nothing; in *real* time the guest is an emulator, many times slower than a processor.
@@ -108,8 +116,8 @@ with what Knative itself says. This page is written by it.
 - *attach*: how long the kernel half took to load and to attach, in the guest's time.
 - *memory*: the most that the agent had resident, most of it at its start.
 
-| kernel | architecture | profile | processors, time | connect() | missing | missed | attach | memory | judgements | tested |
-|---|---|---|---|---|---|---|---|---|---|---|
+| kernel | architecture | profile | processors, time | connect() | other calls | missing | missed | attach | memory | judgements | tested |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 const TAIL: &str = "
@@ -141,11 +149,11 @@ mod tests {
             "kernel": "5.10.0-46-cloud-amd64", "architecture": "amd64", "boot": "",
             "profile": "restricted", "processors": 2, "real_time": true,
             "connect_hook": "fexit", "hooks_missing": ["enumerate"], "recursion_misses": 0,
-            "peak_memory_kb": 31_744, "attach_ms": 840.2, "passed": 7, "failures": ["x"], "tested": "2026-11-28",
+            "peak_memory_kb": 31_744, "getppid_ns": { "without": 250.0, "with": 249.9 }, "attach_ms": 840.2, "passed": 7, "failures": ["x"], "tested": "2026-11-28",
         });
         assert_eq!(
             line(&row),
-            "| 5.10.0-46-cloud-amd64 | amd64 | restricted | 2, real | fexit | `enumerate` | 0 | 0.8 s \
+            "| 5.10.0-46-cloud-amd64 | amd64 | restricted | 2, real | fexit | +0 ns | `enumerate` | 0 | 0.8 s \
              | 31 MiB | **1 wrong**, 7 right | 2026-11-28 |\n"
         );
     }

@@ -6,10 +6,27 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
-use statlink_tests::{agent, scenario::Bed};
+use serde_json::{Value, json};
+use statlink_tests::{agent, prototypes::Prototypes, scenario::Bed};
 
 use crate::verdict::Verdicts;
+
+/// Tells what this kernel has of each place where a hook may attach.
+pub(crate) fn prototypes(verdicts: &mut Verdicts) -> Result<()> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("read osrelease")?;
+    verdicts.fact("kernel", release.trim());
+    let data = fs::read("/sys/kernel/btf/vmlinux").context("read the kernel's BTF")?;
+    let prototypes = Prototypes::of(&data)?;
+    let mut found = serde_json::Map::new();
+    for name in FUNCTIONS {
+        found.insert((*name).to_owned(), json!(prototypes.function(name)?));
+    }
+    for name in TRACEPOINTS {
+        found.insert((*name).to_owned(), json!(prototypes.tracepoint(name)?));
+    }
+    verdicts.fact("prototypes", found);
+    Ok(())
+}
 
 /// Starts the agent, and tells what it says of this kernel.
 pub(crate) fn start(
@@ -104,6 +121,21 @@ fn recursion_misses(pid: u32) -> Result<Option<Vec<(String, u64)>>> {
     misses.dedup();
     Ok(told.then_some(misses))
 }
+
+/// Where the agent's programs attach, as `HOOKS` has it; an iterator is a function.
+const FUNCTIONS: &[&str] = &[
+    "inet_stream_connect",
+    "inet_dgram_connect",
+    "bpf_iter_task_file",
+    "bpf_iter_task",
+];
+const TRACEPOINTS: &[&str] = &[
+    "tcp_destroy_sock",
+    "tcp_retransmit_skb",
+    "inet_sock_set_state",
+    "inet_sk_error_report",
+    "sched_process_exec",
+];
 
 /// Time to end for an agent that has begun to: it gives its tasks 200 ms.
 const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -15,8 +15,8 @@ use crate::{
     verdict::Verdicts,
 };
 
-struct Case {
-    name: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
     trouble: Trouble,
     /// Why the connection is lost: one of these, each with what Knative's client then says.
     losses: &'static [(&'static str, &'static str)],
@@ -34,7 +34,7 @@ enum Trouble {
     Freeze,
 }
 
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     Case {
         name: "reset",
         trouble: Trouble::Network(|faults| faults.reset_established().map(|()| None)),
@@ -114,7 +114,13 @@ pub(crate) fn all(verdicts: &mut Verdicts, bed: &mut Bed, links: &mut Links) -> 
     Ok(())
 }
 
-fn play(case: &Case, verdicts: &mut Verdicts, bed: &mut Bed, links: &mut Links) -> Result<()> {
+/// Plays one of them.
+pub(crate) fn play(
+    case: &Case,
+    verdicts: &mut Verdicts,
+    bed: &mut Bed,
+    links: &mut Links,
+) -> Result<()> {
     let marks: Vec<_> = links.all.iter().map(|link| link.mark(bed)).collect();
     let faults = match case.trouble {
         Trouble::Network(inject) => links.faults(bed, inject)?,

@@ -11,7 +11,9 @@
 //! Everything else is for people, the agent's log after a failure above all.
 
 mod agent_facts;
+mod campaign;
 mod cases;
+mod cost;
 mod links;
 mod restarts;
 mod verdict;
@@ -34,6 +36,12 @@ struct Options {
     /// Only cases whose names contain one of these, separated by commas
     #[arg(long, default_value = "")]
     only: String,
+    /// Tell what the kernel is like and what the agent costs in it, and judge no case
+    #[arg(long)]
+    facts: bool,
+    /// Play 60 faults in a random order and weather, which this number repeats, instead of each case once
+    #[arg(long, value_name = "SEED")]
+    campaign: Option<u64>,
     /// Flags of `statlink run`
     #[arg(last = true)]
     agent: Vec<String>,
@@ -61,6 +69,11 @@ fn main() -> Result<()> {
 
 fn judge(options: &Options, verdicts: &mut Verdicts) -> Result<()> {
     let mut bed = Bed::new()?;
+    if options.facts {
+        agent_facts::prototypes(verdicts)?;
+        let agent = agent_options(options, &bed, None);
+        return cost::all(verdicts, &mut bed, &agent);
+    }
     // They are connected before there is an agent: it has to find their connections.
     let mut links = Links::start(&bed)?;
     let api = match options.profile {
@@ -68,7 +81,10 @@ fn judge(options: &Options, verdicts: &mut Verdicts) -> Result<()> {
         Profile::Restricted => Some(links.api(&bed)?),
     };
     let agent = agent_options(options, &bed, api.as_ref());
-    let judged = judge_agent(verdicts, &mut bed, &agent, &mut links);
+    let judged = match options.campaign {
+        None => judge_agent(verdicts, &mut bed, &agent, &mut links),
+        Some(seed) => campaign::play(seed, verdicts, &mut bed, &agent, &mut links),
+    };
     if judged.is_err() || !verdicts.are_good() {
         agent_facts::show_log(&mut bed);
     }

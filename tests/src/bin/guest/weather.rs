@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
-use statlink_tests::{figures::Figures, scenario::Bed};
+use statlink_tests::{figures::Figures, netns, scenario::Bed};
 
 use crate::{
     links::{Link, Links, Mark},
@@ -13,11 +13,11 @@ use crate::{
 /// A name, and what `tc` is told.
 const WEATHER: &[(&str, &str)] = &[
     ("netem loss", "loss 5%"),
-    (
-        "netem delay, reorder, duplicate",
-        "delay 20ms 10ms reorder 25% 50% duplicate 10%",
-    ),
+    ("netem delay, reorder, duplicate", MILD),
 ];
+
+/// In which every packet arrives.
+pub(crate) const MILD: &str = "delay 20ms 10ms reorder 25% 50% duplicate 10%";
 
 /// Plays each for so long as a client needs to notice what it would notice: it reads nothing for
 /// 10 s at most.
@@ -29,24 +29,34 @@ pub(crate) fn all(verdicts: &mut Verdicts, bed: &Bed, links: &Links) -> Result<(
             continue;
         }
         let before: Vec<_> = links.all.iter().map(|link| link.mark(bed)).collect();
-        for link in &links.all {
-            let at = &link.activator.pod.namespace;
-            let mut tc = at.command("tc");
-            tc.args(["qdisc", "add", "dev", "eth0", "root", "netem"]);
-            statlink_tests::netns::run(tc.args(what.split(' ')))?;
-        }
+        begin(links, what)?;
         // The weather lasts: there is no event to wait for.
         thread::sleep(LONG);
-        for link in &links.all {
-            let at = &link.activator.pod.namespace;
-            let mut tc = at.command("tc");
-            statlink_tests::netns::run(tc.args(["qdisc", "del", "dev", "eth0", "root"]))?;
-        }
+        end(links)?;
         let checked = links.wait_checks(bed, 1);
         verdicts.judge(name, "checked", checked);
         for (link, before) in links.all.iter().zip(before) {
             verdicts.judge(name, link.form, unharmed(bed, link, &before));
         }
+    }
+    Ok(())
+}
+
+/// Lets the weather begin on every link.
+pub(crate) fn begin(links: &Links, what: &str) -> Result<()> {
+    for link in &links.all {
+        let mut tc = link.activator.pod.namespace.command("tc");
+        tc.args(["qdisc", "add", "dev", "eth0", "root", "netem"]);
+        netns::run(tc.args(what.split(' ')))?;
+    }
+    Ok(())
+}
+
+/// Lets it end.
+pub(crate) fn end(links: &Links) -> Result<()> {
+    for link in &links.all {
+        let mut tc = link.activator.pod.namespace.command("tc");
+        netns::run(tc.args(["qdisc", "del", "dev", "eth0", "root"]))?;
     }
     Ok(())
 }
