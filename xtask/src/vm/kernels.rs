@@ -90,7 +90,8 @@ pub(crate) const KERNELS: &[Kernel] = &[
     },
     Kernel {
         name: "5.10-arm64",
-        series: "5.10.0-",
+        // The archives list newer ones for arm64, and have none of them.
+        series: "5.10.0-30-",
         ..arm64("cloud-arm64")
     },
     Kernel {
