@@ -84,9 +84,10 @@ impl Target {
     /// The first kernel of an architecture, as Rust calls it, whose kernels have such places at all.
     pub const fn since(&self, architecture: &str) -> KernelVersion {
         match self {
-            // Trampolines for BPF: arm64's are those of Linux 6.0.
+            // arm64 has trampolines for BPF since 6.0, and since 6.4 its functions can call them:
+            // Debian's 6.1 refuses, and its 6.12 does not.
             Self::FunctionReturn if matches!(architecture.as_bytes(), b"aarch64") => {
-                KernelVersion::new(6, 0)
+                KernelVersion::new(6, 4)
             }
             Self::FunctionReturn
             | Self::BtfTracepoint

@@ -120,9 +120,10 @@ fn what_a_kernel_lacks_is_replaced_or_lost() {
             "aarch64",
             There::Replaced,
         ),
+        ("inet_stream_connect", "6.1.0-1", "aarch64", There::Replaced),
         (
             "inet_stream_connect",
-            "6.1.0-1",
+            "6.12.1",
             "aarch64",
             There::Attachable,
         ),
@@ -131,7 +132,12 @@ fn what_a_kernel_lacks_is_replaced_or_lost() {
         ("sched_process_exec", "6.1.0-1", "x86_64", There::Lost),
         ("tcp_retransmit_skb", "7.3.4", "x86_64", There::Attachable),
         ("enumerate", "7.3.4", "x86_64", There::Lost),
-        ("inet_sk_error_report", "5.10.0-1", "x86_64", There::NotOffered),
+        (
+            "inet_sk_error_report",
+            "5.10.0-1",
+            "x86_64",
+            There::NotOffered,
+        ),
         ("sample", "7.3.4", "x86_64", There::Attachable),
     ] {
         assert_eq!(

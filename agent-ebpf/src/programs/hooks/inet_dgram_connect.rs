@@ -8,7 +8,7 @@ use super::{inet_stream_connect::dialled, lookup::try_lookup};
 /// `int inet_dgram_connect(struct socket *sock, struct sockaddr *uaddr, int addr_len, int flags)`
 ///
 /// Source: `net/ipv4/af_inet.c`; `uaddr` is a `struct sockaddr_unsized *` since 6.19. The `connect` of
-/// UDP's sockets in both address families. fexit loads on x86-64 since 5.5, on arm64 since 6.0.
+/// UDP's sockets in both address families. fexit loads on x86-64 since 5.5, on arm64 since 6.4.
 ///
 /// Why here: Go's resolver connects a UDP socket to the name server for each query, and no packet has
 /// to be looked at. A query by TCP is not seen: it follows one by UDP.

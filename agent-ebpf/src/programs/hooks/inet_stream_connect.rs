@@ -23,7 +23,7 @@ use crate::{
 ///
 /// Source: `net/ipv4/af_inet.c`; `uaddr` is a `struct sockaddr_unsized *` since 6.19. The `connect` of
 /// TCP's sockets in both address families, of MPTCP's since 6.6, and of io_uring's calls. fexit loads on
-/// x86-64 since 5.5, on arm64 since 6.0.
+/// x86-64 since 5.5, on arm64 since 6.4.
 ///
 /// Why here: as `sys_exit_connect`, the only place that has the errno of a failure inside connect().
 /// Unlike it, this costs only who connects a stream socket: a tracepoint of a system call makes every
