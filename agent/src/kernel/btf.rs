@@ -131,6 +131,15 @@ impl<'a> Btf<'a> {
         Ok(bits / 8)
     }
 
+    /// Every type's number, kind and name, by number.
+    pub(super) fn types(&self) -> impl Iterator<Item = Result<(u32, u32, &'a [u8]), BtfError>> {
+        self.starts.iter().zip(1..).map(|(start, id)| {
+            let at = *start as usize;
+            let kind = kind(word(self.types, at + 4)?);
+            Ok((id, kind, self.name(word(self.types, at)?)))
+        })
+    }
+
     fn structure(&self, name: &str) -> Result<u32, BtfError> {
         for (index, start) in self.starts.iter().enumerate() {
             let at = *start as usize;
@@ -294,7 +303,7 @@ fn usize_at(data: &[u8], at: usize) -> Result<usize, BtfError> {
     word(data, at).map(|value| value as usize)
 }
 
-const MAGIC: u16 = 0xeb9f;
+pub(super) const MAGIC: u16 = 0xeb9f;
 /// Length of a header with the section of layouts.
 const LAYOUT_HEADER: usize = 32;
 /// Deeper than any kernel nests; a loop in the data ends here.
@@ -310,12 +319,12 @@ const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const ENUM: u32 = 6;
-const FORWARD: u32 = 7;
-const TYPEDEF: u32 = 8;
+pub(super) const FORWARD: u32 = 7;
+pub(super) const TYPEDEF: u32 = 8;
 const VOLATILE: u32 = 9;
 const CONST: u32 = 10;
 const RESTRICT: u32 = 11;
-const FUNCTION: u32 = 12;
+pub(super) const FUNCTION: u32 = 12;
 const FUNCTION_PROTO: u32 = 13;
 const VARIABLE: u32 = 14;
 const DATA_SECTION: u32 = 15;

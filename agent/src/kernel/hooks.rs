@@ -9,7 +9,7 @@ use aya::{
     programs::{BtfTracePoint, FExit, Iter, ProgramError, RawTracePoint, TracePoint},
 };
 
-use super::version::KernelVersion;
+use super::{attach_types::Named, version::KernelVersion};
 
 /// One program.
 #[derive(Debug)]
@@ -113,6 +113,18 @@ impl Hook {
         self.standing == Standing::Required
             || self.since <= KernelVersion::OLDEST
             || running.is_none_or(|running| running >= self.since)
+    }
+
+    /// What it attaches to, among the kernel's types; `None` if it is looked up elsewhere, or nowhere.
+    /// The names are those under which the kernel has tracepoints and iterators (`btf_trace_…` in
+    /// `include/trace/bpf_probe.h`, `bpf_iter_…` in `include/linux/bpf.h`).
+    pub(super) fn type_name(&self) -> Option<Named> {
+        match self.target {
+            Target::BtfTracepoint => Some(Named::Typedef(format!("btf_trace_{}", self.name))),
+            Target::FunctionReturn => Some(Named::Function(self.name.to_owned())),
+            Target::Iterator(over) => Some(Named::Function(format!("bpf_iter_{over}"))),
+            Target::Tracepoint(_) | Target::OnDemand => None,
+        }
     }
 
     /// Whether it needs tracefs.

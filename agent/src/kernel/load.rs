@@ -2,12 +2,12 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 
 use super::{
-    btf,
+    attach_types, btf,
     connect_hooks::{ConnectHook, ConnectSeen},
     error::{KernelError, Missing},
     hooks::{Group, HOOKS, Hook, Way},
@@ -15,6 +15,7 @@ use super::{
     tracefs::Tracefs,
     version::KernelVersion,
 };
+use crate::privileges;
 
 /// What the kernel half watches.
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ pub(super) fn require_initial_pids() -> Result<(), KernelError> {
 
 /// What the kernel says about its own types.
 pub(super) struct Types {
+    /// What programs attach to, and nothing else.
     btf: Btf,
     offsets: Offsets,
 }
@@ -47,8 +49,14 @@ impl Types {
     pub(super) fn read() -> Result<Self, KernelError> {
         let path = Path::new(BTF_PATH);
         let data = fs::read(path).map_err(|source| no_btf(path, source))?;
-        let offsets = btf::Btf::parse(&data)
-            .and_then(|btf| offsets::resolve(&btf))
+        let targets: Vec<_> = HOOKS.iter().filter_map(Hook::type_name).collect();
+        let (offsets, reduced) = btf::Btf::parse(&data)
+            .and_then(|btf| {
+                Ok((
+                    offsets::resolve(&btf)?,
+                    attach_types::reduced(&btf, &targets)?,
+                ))
+            })
             .map_err(|source| KernelError::Layout {
                 path: path.to_owned(),
                 source,
@@ -58,7 +66,8 @@ impl Types {
                     .into_owned(),
             })?;
         drop(data);
-        let btf = Btf::from_sys_fs().map_err(|error| no_btf(path, io::Error::other(error)))?;
+        let btf = Btf::parse(&reduced, Endianness::default())
+            .map_err(|error| no_btf(path, io::Error::other(error)))?;
         Ok(Self { btf, offsets })
     }
 }
@@ -116,7 +125,10 @@ pub(super) fn attach(
     let tick_ns = tick::nanoseconds();
     let wakes = u8::from(rings::programs_wake());
     let calls_begin_at_syn = u8::from(left_out.connect.way == Some(Way::Functions));
-    let mut ebpf = EbpfLoader::new()
+    // It reads all types of the kernel, 25 MB at its height, before it can be told that it needs none.
+    let loader = privileges::without_files(EbpfLoader::new);
+    let mut ebpf = loader
+        .unwrap_or_default()
         .btf(None)
         .override_global("OFFSETS", &types.offsets, true)
         .override_global("PORT", &watch.port, true)

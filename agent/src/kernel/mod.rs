@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a record means for a link; that is [`crate::link`]'s.
 
+mod attach_types;
 pub mod btf;
 mod connect_hooks;
 mod error;

@@ -5,13 +5,13 @@
 
 use std::io;
 
-/// Refuses [`REFUSED`] with EPERM to the calling thread and the threads it starts. It cannot be undone.
+/// Refuses these system calls with EPERM to the calling thread and the threads it starts. It cannot be undone.
 ///
 /// # Errors
 ///
 /// If the kernel has no seccomp filters, or `no_new_privs` is not set and CAP_SYS_ADMIN not held.
-pub(super) fn install() -> io::Result<()> {
-    let mut program = program();
+pub(super) fn install(refused: &[libc::c_long]) -> io::Result<()> {
+    let mut program = program(refused);
     let filter = libc::sock_fprog {
         // A few more than the calls.
         len: u16::try_from(program.len()).unwrap_or(u16::MAX),
@@ -35,7 +35,7 @@ pub(super) fn install() -> io::Result<()> {
 }
 
 /// Reads the architecture, then the number, and compares it with each refused one.
-fn program() -> Vec<libc::sock_filter> {
+fn program(refused: &[libc::c_long]) -> Vec<libc::sock_filter> {
     let statement = |code, k| instruction(code, 0, 0, k);
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let answer = libc::BPF_RET | libc::BPF_K;
@@ -50,7 +50,7 @@ fn program() -> Vec<libc::sock_filter> {
         instruction(AT_LEAST, 0, 1, X32),
         statement(answer, refuse),
     ];
-    for number in REFUSED {
+    for number in refused {
         let number = u32::try_from(*number).unwrap_or(u32::MAX);
         program.extend([instruction(EQUAL, 0, 1, number), statement(answer, refuse)]);
     }
@@ -83,8 +83,17 @@ const ARCHITECTURE: u32 = 62 | 0x8000_0000 | 0x4000_0000;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 183 | 0x8000_0000 | 0x4000_0000;
 
-/// What is refused. execve is not: the Kubernetes client may ask a program for its token.
-const REFUSED: &[libc::c_long] = &[
+/// What opens a file by its path.
+pub(super) const OPEN: &[libc::c_long] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+];
+
+/// What threads that talk to the network never need. execve is not refused: the Kubernetes client may ask
+/// a program for its token.
+pub(super) const NEVER_NEEDED: &[libc::c_long] = &[
     // The kernel's programs, counters and modules.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
@@ -162,7 +171,7 @@ mod tests {
         };
         let (own, of_child) = thread::spawn(move || {
             set_no_new_privs(true).unwrap();
-            install().unwrap();
+            install(NEVER_NEEDED).unwrap();
             (refused(), thread::spawn(refused).join().unwrap())
         })
         .join()
@@ -176,7 +185,7 @@ mod tests {
     fn what_exports_and_watches_do_goes_on() {
         thread::spawn(|| {
             set_no_new_privs(true).unwrap();
-            install().unwrap();
+            install(NEVER_NEEDED).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             assert!(std::fs::read("/proc/self/stat").is_ok());
@@ -193,10 +202,10 @@ mod tests {
 
     #[test]
     fn every_call_is_compared_with_a_number_of_its_own() {
-        let mut numbers = REFUSED.to_vec();
+        let mut numbers = NEVER_NEEDED.to_vec();
         numbers.sort_unstable();
         numbers.dedup();
-        assert_eq!(numbers.len(), REFUSED.len());
-        assert_eq!(program().len(), 7 + 2 * REFUSED.len());
+        assert_eq!(numbers.len(), NEVER_NEEDED.len());
+        assert_eq!(program(NEVER_NEEDED).len(), 7 + 2 * NEVER_NEEDED.len());
     }
 }

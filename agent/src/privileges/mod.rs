@@ -56,10 +56,23 @@ pub(crate) fn reduce_to(kept: CapabilitySet) {
 /// needs. The loop's has no such filter: it reads maps and runs programs by bpf().
 pub(crate) fn give_up() {
     reduce_to(CapabilitySet::empty());
-    if let Err(error) = filter::install() {
+    if let Err(error) = filter::install(filter::NEVER_NEEDED) {
         // Not every kernel and runtime has it; the capabilities are gone all the same.
         tracing::debug!(%error, "System calls of a thread could not be filtered.");
     }
+}
+
+/// What `work` gives on a thread of its own that cannot open files; `None` if it panics. Where threads
+/// cannot be filtered it can.
+pub(crate) fn without_files<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    let filtered = || {
+        let allowed = set_no_new_privs(true).map_err(std::io::Error::from);
+        if let Err(error) = allowed.and_then(|()| filter::install(filter::OPEN)) {
+            tracing::debug!(%error, "System calls of a thread could not be filtered.");
+        }
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(filtered).join().ok())
 }
 
 fn reduce(kept: CapabilitySet) -> io::Result<()> {
@@ -94,6 +107,13 @@ mod tests {
         assert!(keeps_sys_admin(CapabilitySet::SYS_ADMIN));
         let half = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN;
         assert!(keeps_sys_admin(half));
+    }
+
+    #[test]
+    fn work_without_files_opens_none_and_others_do() {
+        let open = || std::fs::read("/proc/self/stat").is_ok();
+        assert_eq!(without_files(open), Some(false));
+        assert!(open());
     }
 
     #[test]

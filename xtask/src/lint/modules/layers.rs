@@ -32,7 +32,9 @@ pub(super) const CRATES: &[Crate] = &[
             // What shows the state of links.
             &["control", "telemetry"],
             // What brings inputs, and what a process needs to live on a node.
-            &["discovery", "health", "kernel", "link_event", "privileges"],
+            &["discovery", "health", "kernel", "link_event"],
+            // What a thread may do.
+            &["privileges"],
             // Words and helpers of all.
             &[
                 "chain",
