@@ -32,6 +32,19 @@ impl Observed {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
+    /// The same with the time of threads that have ended, and coarser: `/proc/PID/stat` counts hundredths of
+    /// a second (`USER_HZ`).
+    pub fn cpu_of_all(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.pid);
+        let text = fs::read_to_string(&path).context(path)?;
+        // The name before may contain anything. utime and stime are fields 14 and 15 (proc_pid_stat(5)).
+        let fields = text.rsplit(')').next().unwrap_or_default();
+        let times = fields.split_whitespace().skip(11).take(2);
+        let times = times.map(str::parse::<u64>).collect::<Result<Vec<_>, _>>();
+        let ticks: u64 = times.with_context(|| text.clone())?.iter().sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// Resident memory.
     pub fn resident_mb(&self) -> Result<f64> {
         self.status("VmRSS").map(|kb| kb / 1024.0)
