@@ -241,3 +241,81 @@ proptest! {
         }
     }
 }
+
+/// What the next agent makes of what this one leaves; `present` are the processes and what they counted.
+fn succeed(ledger: &mut Ledger, present: Vec<(Option<Process>, PodCounts)>) -> Ledger {
+    let left = ledger.remembered(&name("a"), present, |_| 1_700);
+    let mut next = Ledger::default();
+    next.restore(left.unwrap());
+    next
+}
+
+fn running(pid: u32) -> Process {
+    Process {
+        id: ProcessId { pid, started: 9 },
+        unreached: Some(Cause::Timeout),
+        legacy: Legacy {
+            was_reachable: false,
+            outage: None,
+        },
+    }
+}
+
+#[test]
+fn counts_go_on_when_the_agent_is_replaced() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), Some("1"), seconds(0));
+    first.end(&name("a"), None, &refused(3), None, seconds(1));
+    first.begin(name("a"), Some("1"), seconds(2));
+    let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
+    // Its process may still be found, so these are not its last counts.
+    assert_eq!(second.departed(), []);
+    second.await_only(|_| true);
+    let id = running(7).id;
+    let legacy = second.resume(&name("a"), Some("1"), id, seconds(3));
+    assert_eq!(legacy, Some(running(7).legacy));
+    // No life more; what its link has counted since is added.
+    let shown = of_pods([process("a", refused(10))], &second);
+    assert_eq!(figures(&shown[0].total), (18, 18, 2));
+    // Another process is another life, and there is nobody to resume any more.
+    assert_eq!(second.resume(&name("a"), None, id, seconds(4)), None);
+    second.begin(name("a"), Some("1"), seconds(4));
+    let mut third = succeed(&mut second, vec![(None, refused(10)), (None, refused(1))]);
+    assert_eq!(figures(&third.departed()[0].total), (19, 19, 3));
+    // Its series are as old as they were.
+    let began = third.remembered(&name("a"), [], |_| 9_999).unwrap();
+    assert_eq!(began.series_began, 1_700);
+}
+
+#[test]
+fn a_process_that_ended_while_no_agent_watched_leaves_its_counts() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), None, seconds(0));
+    let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
+    let another = ProcessId {
+        pid: 7,
+        started: 10,
+    };
+    second.await_only(|process| process == another);
+    assert_eq!(figures(&second.departed()[0].total), (5, 5, 1));
+    assert_eq!(second.resume(&name("a"), None, another, seconds(1)), None);
+    // It never connected, so the pod's next life has no grace.
+    let former = second.begin(name("a"), None, seconds(1));
+    assert_eq!(former, Some(Cause::Timeout));
+}
+
+/// Before it has found the process, the next agent is killed as well.
+#[test]
+fn what_was_not_found_yet_is_left_to_the_next() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), None, seconds(0));
+    let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
+    let mut third = succeed(&mut second, Vec::new());
+    let legacy = third.resume(&name("a"), None, running(7).id, seconds(1));
+    assert_eq!(legacy, Some(running(7).legacy));
+    assert_eq!(third.settled(&name("a")), {
+        let mut total = refused(5);
+        total.lives = 1;
+        total
+    });
+}
