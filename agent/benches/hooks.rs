@@ -51,7 +51,10 @@ fn measure(connect_hook: ConnectHook, pairs: &[Pair]) -> Result<()> {
             println!("{}: {}", state.hook.name, missing.reason);
         }
     }
-    let _empty = Empty::attach(pairs)?;
+    // The kernel that refuses a program refuses its yardstick, too.
+    let pairs = pairs.iter().filter(|pair| kernel.hooked(pair.program));
+    let pairs: Vec<&Pair> = pairs.collect();
+    let _empty = Empty::attach(&pairs)?;
 
     let mut unrelated = Figures::of_programs_beside(&others);
     let mut matched = Figures::of_programs_beside(&others);
@@ -180,7 +183,7 @@ impl Server {
 struct Empty(#[expect(dead_code, reason = "held for its drop")] Ebpf);
 
 impl Empty {
-    fn attach(pairs: &[Pair]) -> Result<Self> {
+    fn attach(pairs: &[&Pair]) -> Result<Self> {
         let btf = Btf::from_sys_fs()?;
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink-empty"));
         let mut ebpf = Ebpf::load(object)?;
