@@ -190,6 +190,10 @@ impl Empty {
         for pair in pairs {
             let name = pair.yardstick;
             let program = ebpf.program_mut(name).context(name)?;
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "yardsticks are of three kinds"
+            )]
             match program {
                 Program::BtfTracePoint(program) => {
                     program.load(pair.hook, &btf)?;

@@ -108,6 +108,7 @@ fn reported(half: &mut Half, source: Source) -> u16 {
 
 fn receive_errors(socket: &TcpStream) -> io::Result<()> {
     let on: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
     // SAFETY: the option is an `int`, which lives.
     let failed = unsafe {
         libc::setsockopt(
@@ -115,7 +116,7 @@ fn receive_errors(socket: &TcpStream) -> io::Result<()> {
             libc::IPPROTO_IP,
             libc::IP_RECVERR,
             (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            size,
         )
     };
     if failed == 0 {
