@@ -5,7 +5,7 @@ use statlink_ebpf::{ConnectCall, Place, Source};
 use crate::{account::Account, maps::CALLS, records::now, task};
 
 /// Notes a call of the current thread, of `source`, to `peer` with the descriptor `fd`; `sock` is 0
-/// before the SYN.
+/// before the SYN. `None` if there is no room for it.
 #[inline(always)]
 pub(crate) fn enter(source: Source, peer: [u8; 16], fd: u32, sock: u64) -> Option<()> {
     let account = Account::of_current(source)?;
@@ -32,6 +32,7 @@ pub(crate) fn enter(source: Source, peer: [u8; 16], fd: u32, sock: u64) -> Optio
     if CALLS.insert(thread, call, 0).is_err() {
         account.release_call(place);
         account.count_refused_call();
+        return None;
     }
     Some(())
 }

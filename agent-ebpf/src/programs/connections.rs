@@ -55,7 +55,8 @@ impl OpenConnection {
     #[inline(always)]
     pub(crate) fn find(sock: u64) -> Option<Self> {
         let found = CONNECTIONS.get_ptr(sock)?;
-        // SAFETY: a live map value; entries are only written whole or by the one socket's events.
+        // SAFETY: a live map value. Its fields are written by the one socket's events, under its lock, and two
+        // by a return of connect() beside them; each is plain data, and right whether read before or after.
         let connection = unsafe { *found };
         if connection.phase == Connection::OVER {
             let _ = CONNECTIONS.remove(sock);

@@ -9,7 +9,7 @@
 //! shown a pod's zeros calls [`Memory::tell`] before its counts.
 //!
 //! The file is written whole, beside the old one, and takes its place by rename(2). A process that is
-//! killed leaves the one or the other; [`format`] has what makes sure of it.
+//! killed leaves the one or the other; [`mod@format`] has what makes sure of it.
 
 mod format;
 mod record;

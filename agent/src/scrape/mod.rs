@@ -2,7 +2,7 @@
 //!
 //! Any pod of the cluster can reach the port. So a page is made at most so often, whoever asks; a client has
 //! its place for as long as Prometheus waits by default; and where there are too many the oldest goes, so
-//! that nobody keeps a scrape out for long. Probes have a server of their own ([`health`](crate::health)).
+//! that nobody keeps a scrape out for long. Probes have a server of their own ([`crate::health`]).
 
 mod request;
 

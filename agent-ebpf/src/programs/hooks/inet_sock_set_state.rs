@@ -113,11 +113,13 @@ fn try_attempted(sock: Sock) -> Option<()> {
 fn established(sock: Sock, open: &OpenConnection) -> Option<()> {
     let time_ns = now();
     let connection = kept(sock.key())?;
-    // SAFETY: a live map value; the socket's lock is held, as at all that write these fields.
-    let connection = unsafe { &mut *connection };
-    connection.established_ns = time_ns;
-    connection.retransmits = open.connection.retransmits;
-    connection.phase = Phase::Established as u8;
+    // SAFETY: a live map value; the socket's lock is held, as at all that write these fields. No reference
+    // to the whole: a return of connect() may write a field of its own meanwhile.
+    unsafe { (*connection).established_ns = time_ns };
+    // SAFETY: as above.
+    unsafe { (*connection).retransmits = open.connection.retransmits };
+    // SAFETY: as above.
+    unsafe { (*connection).phase = Phase::Established as u8 };
     if open.account.recorded {
         let fields = RecordFields::new(RecordKind::Established, time_ns);
         report(sock.key(), &open.connection, &fields, open.account.tracked);
