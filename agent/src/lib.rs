@@ -18,7 +18,6 @@ mod health;
 pub mod kernel;
 mod link_event;
 mod link_kind;
-mod memory;
 mod options;
 mod preflight;
 mod privileges;

@@ -8,7 +8,6 @@ mod examples;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::{Counts, State};
@@ -53,7 +52,7 @@ pub(crate) struct Snapshot {
 }
 
 /// What names a pod's series: the attributes of its data points.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SeriesName {
     /// The value of `peer`.
     pub peer: String,

@@ -44,7 +44,6 @@ pub(crate) use self::{
     absence::{AbsenceNews, AbsenceReason, UnobservedPod},
     error::DiscoveryError,
     network_namespace::NodeNamespaces,
-    proc::started,
     process_handle::ProcessHandle,
     selector::Selector,
     strangers::NEWS,

@@ -71,7 +71,7 @@ pub(super) fn comm(pid: u32) -> Option<Vec<u8>> {
 }
 
 /// When a process was started, in clock ticks since boot; `None` if it is gone.
-pub(crate) fn started(pid: u32) -> Option<u64> {
+pub(super) fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     started_of(&stat)
 }

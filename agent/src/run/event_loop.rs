@@ -16,7 +16,6 @@
 
 mod clients;
 mod losses;
-mod succession;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -33,14 +32,12 @@ use super::{
     registry::{Entry, LinkId, Registry},
     routing::{RecordTally, Route, route},
     snapshot,
-    unsaved::Unsaved,
 };
 use crate::{
     clock,
     discovery::{Discovery, Unseen, kubernetes::WatchEvent},
     kernel::{self, Kernel, KernelError, LISTING_SETTLES, Look},
     link::{ConnectionId, Input, Output},
-    memory::{Left, Memory},
     snapshot::{Snapshot, SnapshotRequest},
     time::Timestamp,
 };
@@ -70,9 +67,6 @@ pub(super) struct EventLoop {
     missed_look: Timestamp,
     /// Empty between two calls of a link: kept for its memory.
     outputs: Vec<Output>,
-    /// Where a successor finds what is known; `None` to leave it nothing.
-    memory: Option<Arc<Memory>>,
-    unsaved: Unsaved,
 }
 
 impl EventLoop {
@@ -93,16 +87,7 @@ impl EventLoop {
             scan_at_once: false,
             missed_look: clock::now(),
             outputs: Vec::new(),
-            memory: None,
-            unsaved: Unsaved::default(),
         }
-    }
-
-    /// Goes on with what the agent before this one `left`, and leaves what is known in `memory`.
-    pub(super) fn with_memory(mut self, memory: Arc<Memory>, left: Left) -> Self {
-        self.take_over(left);
-        self.memory = Some(memory);
-        self
     }
 
     /// Runs until `shutdown` is ready; then gives the last snapshot.
@@ -205,7 +190,7 @@ impl EventLoop {
         for (_, entry) in self.registry.iter_mut() {
             entry.publication.log_due(&entry.name, now);
         }
-        self.remember()
+        Ok(())
     }
 
     /// The last work: what no record told is reconciled, so that the last export has it.
@@ -304,7 +289,6 @@ impl EventLoop {
         let Some(entry) = self.registry.get_mut(id) else {
             return Ok(());
         };
-        self.unsaved.links.insert(id);
         let outputs = &mut self.outputs;
         call(entry, outputs);
         // A sample's answer may lead to further outputs, never to a sample of the same instant.
@@ -367,8 +351,6 @@ impl EventLoop {
         let discovery = &self.discovery;
         self.ledger
             .close_old(clock::now(), |uid| discovery.lists_pod(uid));
-        self.remember_all()?;
-        let discovery = &self.discovery;
         let agent = snapshot::of_agent(
             &self.kernel,
             &self.reconciler,

@@ -14,8 +14,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    link::{Cause, Legacy},
-    memory::{Pod, Process, ProcessId, Tally},
+    link::Cause,
     snapshot::{Departed, PodCounts, SeriesName},
     time::Timestamp,
 };
@@ -39,12 +38,6 @@ struct Account {
     unreached: Option<Cause>,
     /// When it had a process last, or the Kubernetes API still listed it.
     last_seen: Timestamp,
-    /// When it was opened.
-    opened: Timestamp,
-    /// The same for the Collector, in nanoseconds since the Unix epoch, once it was asked for.
-    series_began: Option<u64>,
-    /// Processes that the agent before this one watched, and this one has not found yet.
-    awaited: Vec<Process>,
 }
 
 impl Ledger {
@@ -62,9 +55,6 @@ impl Ledger {
             present: 0,
             unreached: None,
             last_seen: now,
-            opened: now,
-            series_began: None,
-            awaited: Vec::new(),
         });
         if account.is_of_another(uid) {
             account.uid = None;
@@ -106,7 +96,7 @@ impl Ledger {
     pub(super) fn departed(&self) -> Vec<Departed> {
         let accounts = self.accounts.iter();
         accounts
-            .filter(|(_, account)| account.present == 0 && account.awaited.is_empty())
+            .filter(|(_, account)| account.present == 0)
             .map(|(name, account)| Departed {
                 name: name.clone(),
                 total: account.settled.clone(),
@@ -133,89 +123,6 @@ impl Ledger {
                 self.accounts.remove(&oldest);
             }
         }
-    }
-}
-
-/// From one agent to the next.
-impl Ledger {
-    /// Goes on with what the agent before this one knew of a pod.
-    pub(super) fn restore(&mut self, pod: Pod) {
-        let account = Account {
-            uid: pod.uid,
-            settled: PodCounts::from(&pod.total),
-            present: 0,
-            unreached: pod.unreached,
-            last_seen: pod.last_seen,
-            opened: pod.last_seen,
-            series_began: Some(pod.series_began),
-            awaited: pod.processes,
-        };
-        self.accounts.insert(pod.name, account);
-    }
-
-    /// A process of this pod was discovered. If the agent before this one had watched it, it is no
-    /// new life, and what its link has to know is given.
-    pub(super) fn resume(
-        &mut self,
-        name: &SeriesName,
-        uid: Option<&str>,
-        process: ProcessId,
-        now: Timestamp,
-    ) -> Option<Legacy> {
-        let account = self.accounts.get_mut(name)?;
-        let mut awaited = account.awaited.iter();
-        let at = awaited.position(|awaited| awaited.id == process)?;
-        let resumed = account.awaited.swap_remove(at);
-        account.learn(uid);
-        account.present += 1;
-        account.last_seen = now;
-        Some(resumed.legacy)
-    }
-
-    /// Ceases to await processes that are not there any more: they ended while no agent watched.
-    pub(super) fn await_only(&mut self, is_alive: impl Fn(ProcessId) -> bool) {
-        for account in self.accounts.values_mut() {
-            let awaited = std::mem::take(&mut account.awaited);
-            let (alive, ended): (Vec<_>, Vec<_>) = awaited
-                .into_iter()
-                .partition(|awaited| is_alive(awaited.id));
-            account.awaited = alive;
-            if let Some(last) = ended.last() {
-                account.unreached = last.unreached;
-            }
-        }
-    }
-
-    /// What a successor has to know of this pod, which has these processes, each with what it has
-    /// counted. `wall` dates a moment in nanoseconds since the Unix epoch.
-    pub(super) fn remembered(
-        &mut self,
-        name: &SeriesName,
-        present: impl IntoIterator<Item = (Option<Process>, PodCounts)>,
-        wall: impl Fn(Timestamp) -> u64,
-    ) -> Option<Pod> {
-        let account = self.accounts.get_mut(name)?;
-        let mut total = account.settled.clone();
-        let mut processes = account.awaited.clone();
-        for (process, counted) in present {
-            total.add(&counted);
-            processes.extend(process);
-        }
-        let opened = account.opened;
-        Some(Pod {
-            name: name.clone(),
-            uid: account.uid.clone(),
-            series_began: *account.series_began.get_or_insert_with(|| wall(opened)),
-            total: Tally::from(&total),
-            unreached: account.unreached,
-            last_seen: account.last_seen,
-            processes,
-        })
-    }
-
-    /// Whether there is an account of this name.
-    pub(super) fn has(&self, name: &SeriesName) -> bool {
-        self.accounts.contains_key(name)
     }
 }
 

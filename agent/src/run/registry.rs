@@ -10,7 +10,6 @@ use crate::{
     kernel::{Kernel, KernelError},
     link::LinkMachine,
     link_event::LinkName,
-    memory::ProcessId,
     snapshot::SeriesName,
     time::Timestamp,
 };
@@ -25,8 +24,6 @@ pub(super) struct Entry {
     pub(super) source: Source,
     /// Its pod's uid; `None` outside of Kubernetes.
     pub(super) pod_uid: Option<String>,
-    /// Names its process for a successor of the agent; `None` if it was gone when it was looked at.
-    pub(super) process: Option<ProcessId>,
     pub(super) machine: Box<dyn LinkMachine>,
     pub(super) publication: Publication,
     pub(super) owed: Owed,
@@ -47,7 +44,6 @@ impl Entry {
             name,
             source,
             pod_uid,
-            process: None,
             machine,
             publication: Publication::default(),
             owed: Owed::at_discovery(now),

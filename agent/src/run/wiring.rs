@@ -18,7 +18,6 @@ use crate::{
         Kernel, Watch,
         tracefs::{self, Tracefs},
     },
-    memory::{Left, Memory, MemoryError, Opened},
     options::Options,
     privileges, scrape,
     snapshot::Snapshots,
@@ -56,10 +55,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Result<()> {
     // First of all: a signal that comes while hooks are attached must end it in order, too.
     let stop = stop_signal()?;
-    let found = options.state_dir.as_deref().map(Memory::open);
-    let opened = found.as_ref().and_then(|found| found.as_ref().ok());
-    let memory = opened.map(|opened| Arc::clone(&opened.memory));
-    let telemetry = start_telemetry(options.telemetry.clone(), memory.clone()).await?;
+    let telemetry = start_telemetry(options.telemetry.clone()).await?;
     logs::init(
         options.log_format,
         options.log_filter,
@@ -69,7 +65,6 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
     for warning in &options.telemetry.warnings {
         tracing::warn!("{warning}.");
     }
-    let left = take_over(found);
     let kernel = attach(&options.watch, &tracefs)?;
     privileges::reduce_to(privileges::running());
     release_memory();
@@ -119,10 +114,6 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
 
     let publisher = Publisher::new(telemetry.clone(), events, transition);
     let event_loop = EventLoop::new(kernel, discovery, publisher);
-    let event_loop = match memory {
-        Some(memory) => event_loop.with_memory(memory, left),
-        None => event_loop,
-    };
     let last = event_loop.run(requests, watch_queue, stop).await;
     // The watches of the Kubernetes API end with it.
     drop(watch_events);
@@ -180,37 +171,9 @@ fn attach(watch: &Watch, tracefs: &Tracefs) -> anyhow::Result<Kernel> {
     Ok(kernel)
 }
 
-/// What the agent before this one left; logs if that is nothing although it should be.
-fn take_over(found: Option<Result<Opened, MemoryError>>) -> Left {
-    match found.map(|found| found.map(|opened| opened.left)) {
-        Some(Ok(Ok(left))) => {
-            if !left.pods.is_empty() {
-                tracing::info!(
-                    pods = left.pods.len(),
-                    "Counts go on from what the agent before this one left."
-                );
-            }
-            return left;
-        }
-        Some(Ok(Err(refusal))) => tracing::warn!(
-            %refusal,
-            "What the agent before this one left is not taken over: its counts begin at 0."
-        ),
-        Some(Err(error)) => tracing::warn!(
-            %error,
-            "Nothing is left to a successor: its counts will begin at 0."
-        ),
-        None => {}
-    }
-    Left::default()
-}
-
 /// The SDK starts threads of its own: from one without privilege, so that they have none.
-async fn start_telemetry(
-    config: TelemetryConfig,
-    memory: Option<Arc<Memory>>,
-) -> anyhow::Result<Telemetry> {
-    tokio::task::spawn_blocking(move || Telemetry::start_with(&config, memory))
+async fn start_telemetry(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
+    tokio::task::spawn_blocking(move || Telemetry::start(&config))
         .await
         .context("set up the export")?
         .context("set up the export")

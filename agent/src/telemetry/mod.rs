@@ -22,7 +22,7 @@ use opentelemetry_sdk::{
 };
 use tokio::runtime::Handle;
 
-use crate::{link::Cause, memory::Memory, snapshot::Snapshot};
+use crate::{link::Cause, snapshot::Snapshot};
 use config::{Config, Destination};
 pub(crate) use delivery::Delivery;
 use exporter::{BoundedExporter, ExportLog, LastError};
@@ -60,16 +60,7 @@ impl Telemetry {
     /// # Errors
     ///
     /// If called outside of a tokio runtime, or if the SDK refuses the configuration.
-    #[cfg(test)]
     pub(crate) fn start(config: &Config) -> Result<Self, BuildError> {
-        Self::start_with(config, None)
-    }
-
-    /// The same, going on from what is in `memory`.
-    pub(crate) fn start_with(
-        config: &Config,
-        memory: Option<Arc<Memory>>,
-    ) -> Result<Self, BuildError> {
         let runtime = Handle::try_current()?;
         let attributes = config.resource.iter();
         let resource = Resource::builder_empty()
@@ -86,14 +77,9 @@ impl Telemetry {
         let log_exports = export_log("logs", config.logs.as_ref());
         let metrics = match &config.metrics {
             Some(to) => {
-                let starts = memory.clone();
-                let build = |to: &_, runtime: &_, last_error: &_| {
-                    exporter::metrics(to, runtime, last_error, starts)
-                };
-                let exporter = bounded(build, to, &runtime, &metric_exports)?;
+                let exporter = bounded(exporter::metrics, to, &runtime, &metric_exports)?;
                 let resource = resource.clone();
-                let pipeline = MetricPipeline::new(exporter, resource, &metric_exports);
-                Some(pipeline.with_memory(memory))
+                Some(MetricPipeline::new(exporter, resource, &metric_exports))
             }
             None => None,
         };

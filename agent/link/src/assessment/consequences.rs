@@ -101,13 +101,6 @@ impl Assessment {
         }
     }
 
-    /// The outage of before goes on. Its onset was counted and told by the agent before this one.
-    pub(super) fn take_up_inherited(&mut self) {
-        if let Some(outage) = self.inherited.take() {
-            self.reachability.inherit_outage(outage);
-        }
-    }
-
     /// Counts ends of connections of which nothing else is known. They change no outage: how
     /// long such a connection was live, nobody can tell.
     pub(super) fn ended_unseen(
@@ -187,7 +180,6 @@ impl Assessment {
         peer_address: SocketAddr,
         outputs: &mut Vec<Output>,
     ) {
-        self.take_up_inherited();
         let errors = self.counts.total_errors();
         let Some(recovery) = self.reachability.recover(since, at, errors) else {
             return;

@@ -8,8 +8,7 @@ mod due;
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    Cause, ConnectionId, Counts, Input, Legacy, LinkMachine, OpenConnection, Output, State,
-    UnknownReason,
+    Cause, ConnectionId, Counts, Input, LinkMachine, OpenConnection, Output, State, UnknownReason,
     assessment::Assessment,
     connection::Ending,
     connections::Connections,
@@ -204,7 +203,6 @@ impl Link {
             Input::FollowsUnreached(cause) => {
                 self.assessment.follows_unreached(at, cause, outputs);
             }
-            Input::Inherited(legacy) => self.assessment.inherit(legacy),
             // Handled above, before what is due.
             Input::ProcessEnded => {}
         }
@@ -229,11 +227,6 @@ impl Link {
     /// Why it has never been reachable; `None` if it has.
     pub fn never_reachable(&self) -> Option<Cause> {
         self.assessment.never_reachable()
-    }
-
-    /// What a successor of the agent has to know of it.
-    pub fn legacy(&self) -> Legacy {
-        self.assessment.legacy()
     }
 
     /// What it has counted since its discovery.
@@ -367,10 +360,6 @@ impl LinkMachine for Link {
 
     fn never_reachable(&self) -> Option<Cause> {
         self.never_reachable()
-    }
-
-    fn legacy(&self) -> Legacy {
-        self.legacy()
     }
 
     fn counts(&self) -> Counts {

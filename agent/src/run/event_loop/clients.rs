@@ -10,7 +10,6 @@ use super::{
         snapshot,
     },
     EventLoop,
-    succession::identify,
 };
 use crate::{
     clock,
@@ -149,9 +148,7 @@ impl EventLoop {
         };
         let now = clock::now();
         let machine = client.kind.shape.discovered(now);
-        let mut entry = Entry::new(name, source, client.pod_uid, machine, now);
-        let process = identify(tgid);
-        entry.process = process;
+        let entry = Entry::new(name, source, client.pod_uid, machine, now);
         let (series, uid) = (entry.series(), entry.pod_uid.clone());
         let nodes = self.discovery.node_namespaces();
         let Some(id) = self.registry.add(entry, nodes, &mut self.kernel)? else {
@@ -164,12 +161,7 @@ impl EventLoop {
             }
             return Ok(());
         };
-        let (ledger, uid) = (&mut self.ledger, uid.as_deref());
-        let legacy = process.and_then(|process| ledger.resume(&series, uid, process, now));
-        let former = match legacy {
-            Some(_) => None,
-            None => ledger.begin(series, uid, now),
-        };
+        let former = self.ledger.begin(series, uid.as_deref(), now);
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = client.process.ended().await {
@@ -186,9 +178,6 @@ impl EventLoop {
         })?;
         if let Some(cause) = former {
             self.handle(id, now, Input::FollowsUnreached(cause))?;
-        }
-        if let Some(legacy) = legacy {
-            self.handle(id, now, Input::Inherited(legacy))?;
         }
         // Before its connections, so that none is taken for older than the addresses.
         self.hand_addresses(id)
@@ -217,9 +206,8 @@ impl EventLoop {
             let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
             let counted = snapshot::of_process(entry, retransmits, now).total;
             let uid = entry.pod_uid.as_deref();
-            let series = entry.series();
-            self.ledger.end(&series, uid, &counted, unreached, now);
-            self.unsaved.pods.insert(series);
+            self.ledger
+                .end(&entry.series(), uid, &counted, unreached, now);
             self.release(entry.source.tgid);
         }
         let nodes = self.discovery.node_namespaces();

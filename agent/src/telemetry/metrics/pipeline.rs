@@ -14,7 +14,6 @@ use super::{
     progress::Progress,
 };
 use crate::{
-    memory::Memory,
     snapshot::Snapshot,
     telemetry::{delivery::Delivery, exporter::ExportLog},
 };
@@ -42,14 +41,6 @@ impl MetricPipeline {
             durations,
             view,
             progress: Mutex::default(),
-        }
-    }
-
-    /// Goes on from what is in `memory`, and keeps it up to date.
-    pub(crate) fn with_memory(self, memory: Option<Arc<Memory>>) -> Self {
-        Self {
-            progress: Mutex::new(Progress::from_memory(memory)),
-            ..self
         }
     }
 

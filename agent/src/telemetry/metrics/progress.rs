@@ -1,16 +1,10 @@
 //! How far the Collector has been told of each pod: whether its series have begun, and whether they are
 //! complete.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use super::export_view::LinkView;
-use crate::{
-    memory::{Memory, Told},
-    snapshot::{Departed, SeriesName, Snapshot},
-};
+use crate::snapshot::{Departed, SeriesName, Snapshot};
 
 /// How far the Collector has been told.
 #[derive(Debug, Default)]
@@ -19,25 +13,9 @@ pub(super) struct Progress {
     begun: HashSet<SeriesName>,
     /// The pods whose last counts have arrived, after so many lives: they are not shown any more.
     complete: HashMap<SeriesName, u64>,
-    /// Where a successor of the agent finds it.
-    memory: Option<Arc<Memory>>,
 }
 
 impl Progress {
-    /// As far as the agent before this one had told it.
-    pub(super) fn from_memory(memory: Option<Arc<Memory>>) -> Self {
-        let told = memory.as_ref().map(|memory| memory.told());
-        let told = told.unwrap_or_default();
-        let complete = told
-            .iter()
-            .filter_map(|told| Some((told.name.clone(), told.complete?)));
-        Self {
-            complete: complete.collect(),
-            begun: told.iter().map(|told| told.name.clone()).collect(),
-            memory,
-        }
-    }
-
     /// What an export of `snapshot` shows: every link, and the pods that have departed since they were
     /// shown last.
     pub(super) fn views(&self, snapshot: &Snapshot) -> Vec<LinkView> {
@@ -67,16 +45,6 @@ impl Progress {
                 self.complete.insert(link.name.clone(), link.total.lives);
             }
         }
-        // Before its counts are shown: a successor that showed zeros after them would have them
-        // counted twice.
-        if let Some(memory) = &self.memory {
-            let news = links.iter();
-            let news = news.filter(|link| link.is_withheld || link.has_departed);
-            memory.tell(news.map(|link| Told {
-                name: link.name.clone(),
-                complete: self.complete.get(&link.name).copied(),
-            }));
-        }
     }
 
     /// Forgets the pods that are not in `snapshot`: they will not come back.
@@ -84,14 +52,8 @@ impl Progress {
         let links = snapshot.links.iter().map(|link| &link.name);
         let departed = snapshot.departed.iter().map(|departed| &departed.name);
         let known: HashSet<_> = links.chain(departed).collect();
-        // A pod of which the agent before this one knew may not be found yet.
-        let memory = self.memory.as_ref();
-        let is_kept = |name: &SeriesName| {
-            let is_awaited = |memory: &Arc<Memory>| memory.series_began(name).is_some();
-            known.contains(name) || memory.is_some_and(is_awaited)
-        };
-        self.begun.retain(is_kept);
-        self.complete.retain(|name, _| is_kept(name));
+        self.begun.retain(|name| known.contains(name));
+        self.complete.retain(|name, _| known.contains(name));
     }
 
     fn is_complete(&self, departed: &Departed) -> bool {

@@ -46,7 +46,6 @@ pub(super) struct Seen {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) bytes: usize,
-    pub(super) body: Bytes,
 }
 
 /// Answers as a Collector does.
@@ -194,7 +193,6 @@ async fn respond(
         path: head.uri.path().to_owned(),
         headers: head.headers,
         bytes: body.len(),
-        body,
     });
     Ok(match protocol {
         Protocol::Grpc => {

@@ -32,7 +32,7 @@ pub(super) const CRATES: &[Crate] = &[
             // What shows the state of links.
             &["control", "telemetry"],
             // What brings inputs, and what a process needs to live on a node.
-            &["discovery", "health", "kernel", "link_event", "memory"],
+            &["discovery", "health", "kernel", "link_event"],
             // What a thread may do.
             &["privileges"],
             // Words and helpers of all.
@@ -60,10 +60,15 @@ pub(super) const CRATES: &[Crate] = &[
             &["table"],
             &["outage_history", "output", "proxies", "races"],
             &["finding"],
-            &["connection", "counts", "state", "tombstones", "unaccounted"],
+            &[
+                "connection",
+                "counts",
+                "event",
+                "state",
+                "tombstones",
+                "unaccounted",
+            ],
             &["address_check", "input", "lookups", "target"],
-            &["legacy"],
-            &["event"],
             &["cause", "unknown"],
             &["check", "limits", "time", "timings"],
             &["closed_list"],
