@@ -13,6 +13,7 @@ mod retransmits;
 mod sidecar_proxies;
 mod stat_forwarding;
 mod test_client;
+mod two_families;
 
 use std::time::Duration;
 

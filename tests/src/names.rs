@@ -1,6 +1,9 @@
 //! The autoscaler's name, and name servers.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use anyhow::Result;
 
@@ -11,6 +14,8 @@ use crate::{fault::Fault, netns::Pod, peer::bad_server, process::Process};
 pub enum Answer {
     /// This address, after this delay.
     Address(Ipv4Addr, Duration),
+    /// An address of each family.
+    Both(Ipv4Addr, Ipv6Addr),
     /// NXDOMAIN.
     NxDomain,
     /// SERVFAIL.
@@ -21,6 +26,7 @@ pub enum Answer {
 pub fn name_server(pod: &Pod, answer: Answer) -> Result<Process> {
     let (answer, late) = match answer {
         Answer::Address(address, late) => (address.to_string(), late),
+        Answer::Both(v4, v6) => (format!("{v4},{v6}"), Duration::ZERO),
         Answer::NxDomain => ("nxdomain".to_owned(), Duration::ZERO),
         Answer::ServFail => ("servfail".to_owned(), Duration::ZERO),
     };

@@ -9,14 +9,15 @@
 //! - `mute ADDRESS`: accepts and never answers
 //! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it absorb: it goes on reading and passes
 //!   nothing on. Another SIGUSR1 makes it pass on again what comes from then on
-//! - `dns ADDRESS ANSWER [AFTER_MS]`: a name server that answers every name with the IPv4 address
-//!   ANSWER, or with NXDOMAIN (`nxdomain`), or with SERVFAIL (`servfail`), AFTER_MS late
+//! - `dns ADDRESS ANSWER [AFTER_MS]`: a name server that answers every name with ANSWER, AFTER_MS late: an
+//!   IPv4 address, or one and an IPv6 address after a comma, or NXDOMAIN (`nxdomain`), or SERVFAIL
+//!   (`servfail`)
 //!
 //! It reports what it does as JSON lines on standard output.
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -146,7 +147,7 @@ fn dns(address: &str, answer: &str, after: Duration) -> Result<()> {
     let answer = match answer {
         "nxdomain" => Err(NXDOMAIN),
         "servfail" => Err(SERVFAIL),
-        address => Ok(address.parse().context("ANSWER")?),
+        addresses => Ok(Addresses::parse(addresses).context("ANSWER")?),
     };
     let socket = UdpSocket::bind(address).with_context(|| format!("listen on {address}"))?;
     report("listening", []);
@@ -170,15 +171,44 @@ fn dns(address: &str, answer: &str, after: Duration) -> Result<()> {
 const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
 
-/// RFC 1035: the header and the question come back, with an answer if it was of type A, or with
+/// What every name has.
+#[derive(Clone, Copy)]
+struct Addresses {
+    v4: Ipv4Addr,
+    v6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    fn parse(text: &str) -> Result<Self> {
+        let (v4, v6) = match text.split_once(',') {
+            Some((v4, v6)) => (v4, Some(v6.parse()?)),
+            None => (text, None),
+        };
+        Ok(Self {
+            v4: v4.parse()?,
+            v6,
+        })
+    }
+
+    /// The data of the record of this type, if the name has one: A (RFC 1035), AAAA (RFC 3596).
+    fn record(self, kind: &[u8]) -> Option<Vec<u8>> {
+        match kind {
+            [0, 1] => Some(self.v4.octets().to_vec()),
+            [0, 28] => self.v6.map(|v6| v6.octets().to_vec()),
+            _ => None,
+        }
+    }
+}
+
+/// RFC 1035: the header and the question come back, with an answer if there is one of its type, or with
 /// the code of a failure.
-fn reply(query: &[u8], answer: Result<Ipv4Addr, u8>) -> Option<Vec<u8>> {
+fn reply(query: &[u8], answer: Result<Addresses, u8>) -> Option<Vec<u8>> {
     const HEADER: usize = 12;
     let labels = query.get(HEADER..)?.iter().position(|&byte| byte == 0)?;
     let question = query.get(HEADER..HEADER + labels + 5)?;
-    let of_type_a = question.get(labels + 1..labels + 3)? == [0, 1];
+    let kind = question.get(labels + 1..labels + 3)?;
     let code = answer.err().unwrap_or_default();
-    let answer = answer.ok().filter(|_| of_type_a);
+    let answer = answer.ok().and_then(|addresses| addresses.record(kind));
 
     let mut reply = query.get(..2)?.to_vec();
     // A response to a recursive query; one question, perhaps one answer, nothing else.
@@ -195,10 +225,13 @@ fn reply(query: &[u8], answer: Result<Ipv4Addr, u8>) -> Option<Vec<u8>> {
         0,
     ]);
     reply.extend(question);
-    if let Some(address) = answer {
-        // The question's name, type A, class IN, 1 s to live, 4 bytes.
-        reply.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-        reply.extend(address.octets());
+    if let Some(data) = answer {
+        // The question's name and type, class IN, 1 s to live, so many bytes.
+        reply.extend([0xc0, 0x0c]);
+        reply.extend(kind);
+        reply.extend([0, 1, 0, 0, 0, 1, 0]);
+        reply.push(u8::try_from(data.len()).ok()?);
+        reply.extend(data);
     }
     Some(reply)
 }
