@@ -99,10 +99,15 @@ impl Api {
         let asked = timeout(self.timeout, self.client.request(request)).await;
         asked
             .map_err(|_| self.too_late())?
+            .map_err(in_its_words)
             .with_context(|| format!("GET {}", path.split('?').next().unwrap_or(path)))
     }
 
     /// The last lines of a container's log, or of the log of the container before it.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it cannot be had in time.
     pub(super) async fn log(&self, pod: &str, previous: bool) -> anyhow::Result<String> {
         let (namespace, pod) = (encoded(&self.namespace), encoded(pod));
         let path = format!(
@@ -111,7 +116,11 @@ impl Api {
         );
         let request = Request::get(path).body(Vec::new())?;
         let asked = timeout(self.timeout, self.client.request_text(request)).await;
-        Ok(asked.map_err(|_| self.too_late())??)
+        let log = asked.map_err(|_| self.too_late())?.map_err(in_its_words)?;
+        if log.starts_with(NO_LOG) {
+            bail!("{}", log.trim_end());
+        }
+        Ok(log)
     }
 
     /// What a command of the agent prints, and its exit code.
@@ -164,7 +173,8 @@ impl Api {
             .stdout(true)
             .stderr(true);
         let command = [PROGRAM].iter().chain(command).copied();
-        Ok(pods.exec(pod, command, &parameters).await?)
+        let started = pods.exec(pod, command, &parameters).await;
+        started.map_err(in_its_words)
     }
 
     fn too_late(&self) -> anyhow::Error {
@@ -189,6 +199,15 @@ async fn whole(stream: Option<impl AsyncRead + Unpin>) -> anyhow::Result<String>
         stream.take(LARGEST).read_to_end(&mut text).await?;
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What the API server says, where it answers at all: kube shows the same text three times, once as Rust's
+/// debugging text.
+fn in_its_words(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => anyhow::anyhow!(status.message),
+        other => other.into(),
+    }
 }
 
 /// The exit code, from how the API server tells the end of a command: `Success`, or `Failure` with the
@@ -223,6 +242,9 @@ const ACTIVATORS: &str = "app=activator";
 const PAGE: u32 = 500;
 /// Of a log: what an agent writes in some days, and a second of transfer.
 const LOG_LINES: u32 = 5_000;
+/// How the kubelet begins what it answers instead of a log, as a success, where it has removed the container
+/// whose log it was asked for (`GetContainerLogs()`, `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+const NO_LOG: &str = "unable to retrieve container logs for ";
 /// What is read of one answer: 200 links are some 60 kB of status, so more is no answer.
 const LARGEST: u64 = 16 << 20;
 
@@ -250,6 +272,14 @@ mod tests {
     fn what_is_no_exit_is_an_error_with_its_message() {
         let lost = serde_json::json!({"status": "Failure", "message": "container not found"});
         assert_eq!(status(lost).unwrap_err().to_string(), "container not found");
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_in_the_api_server_s_words() {
+        let status =
+            serde_json::json!({"status": "Failure", "code": 403, "message": "pods is forbidden"});
+        let refused = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
+        assert_eq!(format!("{:#}", in_its_words(refused)), "pods is forbidden");
     }
 
     #[test]

@@ -110,6 +110,8 @@ impl Bundle {
             }
         }
         self.text(&file("log.txt"), api.log(pod, false).await)?;
+        // The kubelet keeps one ended container: the predecessor's, unless this one has ended, too. Then its own
+        // log tells why.
         if agent.restarts > 0 {
             self.text(&file("log-of-predecessor.txt"), api.log(pod, true).await)?;
         }
