@@ -16,8 +16,23 @@ use crate::link::{Counts, State};
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots(mpsc::Sender<SnapshotRequest>);
 
-/// One request for a snapshot: where to send it.
-pub(crate) type SnapshotRequest = oneshot::Sender<Arc<Snapshot>>;
+/// One request for a snapshot.
+#[derive(Debug)]
+pub(crate) struct SnapshotRequest {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where to send it.
+    pub reply: oneshot::Sender<Arc<Snapshot>>,
+}
+
+/// What a snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An export: what is said of the time since the last one begins anew.
+    Export,
+    /// Somebody looks, and changes nothing.
+    Look,
+}
 
 impl Snapshots {
     /// The handle, and where the loop receives the requests.
@@ -27,9 +42,9 @@ impl Snapshots {
     }
 
     /// Everything the agent knows now; `None` if it is stopping.
-    pub(crate) async fn take(&self) -> Option<Arc<Snapshot>> {
+    pub(crate) async fn take(&self, purpose: Purpose) -> Option<Arc<Snapshot>> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(reply).await.ok()?;
+        self.0.send(SnapshotRequest { purpose, reply }).await.ok()?;
         answer.await.ok()
     }
 }
@@ -136,7 +151,7 @@ pub(crate) struct AgentSnapshot {
     pub lost: Vec<(&'static str, u64)>,
     /// Processes with a client's name that have no link, by reason.
     pub refused: Vec<(&'static str, u64)>,
-    /// The most bytes found waiting in the ring since the last snapshot, and its size.
+    /// The most bytes found waiting in the ring since the last export, and its size.
     pub ring: Option<(u64, u64)>,
     /// Since the last kernel record; `None` before the first.
     pub last_record: Option<Duration>,

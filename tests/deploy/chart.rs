@@ -79,6 +79,7 @@ fn an_invalid_value_is_refused_by_its_name() {
         ("extraEnv[0].value=x", "name"),
         ("extraEnv[0].nmae=x", "nmae"),
         ("metrics.port=0", "port"),
+        ("metrics.from[0].pods.a=b", "pods"),
         ("podMonitor.interval=10", "interval"),
     ] {
         let output = helm(&["template", "statlink", "--set", value]);
@@ -108,6 +109,14 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
         ("otlp.enabled=false", "metrics.enabled"),
         ("podMonitor.enabled=true", "metrics.enabled"),
         ("serviceMonitor.enabled=true", "metrics.enabled"),
+        (
+            "metrics.enabled=true,metrics.from[0].podSelector.matchLabels.a=b",
+            "networkPolicy.enabled",
+        ),
+        (
+            "networkPolicy.enabled=true,metrics.from[0].podSelector.matchLabels.a=b",
+            "metrics.enabled",
+        ),
         (
             "metrics.enabled=true,podMonitor.enabled=true,serviceMonitor.enabled=true",
             "serviceMonitor.enabled: podMonitor.enabled",
@@ -492,6 +501,32 @@ fn a_network_policy_admits_the_node_alone() {
         let labels = &objects["DaemonSet statlink/statlink"]["spec"]["selector"]["matchLabels"];
         assert_eq!(spec["podSelector"]["matchLabels"], *labels);
     }
+}
+
+#[test]
+fn a_network_policy_admits_to_the_page_whom_it_names() {
+    let ingress = |values: &[&str]| {
+        let switches = "networkPolicy.enabled=true,metrics.enabled=true";
+        let objects = template(&[&["--set", switches], values].concat());
+        objects["NetworkPolicy statlink/statlink"]["spec"]["ingress"].clone()
+    };
+    let ports = json!([{ "protocol": "TCP", "port": 9464 }]);
+    assert_eq!(ingress(&[]), json!([{ "ports": ports }]));
+    let from = json!([{
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } },
+        "podSelector": { "matchLabels": { "app.kubernetes.io/name": "prometheus" } },
+    }]);
+    let others = json!([{ "from": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }] }]);
+    let admitted = ingress(&[
+        "--set-json",
+        &format!("metrics.from={from}"),
+        "--set-json",
+        &format!("networkPolicy.ingress={others}"),
+    ]);
+    assert_eq!(
+        admitted,
+        json!([{ "ports": ports, "from": from }, others[0]])
+    );
 }
 
 #[test]

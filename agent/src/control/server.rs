@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     link_event::LinkEvent,
-    snapshot::{Snapshot, Snapshots},
+    snapshot::{Purpose, Snapshot, Snapshots},
 };
 
 /// A socket that is bound. Dropping it removes the socket.
@@ -204,7 +204,7 @@ async fn client(
     match line.parse() {
         Ok(Request::Status) => {
             // `None` if the agent is stopping.
-            if let Some(snapshot) = snapshots.take().await {
+            if let Some(snapshot) = snapshots.take(Purpose::Look).await {
                 timeout(ANSWER_LIMIT, send_status(&mut write, &snapshot)).await??;
             }
         }

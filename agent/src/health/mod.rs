@@ -24,10 +24,10 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub(crate) use self::probes::Probes;
-use self::{
+use self::request::{Request, answer};
+pub(crate) use self::{
     places::{Place, Places},
-    request::{Request, answer},
+    probes::Probes,
 };
 
 /// A server that is bound and does not serve yet.

@@ -4,53 +4,54 @@ use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 /// A connection that waits for its request.
 #[derive(Debug)]
-pub(super) struct Place<T> {
+pub(crate) struct Place<T> {
     /// Whose it is.
     pub peer: IpAddr,
     /// When it came.
     pub since: Instant,
+    /// What is let go of with it.
     pub held: T,
 }
 
 /// The connections that wait for their request, in the order in which they came.
 #[derive(Debug)]
-pub(super) struct Places<T> {
+pub(crate) struct Places<T> {
     places: Vec<Place<T>>,
     most: usize,
 }
 
 impl<T> Places<T> {
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self {
             places: Vec::with_capacity(most),
             most,
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.places.len() >= self.most
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Place<T>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Place<T>> {
         self.places.iter()
     }
 
     /// When the oldest came.
-    pub(super) fn oldest(&self) -> Option<Instant> {
+    pub(crate) fn oldest(&self) -> Option<Instant> {
         self.places.first().map(|place| place.since)
     }
 
-    pub(super) fn retain(&mut self, keep: impl FnMut(&mut Place<T>) -> bool) {
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&mut Place<T>) -> bool) {
         self.places.retain_mut(keep);
     }
 
-    pub(super) fn push(&mut self, place: Place<T>) {
+    pub(crate) fn push(&mut self, place: Place<T>) {
         self.places.push(place);
     }
 
     /// Takes out the oldest of the address that holds most. Those that hold no more than
     /// [`FAIR_SHARE`] are alike: among them it is the oldest of all.
-    pub(super) fn remove_victim(&mut self) -> Option<Place<T>> {
+    pub(crate) fn remove_victim(&mut self) -> Option<Place<T>> {
         let mut held = BTreeMap::<_, usize>::new();
         for place in &self.places {
             *held.entry(place.peer).or_default() += 1;
@@ -63,7 +64,8 @@ impl<T> Places<T> {
     }
 }
 
-/// A kubelet has two probes at a time, and where one was slow two more.
+/// A kubelet has two probes at a time, and where one was slow two more. Replicas of Prometheus
+/// behind one address are no more.
 const FAIR_SHARE: usize = 4;
 
 #[cfg(test)]

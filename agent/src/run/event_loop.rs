@@ -38,7 +38,7 @@ use crate::{
     discovery::{Discovery, Unseen, kubernetes::WatchEvent},
     kernel::{self, Kernel, KernelError, LISTING_SETTLES, Look},
     link::{ConnectionId, Input, Output},
-    snapshot::{Snapshot, SnapshotRequest},
+    snapshot::{Purpose, Snapshot, SnapshotRequest},
     time::Timestamp,
 };
 
@@ -118,10 +118,11 @@ impl EventLoop {
                     self.drain()?;
                     self.end(id)?;
                 }
-                Some(reply) = requests.recv() => {
+                Some(request) = requests.recv() => {
                     self.process_due()?;
+                    let snapshot = self.snapshot(request.purpose)?;
                     // Whoever asked may have given up waiting.
-                    let _ = reply.send(Arc::new(self.snapshot()?));
+                    let _ = request.reply.send(Arc::new(snapshot));
                 }
                 Some(event) = watch_events.recv() => {
                     self.drain()?;
@@ -201,7 +202,7 @@ impl EventLoop {
         self.reconcile()?;
         sleep(LISTING_SETTLES).await;
         self.process_due()?;
-        let last = self.snapshot()?;
+        let last = self.snapshot(Purpose::Export)?;
         for (_, entry) in self.registry.iter_mut() {
             entry.publication.log_rest(&entry.name, clock::now());
         }
@@ -336,7 +337,7 @@ fn sample(
 impl EventLoop {
     /// Everything at this instant. Live connections are sampled first, so that what depends on
     /// them is fresh.
-    fn snapshot(&mut self) -> Result<Snapshot, KernelError> {
+    fn snapshot(&mut self, purpose: Purpose) -> Result<Snapshot, KernelError> {
         let ids = self.registry.ids();
         let mut processes = Vec::with_capacity(ids.len());
         for id in ids {
@@ -356,6 +357,7 @@ impl EventLoop {
             &self.reconciler,
             &mut self.tally,
             discovery,
+            purpose,
             clock::now(),
         )?;
         Ok(Snapshot {

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     clock,
-    snapshot::Snapshots,
+    snapshot::{Purpose, Snapshots},
     telemetry::{Telemetry, pace::Pace},
 };
 
@@ -31,7 +31,7 @@ pub(super) async fn export(
             () = sleep_until(wake) => {}
         }
         if pace.poll(clock::now()) {
-            let Some(snapshot) = snapshots.take().await else {
+            let Some(snapshot) = snapshots.take(Purpose::Export).await else {
                 return;
             };
             let idle = telemetry.is_idle(&snapshot);

@@ -7,6 +7,7 @@ use crate::{
     discovery::NodeNamespaces,
     kernel::{attempted, connection_id, peer},
     link::{Input, ProxyEvent},
+    snapshot::Purpose,
     time::Timestamp,
 };
 
@@ -130,7 +131,7 @@ pub(super) struct RecordTally {
     malformed: u64,
     /// The event's time of the newest.
     last: Option<Timestamp>,
-    /// The most bytes found waiting in the ring since they were last taken.
+    /// The most bytes found waiting in the ring since the last export.
     backlog: u64,
 }
 
@@ -162,9 +163,13 @@ impl RecordTally {
         self.backlog = self.backlog.max(bytes);
     }
 
-    /// The most bytes found waiting since the last call.
-    pub(super) fn take_backlog(&mut self) -> u64 {
-        std::mem::take(&mut self.backlog)
+    /// The most bytes found waiting since the last export. A look leaves it as it is: a scrape may not lower
+    /// what is exported.
+    pub(super) fn backlog(&mut self, purpose: Purpose) -> u64 {
+        match purpose {
+            Purpose::Export => std::mem::take(&mut self.backlog),
+            Purpose::Look => self.backlog,
+        }
     }
 
     /// Those read, by kind.
@@ -314,6 +319,9 @@ mod tests {
         assert_eq!(tally.last(), Some(Timestamp::from_nanos(30)));
         tally.note_backlog(3);
         tally.note_backlog(1);
-        assert_eq!((tally.take_backlog(), tally.take_backlog()), (240, 0));
+        // Whoever looks takes nothing from the next export.
+        let purposes = [Purpose::Look, Purpose::Look, Purpose::Export, Purpose::Look];
+        let backlogs = purposes.map(|purpose| tally.backlog(purpose));
+        assert_eq!(backlogs, [240, 240, 240, 0]);
     }
 }

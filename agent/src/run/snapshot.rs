@@ -10,7 +10,7 @@ use crate::{
     discovery::{Discovery, UnobservedPod},
     kernel::{Kernel, KernelError},
     link::State,
-    snapshot::{AgentSnapshot, LinkSnapshot, PodCounts, SeriesName, Unobserved},
+    snapshot::{AgentSnapshot, LinkSnapshot, PodCounts, Purpose, SeriesName, Unobserved},
     time::Timestamp,
 };
 
@@ -98,6 +98,7 @@ pub(super) fn of_agent(
     reconciler: &Reconciler,
     tally: &mut RecordTally,
     discovery: &Discovery,
+    purpose: Purpose,
     now: Timestamp,
 ) -> Result<AgentSnapshot, KernelError> {
     let hooks = kernel.hooks().iter();
@@ -114,7 +115,7 @@ pub(super) fn of_agent(
             .into_iter()
             .chain([("malformed", tally.malformed())])
             .collect(),
-        ring: Some((tally.take_backlog(), statlink_ebpf::RING_BYTES.into())),
+        ring: Some((tally.backlog(purpose), statlink_ebpf::RING_BYTES.into())),
         refused: discovery.refused(),
         synced: discovery.is_synced(),
         last_record: tally.last().map(|last| now.saturating_since(last)),

@@ -20,7 +20,7 @@ use crate::{
     },
     options::Options,
     privileges, scrape,
-    snapshot::Snapshots,
+    snapshot::{Purpose, Snapshots},
     telemetry::{
         Telemetry,
         config::Config as TelemetryConfig,
@@ -182,7 +182,7 @@ async fn start_telemetry(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
 /// Makes the agent ready once the Kubernetes API has listed everything. It stays ready, whatever
 /// happens to the API later.
 async fn await_sync(snapshots: Snapshots, ready: watch::Sender<bool>) {
-    while let Some(snapshot) = snapshots.take().await {
+    while let Some(snapshot) = snapshots.take(Purpose::Look).await {
         if snapshot.agent.synced {
             // Nobody may be asking for it.
             let _ = ready.send(true);

@@ -1,23 +1,39 @@
 //! The optional page of metrics, for a Prometheus that scrapes: `/metrics`.
 //!
-//! Any pod of the cluster can reach the port. So a page is made at most so often, whoever asks; a client has
-//! its place for as long as Prometheus waits by default; and where there are too many the oldest goes, so
-//! that nobody keeps a scrape out for long. Probes have a server of their own ([`crate::health`]).
+//! Any pod of the cluster can reach the port. So a page is made at most so often, whoever asks, and one at a
+//! time; a client has its place for as long as Prometheus waits by default; where too many are silent, whoever
+//! holds most loses its oldest ([`Places`]); and an address has no more than so many answers under way
+//! ([`Answering`]), so that slow readers do not keep everybody else out. Whose request has been read is
+//! answered, if only by a refusal. Probes have a server of their own ([`crate::health`]).
 
+mod answering;
 mod request;
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Mutex,
+    sync::{Mutex, oneshot},
     task::JoinSet,
     time::{Instant, timeout},
 };
 
-use self::request::Request;
-use crate::{health, snapshot::Snapshots, telemetry::Telemetry};
+use self::{
+    answering::Answering,
+    request::{Answer, NoPage, Request},
+};
+use crate::{
+    health::{self, Place, Places},
+    snapshot::{Purpose, Snapshots},
+    telemetry::Telemetry,
+};
 
 /// A server that is bound and does not serve yet.
 #[derive(Debug)]
@@ -64,12 +80,13 @@ impl Server {
             telemetry,
             snapshots,
             newest: Mutex::default(),
+            answering: Answering::default(),
         });
         let mut clients = JoinSet::new();
-        let mut places = VecDeque::new();
+        let mut places = Places::new(MAX_CONNECTIONS);
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 // The client went away, or there is no file descriptor: do not spin.
                 Err(error) => {
                     tracing::debug!(%error, "Server of metrics could not accept.");
@@ -78,19 +95,27 @@ impl Server {
                 }
             };
             while clients.try_join_next().is_some() {}
-            places.retain(|place: &tokio::task::AbortHandle| !place.is_finished());
-            if places.len() >= MAX_CONNECTIONS
-                && let Some(oldest) = places.pop_front()
-            {
-                oldest.abort();
+            // Whoever has sent its request, or is gone, needs its place no longer.
+            places.retain(|place: &mut Place<oneshot::Sender<Infallible>>| !place.held.is_closed());
+            if places.is_full() {
+                // Its client goes as it is dropped.
+                drop(places.remove_victim());
             }
-            let answer = timeout(deadline, answer(stream, Arc::clone(&pages)));
-            places.push_back(clients.spawn(async move {
+            let peer = peer.ip().to_canonical();
+            let (held, lost) = oneshot::channel();
+            places.push(Place {
+                peer,
+                since: std::time::Instant::now(),
+                held,
+            });
+            let pages = Arc::clone(&pages);
+            clients.spawn(async move {
+                let client = Client { stream, peer };
                 // Whoever is too slow is let go of.
-                if let Ok(Err(error)) = answer.await {
+                if let Ok(Err(error)) = timeout(deadline, client.serve(lost, &pages)).await {
                     tracing::debug!(%error, "Request for metrics could not be answered.");
                 }
-            }));
+            });
         }
     }
 }
@@ -100,54 +125,81 @@ struct Pages {
     telemetry: Telemetry,
     snapshots: Snapshots,
     newest: Mutex<Option<(Instant, Arc<str>)>>,
+    answering: Answering,
 }
 
 impl Pages {
-    /// A page that is at most [`PAGE_LIFE`] old; `None` if the agent is stopping.
-    async fn newest(self: Arc<Self>) -> Option<Arc<str>> {
-        // A task of its own: a page that nobody waits for any longer is kept for who asks next, for it may
-        // be the one that shows a pod's zeros.
-        let page = tokio::spawn(async move {
-            let mut newest = self.newest.lock().await;
-            if let Some((made, page)) = &*newest
-                && made.elapsed() < PAGE_LIFE
-            {
-                return Some(Arc::clone(page));
-            }
-            let snapshot = self.snapshots.take().await?;
-            let page: Arc<str> = self.telemetry.page(snapshot).await?.into();
-            *newest = Some((Instant::now(), Arc::clone(&page)));
-            Some(page)
-        });
-        page.await.ok().flatten()
+    /// A page that is at most [`PAGE_LIFE`] old; `None` if the agent is stopping. One is made at a time, and
+    /// whoever asks meanwhile waits for it; if who had it made goes, the next has one made.
+    async fn newest(&self) -> Option<Arc<str>> {
+        let mut newest = self.newest.lock().await;
+        if let Some((made, page)) = &*newest
+            && made.elapsed() < PAGE_LIFE
+        {
+            return Some(Arc::clone(page));
+        }
+        let snapshot = self.snapshots.take(Purpose::Look).await?;
+        let page: Arc<str> = self.telemetry.page(snapshot).await?.into();
+        *newest = Some((Instant::now(), Arc::clone(&page)));
+        Some(page)
     }
 }
 
-/// Reads one request and answers it.
-async fn answer(mut stream: TcpStream, pages: Arc<Pages>) -> io::Result<()> {
-    let mut received = Vec::new();
-    let request = loop {
-        if let Some(request) = Request::read(&received, MAX_REQUEST_BYTES) {
-            break request;
-        }
-        let mut some = [0; 1024];
-        let read = stream.read(&mut some).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        received.extend(some.iter().take(read));
-    };
-    let page = match request {
-        Request::Page { .. } => pages.newest().await,
-        Request::Unknown | Request::Method | Request::Malformed => None,
-    };
-    let answer = request.answer(page.as_deref());
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await
+/// Who asks.
+struct Client {
+    stream: TcpStream,
+    peer: IpAddr,
 }
 
-/// How many clients have a place at one time: some Prometheus replicas, and a person who looks.
-const MAX_CONNECTIONS: usize = 16;
+impl Client {
+    /// Reads one request and answers it. Until it is read, `lost` ends it.
+    async fn serve(mut self, lost: oneshot::Receiver<Infallible>, pages: &Pages) -> io::Result<()> {
+        let request = tokio::select! {
+            // A request that is there counts, though its place was lost meanwhile.
+            biased;
+            request = self.request() => request?,
+            _ = lost => None,
+        };
+        let Some(request) = request else {
+            return Ok(());
+        };
+        // Other answers are short: they are written at once.
+        let is_page = matches!(request, Request::Page { .. });
+        let under_way = is_page.then(|| pages.answering.enter(self.peer)).flatten();
+        let page = match &under_way {
+            Some(_) => pages.newest().await.ok_or(NoPage::Stopping),
+            None => Err(NoPage::Busy),
+        };
+        let Answer { head, body } = request.answer(page);
+        self.stream.write_all(head.as_bytes()).await?;
+        if let Some(body) = body {
+            self.stream.write_all(body.as_bytes()).await?;
+        }
+        // Before the client knows the end, for it may ask again at once.
+        drop(under_way);
+        self.stream.shutdown().await
+    }
+
+    /// `None` if the client has gone.
+    async fn request(&mut self) -> io::Result<Option<Request>> {
+        let mut received = Vec::new();
+        loop {
+            if let Some(request) = Request::read(&received, MAX_REQUEST_BYTES) {
+                return Ok(Some(request));
+            }
+            let mut some = [0; 1024];
+            let read = self.stream.read(&mut some).await?;
+            if read == 0 {
+                return Ok(None);
+            }
+            received.extend(some.iter().take(read));
+        }
+    }
+}
+
+/// How many clients may be without a request at one time. A Prometheus' request follows its connection within
+/// a round trip; the others are how many may overtake it in that time. As many as the health server has.
+const MAX_CONNECTIONS: usize = 64;
 /// After this a client goes. It is Prometheus' default time-out of a scrape: it waits no longer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A Prometheus' request has some 300 bytes.

@@ -1,5 +1,7 @@
 //! As much of HTTP as a scrape speaks: one request without a body, one answer, and the end.
 
+use std::sync::Arc;
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
@@ -39,27 +41,49 @@ impl Request {
         })
     }
 
-    /// The whole answer; without a page the agent is stopping. Nothing in it comes from the client.
-    pub(super) fn answer(self, page: Option<&str>) -> String {
+    /// The answer; `page` is what was made for it, or why there is none.
+    pub(super) fn answer(self, page: Result<Arc<str>, NoPage>) -> Answer {
         let (status, kind, body) = match (self, page) {
-            (Self::Page { .. }, Some(page)) => ("200 OK", PAGE, page),
-            (Self::Page { .. }, None) => ("503 Service Unavailable", PLAIN, "stopping\n"),
-            (Self::Unknown, _) => ("404 Not Found", PLAIN, "/metrics\n"),
-            (Self::Method, _) => ("405 Method Not Allowed", PLAIN, "GET or HEAD\n"),
-            (Self::Malformed, _) => ("400 Bad Request", PLAIN, "GET or HEAD\n"),
+            (Self::Page { .. }, Ok(page)) => ("200 OK", PAGE, page),
+            (Self::Page { .. }, Err(NoPage::Stopping)) => (UNAVAILABLE, PLAIN, "stopping\n".into()),
+            (Self::Page { .. }, Err(NoPage::Busy)) => {
+                (UNAVAILABLE, PLAIN, "others are being answered\n".into())
+            }
+            (Self::Unknown, _) => ("404 Not Found", PLAIN, "/metrics\n".into()),
+            (Self::Method, _) => ("405 Method Not Allowed", PLAIN, "GET or HEAD\n".into()),
+            (Self::Malformed, _) => ("400 Bad Request", PLAIN, "GET or HEAD\n".into()),
         };
         let length = body.len();
-        let body = if self == (Self::Page { body: false }) {
-            ""
-        } else {
-            body
-        };
-        format!(
+        let head = format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n{body}"
-        )
+             Connection: close\r\n\r\n"
+        );
+        let has_body = self != (Self::Page { body: false });
+        Answer {
+            head,
+            body: has_body.then_some(body),
+        }
     }
 }
+
+/// Why a page is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPage {
+    /// The agent is stopping.
+    Stopping,
+    /// As many are being answered as may be.
+    Busy,
+}
+
+/// What is sent. Nothing in it comes from the client.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: String,
+    /// A page is shared with whoever else gets it; `None` for HEAD.
+    pub(super) body: Option<Arc<str>>,
+}
+
+const UNAVAILABLE: &str = "503 Service Unavailable";
 
 /// The text format of Prometheus, which whatever scrapes can read.
 const PAGE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -94,21 +118,34 @@ mod tests {
 
     #[test]
     fn each_request_has_its_answer() {
+        let page = || Ok("a 1\n".into());
         for (received, page, expected) in [
-            ("GET /metrics HTTP/1.1", Some("a 1\n"), "200 OK"),
-            ("GET /metrics HTTP/1.1", None, "503 Service Unavailable"),
-            ("GET / HTTP/1.1", Some("a 1\n"), "404 Not Found"),
-            ("POST /metrics HTTP/1.1", Some(""), "405 Method Not Allowed"),
-            ("GET /metrics", Some(""), "400 Bad Request"),
+            ("GET /metrics HTTP/1.1", page(), "200 OK"),
+            ("GET /metrics HTTP/1.1", Err(NoPage::Stopping), UNAVAILABLE),
+            ("GET /metrics HTTP/1.1", Err(NoPage::Busy), UNAVAILABLE),
+            ("GET / HTTP/1.1", page(), "404 Not Found"),
+            ("POST /metrics HTTP/1.1", page(), "405 Method Not Allowed"),
+            ("GET /metrics", page(), "400 Bad Request"),
         ] {
             let request = Request::read(format!("{received}\r\n\r\n").as_bytes(), MOST).unwrap();
-            let answer = request.answer(page);
-            let status = answer.lines().next().unwrap();
+            let Answer { head, body } = request.answer(page);
+            let status = head.lines().next().unwrap();
             assert_eq!(status, format!("HTTP/1.1 {expected}"), "{received}");
+            let length = format!("Content-Length: {}\r\n", body.unwrap().len());
+            assert!(head.contains(&length), "{head}");
         }
-        let head = Request::Page { body: false }.answer(Some("a 1\n"));
+        let Answer { head, body } = Request::Page { body: false }.answer(page());
         assert!(head.contains("Content-Length: 4\r\n"), "{head}");
         assert!(head.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(body, None);
+    }
+
+    /// Of 200 links it has two megabytes.
+    #[test]
+    fn a_page_is_not_copied_for_an_answer() {
+        let page: Arc<str> = "a 1\n".into();
+        let answer = Request::Page { body: true }.answer(Ok(Arc::clone(&page)));
+        assert!(Arc::ptr_eq(&answer.body.unwrap(), &page));
     }
 
     proptest! {

@@ -1,10 +1,12 @@
 //! What the page's server answers, and to whom when too many ask.
 
-use tokio::{net::TcpStream as Client, task::JoinHandle};
+use std::net::Ipv4Addr;
+
+use tokio::{net::TcpSocket, sync::mpsc, task::JoinHandle};
 
 use super::*;
 use crate::{
-    snapshot::Snapshot,
+    snapshot::{Snapshot, SnapshotRequest},
     telemetry::config::{Config, Overrides},
 };
 
@@ -19,6 +21,17 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        let (running, mut requests) = Self::start_with(PATIENCE).await;
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                give(request);
+            }
+        });
+        running
+    }
+
+    /// One whose loop is the test.
+    async fn start_with(deadline: Duration) -> (Self, mpsc::Receiver<SnapshotRequest>) {
         let none = |name: &str| (name == "OTEL_METRICS_EXPORTER").then(|| "none".to_owned());
         let overrides = Overrides {
             page: true,
@@ -27,30 +40,67 @@ impl Running {
         };
         let config = Config::read(&none, &overrides).unwrap();
         let telemetry = Telemetry::start(&config).unwrap();
-        let (snapshots, mut requests) = Snapshots::channel();
-        tokio::spawn(async move {
-            while let Some(request) = requests.recv().await {
-                let _ = request.send(Arc::new(Snapshot::default()));
-            }
-        });
+        let (snapshots, requests) = Snapshots::channel();
         let server = Server::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = server.listener.local_addr().unwrap();
-        // So that a busy machine does not end what a test holds.
-        let server = tokio::spawn(server.serve_within(PATIENCE, telemetry, snapshots));
-        Self { address, server }
+        let server = tokio::spawn(server.serve_within(deadline, telemetry, snapshots));
+        (Self { address, server }, requests)
+    }
+
+    async fn connect_from(&self, from: [u8; 4]) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::from(from), 0).into()).unwrap();
+        socket.connect(self.address).await.unwrap()
     }
 
     async fn ask(&self, line: &str) -> String {
-        let mut client = Client::connect(self.address).await.unwrap();
-        let request = format!("{line} HTTP/1.1\r\nHost: here\r\n\r\n");
-        client.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(PATIENCE, client.read_to_string(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
-        answer
+        let client = self.connect_from(ANYBODY).await;
+        ask(client, line).await
     }
+
+    /// Asks until a page is under way: of a short deadline a busy machine may make nothing.
+    async fn page_under_way(
+        &self,
+        requests: &mut mpsc::Receiver<SnapshotRequest>,
+    ) -> SnapshotRequest {
+        loop {
+            let client = self.connect_from(ANYBODY).await;
+            let asked = tokio::spawn(ask(client, "GET /metrics"));
+            tokio::select! {
+                request = requests.recv() => return request.unwrap(),
+                _ = asked => {}
+            }
+        }
+    }
+
+    /// More clients that say nothing than there are places; it waits until the first of them has had to go.
+    async fn silent_crowd(&self) -> Vec<TcpStream> {
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS * 3 {
+            silent.push(self.connect_from(ANYBODY).await);
+        }
+        let mut end = [0];
+        let first = silent.first_mut().unwrap();
+        let read = timeout(PATIENCE, first.read(&mut end)).await.unwrap();
+        assert_eq!(read.unwrap_or_default(), 0);
+        silent
+    }
+}
+
+const ANYBODY: [u8; 4] = [127, 0, 0, 1];
+const PROMETHEUS: [u8; 4] = [127, 0, 0, 2];
+
+async fn ask(mut client: TcpStream, line: &str) -> String {
+    let request = format!("{line} HTTP/1.1\r\nHost: here\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(PATIENCE, client.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+    answer
+}
+
+fn give(request: SnapshotRequest) {
+    let _ = request.reply.send(Arc::new(Snapshot::default()));
 }
 
 impl Drop for Running {
@@ -78,28 +128,64 @@ async fn a_scrape_gets_the_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_clients_keep_no_scrape_out() {
     let running = Running::start().await;
-    let mut silent = Vec::new();
-    for _ in 0..MAX_CONNECTIONS * 3 {
-        silent.push(Client::connect(running.address).await.unwrap());
-    }
+    let early = running.connect_from(PROMETHEUS).await;
+    let mut silent = running.silent_crowd().await;
     let answer = running.ask("GET /metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    // The oldest had to go.
-    let mut end = [0];
-    let first = silent.first_mut().unwrap();
-    let read = timeout(PATIENCE, first.read(&mut end)).await.unwrap();
-    assert_eq!(read.unwrap_or_default(), 0);
-    // Those who were left have their places still.
-    let last = silent.last_mut().unwrap();
-    last.write_all(b"HEAD /metrics HTTP/1.1\r\n\r\n")
-        .await
-        .unwrap();
-    let mut head = String::new();
-    let read = timeout(PATIENCE, last.read_to_string(&mut head))
-        .await
-        .unwrap();
-    read.unwrap();
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    // Those who were left have their places still, and so has the oldest of all: its address holds few.
+    for client in [silent.pop().unwrap(), early] {
+        let head = ask(client, "HEAD /metrics").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_request_has_been_read_is_answered_whoever_comes_after() {
+    let (running, mut requests) = Running::start_with(PATIENCE).await;
+    let client = running.connect_from(ANYBODY).await;
+    let asked = tokio::spawn(ask(client, "GET /metrics"));
+    // Its page is under way.
+    let request = requests.recv().await.unwrap();
+    let silent = running.silent_crowd().await;
+    give(request);
+    let answer = asked.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_two_answers_under_way_and_the_next_is_refused() {
+    let (running, mut requests) = Running::start_with(PATIENCE).await;
+    let mut asked = JoinSet::new();
+    for _ in 0..3 {
+        let client = running.connect_from(ANYBODY).await;
+        asked.spawn(ask(client, "GET /metrics"));
+    }
+    // Nobody has a snapshot yet: who is answered now is refused.
+    let refused = asked.join_next().await.unwrap().unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    let other = running.connect_from(PROMETHEUS).await;
+    asked.spawn(ask(other, "GET /metrics"));
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            give(request);
+        }
+    });
+    while let Some(answer) = asked.join_next().await {
+        let answer = answer.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+}
+
+/// Of a loop that does not answer: nothing of a client may outlive it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_gone_waits_for_no_page() {
+    let (running, mut requests) = Running::start_with(Duration::from_millis(50)).await;
+    let mut request = running.page_under_way(&mut requests).await;
+    timeout(PATIENCE, request.reply.closed()).await.unwrap();
+    // Nor does the next one's page wait for that one's.
+    let next = timeout(PATIENCE, running.page_under_way(&mut requests)).await;
+    drop((request, next.unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

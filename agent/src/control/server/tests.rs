@@ -105,8 +105,8 @@ async fn a_status_of_a_thousand_links_arrives_as_a_whole() {
     });
     let (snapshots, mut requests) = Snapshots::channel();
     tokio::spawn(async move {
-        while let Some(reply) = requests.recv().await {
-            let _ = reply.send(Arc::clone(&snapshot));
+        while let Some(request) = requests.recv().await {
+            let _ = request.reply.send(Arc::clone(&snapshot));
         }
     });
     let (events, _kept) = broadcast::channel(1);

@@ -13,7 +13,7 @@
 //! | `statlink.records.read` | counter, `{record}` | `statlink.record.kind` | kernel records read |
 //! | `statlink.records.lost` | counter, `{record}` | `statlink.loss.reason` | kernel records lost |
 //! | `statlink.record.age` | gauge, `s` | | since the last kernel record |
-//! | `statlink.ring.usage` | gauge, `By` | | bytes waiting in the ring |
+//! | `statlink.ring.usage` | gauge, `By` | | the most bytes found waiting in the ring since the last export |
 //! | `statlink.ring.limit` | gauge, `By` | | size of the ring |
 //! | `statlink.exports` | counter, `{export}` | `statlink.export.outcome` | exports of metrics before this one, `ok` or `failed` |
 //! | `statlink.memory.usage` | gauge, `By` | | resident memory of the agent |

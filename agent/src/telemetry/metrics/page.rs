@@ -2,8 +2,10 @@
 //! makes them (dots become underscores, a unit of `s` is `_seconds`, `By` is `_bytes`, a counter ends in
 //! `_total`), the resource as `target_info`.
 //!
-//! It is a pipeline of its own, for what has been told is told apart by receiver: a Collector and a
-//! Prometheus both see a pod begin with its zeros.
+//! It is a pipeline of its own: what the Collector has been told, the page has not. Who asks for a page is not
+//! known, nor whether another asks as well. So a page goes by time, whoever asks: a pod's zeros are on every
+//! page of [`ZEROS`], its last counts on every page of [`LAST_COUNTS`], each from the first page that has
+//! them. Whoever asks less often may miss them.
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +31,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::pipeline::MetricPipeline;
-use crate::{snapshot::Snapshot, telemetry::exporter::ExportLog};
+use super::{pipeline::MetricPipeline, progress::Repeats};
+use crate::{clock, snapshot::Snapshot, telemetry::exporter::ExportLog, time::Timestamp};
 
 /// Makes the page.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Page {
         let collected = Arc::<Mutex<Families>>::default();
         let exporter = ToPage(Arc::clone(&collected));
         Self {
-            pipeline: MetricPipeline::new(exporter, resource, exports),
+            pipeline: MetricPipeline::repeating(REPEATS, exporter, resource, exports),
             collected,
             turn: Mutex::default(),
         }
@@ -59,6 +61,10 @@ impl Page {
 
     /// The page of `snapshot`, in Prometheus' text format. Blocks until the SDK has collected.
     pub(crate) fn render(&self, snapshot: &Arc<Snapshot>) -> String {
+        self.render_at(snapshot, clock::now())
+    }
+
+    fn render_at(&self, snapshot: &Arc<Snapshot>, now: Timestamp) -> String {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let collected = || {
             let mut families = self
@@ -70,7 +76,7 @@ impl Page {
         // What a page that was not finished has left.
         drop(collected());
         // It cannot fail: its exporter takes everything.
-        self.pipeline.export(snapshot);
+        self.pipeline.export_at(snapshot, now);
         collected().into_text()
     }
 }
@@ -265,6 +271,18 @@ fn unit(unit: &str) -> Option<Unit> {
         _ => None,
     }
 }
+
+const REPEATS: Repeats = Repeats {
+    zeros: ZEROS,
+    last: LAST_COUNTS,
+};
+/// From the first page that has a pod's zeros. A Prometheus that scrapes every 10 s, as the chart has it, gets
+/// them though two scrapes fail, or others ask first; and one that alone asks gets them however seldom it
+/// does. The pod's counts are late by as much, its state is not.
+const ZEROS: Duration = Duration::from_secs(30);
+/// From the first page that has a pod's last counts: five scrapes at Prometheus' default interval, a minute.
+/// By OTLP Prometheus shows them as long after the last export (`query.lookback-delta`).
+const LAST_COUNTS: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
 #[path = "page_tests.rs"]

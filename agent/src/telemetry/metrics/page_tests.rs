@@ -122,26 +122,87 @@ fn names_and_labels_are_those_that_prometheus_makes_of_otlp() {
     assert_eq!(lines(&text, "target_info"), [info]);
 }
 
-#[test]
-fn a_pod_begins_with_zeros_and_its_last_counts_are_shown_once() {
-    let page = page();
+/// So long after the start.
+fn after(time: Duration) -> Timestamp {
+    Timestamp::from_nanos(time.as_nanos().try_into().unwrap())
+}
+
+/// How many dials of `pod` were refused, as a page has it.
+fn refused(page: &str, pod: &str) -> Option<u64> {
     let errors = format!(
-        "kn_activator_stats_conn_errors_total{{error_type=\"connection_refused\",{},kn_check_kind=\"connect\",peer=\"autoscaler\"}}",
-        r#"k8s_namespace_name="knative-serving",k8s_pod_name="a""#,
+        "kn_activator_stats_conn_errors_total{{error_type=\"connection_refused\",{},kn_check_kind=\"connect\",peer=\"autoscaler\"}} ",
+        format_args!(r#"k8s_namespace_name="knative-serving",k8s_pod_name="{pod}""#),
     );
-    let counted = |text: &str| lines(text, &errors).first().map(|line| (*line).to_owned());
+    let line = page.lines().find_map(|line| line.strip_prefix(&errors));
+    line.map(|count| count.parse().unwrap())
+}
+
+fn departed(pod: &str, lives: u64) -> Departed {
+    let total = PodCounts { lives, ..total() };
+    Departed {
+        name: name(pod),
+        total,
+    }
+}
+
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// The first pages may be anybody's: of a second replica, or of a person with `curl`.
+#[test]
+fn whoever_asks_first_takes_neither_zeros_nor_last_counts_from_the_others() {
+    let page = page();
+    let begun = Duration::from_secs(1000);
+    let ended = begun + ZEROS * 2;
     let here = snapshot(&["a"], Vec::new());
-    assert_eq!(counted(&page.render(&here)), Some(format!("{errors} 0")));
-    assert_eq!(counted(&page.render(&here)), Some(format!("{errors} 3")));
-    let ended = Departed {
-        name: name("a"),
-        total: total(),
-    };
-    let gone = snapshot(&[], vec![ended]);
-    let last = page.render(&gone);
-    assert_eq!(counted(&last), Some(format!("{errors} 3")));
-    assert_eq!(lines(&last, "kn_activator_stats_conn_reachable{"), [""; 0]);
-    assert_eq!(counted(&page.render(&gone)), None);
+    let gone = snapshot(&[], vec![departed("a", 1)]);
+    for (shown, time, expected) in [
+        (&here, begun, Some(0)),
+        (&here, begun + MOMENT, Some(0)),
+        (&here, begun + ZEROS - MOMENT, Some(0)),
+        (&here, begun + ZEROS, Some(3)),
+        (&gone, ended, Some(3)),
+        (&gone, ended + MOMENT, Some(3)),
+        (&gone, ended + LAST_COUNTS - MOMENT, Some(3)),
+        (&gone, ended + LAST_COUNTS, None),
+    ] {
+        let text = page.render_at(shown, after(time));
+        assert_eq!(refused(&text, "a"), expected, "after {time:?}");
+        // An ended pod is not known to be reachable.
+        let reachable = lines(&text, "kn_activator_stats_conn_reachable{").len();
+        assert_eq!(reachable, shown.links.len(), "after {time:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_comes_back_never_falls_and_its_next_end_is_shown_as_long() {
+    let page = page();
+    let (here, short) = (snapshot(&["a"], Vec::new()), Duration::from_secs(1));
+    let first = snapshot(&[], vec![departed("a", 1)]);
+    let second = snapshot(&[], vec![departed("a", 2)]);
+    // It came and went within the time of its zeros.
+    for (shown, time, expected) in [
+        (&first, short, Some(0)),
+        (&first, short + ZEROS, Some(3)),
+        (&here, short + ZEROS + MOMENT, Some(3)),
+        (&second, LAST_COUNTS, Some(3)),
+        (&second, LAST_COUNTS * 2 - MOMENT, Some(3)),
+        (&second, LAST_COUNTS * 2, None),
+    ] {
+        let text = page.render_at(shown, after(time));
+        assert_eq!(refused(&text, "a"), expected, "after {time:?}");
+    }
+}
+
+/// A Prometheus that alone asks, once an hour, has the zeros first as well.
+#[test]
+fn zeros_are_on_the_first_page_however_late_it_is() {
+    let page = page();
+    let hour = Duration::from_secs(3600);
+    let here = snapshot(&["a"], Vec::new());
+    let counts: Vec<_> = (1..=2)
+        .map(|hours| refused(&page.render_at(&here, after(hour * hours)), "a"))
+        .collect();
+    assert_eq!(counts, [Some(0), Some(3)]);
 }
 
 /// An export of so many pods takes several requests of OTLP.

@@ -11,11 +11,13 @@ use super::{
     durations::Durations,
     export_view::{CurrentView, ExportView, OfAgent, requests},
     instruments,
-    progress::Progress,
+    progress::{Progress, Repeats},
 };
 use crate::{
+    clock,
     snapshot::Snapshot,
     telemetry::{delivery::Delivery, exporter::ExportLog},
+    time::Timestamp,
 };
 
 /// Collects and exports metrics.
@@ -29,7 +31,17 @@ pub(crate) struct MetricPipeline {
 }
 
 impl MetricPipeline {
+    /// A pipeline whose exporter knows what has arrived.
     pub(crate) fn new(
+        exporter: impl PushMetricExporter,
+        resource: Resource,
+        exports: &Arc<ExportLog>,
+    ) -> Self {
+        Self::repeating(Repeats::default(), exporter, resource, exports)
+    }
+
+    pub(super) fn repeating(
+        repeats: Repeats,
         exporter: impl PushMetricExporter,
         resource: Resource,
         exports: &Arc<ExportLog>,
@@ -40,7 +52,7 @@ impl MetricPipeline {
             provider,
             durations,
             view,
-            progress: Mutex::default(),
+            progress: Mutex::new(Progress::new(repeats)),
         }
     }
 
@@ -51,7 +63,7 @@ impl MetricPipeline {
 
     /// Whether an export of `snapshot` would say only that the agent lives.
     pub(crate) fn is_idle(&self, snapshot: &Snapshot) -> bool {
-        self.lock().is_idle(snapshot)
+        self.lock().is_idle(snapshot, clock::now())
     }
 
     /// Exports `snapshot`, in as many requests as it takes.
@@ -60,13 +72,17 @@ impl MetricPipeline {
     /// and fails while the Collector is away still begins with its zeros. And one that has departed is
     /// shown until a request with its last counts has arrived.
     pub(crate) fn export(&self, snapshot: &Arc<Snapshot>) -> Delivery {
+        self.export_at(snapshot, clock::now())
+    }
+
+    pub(super) fn export_at(&self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Delivery {
         let mut progress = self.lock();
-        let links = progress.views(snapshot);
+        let links = progress.views(snapshot, now);
         let withheld = links.iter().any(|link| link.owes_counts);
-        let of_agent = of_agent(&progress, snapshot);
+        let of_agent = of_agent(&progress, snapshot, now);
         let mut requests = requests(links, of_agent, snapshot).into_iter();
         // The Collector would refuse the others alike, and each may take its whole time-out.
-        let arrived = requests.all(|request| self.send(request, &mut progress));
+        let arrived = requests.all(|request| self.send(request, &mut progress, now));
         progress.retain(snapshot);
         Delivery { arrived, withheld }
     }
@@ -74,18 +90,19 @@ impl MetricPipeline {
     /// Exports `snapshot` for the last time; says whether it arrived. If there are pods whose zeros
     /// have not arrived, it exports twice, so that their counts are shown too.
     pub(crate) fn shutdown(&self, snapshot: &Arc<Snapshot>, exports: &ExportLog) -> bool {
+        let now = clock::now();
         let has_new = {
-            let links = self.lock().views(snapshot);
+            let links = self.lock().views(snapshot, now);
             links.iter().any(|link| link.is_withheld)
         };
-        let mut arrived = !has_new || self.export(snapshot).arrived;
+        let mut arrived = !has_new || self.export_at(snapshot, now).arrived;
         let mut progress = self.lock();
-        let links = progress.views(snapshot);
-        let mut requests = requests(links, of_agent(&progress, snapshot), snapshot);
+        let links = progress.views(snapshot, now);
+        let mut requests = requests(links, of_agent(&progress, snapshot, now), snapshot);
         // The SDK makes a last export of its own.
         let last = requests.pop().unwrap_or_default();
         let mut requests = requests.into_iter();
-        arrived = arrived && requests.all(|request| self.send(request, &mut progress));
+        arrived = arrived && requests.all(|request| self.send(request, &mut progress, now));
         if !arrived {
             // The Collector is away. A further attempt would only use up the time for the logs.
             exports.close();
@@ -95,12 +112,12 @@ impl MetricPipeline {
     }
 
     /// Sends one request; says whether it arrived.
-    fn send(&self, request: ExportView, progress: &mut Progress) -> bool {
+    fn send(&self, request: ExportView, progress: &mut Progress, now: Timestamp) -> bool {
         let request = Arc::new(request);
         self.view.store(Arc::clone(&request));
         let arrived = self.provider.force_flush().is_ok();
         if arrived {
-            progress.arrived(&request.links);
+            progress.arrived(&request.links, now);
         }
         arrived
     }
@@ -110,8 +127,8 @@ impl MetricPipeline {
     }
 }
 
-fn of_agent(progress: &Progress, snapshot: &Snapshot) -> OfAgent {
-    if progress.is_idle(snapshot) {
+fn of_agent(progress: &Progress, snapshot: &Snapshot, now: Timestamp) -> OfAgent {
+    if progress.is_idle(snapshot, now) {
         OfAgent::Life
     } else {
         OfAgent::All

@@ -66,6 +66,9 @@ where the agent's own pod made labels, each upgrade would make every series anew
 {{- if not (or .Values.otlp.enabled .Values.metrics.enabled) -}}
 {{ fail "otlp.enabled: it is false, and so is metrics.enabled; nobody would be told anything; set one of them" }}
 {{- end -}}
+{{- if and .Values.metrics.from (not (and .Values.metrics.enabled .Values.networkPolicy.enabled)) -}}
+{{ fail "metrics.from: it is a rule of the NetworkPolicy for /metrics; set metrics.enabled and networkPolicy.enabled, too" }}
+{{- end -}}
 {{- range $monitor := list "podMonitor" "serviceMonitor" -}}
 {{- if and (get $.Values $monitor).enabled (not $.Values.metrics.enabled) -}}
 {{ fail (printf "%s.enabled: metrics.enabled is false, so there is nothing to scrape; set that, too" $monitor) }}
