@@ -204,10 +204,12 @@ async fn whole(stream: Option<impl AsyncRead + Unpin>) -> anyhow::Result<String>
 /// What the API server says, where it answers at all: kube shows the same text three times, once as Rust's
 /// debugging text.
 fn in_its_words(error: kube::Error) -> anyhow::Error {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => anyhow::anyhow!(status.message),
-        other => other.into(),
+    if let kube::Error::Api(status) = &error
+        && !status.message.is_empty()
+    {
+        return anyhow::anyhow!(status.message.clone());
     }
+    error.into()
 }
 
 /// The exit code, from how the API server tells the end of a command: `Success`, or `Failure` with the
