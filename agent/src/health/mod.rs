@@ -10,6 +10,7 @@
 //! to lose its place before its request has arrived, it has to be overtaken by as many connections
 //! as there are places, from as many addresses.
 
+mod head;
 mod places;
 mod probes;
 mod request;
@@ -26,6 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::request::{Request, answer};
 pub(crate) use self::{
+    head::Head,
     places::{Place, Places},
     probes::Probes,
 };

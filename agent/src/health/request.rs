@@ -1,6 +1,9 @@
 //! As much of HTTP as a probe speaks: one request without a body, one answer, and the end.
 
-use super::probes::{ProbeResult, Probes};
+use super::{
+    head::Head,
+    probes::{ProbeResult, Probes},
+};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,33 +28,21 @@ pub(super) enum Probe {
 impl Request {
     /// Reads a request; `None` while its header is not complete and shorter than `most` bytes.
     pub(super) fn read(received: &[u8], most: usize) -> Option<Self> {
-        let is_complete = received.windows(END.len()).any(|bytes| bytes == END);
-        if !is_complete {
-            return (received.len() >= most).then_some(Self::Malformed);
-        }
-        let line = received.split(|byte| *byte == b'\r').next()?;
-        let mut words = line.split(|byte| *byte == b' ');
-        let (method, target, version) = (words.next()?, words.next(), words.next());
-        let (Some(target), Some(b"HTTP/1.1" | b"HTTP/1.0"), None) = (target, version, words.next())
-        else {
-            return Some(Self::Malformed);
+        let (path, body) = match Head::read(received, most)? {
+            Head::Get { path, body } => (path, body),
+            Head::Method => return Some(Self::Method),
+            Head::Malformed => return Some(Self::Malformed),
         };
-        let body = match method {
-            b"GET" => true,
-            b"HEAD" => false,
-            _ => return Some(Self::Method),
-        };
-        let path = target.split(|byte| *byte == b'?').next();
         Some(match path {
-            Some(b"/healthz") => Self::Probe {
+            b"/healthz" => Self::Probe {
                 probe: Probe::Live,
                 body,
             },
-            Some(b"/readyz") => Self::Probe {
+            b"/readyz" => Self::Probe {
                 probe: Probe::Ready,
                 body,
             },
-            Some(_) | None => Self::Unknown,
+            _ => Self::Unknown,
         })
     }
 }
@@ -87,9 +78,6 @@ impl Probe {
         }
     }
 }
-
-/// The end of a header.
-const END: &[u8] = b"\r\n\r\n";
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::health::Head;
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
@@ -18,26 +20,14 @@ pub(super) enum Request {
 impl Request {
     /// Reads a request; `None` while its header is not complete and shorter than `most` bytes.
     pub(super) fn read(received: &[u8], most: usize) -> Option<Self> {
-        let is_complete = received.windows(END.len()).any(|bytes| bytes == END);
-        if !is_complete {
-            return (received.len() >= most).then_some(Self::Malformed);
-        }
-        let line = received.split(|byte| *byte == b'\r').next()?;
-        let mut words = line.split(|byte| *byte == b' ');
-        let (method, target, version) = (words.next()?, words.next(), words.next());
-        let (Some(target), Some(b"HTTP/1.1" | b"HTTP/1.0"), None) = (target, version, words.next())
-        else {
-            return Some(Self::Malformed);
+        let (path, body) = match Head::read(received, most)? {
+            Head::Get { path, body } => (path, body),
+            Head::Method => return Some(Self::Method),
+            Head::Malformed => return Some(Self::Malformed),
         };
-        let body = match method {
-            b"GET" => true,
-            b"HEAD" => false,
-            _ => return Some(Self::Method),
-        };
-        let path = target.split(|byte| *byte == b'?').next();
         Some(match path {
-            Some(b"/metrics") => Self::Page { body },
-            Some(_) | None => Self::Unknown,
+            b"/metrics" => Self::Page { body },
+            _ => Self::Unknown,
         })
     }
 
@@ -88,8 +78,6 @@ const UNAVAILABLE: &str = "503 Service Unavailable";
 /// The text format of Prometheus, which whatever scrapes can read.
 const PAGE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
-/// The end of a header.
-const END: &[u8] = b"\r\n\r\n";
 
 #[cfg(test)]
 mod tests {
