@@ -110,9 +110,7 @@ impl KernelError {
     pub fn cure(&self) -> Option<Cow<'_, str>> {
         Some(match self {
             Self::NoBtf { .. } => "needs Linux 5.10 or later with CONFIG_DEBUG_INFO_BTF=y".into(),
-            Self::Layout { release, .. } => {
-                format!("this kernel ({release}) is not supported yet, please report it").into()
-            }
+            Self::Layout { release, .. } => unsupported(release).into(),
             Self::PidNamespace => "set hostPID in Kubernetes, on nodes that are no containers \
                  themselves (kind's are)"
                 .into(),
@@ -134,6 +132,22 @@ impl fmt::Display for KernelError {
 
 // No source: `why` has the whole chain.
 impl Error for KernelError {}
+
+/// What to do about a kernel whose types are not those that the programs know. One that calls itself
+/// older than all that are supported may have BTF and a ring buffer all the same: Red Hat's 4.18.
+fn unsupported(release: &str) -> String {
+    match KernelVersion::of(release) {
+        Some(version) if version < KernelVersion::OLDEST => {
+            format!(
+                "needs Linux {} or later, and this is {release}",
+                KernelVersion::OLDEST
+            )
+        }
+        Some(_) | None => {
+            format!("this kernel ({release}) is not supported yet, please report it")
+        }
+    }
+}
 
 /// Why a hook is not in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,6 +315,29 @@ mod tests {
             "wait for kernel records: Bad file descriptor (os error 9)"
         );
         assert_eq!(ring.cure(), None);
+    }
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_told_so_and_not_asked_to_be_reported() {
+        let error = |release: &str| {
+            let error = KernelError::Layout {
+                path: "/sys/kernel/btf/vmlinux".into(),
+                source: BtfError::BitField {
+                    structure: "sock".to_owned(),
+                    member: "sk_protocol".to_owned(),
+                },
+                release: release.to_owned(),
+            };
+            error.to_string()
+        };
+        assert_eq!(
+            error("4.18.0-553.el8_10.x86_64"),
+            "resolve kernel structures in /sys/kernel/btf/vmlinux: `sock.sk_protocol` is a bit field; \
+             needs Linux 5.10 or later, and this is 4.18.0-553.el8_10.x86_64"
+        );
+        assert!(
+            error("8.0.1").ends_with("this kernel (8.0.1) is not supported yet, please report it")
+        );
     }
 
     #[test]

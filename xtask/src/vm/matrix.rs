@@ -281,6 +281,7 @@ impl Results {
             "architecture": kernel.arch.debian(),
             "boot": kernel.boot,
             "profile": way.profile,
+            "campaign": way.name == CAMPAIGN.name,
             "processors": way.processors,
             "real_time": way.real_time,
             "connect_hook": judged.facts.get("connect_hook"),
