@@ -135,15 +135,15 @@ and BTF elsewhere has the same hooks; `statlink check` tells on the node itself.
 The agent reads at its start where the kernel keeps what it looks at. Forms in which other kernels describe
 that were made by the kernels' own encoder (pahole), and the agent's answers compared with the compiler's:
 
-| form | who has it | the agent |
+| form | who has it | what the agent does |
 |---|---|---|
 | `sk_protocol` is a bit field | Linux up to 5.5; Red Hat 8, which is 4.18 with a newer BPF | ends with exit code 3 and one line that says which Linux it needs |
-| members that changed are kept in unnamed unions, so that sizes stay | Red Hat 9 and its rebuilds | runs |
-| groups of members are marked by arrays of nothing, values of 64 bits | Linux from 6.8 on: Ubuntu's HWE and Azure's kernels | runs |
-| without IPv6, without MPTCP | kernels that were built so | runs, and sees IPv4 |
-| members in a random order | hardened kernels (`CONFIG_RANDSTRUCT`) | runs |
-| annotations of pointers (`__rcu`, `__user`) | kernels that clang built, as Container-Optimized OS is | runs |
-| kinds of types that this version does not know | kernels to come | runs if the kernel says how long they are; else it ends with one line that names the kind |
+| members that changed are kept in unnamed unions, so that sizes stay | Red Hat 9 and its rebuilds | finds all |
+| groups of members are marked by arrays of nothing, values of 64 bits | Linux from 6.8 on: Ubuntu's HWE and Azure's kernels | finds all |
+| without IPv6, without MPTCP | kernels that were built so | finds all that there is |
+| members in a random order | hardened kernels (`CONFIG_RANDSTRUCT`) | finds all |
+| annotations of pointers (`__rcu`, `__user`) | kernels that clang built, as Container-Optimized OS is | finds all |
+| kinds of types that this version does not know | kernels to come | passes over them if the kernel says how long they are; else it ends with one line that names the kind |
 | no BTF | Amazon Linux 2's 4.14, kernels of one's own | ends with one line that says what to build with |
 ";
 
