@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use statlink_tests::{build, deploy, netns};
 
+use crate::render::kustomize;
+
 fn directory() -> PathBuf {
     deploy::directory().join("collector")
 }
@@ -41,7 +43,7 @@ fn the_page_which_to_choose_knows_each() {
             files.insert(name);
         }
     }
-    let tested = COLLECTOR.iter().chain(&PROMETHEUS);
+    let tested = COLLECTOR.iter().chain(&PROMETHEUS).chain(&DEPLOYED);
     let tested: BTreeSet<_> = tested.map(|name| (*name).to_owned()).collect();
     assert_eq!(files, tested);
 }
@@ -53,4 +55,37 @@ const COLLECTOR: [&str; 4] = [
     "remote-write.yaml",
 ];
 
+/// The gateway is deployed as it is: what Kustomize builds has gateway.yaml whole, and a volume, ports and probe
+/// that fit it.
+#[test]
+fn the_gateway_s_deployment_fits_its_configuration() {
+    let objects = kustomize("../collector");
+    let gateway = fs::read_to_string(directory().join("gateway.yaml")).unwrap();
+    let config = objects.iter().find(|(key, _)| key.starts_with("ConfigMap"));
+    let (_, config) = config.unwrap();
+    assert_eq!(config["data"]["gateway.yaml"], *gateway);
+
+    let deployment = &objects["Deployment observability/statlink-gateway"];
+    let pod = &deployment["spec"]["template"]["spec"];
+    let name = config["metadata"]["name"].as_str().unwrap();
+    assert_eq!(pod["volumes"][0]["configMap"]["name"], name);
+    let container = &pod["containers"][0];
+    let endpoint = &container["env"][0];
+    assert_eq!(endpoint["name"], "PROMETHEUS_OTLP_ENDPOINT");
+    // The configuration's own default, so that the two files agree.
+    let value = endpoint["value"].as_str().unwrap();
+    assert!(gateway.contains(&format!("${{env:PROMETHEUS_OTLP_ENDPOINT:-{value}}}")));
+    let ports = container["ports"].as_array().unwrap().iter();
+    let ports = ports.map(|port| &port["containerPort"]);
+    for port in ports.chain([&container["readinessProbe"]["httpGet"]["port"]]) {
+        assert!(
+            gateway.contains(&format!("endpoint: 0.0.0.0:{port}\n")),
+            "{port}"
+        );
+    }
+}
+
 const PROMETHEUS: [&str; 2] = ["prometheus.yaml", "scrape.yaml"];
+
+/// For Kubernetes.
+const DEPLOYED: [&str; 2] = ["gateway-deployment.yaml", "kustomization.yaml"];

@@ -23,6 +23,7 @@ use crate::{
     api_server::ApiServer,
     build,
     collector::{self, Exports},
+    deploy,
     netns::{self, Namespace},
     process::Process,
 };
@@ -47,6 +48,12 @@ pub const KNATIVE: &str = "knative-serving";
 
 /// The Collector's endpoint for OTLP over gRPC, from pods.
 pub const OTLP: &str = "http://collector.observability.svc.cluster.local:4317";
+
+/// The node's address, from pods.
+pub const NODE: Ipv4Addr = Node::ADDRESS;
+
+/// The gateway of [`Cluster::deploy_gateway`]: OTLP over gRPC, from pods.
+pub const GATEWAY: &str = "http://statlink-gateway.observability:4317";
 
 /// Removes this process's cluster, when it ends by a signal.
 pub(crate) fn remove_own() {
@@ -195,6 +202,32 @@ impl Cluster {
         self.api.start_again()
     }
 
+    /// Adds the Collector that operators are told to take, as they are told to (`kubectl apply -k
+    /// deploy/collector`), in front of a Prometheus. Knative's own metric goes there, too; its activators must be
+    /// started again to know it.
+    pub fn deploy_gateway(&mut self, prometheus: SocketAddr) -> Result<()> {
+        let program = build::operators_collector()?;
+        let image = self.import_program("gateway", &program)?;
+        let manifests = deploy::kustomize("../collector")?;
+        let published = manifests
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("image: "))
+            .context("the gateway has no image")?;
+        self.apply(&manifests.replace(published, &image))?;
+        let prometheus = format!("PROMETHEUS_OTLP_ENDPOINT=http://{prometheus}/api/v1/otlp");
+        let gateway = "deployment/statlink-gateway";
+        let set = [
+            "set",
+            "env",
+            "--namespace=observability",
+            gateway,
+            &prometheus,
+        ];
+        self.kubectl(&set)?;
+        self.export_from_knative("http://statlink-gateway.observability:4318/v1/metrics")?;
+        self.rollout_status("observability", gateway, PATIENCE)
+    }
+
     /// The node's network namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.node.kubernetes.namespace
@@ -220,18 +253,11 @@ impl Cluster {
         self.apply(&manifest)
     }
 
-    fn deploy_knative(&mut self, manifests: &Path) -> Result<()> {
-        let read = |name: &str| {
-            let path = manifests.join(name);
-            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
-        };
-        self.apply(&read("definitions.yaml")?)?;
-        self.apply(&read("configuration.yaml")?)?;
-        // Knative's own metric, to the same Collector.
+    /// Has activators and autoscalers that start from now on export their own metrics, once a second.
+    fn export_from_knative(&self, endpoint: &str) -> Result<()> {
         let patch = serde_json::json!({ "data": {
             "metrics-protocol": "http/protobuf",
-            "metrics-endpoint":
-                "http://collector.observability.svc.cluster.local:4318/v1/metrics",
+            "metrics-endpoint": endpoint,
             "metrics-export-interval": "1s",
         }});
         self.kubectl(&[
@@ -243,7 +269,21 @@ impl Cluster {
             "--type=merge",
             "--patch",
             &patch.to_string(),
-        ])?;
+        ])
+        .map(drop)
+    }
+
+    fn deploy_knative(&mut self, manifests: &Path) -> Result<()> {
+        let read = |name: &str| {
+            let path = manifests.join(name);
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+        };
+        self.apply(&read("definitions.yaml")?)?;
+        self.apply(&read("configuration.yaml")?)?;
+        // To the same Collector.
+        self.export_from_knative(
+            "http://collector.observability.svc.cluster.local:4318/v1/metrics",
+        )?;
         // The activator must find these when it starts.
         self.rollout_status("kube-system", "deployment/coredns", PATIENCE)?;
         self.rollout_status("observability", "deployment/collector", PATIENCE)?;
