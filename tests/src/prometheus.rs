@@ -11,6 +11,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::Command,
     thread,
     time::Duration,
@@ -69,27 +70,52 @@ impl Prometheus {
         Self::start_with(None, more)
     }
 
+    /// Starts one at an address of a namespace, with the rules of this directory. `lookback`: for how long a
+    /// series answers with its last sample.
+    pub fn start_at(
+        namespace: &Namespace,
+        address: SocketAddr,
+        rules: &Path,
+        lookback: Duration,
+    ) -> Result<Self> {
+        let lookback = format!("--query.lookback-delta={}s", lookback.as_secs());
+        let config = configuration(rules)?;
+        Self::spawn(Some(namespace), address, &config, &[&lookback])
+    }
+
     fn start_with(namespace: Option<&Namespace>, more: &str) -> Result<Self> {
+        let address = match namespace {
+            Some(namespace) => namespace.run(free_port)??,
+            None => free_port()?,
+        };
+        let config = configuration(&deploy::prometheus().join("rules"))? + more;
+        Self::spawn(namespace, address, &config, &[])
+    }
+
+    fn spawn(
+        namespace: Option<&Namespace>,
+        address: SocketAddr,
+        config: &str,
+        more: &[&str],
+    ) -> Result<Self> {
         let directory = scratch::directory("prometheus")?;
-        let config = directory.path().join("prometheus.yaml");
-        fs::write(&config, configuration()? + more)
-            .with_context(|| format!("write {}", config.display()))?;
-        let (address, mut command) = match namespace {
-            Some(namespace) => (
-                namespace.run(free_port)??,
-                namespace.command(build::prometheus()?),
-            ),
-            None => (free_port()?, Command::new(build::prometheus()?)),
+        let path = directory.path().join("prometheus.yaml");
+        fs::write(&path, config).with_context(|| format!("write {}", path.display()))?;
+        let program = build::prometheus()?;
+        let mut command = match namespace {
+            Some(namespace) => namespace.command(program),
+            None => Command::new(program),
         };
         command
-            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--config.file={}", path.display()))
             .arg(format!(
                 "--storage.tsdb.path={}",
                 directory.path().join("data").display()
             ))
             .arg(format!("--web.listen-address={address}"))
             .arg("--web.enable-otlp-receiver")
-            .arg("--web.enable-remote-write-receiver");
+            .arg("--web.enable-remote-write-receiver")
+            .args(more);
         let mut process = Process::spawn("Prometheus", command)?;
         process.wait_for("readiness", Duration::from_secs(20), |line| {
             line.text.contains("ready to receive web requests")
@@ -203,11 +229,11 @@ impl Alert {
     }
 }
 
-/// `deploy/collector/prometheus.yaml`, and the rules.
-fn configuration() -> Result<String> {
+/// `deploy/collector/prometheus.yaml`, and the rules of a directory.
+fn configuration(rules: &Path) -> Result<String> {
     let path = deploy::directory().join("collector/prometheus.yaml");
     let mut text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let rules = deploy::prometheus().join("rules/*.yaml");
+    let rules = rules.join("*.yaml");
     write!(text, "\nrule_files: [\"{}\"]\n", rules.display())?;
     Ok(text)
 }

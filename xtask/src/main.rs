@@ -47,6 +47,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Show statlink at work on real Knative parts, on this machine
     Demo(stage::Options),
+    /// Break a Kubernetes of one node in every way, and measure how long each alert takes (20 minutes)
+    Alerts(stage::Options),
     /// Measure the figures the project promises
     Bench(stage::Options),
     /// Inject random faults and judge what the agent exports against what is known to be true
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Vm(options) => vm::run(&options, &workspace),
         Command::Fuzz(options) => fuzz::run(&options, &workspace),
         Command::Demo(options) => stage::run("demo", &options, &workspace),
+        Command::Alerts(options) => stage::run("alerts", &options, &workspace),
         Command::Bench(options) => stage::run("bench", &options, &workspace),
         Command::Campaign(options) => stage::run("campaign", &options, &workspace),
         Command::Lint(options) => lint::run(&options, &workspace),

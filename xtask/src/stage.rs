@@ -1,13 +1,13 @@
-//! `cargo xtask demo`, `bench` and `campaign`: programs of the tests crate that put the agent on
+//! `cargo xtask demo`, `alerts`, `bench` and `campaign`: programs of the tests crate that put the agent on
 //! the test bed. What they need is prepared here; what they show and measure is in that crate.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
 use anyhow::{Context as _, Result};
 
-use crate::{build, process, setup, workspace::Workspace};
+use crate::{build, image, process, setup, workspace::Workspace};
 
-/// Arguments of `cargo xtask demo`, `bench` and `campaign`.
+/// Arguments of `cargo xtask demo`, `alerts`, `bench` and `campaign`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Passed on as they are; `-- --help` lists them
@@ -39,11 +39,18 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     if options.has("--dashboard") {
         setup::ensure(setup::DASHBOARD, workspace)?;
     }
-    let agent = build::agent(true, workspace)?;
-    let parts: &[&str] = if program == BENCH {
-        &["build", "api"]
+    // It runs the agent's image in a cluster.
+    let image = if program == ALERTS {
+        setup::ensure(setup::CLUSTER, workspace)?;
+        Some(image::for_tests(workspace)?)
     } else {
-        &["build"]
+        None
+    };
+    let agent = build::agent(true, workspace)?;
+    let parts: &[&str] = match program {
+        BENCH => &["build", "api"],
+        ALERTS => &["build", "cluster"],
+        _ => &["build"],
     };
     test_bed(&["--release"], parts, workspace)?;
     // The program starts them from its own directory.
@@ -67,6 +74,9 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
         "--",
     ]);
     cargo.args(&options.arguments).env("STATLINK_BIN", agent);
+    if let Some(image) = image {
+        cargo.env("STATLINK_IMAGE", image);
+    }
     process::announce(program, &cargo);
     Err(cargo.exec()).with_context(|| format!("start the {program}"))
 }
@@ -74,6 +84,7 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
 /// It needs more than the others: it also measures each kernel program without the agent, and what
 /// watching a Kubernetes API costs.
 const BENCH: &str = "bench";
+const ALERTS: &str = "alerts";
 
 /// Has `testbed` build the parts of the test bed. A second run finds them built.
 pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspace) -> Result<()> {

@@ -1,0 +1,79 @@
+//! Every fault of the cluster's tests, until its alert fires: in a Kubernetes of one node with Knative as it is
+//! deployed, through the Collector and into the Prometheus that operators are told to take.
+//!
+//! A table of fault, alert and seconds is the result. Alerts that wait for minutes are proved by promtool's
+//! unit tests (`deploy/prometheus/tests`).
+
+mod acts;
+mod faults;
+mod place;
+mod rules;
+mod table;
+mod watch;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum as _};
+
+use self::{acts::Act, place::Place, table::Table};
+
+/// Breaks a cluster in every way, and measures how long each alert takes
+#[derive(Debug, Parser)]
+#[command(name = "alerts", bin_name = "cargo xtask alerts", max_term_width = 100)]
+struct Options {
+    /// Only these acts; without one, all
+    #[arg(long, value_enum, value_name = "ACT", value_delimiter = ',')]
+    only: Vec<Act>,
+    /// Write the table into deploy/prometheus/README.md; only with every act, and if all is as promised
+    #[arg(long, conflicts_with = "only")]
+    write: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("alerts: not all is as promised");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("alerts: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<bool> {
+    let start = Instant::now();
+    let mut place = Place::set_up()?;
+    let acts = if options.only.is_empty() {
+        Act::value_variants()
+    } else {
+        &options.only
+    };
+    let mut table = Table::default();
+    let mut rules = None;
+    for act in acts {
+        // A Prometheus without a past for each set of rules; acts of one set share it.
+        if rules != Some(act.rules()) {
+            place.watch_with(act.rules())?;
+            rules = Some(act.rules());
+        }
+        let played = act.play(&mut place, &mut table);
+        if played.is_err() {
+            println!("\n{}", table.text());
+        }
+        played?;
+    }
+    println!("\n{}", table.text());
+    for rules in rules::Rules::ALL {
+        println!("{}", rules.said());
+    }
+    println!("took {} s", start.elapsed().as_secs());
+    let is_right = table.is_right();
+    if options.write && is_right {
+        table.write()?;
+    }
+    Ok(is_right)
+}

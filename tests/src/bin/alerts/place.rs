@@ -1,0 +1,200 @@
+//! The cluster, the agent as an operator installs it, and what operators put behind it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use statlink_tests::{
+    cluster::{Cluster, GATEWAY, KNATIVE, NODE},
+    deploy,
+    prometheus::Prometheus,
+    wait,
+};
+use tempfile::TempDir;
+
+use crate::{rules::Rules, watch::Watch};
+
+/// All of it. The Prometheus is dropped first.
+pub(crate) struct Place {
+    prometheus: Option<(Rc<Prometheus>, TempDir)>,
+    pub(crate) cluster: Cluster,
+    pub(crate) rules: Rules,
+    begin: Instant,
+}
+
+impl Place {
+    /// Starts the cluster, the gateway, the agent by its chart, and the activators.
+    pub(crate) fn set_up() -> Result<Self> {
+        let begin = Instant::now();
+        let image = std::env::var_os("STATLINK_IMAGE").map(PathBuf::from);
+        let image = image.context("STATLINK_IMAGE names no archive; run `cargo xtask alerts`")?;
+        let mut cluster = Cluster::start()?;
+        cluster.import_image(&image)?;
+        cluster.deploy_gateway(prometheus_address())?;
+        let chart = deploy::chart().display().to_string();
+        // What the chart's users set, and nothing else: exports every 10 s, gzip.
+        let values = format!(
+            "image.repository=statlink,image.tag=dev,otlp.endpoint={GATEWAY},clusterName={CLUSTER},\
+             security.profile=restricted"
+        );
+        let install = ["install", AGENT, &chart, "--namespace", AGENT];
+        cluster.helm(&[&install[..], &["--create-namespace", "--set", &values]].concat())?;
+        cluster.rollout_status(AGENT, "daemonset/statlink", SOON)?;
+        let mut place = Self {
+            prometheus: None,
+            cluster,
+            rules: Rules::AsTaken,
+            begin,
+        };
+        place.start_activators()?;
+        Ok(place)
+    }
+
+    /// As many as it takes that no fault of a few is one of all. They ask for less than on nodes of their own.
+    fn start_activators(&mut self) -> Result<()> {
+        let spec = serde_json::json!({ "spec": {
+            "replicas": ACTIVATORS,
+            "template": { "spec": { "containers": [
+                { "name": "activator", "resources": { "requests": { "cpu": "10m" } } },
+            ]}},
+        }});
+        let patch = spec.to_string();
+        let change = ["patch", "deployment", "activator", "--namespace", KNATIVE];
+        self.cluster
+            .kubectl(&[&change[..], &["--patch", &patch]].concat())?;
+        self.cluster
+            .rollout_status(KNATIVE, "deployment/activator", SOON)?;
+        self.wait_activators().map(drop)
+    }
+
+    /// Starts a Prometheus without a past, with these rules, and waits until it knows every activator.
+    pub(crate) fn watch_with(&mut self, rules: Rules) -> Result<()> {
+        self.prometheus = None;
+        self.rules = rules;
+        let copy = rules.copy()?;
+        let lookback = Duration::from_secs(rules.lookback());
+        let namespace = self.cluster.namespace();
+        let prometheus =
+            Prometheus::start_at(namespace, prometheus_address(), copy.path(), lookback)?;
+        self.prometheus = Some((Rc::new(prometheus), copy));
+        self.say(&format!("a Prometheus; {}", rules.said()));
+        self.settle()?;
+        // Knative's own word, too.
+        wait::until("Knative's own metric of each activator", SETTLED, || {
+            let known = self.prometheus()?.query("knative:reachable == 1")?;
+            Ok((known.len() == ACTIVATORS).then_some(()))
+        })
+    }
+
+    pub(crate) fn prometheus(&self) -> Result<Rc<Prometheus>> {
+        let prometheus = self.prometheus.as_ref().context("no Prometheus runs")?;
+        Ok(Rc::clone(&prometheus.0))
+    }
+
+    /// Begins to watch for alerts.
+    pub(crate) fn watch(&self) -> Result<Watch> {
+        Ok(Watch::new(self.prometheus()?, self.begin))
+    }
+
+    /// Waits until each activator is connected, by the rules, and no alert fires or is about to.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let activators: BTreeSet<_> = self.wait_activators()?.into_iter().collect();
+        let mut last = String::new();
+        let settled = wait::until("rest", SETTLED, || {
+            let up = self.prometheus()?.query("statlink:reachable")?;
+            let connected: BTreeSet<_> = up
+                .iter()
+                .filter(|link| link.value == 1.0)
+                .filter_map(|link| link.labels.get("k8s_pod_name").cloned())
+                .collect();
+            let alerts = self.prometheus()?.alerts()?;
+            last = format!("{connected:?} of {activators:?} are connected; {alerts:?}");
+            Ok((connected == activators && alerts.is_empty()).then_some(()))
+        });
+        settled.with_context(|| last)
+    }
+
+    /// The names of the activators, once there are as many as there should be, and none is being ended.
+    pub(crate) fn wait_activators(&self) -> Result<Vec<String>> {
+        wait::until("rest of the activators", SETTLED, || {
+            let pods = self.pods("app=activator")?;
+            let names: Vec<_> = pods.iter().map(|(name, _)| name.clone()).collect();
+            let rests = pods.iter().all(|(_, is_ending)| !is_ending);
+            Ok((rests && names.len() == ACTIVATORS).then_some(names))
+        })
+    }
+
+    /// Knative's pods with a label: their names, and whether they are being ended.
+    pub(crate) fn pods(&self, label: &str) -> Result<Vec<(String, bool)>> {
+        let selector = format!("--selector={label}");
+        let form = "--output=jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
+        let pods =
+            self.cluster
+                .kubectl(&["get", "pods", "--namespace", KNATIVE, &selector, form])?;
+        let pods = pods.lines().filter_map(|line| line.split_once(' '));
+        Ok(pods
+            .map(|(name, deleted)| (name.to_owned(), !deleted.is_empty()))
+            .collect())
+    }
+
+    /// A pod's address.
+    pub(crate) fn address(&self, namespace: &str, pod: &str) -> Result<String> {
+        let form = "--output=jsonpath={.status.podIP}";
+        let get = ["get", "pod", pod, "--namespace", namespace, form];
+        Ok(self.cluster.kubectl(&get)?.trim().to_owned())
+    }
+
+    /// The process id of an activator.
+    pub(crate) fn pid(&self, activator: &str) -> Result<u32> {
+        self.cluster.process(KNATIVE, activator, "activator")
+    }
+
+    /// Whether an activator has a connection to the autoscaler, as the kernel lists it.
+    pub(crate) fn is_connected(&self, activator: &str) -> Result<bool> {
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid(activator)?))
+            .context("read an activator's connections")?;
+        // 8080 and ESTABLISHED, in the table's hexadecimal.
+        let mut fields = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        Ok(fields.any(|fields| {
+            fields.get(2).is_some_and(|peer| peer.ends_with(":1F90"))
+                && fields.get(3) == Some(&"01")
+        }))
+    }
+
+    /// Restarts something by a rollout, and waits for its end.
+    pub(crate) fn roll_out(&mut self, namespace: &str, resource: &str) -> Result<()> {
+        let restart = ["rollout", "restart", "--namespace", namespace, resource];
+        self.cluster.kubectl(&restart)?;
+        self.cluster.rollout_status(namespace, resource, SOON)
+    }
+
+    /// Reports what goes on.
+    pub(crate) fn say(&self, what: &str) {
+        println!("{:>6.1} s  {what}", self.begin.elapsed().as_secs_f64());
+    }
+}
+
+/// Where each Prometheus listens in its turn: the gateway sends there.
+fn prometheus_address() -> SocketAddr {
+    SocketAddr::from((NODE, 9090))
+}
+
+/// The agent's namespace, and the name of its release.
+pub(crate) const AGENT: &str = "statlink";
+/// The name that the agent is given for the cluster.
+pub(crate) const CLUSTER: &str = "testbed";
+/// Four have a fault at a time, and two have none.
+pub(crate) const ACTIVATORS: usize = 6;
+/// Long enough on a busy machine for a pod to come or go.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
+/// An activator takes 45 s to end, and its successor connects within seconds; rules and series take half a
+/// minute to say so, and what waits for a restart a minute more.
+pub(crate) const SETTLED: Duration = Duration::from_secs(240);
