@@ -23,6 +23,8 @@ use crate::{
 /// How the agent is started. Everything else has its default.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// Another build than `STATLINK_BIN`, or the one beside the running program.
+    pub binary: Option<PathBuf>,
     /// The network namespace it runs in; none: the test's own.
     pub namespace: Option<Namespace>,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
@@ -90,9 +92,10 @@ impl Agent {
     pub fn spawn(options: &Options) -> Result<Self> {
         let directory = scratch::directory("agent")?;
         let socket = directory.path().join("status.sock");
+        let binary = options.binary.clone().map_or_else(binary, Ok)?;
         let mut command = match options.capabilities {
-            None => command(options.namespace.as_ref())?,
-            Some(only) => command_with(only, options.namespace.as_ref())?,
+            None => clean(binary, options.namespace.as_ref()),
+            Some(only) => limited(binary, only, options.namespace.as_ref()),
         };
         command
             .arg(names::RUN)
@@ -177,6 +180,10 @@ pub fn command(namespace: Option<&Namespace>) -> Result<Command> {
 
 /// The same with only these capabilities, comma-separated, and no way to get more.
 pub fn command_with(capabilities: &str, namespace: Option<&Namespace>) -> Result<Command> {
+    Ok(limited(binary()?, capabilities, namespace))
+}
+
+fn limited(binary: PathBuf, capabilities: &str, namespace: Option<&Namespace>) -> Command {
     let kept: String = capabilities
         .split(',')
         .map(|name| format!(",+{name}"))
@@ -185,8 +192,8 @@ pub fn command_with(capabilities: &str, namespace: Option<&Namespace>) -> Result
     command
         .arg(format!("--bounding-set=-all{kept}"))
         .args(["--inh-caps=-all", "--no-new-privs"])
-        .arg(binary()?);
-    Ok(command)
+        .arg(binary);
+    command
 }
 
 fn binary() -> Result<PathBuf> {

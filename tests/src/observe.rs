@@ -1,6 +1,10 @@
 //! CPU time and memory of a process, by the kernel's own accounting.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -50,6 +54,12 @@ impl Observed {
         self.status("VmRSS").map(|kb| kb / 1024.0)
     }
 
+    /// The part of it that is this process's alone. The rest is pages of its executable and libraries, which
+    /// stay in the page cache whether it runs or not, and are given up when memory is short.
+    pub fn anonymous_mb(&self) -> Result<f64> {
+        self.status("RssAnon").map(|kb| kb / 1024.0)
+    }
+
     /// The peak of its resident memory.
     pub fn peak_mb(&self) -> Result<f64> {
         self.status("VmHWM").map(|kb| kb / 1024.0)
@@ -66,6 +76,20 @@ impl Observed {
         let text = fs::read_to_string(&path).context(path)?;
         let value = field_of(&text, field).with_context(|| format!("no {field}"))?;
         Ok(value)
+    }
+
+    /// The ids of the BPF programs that it has open.
+    pub fn programs(&self) -> Result<BTreeSet<u32>> {
+        let directory = format!("/proc/{}/fdinfo", self.pid);
+        let mut programs = BTreeSet::new();
+        for entry in fs::read_dir(&directory).context(directory)? {
+            // A descriptor may be closed meanwhile.
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            if let Some(id) = id_of(&text, "prog_id") {
+                programs.insert(id.parse().with_context(|| format!("prog_id {id}"))?);
+            }
+        }
+        Ok(programs)
     }
 
     /// Kernel memory of the maps and of the programs that it has open: `memlock` of each descriptor

@@ -20,6 +20,15 @@ impl Options {
         self.has("--help") || self.has("-h")
     }
 
+    /// Whether the bench is to measure everything, for people.
+    fn ask_for_all(&self) -> bool {
+        let mut arguments = self.arguments.iter().map(|a| a.to_string_lossy());
+        !arguments.any(|argument| {
+            let mut parts = PARTS_OF_BENCH.iter();
+            parts.any(|flag| argument.starts_with(flag))
+        })
+    }
+
     fn has(&self, flag: &str) -> bool {
         self.arguments.iter().any(|argument| argument == flag)
     }
@@ -58,7 +67,7 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
         workspace.cargo(&["build", "--locked", "--release", "--package=statlink-tests"]);
     process::run("build the stand-ins", helpers.arg("--bins"))?;
 
-    if program == BENCH {
+    if program == BENCH && options.ask_for_all() {
         let mut hooks =
             workspace.cargo(&["bench", "--locked", "--package=statlink", "--bench=hooks"]);
         process::run("measure each program of the kernel half", &mut hooks)?;
@@ -85,6 +94,9 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
 /// watching a Kubernetes API costs.
 const BENCH: &str = "bench";
 const ALERTS: &str = "alerts";
+
+/// Flags of it that leave out a part, or want its output to be JSON and nothing else.
+const PARTS_OF_BENCH: &[&str] = &["--only", "--vs", "--json"];
 
 /// Has `testbed` build the parts of the test bed. A second run finds them built.
 pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspace) -> Result<()> {

@@ -115,6 +115,11 @@ impl Tier {
                         ],
                         ..Run::OF_ALL
                     },
+                    // What these two make of what they measured is tested without a test bed.
+                    Run {
+                        select: &["--package=statlink-tests", "--bin=bench", "--bin=campaign"],
+                        ..Run::OF_ALL
+                    },
                 ],
                 ..Plan::LEAST
             },

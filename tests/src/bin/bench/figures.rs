@@ -1,102 +1,227 @@
 //! What was measured, beside what was promised.
 
-use std::fmt;
+use serde_json::{Value, json};
 
-use statlink_tests::observe::quantile;
+use crate::statistics::{Comparison, Samples};
 
 /// Figures in the order of measurement.
 #[derive(Debug, Default)]
 pub(crate) struct Figures(Vec<Figure>);
 
+/// One thing that was measured, of one build or of two.
 #[derive(Debug)]
-struct Figure {
-    what: String,
-    value: String,
-    unit: &'static str,
-    budget: &'static str,
+pub(crate) struct Figure {
+    /// Its name, the same in every run: runs are compared by it.
+    pub(crate) what: String,
+    pub(crate) unit: &'static str,
+    pub(crate) budget: Option<Budget>,
+    /// Of this build.
+    pub(crate) this: Samples,
+    /// Of the one that `--vs` names.
+    pub(crate) other: Option<Samples>,
+}
+
+/// What a figure may be at most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Budget {
+    pub(crate) most: f64,
+    /// Which of the measurements is held to it.
+    pub(crate) of: Part,
+}
+
+/// A part of several measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The middle.
+    P50,
+    /// Whatever is promised of each single event.
+    P99,
+}
+
+/// No budget.
+pub(crate) const UNLIMITED: Option<Budget> = None;
+
+/// The middle of the measurements is at most so much.
+pub(crate) const fn at_most(most: f64) -> Option<Budget> {
+    Some(Budget {
+        most,
+        of: Part::P50,
+    })
+}
+
+/// Nearly every measurement is at most so much.
+pub(crate) const fn each_at_most(most: f64) -> Option<Budget> {
+    Some(Budget {
+        most,
+        of: Part::P99,
+    })
 }
 
 impl Figures {
-    /// A single value; no budget is an empty one.
+    /// A single value.
     pub(crate) fn add(
         &mut self,
         what: impl Into<String>,
         value: f64,
         unit: &'static str,
-        budget: &'static str,
+        budget: Option<Budget>,
     ) {
-        self.push(what.into(), number(value), unit, budget);
+        self.several(what, vec![value], unit, budget);
     }
 
-    /// The median of several.
-    pub(crate) fn median(
+    /// Several measurements of one thing.
+    pub(crate) fn several(
         &mut self,
-        what: &str,
-        mut values: Vec<f64>,
+        what: impl Into<String>,
+        values: Vec<f64>,
         unit: &'static str,
-        budget: &'static str,
+        budget: Option<Budget>,
     ) {
-        let value = quantile(&mut values, 0.5).map_or_else(|| "-".to_owned(), number);
-        self.push(
-            format!("{what} (p50 of {})", values.len()),
-            value,
-            unit,
-            budget,
-        );
+        self.of_builds(what, vec![values], unit, budget);
     }
 
-    /// Median and 99th percentile of several; the budget is the latter's.
-    pub(crate) fn spread(
+    /// Several measurements of each build: this one's, and the other's if there is another.
+    pub(crate) fn of_builds(
         &mut self,
-        what: &str,
-        mut values: Vec<f64>,
+        what: impl Into<String>,
+        values: Vec<Vec<f64>>,
         unit: &'static str,
-        budget: &'static str,
+        budget: Option<Budget>,
     ) {
-        let mut at = |q| quantile(&mut values, q).map_or_else(|| "-".to_owned(), number);
-        let value = format!("{} / {}", at(0.5), at(0.99));
-        self.push(
-            format!("{what} (p50 / p99 of {})", values.len()),
-            value,
+        let mut builds = values.into_iter().map(Samples::from);
+        let figure = Figure {
+            what: what.into(),
             unit,
             budget,
+            this: builds.next().unwrap_or_default(),
+            other: builds.next(),
+        };
+        eprintln!(
+            "    {}: {} {}",
+            figure.what,
+            figure.this.median().map_or_else(|| "-".to_owned(), number),
+            figure.unit
         );
+        self.0.push(figure);
     }
 
-    fn push(&mut self, what: String, value: String, unit: &'static str, budget: &'static str) {
-        println!("    {what}: {value} {unit}");
-        self.0.push(Figure {
-            what,
-            value,
-            unit,
-            budget,
-        });
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
+        self.0.iter()
     }
 }
 
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<56}{:>20} {:<12} budget", "figure", "measured", "")?;
-        for figure in &self.0 {
-            let Figure {
-                what,
-                value,
-                unit,
-                budget,
-            } = figure;
-            writeln!(f, "{what:<56}{value:>20} {unit:<12} {budget}")?;
+impl Figure {
+    /// Whether it keeps its budget; `None` without one, or without a measurement.
+    pub(crate) fn holds(&self) -> Option<bool> {
+        let Budget { most, of } = self.budget?;
+        Some(self.this.quantile(of.quantile())? <= most)
+    }
+
+    pub(crate) fn comparison(&self) -> Option<Comparison> {
+        self.this.beside(self.other.as_ref()?)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let mut json = summary(&self.this);
+        json["figure"] = self.what.as_str().into();
+        json["unit"] = self.unit.into();
+        if let Some(Budget { most, of }) = self.budget {
+            json["budget"] = json!({ "most": most, "of": of.name(), "holds": self.holds() });
         }
-        Ok(())
+        if let Some(other) = &self.other {
+            json["other"] = summary(other);
+            if let Some(Comparison { ratio, is_clear }) = self.comparison() {
+                json["other"]["ratio"] = ratio.into();
+                json["other"]["is_clear"] = is_clear.into();
+            }
+        }
+        json
     }
 }
 
-/// Three digits that mean something.
-fn number(value: f64) -> String {
-    if value >= 100.0 {
+impl Part {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::P50 => "p50",
+            Self::P99 => "p99",
+        }
+    }
+
+    pub(crate) const fn quantile(self) -> f64 {
+        match self {
+            Self::P50 => 0.5,
+            Self::P99 => 0.99,
+        }
+    }
+}
+
+fn summary(samples: &Samples) -> Value {
+    json!({
+        "n": samples.len(),
+        "p10": samples.quantile(0.1),
+        "p50": samples.median(),
+        "p90": samples.quantile(0.9),
+        "p99": samples.quantile(0.99),
+    })
+}
+
+/// Three digits that mean something; whole numbers whole.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size >= 100.0 || (value.fract() == 0.0 && size >= 1.0) {
         format!("{value:.0}")
-    } else if value >= 10.0 {
+    } else if size >= 10.0 {
         format!("{value:.1}")
     } else {
         format!("{value:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(values: &[f64], budget: Option<Budget>) -> Figure {
+        Figure {
+            what: "time".to_owned(),
+            unit: "ms",
+            budget,
+            this: values.to_vec().into(),
+            other: None,
+        }
+    }
+
+    #[test]
+    fn a_budget_holds_for_the_part_that_it_names() {
+        let mut values = vec![1.0; 99];
+        values.extend([100.0; 2]);
+        assert_eq!(figure(&values, at_most(1.0)).holds(), Some(true));
+        assert_eq!(figure(&values, at_most(0.9)).holds(), Some(false));
+        assert_eq!(figure(&values, each_at_most(1.0)).holds(), Some(false));
+        assert_eq!(figure(&values, UNLIMITED).holds(), None);
+        assert_eq!(figure(&[], at_most(1.0)).holds(), None);
+    }
+
+    #[test]
+    fn numbers_have_three_digits_that_mean_something() {
+        let numbers = [1234.4, 45.67, 1.0561, 0.0254, 12.0, 0.0, -5.25];
+        let expected = ["1234", "45.7", "1.056", "0.025", "12", "0.000", "-5.250"];
+        assert_eq!(numbers.map(number), expected);
+    }
+
+    #[test]
+    fn a_machine_gets_every_figure_with_its_budget_and_the_other_build() {
+        let mut figure = figure(&[2.0, 1.0, 3.0], each_at_most(2.5));
+        figure.other = Some(vec![4.0, 2.0, 6.0].into());
+        assert_eq!(
+            figure.json(),
+            json!({
+                "figure": "time", "unit": "ms", "n": 3, "p10": 1.0, "p50": 2.0, "p90": 3.0, "p99": 3.0,
+                "budget": { "most": 2.5, "of": "p99", "holds": false },
+                "other": {
+                    "n": 3, "p10": 2.0, "p50": 4.0, "p90": 6.0, "p99": 6.0, "ratio": 0.5, "is_clear": true,
+                },
+            })
+        );
     }
 }

@@ -23,7 +23,11 @@ use statlink_tests::{
 };
 use tempfile::TempDir;
 
-use crate::{PATIENCE, figures::Figures, observed};
+use crate::{
+    PATIENCE,
+    figures::{Figures, UNLIMITED, at_most},
+    observed,
+};
 
 /// Measures on `bed`, whose agent it replaces.
 pub(crate) fn measure(bed: &mut Bed, length: Duration, figures: &mut Figures) -> Result<()> {
@@ -43,9 +47,19 @@ pub(crate) fn measure(bed: &mut Bed, length: Duration, figures: &mut Figures) ->
         let (cpu, start) = (agent.cpu_of_all()?, Instant::now());
         thread::sleep(length);
         let share = (agent.cpu_of_all()? - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
-        figures.add(format!("CPU, {what}"), share * 100.0, "% of a core", "");
+        figures.add(
+            format!("CPU, {what}"),
+            share * 100.0,
+            "% of a core",
+            UNLIMITED,
+        );
         let memory = agent.resident_mb()?;
-        figures.add(format!("resident memory, {what}"), memory, "MB", "≤ 24");
+        figures.add(
+            format!("resident memory, {what}"),
+            memory,
+            "MB",
+            at_most(24.0),
+        );
         anyhow::Ok(())
     };
     row(bed, "no flood", figures)?;
@@ -85,7 +99,12 @@ pub(crate) fn measure(bed: &mut Bed, length: Duration, figures: &mut Figures) ->
             .join()
             .map_err(|_| anyhow::anyhow!("the storm panicked"))??;
         let rate = f64::from(dials?) / (length + MARGIN).as_secs_f64();
-        figures.add("  of so many", rate, "/s", "");
+        figures.add(
+            "others connect in a row on the port, how many",
+            rate,
+            "/s",
+            UNLIMITED,
+        );
         anyhow::Ok(())
     })?;
 

@@ -10,7 +10,7 @@ use statlink_tests::{
     scenario::{Bed, link, metric},
 };
 
-use crate::figures::Figures;
+use crate::figures::{Figures, UNLIMITED, each_at_most};
 
 /// Milliseconds from the event to the agent's knowledge, and to the Collector.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(crate) fn measure(
     let agent = bed.agent.as_ref().context("the agent was not started")?;
     let mut events = agent.events()?;
 
-    println!("{times} resets, {times} ends of the autoscaler, {times} refused dials");
+    eprintln!("{times} resets, {times} ends of the autoscaler, {times} refused dials");
     let (mut reset, mut closed) = (Latencies::default(), Latencies::default());
     let mut refused = Latencies::default();
     for _ in 0..times {
@@ -41,20 +41,40 @@ pub(crate) fn measure(
         })?;
         refuse(bed, &mut events, activator, &mut refused)?;
     }
-    figures.spread("refused, in the agent", refused.agent, "ms", "≤ 50");
-    figures.spread(
+    figures.several(
+        "refused, in the agent",
+        refused.agent,
+        "ms",
+        each_at_most(50.0),
+    );
+    figures.several(
         "refused, at the Collector",
         refused.collector,
         "ms",
-        "≤ 500",
+        each_at_most(250.0),
     );
-    figures.spread("reset, in the agent", reset.agent, "ms", "≤ 50");
-    figures.spread("reset, at the Collector", reset.collector, "ms", "≤ 500");
-    figures.spread("closed, in the agent", closed.agent, "ms", "≤ 50");
-    figures.spread("closed, at the Collector", closed.collector, "ms", "≤ 500");
+    figures.several("reset, in the agent", reset.agent, "ms", each_at_most(50.0));
+    figures.several(
+        "reset, at the Collector",
+        reset.collector,
+        "ms",
+        each_at_most(250.0),
+    );
+    figures.several(
+        "closed, in the agent",
+        closed.agent,
+        "ms",
+        each_at_most(50.0),
+    );
+    figures.several(
+        "closed, at the Collector",
+        closed.collector,
+        "ms",
+        each_at_most(250.0),
+    );
 
     let times = times.div_ceil(2);
-    println!("{times} blackholes with stats, {times} without");
+    eprintln!("{times} blackholes with stats, {times} without");
     let mut flowing = Latencies::default();
     let mut quiet = bed.activator("quiet", Traffic::Idle)?;
     quiet.wait_connected(crate::PATIENCE)?;
@@ -64,20 +84,30 @@ pub(crate) fn measure(
         blackhole(bed, &mut events, activator, &mut flowing)?;
         blackhole(bed, &mut events, &mut quiet, &mut idle)?;
     }
-    figures.spread(
+    figures.several(
         "blackhole with stats, in the agent",
         flowing.agent,
         "ms",
-        "≤ 2000",
+        each_at_most(1_500.0),
     );
-    figures.spread(
+    figures.several(
         "blackhole with stats, at the Collector",
         flowing.collector,
         "ms",
-        "",
+        UNLIMITED,
     );
-    figures.spread("blackhole idle, in the agent", idle.agent, "ms", "≤ 5500");
-    figures.spread("blackhole idle, at the Collector", idle.collector, "ms", "");
+    figures.several(
+        "blackhole idle, in the agent",
+        idle.agent,
+        "ms",
+        each_at_most(4_000.0),
+    );
+    figures.several(
+        "blackhole idle, at the Collector",
+        idle.collector,
+        "ms",
+        UNLIMITED,
+    );
     Ok(())
 }
 

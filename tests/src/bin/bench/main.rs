@@ -1,26 +1,87 @@
 //! Measures the promised figures on an agent at work beside Knative's own client and server, and prints
-//! them with their budgets. It asserts nothing.
+//! them with their budgets and beside the last run that was committed. It asserts nothing.
+//!
+//! Whatever is compared is measured in turn, in one run: with the agent and without, and with `--vs` two
+//! builds of it. A run on a busy machine then says less, but nothing that is wrong.
 
 mod figures;
 mod floods;
+mod last_run;
 mod latency;
+mod machine;
+mod programs;
+mod statistics;
 mod storm;
+mod table;
 mod watch;
+mod way;
+mod wire;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
 use statlink_tests::{
+    agent,
     observe::Observed,
     peer::{self, Activator, PORT, Traffic},
     scenario::Bed,
 };
 
-use self::figures::Figures;
+use self::{
+    figures::{Figures, UNLIMITED, at_most},
+    last_run::LastRun,
+    machine::Machine,
+};
+
+/// Measures what the agent costs and how fast it is, beside the budgets and the last committed run
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench --")]
+struct Options {
+    /// Fewer and shorter measurements: rougher figures in minutes
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts, comma-separated
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
+    /// Measure another build of the agent in turn with this one; only what the agent costs
+    #[arg(long, value_name = "BINARY")]
+    vs: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Keep this run as the one that later runs are held against: tests/bench/baseline.json
+    #[arg(long)]
+    save: bool,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Kernel programs: instructions, and time per event
+    Programs,
+    /// Connections of others, with and without the agent
+    Storm,
+    /// Start, and memory of an agent that has just started
+    Starts,
+    /// One healthy link at rest
+    Link,
+    /// How soon a loss is known
+    Latency,
+    /// A link that is made and lost all the time
+    Flaps,
+    /// An agent without a link: what it sends
+    Wire,
+    /// The watch of the Kubernetes API
+    Watch,
+    /// What strangers' floods take
+    Floods,
+}
 
 /// How much is measured, and for how long.
 struct Plan {
@@ -32,6 +93,8 @@ struct Plan {
     flapping: Duration,
     /// How long each flood is watched.
     flood: Duration,
+    /// How many minutes an agent without a link is watched.
+    minutes: u32,
 }
 
 const FULL: Plan = Plan {
@@ -39,6 +102,7 @@ const FULL: Plan = Plan {
     idle: Duration::from_secs(60),
     flapping: Duration::from_secs(600),
     flood: Duration::from_secs(30),
+    minutes: 3,
 };
 
 const QUICK: Plan = Plan {
@@ -46,10 +110,23 @@ const QUICK: Plan = Plan {
     idle: Duration::from_secs(10),
     flapping: Duration::from_secs(20),
     flood: Duration::from_secs(5),
+    minutes: 1,
 };
 
+/// A build of the agent.
+struct Build(Option<PathBuf>);
+
+impl Build {
+    fn options(&self, bed: &Bed) -> agent::Options {
+        agent::Options {
+            binary: self.0.clone(),
+            ..bed.agent_options()
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    match bench() {
+    match bench(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
@@ -58,102 +135,162 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let plan = match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
-        [] => FULL,
-        ["--quick"] => QUICK,
-        ["--floods"] => return floods(),
-        _ => bail!(
-            "usage: bench [--quick | --floods]\n  --quick   fewer and shorter: rougher figures in minutes\n  --floods  only what strangers cost"
-        ),
-    };
-    let mut figures = Figures::default();
-    let mut bed = Bed::new()?;
-
-    println!("connections to an unrelated port, with and without the agent");
-    storm::measure(&mut bed, &mut figures)?;
-    println!("the agent starts {STARTS} times");
-    starts(&mut bed, &mut figures)?;
-
-    bed.start_agent()?;
-    let second = Traffic::Every(Duration::from_secs(1));
-    let mut activator = bed.activator("activator", second)?;
-    activator.wait_connected(PATIENCE)?;
-    bed.wait_reachable(&activator, 1, PATIENCE)?;
-    idle(&bed, plan.idle, &mut figures)?;
-    latency::measure(&mut bed, &mut activator, plan.losses, &mut figures)?;
-    flap(&bed, plan.flapping, &mut figures)?;
-    watch::measure(&mut bed, &mut figures)?;
-    floods::measure(&mut bed, plan.flood, &mut figures)?;
-    bed.check_invariants()?;
-    println!("\n{figures}");
-    Ok(())
-}
-
-/// The floods alone.
-fn floods() -> Result<()> {
-    let mut figures = Figures::default();
-    let mut bed = Bed::new()?;
-    floods::measure(&mut bed, FLOOD, &mut figures)?;
-    println!("\n{figures}");
-    Ok(())
-}
-
-/// From the start of the process to the line `Attached.` in its log.
-fn starts(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
-    let (mut attach, mut ready) = (Vec::new(), Vec::new());
-    for _ in 0..STARTS {
-        let start = Instant::now();
-        let agent = bed.start_agent()?;
-        ready.push(start.elapsed().as_secs_f64() * 1e3);
-        let attached = agent.process.wait_for("attached", PATIENCE, |line| {
-            line.get("message") == "Attached."
-        })?;
-        attach.extend(attached.get("attach_ms").as_f64());
-        bed.agent = None;
+fn bench(options: &Options) -> Result<()> {
+    // Before the run makes its own load.
+    let machine = Machine::now();
+    let last = LastRun::read()?;
+    eprintln!("{}", machine.line());
+    let figures = measure(options)?;
+    if options.json {
+        println!("{:#}", table::json(&figures, &last, &machine));
+    } else {
+        println!("\n{}\n\n{}", machine.line(), table::text(&figures, &last));
     }
-    figures.median("load and attach", attach, "ms", "≤ 200");
-    figures.median("start of the process to ready", ready, "ms", "");
+    if options.save {
+        last_run::save(&figures, &machine)?;
+    }
     Ok(())
+}
+
+fn measure(options: &Options) -> Result<Figures> {
+    let plan = if options.quick { QUICK } else { FULL };
+    let wants = |part| options.only.is_empty() || options.only.contains(&part);
+    let mut figures = Figures::default();
+    let mut bed = Bed::new()?;
+    let mut builds = vec![Build(None)];
+    if let Some(other) = &options.vs {
+        let other = other.canonicalize();
+        builds.push(Build(Some(other.context("the binary of --vs")?)));
+    }
+
+    if wants(Part::Programs) {
+        eprintln!("each program of the kernel half");
+        programs::measure(&mut bed, &builds, &mut figures)?;
+    }
+    if wants(Part::Storm) {
+        eprintln!("connections of others, with and without the agent");
+        storm::measure(&mut bed, &builds, &mut figures)?;
+    }
+    if wants(Part::Starts) {
+        eprintln!("the agent starts {STARTS} times");
+        starts(&mut bed, &builds, &mut figures)?;
+    }
+    if options.vs.is_some() {
+        return Ok(figures);
+    }
+
+    let with_link = [Part::Link, Part::Latency, Part::Flaps];
+    if with_link.into_iter().any(wants) {
+        bed.start_agent()?;
+        let second = Traffic::Every(Duration::from_secs(1));
+        let mut activator = bed.activator("activator", second)?;
+        activator.wait_connected(PATIENCE)?;
+        bed.wait_reachable(&activator, 1, PATIENCE)?;
+        if wants(Part::Link) {
+            idle(&bed, plan.idle, &mut figures)?;
+        }
+        if wants(Part::Latency) {
+            latency::measure(&mut bed, &mut activator, plan.losses, &mut figures)?;
+        }
+        if wants(Part::Flaps) {
+            flap(&bed, plan.flapping, &mut figures)?;
+        }
+    }
+    if wants(Part::Wire) {
+        wire::measure(&mut bed, plan.minutes, &mut figures)?;
+    }
+    if wants(Part::Watch) {
+        watch::measure(&mut bed, &mut figures)?;
+    }
+    if wants(Part::Floods) {
+        floods::measure(&mut bed, plan.flood, &mut figures)?;
+    }
+    bed.check_invariants()?;
+    Ok(figures)
+}
+
+/// From the start of the process to the line `Attached.` in its log, and what memory that took.
+fn starts(bed: &mut Bed, builds: &[Build], figures: &mut Figures) -> Result<()> {
+    let none = || builds.iter().map(|_| Vec::new()).collect::<Vec<Vec<f64>>>();
+    let (mut attach, mut ready) = (none(), none());
+    let (mut peak, mut resident, mut anonymous) = (none(), none(), none());
+    for _ in 0..STARTS {
+        for (number, build) in builds.iter().enumerate() {
+            let start = Instant::now();
+            let options = build.options(bed);
+            let agent = bed.start_agent_with(&options)?;
+            push(&mut ready, number, start.elapsed().as_secs_f64() * 1e3);
+            let attached = agent.process.wait_for("attached", PATIENCE, |line| {
+                line.get("message") == "Attached."
+            })?;
+            if let Some(ms) = attached.get("attach_ms").as_f64() {
+                push(&mut attach, number, ms);
+            }
+            thread::sleep(SETTLE);
+            let agent = observed(bed)?;
+            push(&mut peak, number, agent.peak_mb()?);
+            push(&mut resident, number, agent.resident_mb()?);
+            push(&mut anonymous, number, agent.anonymous_mb()?);
+            bed.agent = None;
+        }
+    }
+    figures.of_builds("load and attach", attach, "ms", at_most(100.0));
+    figures.of_builds("start of the process to ready", ready, "ms", UNLIMITED);
+    figures.of_builds("resident memory, no link", resident, "MB", at_most(10.0));
+    let what = "of it, not pages of the executable";
+    figures.of_builds(
+        format!("resident memory, no link, {what}"),
+        anonymous,
+        "MB",
+        UNLIMITED,
+    );
+    figures.of_builds("peak of memory, at start", peak, "MB", at_most(24.0));
+    Ok(())
+}
+
+fn push(all: &mut [Vec<f64>], number: usize, value: f64) {
+    if let Some(of_build) = all.get_mut(number) {
+        of_build.push(value);
+    }
 }
 
 /// The cost of a healthy link.
 fn idle(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
-    // Memory of the start is released by then.
-    thread::sleep(Duration::from_secs(2));
-    println!("one healthy link for {} s", length.as_secs());
+    thread::sleep(SETTLE);
+    eprintln!("one healthy link for {} s", length.as_secs());
     let agent = observed(bed)?;
     let cpu = agent.cpu()?;
     thread::sleep(length);
     let share = (agent.cpu()? - cpu).as_secs_f64() / length.as_secs_f64();
+    let percent = "% of a core";
     figures.add(
         "CPU, one healthy link",
         share * 100.0,
-        "% of a core",
-        "≤ 0.05",
+        percent,
+        at_most(0.03),
     );
+    let resident = agent.resident_mb()?;
     figures.add(
         "resident memory, one healthy link",
-        agent.resident_mb()?,
+        resident,
         "MB",
-        "≤ 12",
+        at_most(10.0),
     );
-    figures.add("its peak, while loading", agent.peak_mb()?, "MB", "");
     let (maps, programs) = agent.kernel_kb()?;
-    figures.add("kernel memory, maps", maps, "kB", "≤ 1024");
-    figures.add("kernel memory, programs", programs, "kB", "");
+    let budget = at_most(1_024.0);
+    figures.add(
+        "kernel memory, maps and programs",
+        maps + programs,
+        "kB",
+        budget,
+    );
+    figures.add("kernel memory, programs", programs, "kB", UNLIMITED);
     Ok(())
 }
 
 /// The cost of a link that is made and lost all the time.
 fn flap(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
-    println!(
+    eprintln!(
         "a link made {RATE} times a second for {} s",
         length.as_secs()
     );
@@ -170,9 +307,9 @@ fn flap(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
         .wait_event("flapped", length * 2 + PATIENCE)?;
     let share = (agent.cpu()? - cpu).as_secs_f64() / length.as_secs_f64();
     let what = format!("CPU, a link made {RATE} times a second");
-    figures.add(what, share * 100.0, "% of a core", "");
+    figures.add(what, share * 100.0, "% of a core", UNLIMITED);
     let what = format!("resident memory after {} s of it", length.as_secs());
-    figures.add(what, agent.resident_mb()?, "MB", "≤ 12");
+    figures.add(what, agent.resident_mb()?, "MB", at_most(12.0));
     Ok(())
 }
 
@@ -183,6 +320,6 @@ fn observed(bed: &Bed) -> Result<Observed> {
 
 const STARTS: usize = 7;
 const RATE: u64 = 100;
-/// Long enough for several of the agent's looks at who is there.
-const FLOOD: Duration = Duration::from_secs(10);
+/// Memory of the start is released by then.
+const SETTLE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,111 @@
+//! What an agent without a link says, and what that takes on the wire.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use statlink_tests::{scenario::Bed, wait};
+
+use crate::figures::{Figures, UNLIMITED, at_most};
+
+/// Measures on `bed`, whose agent it replaces, for as many `minutes`: by default it speaks once in one.
+pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Result<()> {
+    eprintln!("an agent without a link, for {minutes} min");
+    let collector = bed.collector.grpc_endpoint();
+    let collector = collector.trim_start_matches("http://").parse()?;
+    let relay = bed.network.node().run(|| Relay::start(collector))??;
+    let mut options = bed.agent_options();
+    options.endpoint = Some(format!("http://{}", relay.address));
+    bed.agent = None;
+    bed.start_agent_with(&options)?;
+    // The first export, and the handshakes of the connection with it.
+    let first = bed.collector.mark();
+    wait::until("export", crate::PATIENCE, || {
+        Ok((bed.collector.mark() > first).then_some(()))
+    })?;
+    let (mark, bytes) = (bed.collector.mark(), relay.bytes());
+    thread::sleep(Duration::from_secs(60) * minutes);
+    let bytes = relay.bytes() - bytes;
+    let exports = bed.collector.exports();
+    let exports = exports.get(mark..).unwrap_or_default();
+    let points: usize = exports.iter().map(|export| export.points.len()).sum();
+    let per_minute = |count: f64| count / f64::from(minutes);
+    figures.add(
+        "no link, on the wire a minute",
+        per_minute(bytes as f64),
+        "B",
+        at_most(1_000.0),
+    );
+    figures.add(
+        "no link, exports a minute",
+        per_minute(exports.len() as f64),
+        "",
+        UNLIMITED,
+    );
+    figures.add(
+        "no link, points a minute",
+        per_minute(points as f64),
+        "",
+        UNLIMITED,
+    );
+    bed.agent = None;
+    Ok(())
+}
+
+/// Passes on what comes, both ways, and counts it: what TCP carries, without the packets' heads.
+struct Relay {
+    address: SocketAddr,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Relay {
+    fn start(to: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
+        let address = listener.local_addr()?;
+        let bytes = Arc::<AtomicU64>::default();
+        let counter = Arc::clone(&bytes);
+        // The thread stays in this namespace, and ends with the process.
+        thread::spawn(move || {
+            for from in listener.incoming() {
+                let relayed =
+                    from.and_then(|from| relay(&from, &TcpStream::connect(to)?, &counter));
+                if let Err(error) = relayed {
+                    eprintln!("relay: {error}");
+                }
+            }
+        });
+        Ok(Self { address, bytes })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+fn relay(agent: &TcpStream, collector: &TcpStream, bytes: &Arc<AtomicU64>) -> io::Result<()> {
+    for (from, to) in [(agent, collector), (collector, agent)] {
+        let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+        let bytes = Arc::clone(bytes);
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = from.read(&mut buffer) {
+                bytes.fetch_add(length as u64, Ordering::Relaxed);
+                let read = buffer.get(..length).unwrap_or_default();
+                if to.write_all(read).is_err() {
+                    break;
+                }
+            }
+            // Either may have closed it.
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
+    Ok(())
+}
