@@ -271,7 +271,7 @@ impl Row {
                 say(format!("the summary does not name the pod: {summary}"));
             }
             let names = |cause: &&str| summary.contains(*cause);
-            if !expected.causes.is_empty() && !expected.causes.iter().any(|cause| names(&cause)) {
+            if !expected.causes.is_empty() && !expected.causes.iter().any(|cause| names(cause)) {
                 say(format!("not one of {:?}: {summary}", expected.causes));
             }
             if !words("runbook_url").ends_with(&format!("#{}", name.to_lowercase())) {

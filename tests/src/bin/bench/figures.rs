@@ -1,6 +1,6 @@
 //! What was measured, beside what was promised.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::statistics::{Comparison, Samples};
 
@@ -121,19 +121,22 @@ impl Figure {
         self.this.beside(self.other.as_ref()?)
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// All that is known of it. Without a budget, or another build, there is none of that.
+    pub(crate) fn json(&self) -> Map<String, Value> {
         let mut json = summary(&self.this);
-        json["figure"] = self.what.as_str().into();
-        json["unit"] = self.unit.into();
+        json.insert("figure".to_owned(), self.what.as_str().into());
+        json.insert("unit".to_owned(), self.unit.into());
         if let Some(Budget { most, of }) = self.budget {
-            json["budget"] = json!({ "most": most, "of": of.name(), "holds": self.holds() });
+            let budget = json!({ "most": most, "of": of.name(), "holds": self.holds() });
+            json.insert("budget".to_owned(), budget);
         }
         if let Some(other) = &self.other {
-            json["other"] = summary(other);
+            let mut other = summary(other);
             if let Some(Comparison { ratio, is_clear }) = self.comparison() {
-                json["other"]["ratio"] = ratio.into();
-                json["other"]["is_clear"] = is_clear.into();
+                other.insert("ratio".to_owned(), ratio.into());
+                other.insert("is_clear".to_owned(), is_clear.into());
             }
+            json.insert("other".to_owned(), other.into());
         }
         json
     }
@@ -155,14 +158,11 @@ impl Part {
     }
 }
 
-fn summary(samples: &Samples) -> Value {
-    json!({
-        "n": samples.len(),
-        "p10": samples.quantile(0.1),
-        "p50": samples.median(),
-        "p90": samples.quantile(0.9),
-        "p99": samples.quantile(0.99),
-    })
+fn summary(samples: &Samples) -> Map<String, Value> {
+    let quantiles = [("p10", 0.1), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
+    let quantiles = quantiles.map(|(name, q)| (name.to_owned(), samples.quantile(q).into()));
+    let count = ("n".to_owned(), samples.len().into());
+    std::iter::once(count).chain(quantiles).collect()
 }
 
 /// Three digits that mean something; whole numbers whole.
@@ -214,7 +214,7 @@ mod tests {
         let mut figure = figure(&[2.0, 1.0, 3.0], each_at_most(2.5));
         figure.other = Some(vec![4.0, 2.0, 6.0].into());
         assert_eq!(
-            figure.json(),
+            Value::from(figure.json()),
             json!({
                 "figure": "time", "unit": "ms", "n": 3, "p10": 1.0, "p50": 2.0, "p90": 3.0, "p99": 3.0,
                 "budget": { "most": 2.5, "of": "p99", "holds": false },

@@ -106,7 +106,10 @@ struct Counts {
     way: f64,
 }
 
-const COUNTS: [(&str, &str, fn(&Counts) -> f64); 3] = [
+/// What is counted, its unit, and where it is.
+type Count = (&'static str, &'static str, fn(&Counts) -> f64);
+
+const COUNTS: [Count; 3] = [
     ("instructions verified", "", |counts| counts.verified),
     ("compiled", "B", |counts| counts.compiled),
     ("instructions of the shortest way", "", |counts| counts.way),

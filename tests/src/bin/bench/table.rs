@@ -8,6 +8,7 @@ use crate::{
     figures::{Budget, Figure, Figures, number},
     last_run::LastRun,
     machine::Machine,
+    statistics::Samples,
 };
 
 /// One line a figure. Columns of another build only where there is one.
@@ -29,7 +30,7 @@ pub(crate) fn json(figures: &Figures, last: &LastRun, machine: &Machine) -> Valu
     let figures = figures.iter().map(|figure| {
         let mut json = figure.json();
         if let Some(last) = last.of(&figure.what) {
-            json["last_run"] = last.into();
+            json.insert("last_run".to_owned(), last.into());
         }
         json
     });
@@ -53,7 +54,7 @@ fn row(figure: &Figure, last: &LastRun, compares: bool) -> Vec<String> {
         last.of(&figure.what).map_or_else(String::new, number),
     ];
     if compares {
-        let other = figure.other.as_ref().and_then(|other| other.median());
+        let other = figure.other.as_ref().and_then(Samples::median);
         row.push(other.map_or_else(String::new, number));
         row.push(figure.comparison().map_or_else(String::new, |compared| {
             let doubt = if compared.is_clear { "" } else { " ?" };

@@ -1,5 +1,7 @@
 //! The shortest way through a kernel program, counted in instructions: what it costs an event that it has
 //! nothing to do with, as far as no clock is needed to know it.
+//!
+//! Where a helper can fail, that may be a shorter way than any event's.
 
 use std::{collections::VecDeque, os::fd::AsRawFd as _};
 
