@@ -1,7 +1,7 @@
 //! `statlink cluster status`: every link of the cluster, in one table.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     time::Duration,
 };
@@ -163,9 +163,9 @@ impl Overview {
 
     fn write(&self, out: &mut impl Write, silent: &[String]) -> io::Result<()> {
         if self.links.is_empty() && self.unobserved.is_empty() {
-            writeln!(out, "no activator or autoscaler is known")?;
+            writeln!(out, "no activator or autoscaler is known\n")?;
         } else {
-            writeln!(out, "{}", self.table())?;
+            writeln!(out, "{}\n\n{}", self.table(), self.summary())?;
         }
         let answering = self.agents.iter().filter_map(|row| row.version.as_deref());
         let versions: BTreeSet<&str> = answering.clone().collect();
@@ -173,7 +173,7 @@ impl Overview {
         let (count, all) = (answering.count(), self.agents.len());
         writeln!(
             out,
-            "\n{count} of {all} agents answer; version {}",
+            "{count} of {all} agents answer; version {}",
             if versions.is_empty() {
                 "not known".to_owned()
             } else {
@@ -193,6 +193,21 @@ impl Overview {
             writeln!(out, "runbook: {}", runbook::UNOBSERVED.url())?;
         }
         Ok(())
+    }
+
+    /// How many links are in which state: of a table that is longer than a screen, the end is what one sees.
+    fn summary(&self) -> String {
+        let mut counts = BTreeMap::new();
+        for row in &self.links {
+            let state = (key(row).0, row.link.state.as_str());
+            *counts.entry(state).or_insert(0_usize) += 1;
+        }
+        if !self.unobserved.is_empty() {
+            counts.insert((0, "unobserved"), self.unobserved.len());
+        }
+        let counts = counts.into_iter();
+        let counts = counts.map(|((_, state), count)| format!("{count} {}", printable(state)));
+        counts.collect::<Vec<_>>().join(", ")
     }
 
     fn table(&self) -> String {
@@ -266,8 +281,10 @@ fn key(row: &Row) -> (u8, &str, &str, &str) {
     } = &row.link;
     let rank = match state.as_str() {
         "unreachable" => 0,
+        // Nothing is to be connected there.
+        "idle" => 4,
         "reachable" => 3,
-        "starting" | "idle" | "ended" => 2,
+        "starting" | "ended" => 2,
         // `unknown`, and what a later version says.
         _ => 1,
     };

@@ -157,10 +157,10 @@ impl Facts {
             }
         }
         if self.links.is_empty() {
-            is_well = false;
             let (line, page) = self.nothing_known(&name);
             lines.push(line);
-            runbook = Some(page.url());
+            is_well = page.is_none();
+            runbook = page.map(|page| page.url());
         }
         lines.extend(self.kubernetes());
         lines.extend(self.log.iter().filter_map(sentence));
@@ -172,26 +172,32 @@ impl Facts {
         }
     }
 
-    /// Why no agent says anything.
-    fn nothing_known(&self, name: &str) -> (String, runbook::Page) {
-        match (&self.object, &self.silence) {
-            (_, Some(silence)) => (
-                format!("Nothing is known of {name}: {silence}."),
-                runbook::AGENT_SILENT,
-            ),
+    /// Why no agent says anything, and where it says what to do, if anything is to be done.
+    fn nothing_known(&self, name: &str) -> (String, Option<runbook::Page>) {
+        if self.silence.is_none() && self.is_being_deleted() {
+            // An activator runs on for most of a minute then, and serves what it has.
+            let line = format!(
+                "The link of {name} has ended with it, as it should: the pod is being deleted."
+            );
+            return (line, None);
+        }
+        let (why, page) = match (&self.object, &self.silence) {
+            (_, Some(silence)) => (silence.as_str(), runbook::AGENT_SILENT),
             (None, None) => (
-                format!(
-                    "Nothing is known of {name}: no agent has a link of it, and Kubernetes shows no such pod."
-                ),
+                "no agent has a link of it, and Kubernetes shows no such pod",
                 runbook::NO_LINK,
             ),
             (Some(_), None) => (
-                format!(
-                    "Nothing is known of {name}: the pod exists, and no agent has a link of it."
-                ),
+                "the pod exists, and no agent has a link of it",
                 runbook::UNOBSERVED,
             ),
-        }
+        };
+        (format!("Nothing is known of {name}: {why}."), Some(page))
+    }
+
+    fn is_being_deleted(&self) -> bool {
+        let object = self.object.as_ref();
+        object.is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null())
     }
 
     /// What Kubernetes says of the pod.
@@ -214,10 +220,10 @@ impl Facts {
             .flatten()
             .filter_map(|one| one["restartCount"].as_u64())
             .sum();
-        let ending = if object["metadata"]["deletionTimestamp"].is_null() {
-            ""
-        } else {
+        let ending = if self.is_being_deleted() {
             ", being deleted"
+        } else {
+            ""
         };
         let note = if ready == "not ready" && ending.is_empty() && phase == "Running" {
             " (an activator without its link is not ready after 25 s, and is restarted after two minutes)"

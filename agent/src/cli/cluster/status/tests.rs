@@ -95,16 +95,17 @@ fn one_table_says_who_is_cut_off_and_who_does_not_answer() {
     );
     assert_eq!(cells(lines[3])[2], "reachable");
     assert_eq!(
-        lines[4..8],
+        lines[4..9],
         [
             "",
+            "1 unobserved, 1 unreachable, 1 reachable",
             "1 of 3 agents answer; version 0.1.0",
             "no answer from agent-2 on node-2: no answer within 10s",
             "no answer from agent-3 on node-3: CrashLoopBackOff (last: Error, exit code 3)",
         ]
     );
     assert!(
-        lines[8].ends_with("alerts.md#statlinkagentsilent"),
+        lines[9].ends_with("alerts.md#statlinkagentsilent"),
         "{text}"
     );
 }

@@ -107,6 +107,22 @@ fn a_pod_that_nobody_knows_is_said_to_be_none() {
 }
 
 #[test]
+fn one_that_is_being_deleted_needs_nothing() {
+    let mut ending = activator();
+    ending["metadata"]["deletionTimestamp"] = json!("2026-11-28T12:00:00Z");
+    let story = facts(Some(ending), answers(json!([]))).story();
+    assert_eq!(
+        story.lines[..2],
+        [
+            "The link of knative-serving/activator-1 has ended with it, as it should: the pod is being deleted.",
+            "Kubernetes: Running, not ready, being deleted, restarts: 2.",
+        ]
+    );
+    assert!(story.is_well);
+    assert_eq!(story.runbook, None);
+}
+
+#[test]
 fn only_the_newest_outages_are_told() {
     let line = |n: usize| {
         format!(

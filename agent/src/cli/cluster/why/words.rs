@@ -63,7 +63,9 @@ pub(crate) const fn meaning(cause: Cause) -> &'static str {
         Cause::Cancelled => {
             "the activator gave up a dial before anybody could answer; it was slow, or ending."
         }
-        Cause::HostUnreachable => "the network says that there is no such host.",
+        Cause::HostUnreachable => {
+            "the network says that there is no way to the host: it is gone, or a firewall rejects with ICMP."
+        }
         Cause::NetworkUnreachable => "this node has no route to the address.",
         Cause::PermissionDenied => "a policy on this node refuses connect() itself.",
         Cause::AddressUnavailable => "this pod is out of local ports.",
