@@ -22,11 +22,11 @@ use self::{acts::Act, place::Place, table::Table};
 #[derive(Debug, Parser)]
 #[command(name = "alerts", bin_name = "cargo xtask alerts", max_term_width = 100)]
 struct Options {
-    /// Only these acts; without one, all
+    /// Only these acts, in this order; without one, all
     #[arg(long, value_enum, value_name = "ACT", value_delimiter = ',')]
     only: Vec<Act>,
-    /// Write the table into deploy/prometheus/README.md; only with every act, and if all is as promised
-    #[arg(long, conflicts_with = "only")]
+    /// Write the rows of each act into the table of deploy/prometheus/README.md, if all is as promised
+    #[arg(long)]
     write: bool,
 }
 
@@ -52,28 +52,33 @@ fn run(options: &Options) -> Result<bool> {
     } else {
         &options.only
     };
-    let mut table = Table::default();
+    let mut all = Table::default();
     let mut rules = None;
     for act in acts {
+        let mut table = Table::default();
         // A Prometheus without a past for each set of rules; acts of one set share it.
-        if rules != Some(act.rules()) {
-            place.watch_with(act.rules())?;
+        let played = if rules == Some(act.rules()) {
+            Ok(())
+        } else {
             rules = Some(act.rules());
+            place.watch_with(act.rules())
+        };
+        // What goes wrong in one act says nothing of the others.
+        match played.and_then(|()| act.play(&mut place, &mut table)) {
+            Ok(()) if options.write && table.is_right() => table.write()?,
+            Ok(()) => {}
+            Err(error) => {
+                eprintln!("alerts: {act:?}: {error:#}");
+                table.broke(act.rules(), &format!("{error:#}"));
+                rules = None;
+            }
         }
-        let played = act.play(&mut place, &mut table);
-        if played.is_err() {
-            println!("\n{}", table.text());
-        }
-        played?;
+        all.append(table);
     }
-    println!("\n{}", table.text());
+    println!("\n{}", all.text());
     for rules in rules::Rules::ALL {
         println!("{}", rules.said());
     }
     println!("took {} s", start.elapsed().as_secs());
-    let is_right = table.is_right();
-    if options.write && is_right {
-        table.write()?;
-    }
-    Ok(is_right)
+    Ok(all.is_right())
 }

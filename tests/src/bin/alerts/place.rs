@@ -18,7 +18,10 @@ use statlink_tests::{
 };
 use tempfile::TempDir;
 
-use crate::{rules::Rules, watch::Watch};
+use crate::{
+    rules::Rules,
+    watch::{Labels, Watch},
+};
 
 /// All of it. The Prometheus is dropped first.
 pub(crate) struct Place {
@@ -104,6 +107,11 @@ impl Place {
 
     /// Waits until each activator is connected, by the rules, and no alert fires or is about to.
     pub(crate) fn settle(&self) -> Result<()> {
+        self.settle_but(&[])
+    }
+
+    /// The same, but for alerts with these labels.
+    pub(crate) fn settle_but(&self, lasting: &[Labels]) -> Result<()> {
         let activators: BTreeSet<_> = self.wait_activators()?.into_iter().collect();
         let mut last = String::new();
         let settled = wait::until("rest", SETTLED, || {
@@ -113,7 +121,8 @@ impl Place {
                 .filter(|link| link.value == 1.0)
                 .filter_map(|link| link.labels.get("k8s_pod_name").cloned())
                 .collect();
-            let alerts = self.prometheus()?.alerts()?;
+            let mut alerts = self.prometheus()?.alerts()?;
+            alerts.retain(|alert| !lasting.contains(&alert.labels));
             last = format!("{connected:?} of {activators:?} are connected; {alerts:?}");
             Ok((connected == activators && alerts.is_empty()).then_some(()))
         });
@@ -155,18 +164,17 @@ impl Place {
         self.cluster.process(KNATIVE, activator, "activator")
     }
 
-    /// Whether an activator has a connection to the autoscaler, as the kernel lists it.
-    pub(crate) fn is_connected(&self, activator: &str) -> Result<bool> {
+    /// The local address of an activator's connection to the autoscaler, as the kernel lists it.
+    pub(crate) fn connection(&self, activator: &str) -> Result<Option<String>> {
         let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid(activator)?))
             .context("read an activator's connections")?;
-        // 8080 and ESTABLISHED, in the table's hexadecimal.
-        let mut fields = table
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>());
-        Ok(fields.any(|fields| {
-            fields.get(2).is_some_and(|peer| peer.ends_with(":1F90"))
-                && fields.get(3) == Some(&"01")
-        }))
+        let found = table.lines().find_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (own, peer, state) = (fields.next()?, fields.next()?, fields.next()?);
+            // 8080 and ESTABLISHED, in the table's hexadecimal.
+            (peer.ends_with(":1F90") && state == "01").then(|| own.to_owned())
+        });
+        Ok(found)
     }
 
     /// Restarts something by a rollout, and waits for its end.

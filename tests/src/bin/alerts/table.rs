@@ -117,7 +117,15 @@ impl Expected {
         watch.of(&self.labels()).is_some()
     }
 
+    /// Whether it fires on for long after its reason has gone: nobody waits for its end here.
+    pub(crate) const fn lasts(&self) -> bool {
+        matches!(self.alert, Alert::Flapping | Alert::BudgetBurnFast)
+    }
+
     pub(crate) fn is_over(&self, watch: &Watch) -> bool {
+        if self.lasts() {
+            return true;
+        }
         let fired = watch.of(&self.labels());
         fired.is_some_and(|fired| fired.over.is_some())
     }
@@ -150,23 +158,36 @@ impl Table {
         self.others(rules, what, &BTreeSet::new(), watch);
     }
 
+    /// An act that was not played to its end.
+    pub(crate) fn broke(&mut self, rules: Rules, error: &str) {
+        self.wrong(rules, "an act", error.to_owned());
+    }
+
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
     fn others(&mut self, rules: Rules, what: &str, known: &BTreeSet<Labels>, watch: &Watch) {
         let others = watch
             .fired()
             .keys()
             .filter(|labels| !known.contains(*labels));
         for labels in others {
-            self.add(Row {
-                fault: format!("{what}{}", rules.mark()),
-                alert: "another",
-                severity: "",
-                count: 1,
-                within: None,
-                fired: None,
-                over: None,
-                wrong: vec![format!("not expected: {labels:?}")],
-            });
+            self.wrong(rules, what, format!("not expected: {labels:?}"));
         }
+    }
+
+    fn wrong(&mut self, rules: Rules, fault: &str, wrong: String) {
+        self.0.push(Row {
+            fault: format!("{fault}{}", rules.mark()),
+            alert: "-",
+            severity: "",
+            count: 1,
+            within: None,
+            fired: None,
+            over: None,
+            wrong: vec![wrong],
+        });
     }
 
     /// Alerts of one fault that differ in their pod are one row, with the slowest of them.
@@ -176,13 +197,13 @@ impl Table {
             .last_mut()
             .filter(|last| (&last.fault, last.alert) == (&row.fault, row.alert));
         match same {
-            Some(last) if last.alert != "another" => {
+            Some(last) => {
                 last.count += 1;
                 last.fired = last.fired.max(row.fired);
                 last.over = last.over.max(row.over);
                 last.wrong.extend(row.wrong);
             }
-            _ => self.0.push(row),
+            None => self.0.push(row),
         }
     }
 
@@ -193,12 +214,12 @@ impl Table {
     /// For a terminal.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "{:<58}{:<40}{:>9}{:>9}{:>9}\n",
+            "{:<64}{:<40}{:>9}{:>9}{:>9}\n",
             "fault", "alert", "fires", "at most", "over"
         );
         for row in &self.0 {
             text.push_str(&format!(
-                "{:<58}{:<40}{:>9}{:>9}{:>9}\n",
+                "{:<64}{:<40}{:>9}{:>9}{:>9}\n",
                 row.fault,
                 row.alert(),
                 seconds(row.fired),
@@ -213,28 +234,36 @@ impl Table {
         text
     }
 
-    /// Puts it into the document, with the day.
+    /// Puts it into the document, with the day: rows of the same faults are replaced, others stay.
     pub(crate) fn write(&self) -> Result<()> {
         let path = deploy::prometheus().join("README.md");
         let document =
             fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let (before, rest) = document
             .split_once(BEGIN)
-            .context("no place for the table")?;
-        let (_, after) = rest.split_once(END).context("no place for the table")?;
+            .context("no begin of the table")?;
+        let (old, after) = rest.split_once(END).context("no end of the table")?;
         let day = netns::run(Command::new("date").args(["--utc", "+%F"]))?;
-        let table = self.markdown(day.trim());
-        let document = format!("{before}{BEGIN}\n{table}\n{END}{after}");
+        let table = self.markdown(old, day.trim());
+        let document = format!("{before}{BEGIN}\n{table}{END}{after}");
         fs::write(&path, document).with_context(|| format!("write {}", path.display()))
     }
 
-    fn markdown(&self, day: &str) -> String {
-        let mut text = format!("On {day}:\n\n");
-        text.push_str("| fault | alert | severity | fires after | at most | over after |\n");
-        text.push_str("|---|---|---|---|---|---|\n");
+    fn markdown(&self, old: &str, day: &str) -> String {
+        let is_mine = |line: &&str| {
+            let fault = line.trim_start_matches("| ").split(" | ").next();
+            self.0.iter().any(|row| fault == Some(row.fault.as_str()))
+        };
+        let lines = old.lines().filter(|line| line.starts_with("| "));
+        let others = lines.skip(1).filter(|line| !is_mine(line));
+        let mut text = String::from(HEAD);
+        for line in others {
+            text.push_str(line);
+            text.push('\n');
+        }
         for row in &self.0 {
             text.push_str(&format!(
-                "| {} | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {day} |\n",
                 row.fault,
                 row.alert(),
                 row.severity,
@@ -261,6 +290,9 @@ impl Row {
             None => say(format!("{:?} did not fire", expected.labels())),
         }
         let over = found.and_then(|found| found.over);
+        if over.is_none() && !expected.lasts() {
+            say("it was not over after the fault was".to_owned());
+        }
         if over.is_some_and(|over| expected.healed.is_none_or(|healed| over < healed)) {
             say("it was over before the fault was".to_owned());
         }
@@ -271,7 +303,7 @@ impl Row {
                 say(format!("the summary does not name the pod: {summary}"));
             }
             let names = |cause: &&str| summary.contains(*cause);
-            if !expected.causes.is_empty() && !expected.causes.iter().any(|cause| names(cause)) {
+            if !expected.causes.is_empty() && !expected.causes.iter().any(names) {
                 say(format!("not one of {:?}: {summary}", expected.causes));
             }
             if !words("runbook_url").ends_with(&format!("#{}", name.to_lowercase())) {
@@ -304,5 +336,9 @@ fn seconds(duration: Option<Duration>) -> String {
     })
 }
 
+const HEAD: &str = "\
+| fault | alert | severity | fires after | at most | over after | on |
+|---|---|---|---|---|---|---|
+";
 const BEGIN: &str = "<!-- alerts:begin -->";
 const END: &str = "<!-- alerts:end -->";
