@@ -160,7 +160,7 @@ impl Facts {
             let (line, page) = self.nothing_known(&name);
             lines.push(line);
             is_well = page.is_none();
-            runbook = page.map(|page| page.url());
+            runbook = page.map(runbook::Page::url);
         }
         lines.extend(self.kubernetes());
         lines.extend(self.log.iter().filter_map(sentence));
