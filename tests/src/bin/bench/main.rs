@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 use statlink_tests::{
     agent,
@@ -49,7 +49,7 @@ struct Options {
     /// Only these parts, comma-separated
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
-    /// Measure another build of the agent in turn with this one; only what the agent costs
+    /// Measure another build of the agent in turn with this one: programs, storm and starts
     #[arg(long, value_name = "BINARY")]
     vs: Option<PathBuf>,
     /// Print JSON instead of a table
@@ -81,6 +81,31 @@ enum Part {
     Watch,
     /// What strangers' floods take
     Floods,
+}
+
+impl Part {
+    /// Whether two builds can be measured in turn.
+    const fn compares(self) -> bool {
+        matches!(self, Self::Programs | Self::Storm | Self::Starts)
+    }
+}
+
+impl Options {
+    fn wants(&self, part: Part) -> bool {
+        let asked = self.only.is_empty() || self.only.contains(&part);
+        asked && (self.vs.is_none() || part.compares())
+    }
+
+    /// Nobody is to wait for figures that will not come.
+    fn check(&self) -> Result<()> {
+        let mut only = self.only.iter();
+        match only.find(|part| self.vs.is_some() && !part.compares()) {
+            None => Ok(()),
+            Some(part) => bail!(
+                "--vs compares programs, storm and starts; take the others out of --only ({part:?})"
+            ),
+        }
+    }
 }
 
 /// How much is measured, and for how long.
@@ -136,6 +161,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(options: &Options) -> Result<()> {
+    options.check()?;
     // Before the run makes its own load.
     let machine = Machine::now();
     let last = LastRun::read()?;
@@ -154,7 +180,7 @@ fn bench(options: &Options) -> Result<()> {
 
 fn measure(options: &Options) -> Result<Figures> {
     let plan = if options.quick { QUICK } else { FULL };
-    let wants = |part| options.only.is_empty() || options.only.contains(&part);
+    let wants = |part| options.wants(part);
     let mut figures = Figures::default();
     let mut bed = Bed::new()?;
     let mut builds = vec![Build(None)];
@@ -175,10 +201,6 @@ fn measure(options: &Options) -> Result<Figures> {
         eprintln!("the agent starts {STARTS} times");
         starts(&mut bed, &builds, &mut figures)?;
     }
-    if options.vs.is_some() {
-        return Ok(figures);
-    }
-
     let with_link = [Part::Link, Part::Latency, Part::Flaps];
     if with_link.into_iter().any(wants) {
         bed.start_agent()?;
@@ -323,3 +345,32 @@ const RATE: u64 = 100;
 /// Memory of the start is released by then.
 const SETTLE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Options {
+        Options::parse_from(std::iter::once(&"bench").chain(arguments))
+    }
+
+    #[test]
+    fn all_is_measured_unless_parts_are_named() {
+        let parts = Part::value_variants();
+        assert!(parts.iter().all(|part| options(&[]).wants(*part)));
+        let some = options(&["--only", "wire,storm"]);
+        let wanted: Vec<&Part> = parts.iter().filter(|part| some.wants(**part)).collect();
+        assert_eq!(wanted, [&Part::Storm, &Part::Wire]);
+    }
+
+    #[test]
+    fn two_builds_are_compared_where_they_can_be_and_else_that_is_said() {
+        let all = options(&["--vs", "other"]);
+        all.check().unwrap();
+        assert!(all.wants(Part::Programs) && !all.wants(Part::Latency));
+        let latency = options(&["--vs", "other", "--only", "storm,latency"]);
+        let error = latency.check().unwrap_err().to_string();
+        assert!(error.contains("(Latency)"), "{error}");
+        options(&["--only", "latency"]).check().unwrap();
+    }
+}
