@@ -16,6 +16,9 @@ pub trait Evidence {
     fn reported_errno(&self) -> u16;
     /// The errno of an ICMP error that arrived while connect() was running; 0 without one.
     fn soft_errno(&self) -> u16;
+    /// `sk_err_soft`, of which the application was not told; 0 without one. A retransmission that
+    /// finds no route leaves one (`inet_sk_rebuild_header()`, `net/ipv4/af_inet.c`).
+    fn untold_errno(&self) -> u16;
     /// Whether this side has shut the socket down, as close() does.
     fn is_shut_down(&self) -> bool;
     /// Whether the task that closes the socket is ending.
@@ -37,23 +40,31 @@ pub fn end_of_attempt(socket: &impl Evidence) -> Option<(End, u16)> {
     }
     if socket.is_shut_down() {
         // The client's close. An ICMP error it may have read is the reason; without one, only the
-        // retransmissions tell a time-out from a cancellation.
+        // retransmissions tell a time-out from a cancellation. What the client was not told made it
+        // wait, not fail: it explains a dial that no time-out does.
         let soft_errno = socket.soft_errno();
+        let untold_errno = socket.untold_errno();
         return Some(if socket.is_exiting() {
             (End::Exiting, 0)
         } else if soft_errno != 0 {
             (End::from_errno(soft_errno), soft_errno)
         } else if socket.is_syn_overdue() {
             (End::Unanswered, 0)
+        } else if untold_errno != 0 {
+            (End::from_errno(untold_errno), untold_errno)
         } else {
             (End::Abandoned, 0)
         });
     }
     // connect() has returned before, and a late ICMP error's errno is gone: the client has taken it
     // already, as after a handshake. Its report was seen, or it is the same as that of the first SYN.
-    for taken in [socket.reported_errno(), socket.soft_errno()] {
-        if taken != 0 {
-            return Some((End::from_errno(taken), taken));
+    for errno in [
+        socket.reported_errno(),
+        socket.soft_errno(),
+        socket.untold_errno(),
+    ] {
+        if errno != 0 {
+            return Some((End::from_errno(errno), errno));
         }
     }
     // Failed inside connect() itself (an ICMP error, no local port): its return has the errno.

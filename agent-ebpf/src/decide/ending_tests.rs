@@ -9,6 +9,7 @@ struct Socket {
     errno: u16,
     reported_errno: u16,
     soft_errno: u16,
+    untold_errno: u16,
     shut_down: bool,
     exiting: bool,
     syn_overdue: bool,
@@ -25,6 +26,9 @@ impl Evidence for Socket {
     }
     fn soft_errno(&self) -> u16 {
         self.soft_errno
+    }
+    fn untold_errno(&self) -> u16 {
+        self.untold_errno
     }
     fn is_shut_down(&self) -> bool {
         self.shut_down
@@ -56,6 +60,12 @@ impl Socket {
     }
     fn icmp(self, soft_errno: u16) -> Self {
         Self { soft_errno, ..self }
+    }
+    fn untold(self, untold_errno: u16) -> Self {
+        Self {
+            untold_errno,
+            ..self
+        }
     }
     fn shut_down(self) -> Self {
         let shut_down = true;
@@ -136,6 +146,18 @@ fn each_failed_attempt_is_what_its_socket_shows() {
             113,
         ),
         (
+            "no route for the second SYN",
+            closed.untold(101).syn_overdue(),
+            End::Unanswered,
+            0,
+        ),
+        (
+            "one that only the socket knows",
+            closed.untold(113),
+            End::HostUnreachable,
+            113,
+        ),
+        (
             "its process ends",
             closed.icmp(111).syn_overdue().exiting(),
             End::Exiting,
@@ -158,6 +180,12 @@ fn each_failed_attempt_is_what_its_socket_shows() {
             closed.taken(113).syn_overdue(),
             End::Unanswered,
             0,
+        ),
+        (
+            "one that nobody took",
+            socket().untold(113),
+            End::HostUnreachable,
+            113,
         ),
         ("nothing is known", socket(), End::Other, 0),
     ] {

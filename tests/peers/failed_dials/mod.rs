@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use rustix::io::Errno;
 use statlink_tests::{
     container::Container,
-    fault::{Fault, Faults},
+    fault::{Fault, Faults, Route},
     figures::Figures,
     netns::Pod,
-    peer::{Activator, Autoscaler, PORT, bad_server},
+    peer::{Activator, Autoscaler, PORT, Traffic, bad_server},
     policy::Policy,
     process::Process,
     scenario::Bed,
+    tcp::Counters,
+    wait::until,
 };
 
 use self::cases::{CASES, Case, Expected, Form, OTHER, OUT_OF_PORTS, Trouble};
@@ -42,6 +44,37 @@ fn each_way_a_dial_fails_has_its_cause_in_ipv4_mapped_sockets() {
 #[test]
 fn each_way_a_blocking_dial_fails_has_its_cause() {
     play(Form::Blocking);
+}
+
+/// The client waits for an answer and knows nothing of its kernel's trouble to send the SYN again.
+#[test]
+fn a_route_that_goes_while_a_dial_waits_is_a_timeout_of_that_dial() {
+    let mut bed = Bed::new().unwrap();
+    start_agent(&mut bed);
+    let pod = bed.network.pod("activator").unwrap();
+    let server_pod = bed.autoscaler_pod.clone();
+    let faults = Faults::new(&pod, &server_pod);
+    let dropped = faults.drop_syn().unwrap();
+    let mut activator = Activator::start(&pod, bed.target(), Traffic::Idle).unwrap();
+    let pid = activator.process.pid();
+    let sent = || Ok((Counters::of(pid)?.opens > 0).then_some(()));
+    until("a SYN", PATIENCE, sent).unwrap();
+    let routeless = faults.route(Route::None).unwrap();
+    activator
+        .wait_dial_failed_after(0, "i/o timeout", PATIENCE)
+        .unwrap();
+    for cause in ["network_unreachable", "timeout"] {
+        bed.wait_error(&activator, "connect", cause, PATIENCE)
+            .unwrap();
+    }
+
+    routeless.heal().unwrap();
+    dropped.heal().unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let figures = Figures::of(&bed, &activator);
+    let errors = figures.errors("connect");
+    assert!(errors.contains(&("timeout", 1.0)), "{errors:?}");
+    bed.check_invariants().unwrap();
 }
 
 /// A case under way. Fields are dropped in this order: processes before their containers and pods.

@@ -57,11 +57,7 @@ fn try_set_state(sock: Sock, old: i32, new: i32) -> Option<()> {
         tcp,
         errno: sock.error(),
         reported_errno: open.connection.reported_errno,
-        // What came while connect() was running was noted then; later ones are there yet.
-        soft_errno: match open.connection.soft_errno {
-            0 => sock.soft_error(),
-            noted => noted,
-        },
+        soft_errno: open.connection.soft_errno,
     };
     let ended = match change {
         StateChange::Attempted => return None,
@@ -177,6 +173,11 @@ impl Evidence for Observed {
     #[inline(always)]
     fn soft_errno(&self) -> u16 {
         self.soft_errno
+    }
+
+    #[inline(always)]
+    fn untold_errno(&self) -> u16 {
+        self.sock.soft_error()
     }
 
     #[inline(always)]
