@@ -6,6 +6,11 @@ use std::{
     path::Path,
 };
 
+use rustix::{
+    param::clock_ticks_per_second,
+    time::{ClockId, clock_gettime},
+};
+
 use super::error::DiscoveryError;
 
 /// The environment that a process was executed with, or the beginning of a long one.
@@ -70,16 +75,39 @@ pub(super) fn comm(pid: u32) -> Option<Vec<u8>> {
     Some(comm)
 }
 
-/// When a process was started, in clock ticks since boot; `None` if it is gone.
-pub(super) fn started(pid: u32) -> Option<u64> {
+/// A moment as `/proc` tells it: in clock ticks since boot, suspension included (proc(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BootTicks(u64);
+
+impl BootTicks {
+    /// The current moment.
+    pub(crate) fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        // CLOCK_BOOTTIME is never negative.
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or_default();
+        let rate = clock_ticks_per_second();
+        let of_second = nanoseconds.saturating_mul(rate) / 1_000_000_000;
+        Self(seconds.saturating_mul(rate).saturating_add(of_second))
+    }
+}
+
+/// When a process was started; `None` if it is gone.
+pub(super) fn started(pid: u32) -> Option<BootTicks> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     started_of(&stat)
 }
 
-fn started_of(stat: &str) -> Option<u64> {
+/// Whether a process was started by then. One that is gone was not.
+pub(crate) fn was_started_by(pid: u32, moment: BootTicks) -> bool {
+    started(pid).is_some_and(|started| started <= moment)
+}
+
+fn started_of(stat: &str) -> Option<BootTicks> {
     // The name, in parentheses, may hold anything. The 22nd field is the 20th after it (proc(5)).
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    let ticks = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    Some(BootTicks(ticks))
 }
 
 /// Whether the processes of the whole node are visible: the kernel's own are.
@@ -186,7 +214,10 @@ mod tests {
     fn the_start_of_a_process_is_read_whatever_it_is_called() {
         let fields = "S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
         for name in ["activator", "a) S 1 (b", ""] {
-            assert_eq!(started_of(&format!("7 ({name}) {fields}")), Some(4711));
+            assert_eq!(
+                started_of(&format!("7 ({name}) {fields}")),
+                Some(BootTicks(4711))
+            );
         }
         assert_eq!(started_of("7 (activator) S 1"), None);
         assert_eq!(started_of(""), None);
@@ -195,7 +226,8 @@ mod tests {
     #[test]
     fn this_process_is_found() {
         let pid = std::process::id();
-        assert!(started(pid).is_some());
+        assert!(was_started_by(pid, BootTicks::now()));
+        assert!(!was_started_by(pid, BootTicks(0)));
         assert!(pids().unwrap().contains(&pid));
         assert!(comm(pid).is_some());
         assert!(network_namespace(pid).unwrap().is_some());
@@ -205,6 +237,7 @@ mod tests {
     fn a_process_that_is_gone_is_none() {
         let gone = u32::MAX;
         assert!(comm(gone).is_none() && started(gone).is_none());
+        assert!(!was_started_by(gone, BootTicks::now()));
         assert!(environment(gone).unwrap().is_none());
         assert!(network_namespace(gone).unwrap().is_none());
     }

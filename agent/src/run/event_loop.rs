@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     clock,
-    discovery::{Discovery, Unseen, kubernetes::WatchEvent},
+    discovery::{BootTicks, Discovery, Unseen, kubernetes::WatchEvent},
     kernel::{self, Kernel, KernelError, LISTING_SETTLES, Look},
     link::{ConnectionId, Input, Output},
     snapshot::{Purpose, Snapshot, SnapshotRequest},
@@ -57,6 +57,8 @@ pub(super) struct EventLoop {
         mpsc::UnboundedReceiver<LinkId>,
     ),
     started: Timestamp,
+    /// When the hooks were in place: what was started later has no connection from before them.
+    hooked: BootTicks,
     /// Processes to be inspected: those that were just executed, above all.
     executed: Vec<u32>,
     /// Why processes could not be inspected.
@@ -82,6 +84,7 @@ impl EventLoop {
             tally: RecordTally::default(),
             ended: mpsc::unbounded_channel(),
             started: clock::now(),
+            hooked: BootTicks::now(),
             executed: Vec::new(),
             unseen: Unseen::default(),
             scan_at_once: false,

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     clock,
-    discovery::{AbsenceNews, Client, DiscoveryError, kubernetes::WatchEvent},
+    discovery::{AbsenceNews, Client, DiscoveryError, kubernetes::WatchEvent, was_started_by},
     kernel::KernelError,
-    link::{Event, EventKind, Input, Output},
+    link::{Event, EventKind, Input, Output, UnknownReason},
     link_event::LinkName,
     time::Timestamp,
 };
@@ -178,6 +178,9 @@ impl EventLoop {
         })?;
         if let Some(cause) = former {
             self.handle(id, now, Input::FollowsUnreached(cause))?;
+        }
+        if !self.kernel.hooked("enumerate") && was_started_by(tgid, self.hooked) {
+            self.handle(id, now, Input::EvidenceLost(UnknownReason::NotListed))?;
         }
         // Before its connections, so that none is taken for older than the addresses.
         self.hand_addresses(id)
