@@ -301,7 +301,7 @@ pub const HOOKS: &[Hook] = &[
         ],
         purpose: "find connections older than the agent",
         standing: Standing::Optional {
-            without: "a connection older than the agent is not seen until it is made again",
+            without: "a connection older than the agent is not seen: its link is unknown until the activator dials again",
         },
         group: None,
         way: None,
