@@ -64,3 +64,18 @@ impl Blame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_causes_of_one_moment_the_later_told_is_blamed_and_an_older_one_never() {
+        let at = Timestamp::from_nanos;
+        let mut blame = Blame::default();
+        assert!(blame.put_on(at(2), Cause::Timeout.into()));
+        assert!(blame.put_on(at(2), Cause::ConnectionRefused.into()));
+        assert!(!blame.put_on(at(1), Cause::Dns.into()));
+        assert_eq!(blame.why(), Cause::ConnectionRefused.into());
+    }
+}

@@ -215,3 +215,16 @@ impl MissedEnds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_missed_until_something_is() {
+        let mut missed = MissedEnds::default();
+        assert!(missed.is_empty());
+        missed.add(Phase::Held, End::Reset, 1);
+        assert!(!missed.is_empty());
+    }
+}

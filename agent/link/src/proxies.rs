@@ -153,3 +153,91 @@ fn is_hop(attempted: Option<Timestamp>, of: &Facts) -> bool {
         (Some(_), None) | (None, Some(_)) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use statlink_ebpf::{End, Phase};
+
+    use super::*;
+
+    /// When connect() of the client's connection was called.
+    const BEGAN: Timestamp = Timestamp::from_nanos(50_000_000_000);
+
+    fn after(milliseconds: u64) -> Timestamp {
+        BEGAN + Duration::from_millis(milliseconds)
+    }
+
+    fn to(host: u8) -> SocketAddr {
+        (Ipv4Addr::new(10, 0, 0, host), 8080).into()
+    }
+
+    fn client() -> Facts {
+        Facts {
+            peer: to(1),
+            attempted: Some(BEGAN),
+            began: BEGAN,
+            answered: None,
+            heard: None,
+            counts_connect: true,
+        }
+    }
+
+    /// Dials of `host` at these times, all refused 1 ms later.
+    fn refused(dials: &[(u8, u64)]) -> Proxies {
+        let mut proxies = Proxies::default();
+        for &(host, dialled) in dials {
+            let born = after(dialled);
+            let id = ConnectionId {
+                sock: host.into(),
+                born,
+            };
+            let ended = ProxyEvent::Ended {
+                phase: Phase::Connecting,
+                how: End::Refused,
+            };
+            let at = after(dialled + 1);
+            proxies.record(at, id, to(host), Some(born), ended);
+        }
+        proxies
+    }
+
+    #[test]
+    fn a_dial_that_is_nobodys_hop_does_not_displace_the_hop_s() {
+        let proxies = refused(&[(2, 1), (3, 2_000)]);
+        let why = proxies.explain(&client(), after(2_100), Cause::HandshakeFailed);
+        assert_eq!(why, Some((to(2), Cause::ConnectionRefused)));
+    }
+
+    #[test]
+    fn a_failure_within_a_second_before_a_stall_explains_it_though_the_peer_was_heard_since() {
+        let of = Facts {
+            heard: Some(after(900)),
+            ..client()
+        };
+        let why = refused(&[(2, 1)]).explain(&of, after(1_000), Cause::Stalled);
+        assert_eq!(why, Some((to(2), Cause::ConnectionRefused)));
+        let why = refused(&[(2, 1)]).explain(&of, after(1_003), Cause::Stalled);
+        assert_eq!(why, None);
+    }
+
+    #[test]
+    fn a_hop_that_waits_for_a_second_explains_until_it_is_answered() {
+        let id = ConnectionId {
+            sock: 2,
+            born: BEGAN,
+        };
+        let mut proxies = Proxies::default();
+        proxies.record(after(1), id, to(2), None, ProxyEvent::Attempted);
+        let explained = |proxies: &Proxies, at| {
+            let why = proxies.explain(&client(), after(at), Cause::HandshakeFailed);
+            why == Some((to(2), Cause::Timeout))
+        };
+        assert!(!explained(&proxies, 1_000));
+        assert!(explained(&proxies, 1_001));
+        proxies.record(after(1_500), id, to(2), None, ProxyEvent::Established);
+        assert!(explained(&proxies, 1_499));
+        assert!(!explained(&proxies, 1_500));
+    }
+}

@@ -88,3 +88,18 @@ impl<T> State<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_unknown_has_a_reason() {
+        let reason = UnknownReason::NoRoom;
+        assert_eq!(
+            State::Unknown { since: (), reason }.unknown_reason(),
+            Some(reason)
+        );
+        assert_eq!(State::<()>::Starting.unknown_reason(), None);
+    }
+}

@@ -57,3 +57,21 @@ impl Target {
         quiet + pause + PAUSE_SLACK
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_since_it_fell_quiet_stands_in_for_it() {
+        let quiet = Timestamp::from_nanos(1_000_000_000);
+        let pause = Duration::from_millis(200);
+        let replaced = quiet + pause + PAUSE_SLACK;
+        for (answered, is_replaced) in [(0, false), (1, true)] {
+            let mut target = Target::default();
+            target.answered_elsewhere(quiet + Duration::from_nanos(answered));
+            let due = target.given_up_due(quiet, pause);
+            assert_eq!(due == replaced, is_replaced, "{answered} ns later");
+        }
+    }
+}

@@ -48,3 +48,58 @@ impl Unaccounted {
         index.is_some_and(|index| self.connections.remove(index).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: Phase = Phase::Held;
+
+    fn id(n: u64) -> ConnectionId {
+        let born = Timestamp::from_nanos(n);
+        ConnectionId { sock: n, born }
+    }
+
+    fn with(ids: impl IntoIterator<Item = u64>) -> Unaccounted {
+        let mut unaccounted = Unaccounted::default();
+        for n in ids {
+            unaccounted.add(id(n), HELD, Timestamp::from_nanos(n));
+        }
+        unaccounted
+    }
+
+    #[test]
+    fn an_end_turns_up_once_and_only_one_of_its_kind() {
+        let mut unaccounted = with([1]);
+        let now = Timestamp::from_nanos(2);
+        assert!(!unaccounted.take(Phase::Established, now));
+        assert!(unaccounted.take(HELD, now));
+        assert!(!unaccounted.take(HELD, now));
+    }
+
+    #[test]
+    fn one_whose_end_was_recorded_is_accounted_for() {
+        let mut unaccounted = with([1, 2]);
+        unaccounted.recorded(id(1));
+        let now = Timestamp::from_nanos(3);
+        assert!(unaccounted.take(HELD, now));
+        assert!(!unaccounted.take(HELD, now));
+    }
+
+    #[test]
+    fn an_end_that_takes_too_long_does_not_turn_up_any_more() {
+        let due = Timestamp::from_nanos(1) + END_TURNS_UP;
+        let before = due - std::time::Duration::from_nanos(1);
+        assert!(with([1]).take(HELD, before));
+        assert!(!with([1]).take(HELD, due));
+    }
+
+    #[test]
+    fn beyond_its_limit_the_oldest_is_given_up() {
+        let newest = CONNECTIONS as u64 + 1;
+        let mut unaccounted = with(1..=newest);
+        let now = Timestamp::from_nanos(newest);
+        let taken = (0..=newest).take_while(|_| unaccounted.take(HELD, now));
+        assert_eq!(taken.count(), CONNECTIONS);
+    }
+}

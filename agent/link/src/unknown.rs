@@ -72,11 +72,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_reason_has_words_of_its_own() {
+        let words: BTreeSet<_> = UnknownReason::ALL.iter().map(|it| it.describe()).collect();
+        assert_eq!(words.len(), UnknownReason::ALL.len());
+        assert!(words.iter().all(|words| words.contains(' ')));
+    }
+
+    #[test]
     fn what_is_shown_is_a_reason_that_holds() {
         let mut missing = MissingEvidence::default();
         assert_eq!(missing.reason(), None);
         missing.lost(UnknownReason::EventsMissed);
         missing.lost(UnknownReason::NoRoom);
+        assert_eq!(missing.reasons().count(), 2);
         missing.back(UnknownReason::NoRoom);
         assert_eq!(missing.reason(), Some(UnknownReason::EventsMissed));
         missing.back(UnknownReason::EventsMissed);

@@ -102,3 +102,180 @@ impl Handshake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// When it was established, and the end of its handshake's time.
+    const BEGAN: Timestamp = Timestamp::from_nanos(10_000_000_000);
+
+    fn after(milliseconds: u64) -> Timestamp {
+        BEGAN + Duration::from_millis(milliseconds)
+    }
+
+    fn unanswered(failed: bool) -> Handshake {
+        Handshake::Unanswered {
+            unheard: BEGAN,
+            overdue: BEGAN + HANDSHAKE,
+            failed,
+        }
+    }
+
+    fn ending(at: u64, phase: Phase, heard: Option<u64>) -> Ending {
+        Ending {
+            at: after(at),
+            phase,
+            how: End::PeerClosed,
+            errno: 0,
+            heard: heard.map(after),
+        }
+    }
+
+    #[test]
+    fn an_end_without_an_answer_seen_says_when_that_came() {
+        const HELD: Phase = Phase::Held;
+        const SHORT: Phase = Phase::Established;
+        for (case, older, failed, end, answered) in [
+            (
+                "held by the clock",
+                false,
+                false,
+                ending(300, SHORT, Some(50)),
+                Some(50),
+            ),
+            (
+                "just long enough",
+                false,
+                true,
+                ending(300, SHORT, Some(50)),
+                Some(50),
+            ),
+            (
+                "not long enough",
+                false,
+                false,
+                ending(299, SHORT, Some(50)),
+                None,
+            ),
+            (
+                "held by its phase",
+                false,
+                false,
+                ending(299, HELD, None),
+                Some(0),
+            ),
+            (
+                "by its phase, decided before",
+                false,
+                true,
+                ending(299, HELD, None),
+                None,
+            ),
+            (
+                "a good-bye",
+                false,
+                false,
+                ending(3_000, HELD, Some(2_999)),
+                None,
+            ),
+            (
+                "a good-bye after a life",
+                false,
+                false,
+                ending(3_001, HELD, Some(3_000)),
+                Some(0),
+            ),
+            (
+                "an older one's last word",
+                true,
+                false,
+                ending(299, HELD, Some(298)),
+                Some(298),
+            ),
+            (
+                "an older one's end alone",
+                true,
+                false,
+                ending(299, HELD, None),
+                Some(299),
+            ),
+        ] {
+            let found = unanswered(failed).answered_before(older, &end);
+            assert_eq!(found, answered.map(after), "{case}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_seen_counts_if_it_was_held() {
+        for (case, older, failed, end, held) in [
+            (
+                "long enough",
+                false,
+                true,
+                ending(260, Phase::Established, Some(255)),
+                true,
+            ),
+            (
+                "not long enough",
+                false,
+                false,
+                ending(259, Phase::Established, Some(255)),
+                false,
+            ),
+            (
+                "nothing heard at its end",
+                false,
+                true,
+                ending(260, Phase::Established, None),
+                false,
+            ),
+            (
+                "its phase alone",
+                false,
+                true,
+                ending(100, Phase::Held, None),
+                true,
+            ),
+            (
+                "its phase, and a word",
+                false,
+                false,
+                ending(100, Phase::Held, Some(90)),
+                false,
+            ),
+            (
+                "an older one",
+                true,
+                false,
+                ending(100, Phase::Held, Some(90)),
+                true,
+            ),
+            (
+                "an older one, decided before",
+                true,
+                true,
+                ending(100, Phase::Held, Some(90)),
+                false,
+            ),
+        ] {
+            let answered = after(10);
+            let found = Handshake::Answered { answered, failed }.answered_before(older, &end);
+            assert_eq!(found, held.then_some(answered), "{case}");
+        }
+    }
+
+    #[test]
+    fn a_check_is_decided_once() {
+        assert!(!Handshake::Connecting.has_failed());
+        for failed in [false, true] {
+            let answered = BEGAN;
+            let answered = Handshake::Answered { answered, failed };
+            for handshake in [unanswered(failed), answered] {
+                assert_eq!(handshake.has_failed(), failed, "{handshake:?}");
+            }
+        }
+    }
+}

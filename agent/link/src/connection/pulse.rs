@@ -69,3 +69,52 @@ impl Pulse {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const HEARD: Timestamp = Timestamp::from_nanos(20_000_000_000);
+
+    fn after(milliseconds: u64) -> Timestamp {
+        HEARD + Duration::from_millis(milliseconds)
+    }
+
+    /// A client that has sent at these times since the peer was heard.
+    fn sent(times: &[u64]) -> Pulse {
+        let mut pulse = Pulse::new(HEARD);
+        for time in times {
+            pulse.update(Some(HEARD), Some(after(*time)));
+        }
+        pulse
+    }
+
+    #[test]
+    fn silence_is_a_stall_5_s_on_and_only_after_a_ping() {
+        for (case, pulse, at, silent) in [
+            ("nothing was asked", sent(&[]), 60_000, false),
+            ("no ping", sent(&[3_200]), 60_000, false),
+            ("a ping", sent(&[3_300]), 5_000, true),
+            ("a ping, and not yet", sent(&[3_300]), 4_999, false),
+        ] {
+            assert_eq!(pulse.is_silent(after(at)), silent, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_look_comes_when_something_may_be_due() {
+        for (case, pulse, at, next) in [
+            ("a pong", sent(&[]), 0, 3_500),
+            ("just before the pong", sent(&[]), 3_499, 3_500),
+            ("no ping seen", sent(&[]), 3_500, 4_000),
+            ("a ping waits", sent(&[3_300]), 3_500, 5_000),
+            ("a ping has waited", sent(&[3_300]), 5_000, 5_500),
+            ("the client's own silence", sent(&[]), 11_700, 12_000),
+            ("that is over", sent(&[]), 12_000, 12_500),
+        ] {
+            assert_eq!(pulse.next_look(after(at)), after(next), "{case}");
+        }
+    }
+}

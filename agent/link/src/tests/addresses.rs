@@ -23,6 +23,20 @@ fn an_address_of_the_peer_is_right() {
 }
 
 #[test]
+fn one_that_was_right_stays_so_though_the_addresses_were_unknown_for_a_while() {
+    let mut story = Story::begins();
+    story.input(0, known(&[1])).upgraded(100, 1);
+    story
+        .input(1_000, Input::PeerAddresses(None))
+        .input(2_000, known(&[2]))
+        .until(4_500)
+        .sampled(4_500, 1, well(4_400));
+    story
+        .is_reachable_since(102)
+        .has(CheckKind::Disconnect, 0, &[]);
+}
+
+#[test]
 fn an_ipv4_address_is_itself_in_ipv6() {
     let mut story = Story::begins();
     let IpAddr::V4(address) = peer(1).ip() else {

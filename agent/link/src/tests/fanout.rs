@@ -5,6 +5,7 @@ use statlink_ebpf::{End, Phase};
 use super::story::{Story, at, back, event, id, ms, outage, peer, silent, to, well};
 use crate::{
     Cause, CheckKind, Event, EventKind, Fanout, Input, LinkMachine as _, ProxyEvent, Sample, State,
+    limits::TARGETS,
 };
 
 type Several = Story<Fanout>;
@@ -315,6 +316,56 @@ fn a_target_s_grace_changes_nothing() {
     assert_eq!(alone.link.state(), State::Starting);
     alone.until(6_000);
     alone.is_unreachable_since(6_000, Cause::ConnectionRefused);
+}
+
+#[test]
+fn an_outage_has_the_errors_from_before_its_target_s_grace_ended() {
+    let mut story = Story::of_several();
+    story.up(1, 100).news();
+    let back = story.refused_in_a_row(2, 1_000, 14);
+    assert!(matches!(story.link.state(), State::Unreachable { .. }));
+    story.up(2, back);
+    let errors = story.link.counts().total_errors();
+    let ended = story.news().into_iter().find_map(|event| match event.kind {
+        EventKind::Reachable { outage, .. } => outage,
+        _ => None,
+    });
+    assert_eq!(ended.map(|outage| outage.errors), Some(errors));
+}
+
+#[test]
+fn it_was_never_reachable_until_a_target_was() {
+    let mut story = Story::of_several();
+    assert_eq!(story.link.never_reachable(), Some(Cause::Other));
+    story.refused_in_a_row(1, 100, 14);
+    assert_eq!(story.link.never_reachable(), Some(Cause::ConnectionRefused));
+    story.up(1, 30_000);
+    assert_eq!(story.link.never_reachable(), None);
+}
+
+#[test]
+fn the_last_attempts_of_an_outage_are_those_of_all_targets() {
+    let mut story = Story::of_several();
+    story.up(1, 100).up(2, 400).news();
+    story.ends(1, 100, 1_000, End::PeerClosed, 900);
+    story.refused(1_100, to(1, 1_100)).up(1, 1_200);
+    let ended = story.news().into_iter().find_map(|event| match event.kind {
+        EventKind::Reachable { outage, .. } => outage,
+        _ => None,
+    });
+    assert_eq!(ended.map(|outage| outage.attempts.len()), Some(1));
+}
+
+#[test]
+fn beyond_its_limit_the_target_that_was_quiet_for_longest_makes_room() {
+    let mut story = Story::of_several();
+    let most = i64::try_from(TARGETS).unwrap();
+    for n in 1..=most + 1 {
+        let peer = u64::try_from(n).unwrap();
+        story.refused(n * 10, to(peer, n * 10));
+    }
+    assert_eq!(story.targets(), TARGETS);
+    assert!(!story.link.targets().any(|target| target == peer(1)));
 }
 
 #[test]

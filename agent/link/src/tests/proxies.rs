@@ -205,6 +205,21 @@ fn what_is_long_past_or_later_explains_nothing() {
 }
 
 #[test]
+fn what_is_dialled_after_the_answer_is_nobodys_hop() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    let refused = ProxyEvent::Ended {
+        phase: Phase::Connecting,
+        how: End::Refused,
+    };
+    story.dialled_by_another(350, 1, Some(300), refused);
+    story.ended(400, 1, Phase::Held, End::PeerClosed, Some(390));
+    story
+        .until(800)
+        .has(Disconnect, 1, &[(Cause::PeerClosed, 1)]);
+}
+
+#[test]
 fn what_ended_one_connection_does_not_explain_the_end_of_the_next() {
     let mut story = Story::begins();
     story

@@ -6,7 +6,7 @@ use super::story::{Story, at, back, event, failed, failure, outage, peer, well};
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect, Liveness},
-    EventKind, State,
+    EventKind, LinkMachine, State,
 };
 
 #[test]
@@ -28,6 +28,21 @@ fn an_activator_without_a_connection_is_unreachable_when_the_grace_ends() {
             }
         )]
     );
+}
+
+#[test]
+fn what_a_link_shows_is_what_it_is() {
+    let mut story = Story::begins();
+    story.refused(10, 1);
+    let link: &dyn LinkMachine = &story.link;
+    assert_eq!(link.never_reachable(), Some(Cause::ConnectionRefused));
+    assert_eq!(link.peer_address(), Some(peer(1)));
+    assert_eq!(link.heard(), None);
+    story.upgraded(100, 2);
+    let link: &dyn LinkMachine = &story.link;
+    assert_eq!(link.never_reachable(), None);
+    assert_eq!(link.peer_address(), Some(peer(2)));
+    assert_eq!(link.heard(), Some(at(102)));
 }
 
 #[test]
@@ -403,7 +418,7 @@ fn a_process_that_ends_takes_its_connections_with_it_and_counts_nothing() {
         assert_eq!(story.link.next_deadline(), None);
         assert_eq!(story.news(), [event(at(1_002), EventKind::Ended)]);
         story.has(Connect, 1, &[]).has(Disconnect, 0, &[]);
-        story.refused(2_000, 3).until(9_000);
+        story.refused(2_000, 3).process_ended(3_000).until(9_000);
         assert_eq!(story.news(), []);
         story.has(Connect, 1, &[]).has(Liveness, 0, &[]);
     }

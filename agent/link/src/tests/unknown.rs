@@ -42,6 +42,22 @@ fn a_link_that_may_have_a_connection_nobody_sees_is_unknown_and_not_checked() {
 }
 
 #[test]
+fn that_older_connections_are_not_listed_is_about_targets_that_nobody_knows() {
+    let mut story = Story::of_several();
+    story.evidence_lost(0, UnknownReason::NotListed);
+    story.is_unknown_since(0, UnknownReason::NotListed);
+    story.refused(100, to(1, 100)).until(6_000);
+    assert!(matches!(story.link.state(), State::Unreachable { .. }));
+    for (reason, is_told) in [(NO_ROOM, true), (UnknownReason::NotListed, false)] {
+        let mut story = Story::of_several();
+        story.evidence_lost(0, reason).refused(100, to(1, 100));
+        story.until(6_000);
+        let unknown = story.link.state().unknown_reason();
+        assert_eq!(unknown == Some(reason), is_told, "{reason}");
+    }
+}
+
+#[test]
 fn a_live_connection_that_is_looked_at_is_evidence_enough() {
     let mut story = Story::begins();
     story.upgraded(0, 1).news();
