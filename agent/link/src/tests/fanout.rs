@@ -4,8 +4,8 @@ use statlink_ebpf::{End, Phase};
 
 use super::story::{Story, at, back, event, id, ms, outage, peer, silent, to, well};
 use crate::{
-    Cause, CheckKind, Event, EventKind, Fanout, Input, LinkMachine as _, ProxyEvent, Sample, State,
-    limits::TARGETS,
+    Cause, CheckKind, EndedOutage, Event, EventKind, Fanout, Input, LinkMachine as _, ProxyEvent,
+    Sample, State, limits::TARGETS,
 };
 
 type Several = Story<Fanout>;
@@ -49,6 +49,20 @@ impl Several {
             pause = pause * 13 / 10;
         }
         now
+    }
+
+    /// The outage that is over.
+    #[track_caller]
+    fn over(&mut self) -> EndedOutage {
+        let mut news = self.news().into_iter();
+        news.find_map(|told| {
+            if let EventKind::Reachable { outage, .. } = told.kind {
+                outage
+            } else {
+                None
+            }
+        })
+        .expect("an outage is over")
     }
 
     fn targets(&self) -> usize {
@@ -326,11 +340,7 @@ fn an_outage_has_the_errors_from_before_its_target_s_grace_ended() {
     assert!(matches!(story.link.state(), State::Unreachable { .. }));
     story.up(2, back);
     let errors = story.link.counts().total_errors();
-    let ended = story.news().into_iter().find_map(|event| match event.kind {
-        EventKind::Reachable { outage, .. } => outage,
-        _ => None,
-    });
-    assert_eq!(ended.map(|outage| outage.errors), Some(errors));
+    assert_eq!(story.over().errors, errors);
 }
 
 #[test]
@@ -349,11 +359,7 @@ fn the_last_attempts_of_an_outage_are_those_of_all_targets() {
     story.up(1, 100).up(2, 400).news();
     story.ends(1, 100, 1_000, End::PeerClosed, 900);
     story.refused(1_100, to(1, 1_100)).up(1, 1_200);
-    let ended = story.news().into_iter().find_map(|event| match event.kind {
-        EventKind::Reachable { outage, .. } => outage,
-        _ => None,
-    });
-    assert_eq!(ended.map(|outage| outage.attempts.len()), Some(1));
+    assert_eq!(story.over().attempts.len(), 1);
 }
 
 #[test]
