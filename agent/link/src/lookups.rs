@@ -73,3 +73,17 @@ impl Lookups {
             + LOOKUP_ANSWERED
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lookups_since_the_last_activity_are_a_cause() {
+        let at = Timestamp::from_nanos;
+        let mut lookups = Lookups::default();
+        lookups.looked_up(at(5), at(4));
+        assert!(lookups.due(at(4)).is_some());
+        assert!(lookups.due(at(5)).is_none());
+    }
+}

@@ -79,11 +79,12 @@ mod tests {
 
     #[test]
     fn one_whose_end_was_recorded_is_accounted_for() {
-        let mut unaccounted = with([1, 2]);
+        let mut unaccounted = with([1]);
+        let now = Timestamp::from_nanos(2);
+        unaccounted.add(id(2), Phase::Established, now);
         unaccounted.recorded(id(1));
-        let now = Timestamp::from_nanos(3);
-        assert!(unaccounted.take(HELD, now));
         assert!(!unaccounted.take(HELD, now));
+        assert!(unaccounted.take(Phase::Established, now));
     }
 
     #[test]

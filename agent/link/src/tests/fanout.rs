@@ -365,11 +365,19 @@ fn the_last_attempts_of_an_outage_are_those_of_all_targets() {
 #[test]
 fn beyond_its_limit_the_target_that_was_quiet_for_longest_makes_room() {
     let mut story = Story::of_several();
+    story.attempt(1, to(1, 1));
     let most = i64::try_from(TARGETS).unwrap();
-    for n in 1..=most + 1 {
+    for n in 2..=most + 1 {
         let peer = u64::try_from(n).unwrap();
         story.refused(n * 10, to(peer, n * 10));
     }
+    // What became of its dial, nobody will see.
+    let refused = story.link.counts().total_errors() - 1;
+    story.has(
+        CheckKind::Connect,
+        refused + 1,
+        &[(Cause::ConnectionRefused, refused), (Cause::Other, 1)],
+    );
     assert_eq!(story.targets(), TARGETS);
     assert!(!story.link.targets().any(|target| target == peer(1)));
 }

@@ -96,18 +96,34 @@ fn what_outlived_a_refusal_was_upgraded_although_nobody_looked() {
 
 #[test]
 fn a_dial_that_began_with_a_long_lookup_ends_that_much_sooner_after_its_connect() {
-    for (looked_up, cause) in [
-        (Some(1_000), Cause::HandshakeFailed),
-        (None, Cause::LocalClosed),
+    const REFUSED: Cause = Cause::HandshakeFailed;
+    const CLOSED: Cause = Cause::LocalClosed;
+    for (case, looked_up, begun, cause) in [
+        ("one lookup", &[1_000][..], 2_500, REFUSED),
+        ("the first of several", &[1_000, 2_400], 2_500, REFUSED),
+        ("none", &[], 2_500, CLOSED),
+        ("one of an older dial's", &[0], 1_500, CLOSED),
+        ("one from before any client waits", &[1_000], 4_000, CLOSED),
     ] {
         let mut story = Story::begins();
-        if let Some(time) = looked_up {
+        for &time in looked_up {
             story.input(time, Input::LookedUp);
         }
-        story.upgraded(2_500, 1).until(4_000);
-        let (begun, heard) = (Some(2_500), Some(2_502));
-        story.ended_with(4_000, 1, begun, Phase::Held, End::LocalClosed, 0, heard);
-        story.until(4_400).has(Disconnect, 1, &[(cause, 1)]);
+        story.upgraded(begun, 1).until(begun + 1_500);
+        let ended = begun + 1_500;
+        let heard = Some(begun + 2);
+        story.ended_with(
+            ended,
+            1,
+            Some(begun),
+            Phase::Held,
+            End::LocalClosed,
+            0,
+            heard,
+        );
+        story.until(ended + 400);
+        let losses = story.link.counts().errors(Disconnect, cause);
+        assert_eq!(losses, 1, "{case}");
     }
 }
 
