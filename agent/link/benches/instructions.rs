@@ -199,6 +199,7 @@ impl Driver {
                         let input = Input::Sampled { connection, sample };
                         self.link.handle(self.now, input, &mut self.outputs);
                     }
+                    Output::OutageGoesOn => {}
                     Output::Event(event) => {
                         black_box(event);
                     }

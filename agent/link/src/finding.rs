@@ -17,6 +17,8 @@ pub(crate) enum Finding {
     Dialled(SocketAddr),
     /// A connection is live.
     Upgraded { of: Facts, upgrade: Upgrade },
+    /// A connection that was lost to a stall before the agent has not healed.
+    StillStalled,
     /// A stall is over: the connection is live again.
     Healed { of: Facts, at: Timestamp },
     /// An attempt failed.

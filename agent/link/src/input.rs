@@ -8,7 +8,7 @@ use std::{
 
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
 
-use crate::{Cause, UnknownReason, time::Timestamp};
+use crate::{Cause, Legacy, UnknownReason, time::Timestamp};
 
 /// Names one connection for ever: an address of a `struct sock` is used again, but never with
 /// the same birth.
@@ -107,6 +107,10 @@ pub enum Input {
     /// after the discovery: a start-up grace that every life of a crash loop had anew would hide
     /// that the pod has no link.
     FollowsUnreached(Cause),
+    /// The agent before this one knew this of the same process. Handed in right after the discovery. An
+    /// outage that was under way goes on, unless the link turns out to be reachable within the
+    /// start-up grace.
+    Inherited(Legacy),
     /// The process is gone: the expected end.
     ProcessEnded,
 }

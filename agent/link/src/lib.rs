@@ -30,6 +30,7 @@
 //! - `event`: what happens to a link, in the one form that logs and `statlink events` share.
 //! - `output`: what a link asks its driver to do.
 //! - `state`: what a link is at one instant.
+//! - `legacy`: what an agent leaves of a link to its successor.
 //! - `machine`: [`LinkMachine`], what the agent's loop drives.
 //!
 //! The numbers:
@@ -89,6 +90,7 @@ mod event;
 mod fanout;
 mod finding;
 mod input;
+mod legacy;
 mod limits;
 mod link;
 mod lookups;
@@ -119,6 +121,7 @@ pub use counts::Counts;
 pub use event::{EndedOutage, Event, EventKind, FailedAttempt};
 pub use fanout::Fanout;
 pub use input::{ConnectionId, Input, MissedEnds, OpenConnection, ProxyEvent, Sample};
+pub use legacy::{Legacy, OutageUnderWay};
 pub use limits::ATTEMPTS_REPORTED;
 pub use link::Link;
 pub use machine::LinkMachine;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::time::Timestamp;
-use crate::{Cause, ConnectionId, Counts, Input, Output, State};
+use crate::{Cause, ConnectionId, Counts, Input, Legacy, Output, State};
 
 /// A state machine between one process and one peer.
 ///
@@ -24,6 +24,10 @@ pub trait LinkMachine: Send {
     /// Why it has never been reachable; `None` if it has. What
     /// [`Input::FollowsUnreached`] hands on to the pod's next life.
     fn never_reachable(&self) -> Option<Cause>;
+
+    /// What a successor of the agent has to know of it, to be handed in as
+    /// [`Input::Inherited`].
+    fn legacy(&self) -> Legacy;
 
     /// What it has counted since the discovery.
     fn counts(&self) -> Counts;

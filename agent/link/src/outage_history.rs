@@ -11,12 +11,20 @@ pub(crate) struct OutageHistory {
     /// Oldest first.
     attempts: VecDeque<FailedAttempt>,
     errors_before: u64,
+    /// Errors of it that the agent before this one counted.
+    inherited: u64,
 }
 
 impl OutageHistory {
     /// It begins with so many errors counted.
     pub(crate) fn begins(&mut self, errors: u64) {
         self.errors_before = errors;
+        self.inherited = 0;
+    }
+
+    /// So many errors of it were counted by the agent before this one.
+    pub(crate) fn inherit(&mut self, errors: u64) {
+        self.inherited = errors;
     }
 
     pub(crate) fn remember(&mut self, failed: FailedAttempt) {
@@ -33,7 +41,7 @@ impl OutageHistory {
 
     /// How many of these `errors` are its own.
     pub(crate) fn errors(&self, errors: u64) -> u64 {
-        errors - self.errors_before
+        (errors - self.errors_before).saturating_add(self.inherited)
     }
 
     /// The outage that began at `began`, for `cause`, and is over at `at`, with so many `errors`
@@ -53,8 +61,14 @@ impl OutageHistory {
         }
     }
 
+    /// The attempts are told anew.
+    pub(crate) fn clear_attempts(&mut self) {
+        self.attempts.clear();
+    }
+
     /// It is over.
     pub(crate) fn clear(&mut self) {
         self.attempts.clear();
+        self.inherited = 0;
     }
 }

@@ -10,6 +10,9 @@ pub enum Output {
     Sample(ConnectionId),
     /// Pass this on: to logs, metrics and whoever listens.
     Event(Event),
+    /// The outage that the agent before this one left goes on. It is no event, for its begin was told; but
+    /// the link is shown unreachable from here on, and nobody has been told that by this agent.
+    OutageGoesOn,
 }
 
 impl Output {

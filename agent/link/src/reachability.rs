@@ -1,8 +1,8 @@
 //! How outages begin and end: the same for one link and for several together.
 
 use crate::{
-    Cause, EndedOutage, FailedAttempt, UnknownReason, outage_history::OutageHistory,
-    time::Timestamp,
+    Cause, EndedOutage, FailedAttempt, Legacy, OutageUnderWay, UnknownReason,
+    outage_history::OutageHistory, time::Timestamp,
 };
 
 /// Whether there is an outage, and what is remembered for the events at its ends.
@@ -162,6 +162,72 @@ impl Reachability {
     /// Nothing follows.
     pub(crate) fn end(&mut self) {
         self.reach = Reach::Ended;
+    }
+}
+
+/// From one agent to the next.
+impl Reachability {
+    /// What a successor has to know, with so many `errors` counted.
+    pub(crate) fn legacy(&self, errors: u64) -> Legacy {
+        let outage = match self.reach {
+            Reach::Unreachable { since, onset }
+            | Reach::Unknown {
+                outage: Some((since, onset)),
+                ..
+            } => Some(OutageUnderWay {
+                since,
+                cause: onset,
+                errors: self.history.errors(errors),
+                attempts: self.history.attempts(),
+            }),
+            Reach::Undecided
+            | Reach::Reachable { .. }
+            | Reach::Unknown { outage: None, .. }
+            | Reach::Ended => None,
+        };
+        Legacy {
+            was_reachable: self.was_reachable,
+            outage,
+            wary: false,
+        }
+    }
+
+    /// It was reachable before this agent.
+    pub(crate) fn inherit_reachable(&mut self) {
+        self.was_reachable = true;
+    }
+
+    /// The outage of before goes on, unless it was found to be over; whether that is to be shown.
+    pub(crate) fn inherit_outage(&mut self, inherited: OutageUnderWay) -> bool {
+        let began = (inherited.since, inherited.cause);
+        self.reach = match self.reach {
+            Reach::Undecided => Reach::Unreachable {
+                since: began.0,
+                onset: began.1,
+            },
+            Reach::Unknown {
+                since,
+                reason,
+                outage: None,
+            } => Reach::Unknown {
+                since,
+                reason,
+                outage: Some(began),
+            },
+            Reach::Reachable { .. }
+            | Reach::Unreachable { .. }
+            | Reach::Unknown {
+                outage: Some(_), ..
+            }
+            | Reach::Ended => return false,
+        };
+        self.history.inherit(inherited.errors);
+        let own = self.history.attempts();
+        self.history.clear_attempts();
+        for failed in inherited.attempts.into_iter().chain(own) {
+            self.history.remember(failed);
+        }
+        matches!(self.reach, Reach::Unreachable { .. })
     }
 }
 

@@ -309,6 +309,7 @@ impl EventLoop {
                     } = &mut *entry;
                     self.publisher.publish(name, publication, event);
                 }
+                Output::OutageGoesOn => self.publisher.export_soon(),
             }
         }
         outputs.clear();

@@ -65,6 +65,11 @@ impl Publisher {
         let _ = self.listeners.send(event);
     }
 
+    /// What is exported of a link is another, and no event says so.
+    pub(super) fn export_soon(&self) {
+        self.transition.notify_one();
+    }
+
     /// Records the durations that it tells, in histograms.
     fn record(&self, peer: &str, kind: &EventKind) {
         match kind {

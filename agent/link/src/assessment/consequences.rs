@@ -101,6 +101,15 @@ impl Assessment {
         }
     }
 
+    /// The outage of before goes on. Its onset was counted and told by the agent before this one.
+    pub(super) fn take_up_inherited(&mut self, outputs: &mut Vec<Output>) {
+        if let Some(outage) = self.inherited.take()
+            && self.reachability.inherit_outage(outage)
+        {
+            outputs.push(Output::OutageGoesOn);
+        }
+    }
+
     /// Counts ends of connections of which nothing else is known. They change no outage: how
     /// long such a connection was live, nobody can tell.
     pub(super) fn ended_unseen(
@@ -180,6 +189,10 @@ impl Assessment {
         peer_address: SocketAddr,
         outputs: &mut Vec<Output>,
     ) {
+        // It is told at its end, with its whole length.
+        if let Some(outage) = self.inherited.take() {
+            self.reachability.inherit_outage(outage);
+        }
         let errors = self.counts.total_errors();
         let Some(recovery) = self.reachability.recover(since, at, errors) else {
             return;

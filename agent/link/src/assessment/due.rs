@@ -52,6 +52,7 @@ impl Assessment {
                 self.put_blame(due, Cause::Dns.into(), outputs);
             }
             Timer::GivenUp => self.end(due, outputs),
+            Timer::Grace if self.inherited.is_some() => self.take_up_inherited(outputs),
             Timer::Grace => {
                 self.begin_outage(due, self.blame.why(), self.last_peer, outputs);
                 // Each outage has an error at its onset.

@@ -11,8 +11,9 @@ mod due;
 use std::net::SocketAddr;
 
 use crate::{
-    Cause, CheckKind, ConnectionId, Counts, EventKind, Output, ProxyEvent, State, UnknownReason,
-    blame::Blame,
+    Cause, CheckKind, ConnectionId, Counts, EventKind, Legacy, OutageUnderWay, Output, ProxyEvent,
+    State, UnknownReason,
+    blame::{Blame, Why},
     finding::Finding,
     lookups::Lookups,
     reachability::{Reach, Reachability},
@@ -37,6 +38,8 @@ pub(crate) struct Assessment {
     /// Where the client turned to last.
     last_peer: Option<SocketAddr>,
     lookups: Lookups,
+    /// The outage that the agent before this one left, until a look has shown whether it goes on.
+    inherited: Option<OutageUnderWay>,
     /// What makes it a target; `None` for a link that lasts as long as its process.
     target: Option<Target>,
 }
@@ -72,6 +75,7 @@ impl Assessment {
             blame: Blame::default(),
             last_peer: None,
             lookups: Lookups::default(),
+            inherited: None,
             target,
         }
     }
@@ -81,6 +85,7 @@ impl Assessment {
         match finding {
             Finding::Dialled(peer) => self.last_peer = Some(peer),
             Finding::Upgraded { of, upgrade } => self.upgraded(of, upgrade, outputs),
+            Finding::StillStalled => self.take_up_inherited(outputs),
             Finding::Healed { of, at } => self.recover(Some(at), at, of.peer, outputs),
             Finding::AttemptFailed {
                 of,
@@ -191,6 +196,25 @@ impl Assessment {
         }
     }
 
+    /// The agent before this one knew this of the link. It is no evidence of what the link is now.
+    pub(crate) fn inherit(&mut self, legacy: Legacy) {
+        if legacy.was_reachable {
+            self.reachability.inherit_reachable();
+        }
+        if let Some(outage) = legacy.outage {
+            self.blame.put_on(outage.since, outage.cause.into());
+            // Oldest first: the newest one is what is shown.
+            for failed in &outage.attempts {
+                let why = Why {
+                    cause: failed.cause,
+                    proxy: failed.proxy_address,
+                };
+                self.blame.put_on(failed.at, why);
+            }
+            self.inherited = Some(outage);
+        }
+    }
+
     /// Nothing follows.
     pub(crate) fn end(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         self.reachability.end();
@@ -221,6 +245,20 @@ impl Assessment {
     /// Why it has never been reachable; `None` if it has.
     pub(crate) fn never_reachable(&self) -> Option<Cause> {
         (!self.reachability.was_reachable()).then(|| self.cause())
+    }
+
+    /// What a successor of the agent has to know.
+    pub(crate) fn legacy(&self) -> Legacy {
+        let own = self.reachability.legacy(self.counts.total_errors());
+        // Not looked at for long enough: what was left to this agent it leaves to the next.
+        let inherited = self.inherited.clone().map(|outage| OutageUnderWay {
+            errors: outage.errors.saturating_add(self.counts.total_errors()),
+            ..outage
+        });
+        Legacy {
+            outage: own.outage.or(inherited),
+            ..own
+        }
     }
 
     pub(crate) fn counts(&self) -> &Counts {

@@ -18,6 +18,18 @@ pub(super) struct Origin {
     pub(super) looked_up: Option<Timestamp>,
     /// It was there before the agent: its connect check is not the agent's to decide.
     pub(super) older: bool,
+    /// An outage that the agent before this one told began then.
+    pub(super) outage_before: Option<Timestamp>,
+}
+
+impl Origin {
+    /// The onset of its stall, if it was lost to one before the agent: its peer was last `heard` before
+    /// the outage began that the agent before this one told. Where nobody knows when it was heard, nobody
+    /// knows that it was live again.
+    pub(super) fn was_lost_before(&self, heard: Option<Timestamp>) -> Option<Timestamp> {
+        self.outage_before
+            .filter(|began| self.older && heard.is_none_or(|heard| heard <= *began))
+    }
 }
 
 /// What a connection waits for that is not upgraded yet.

@@ -94,6 +94,7 @@ impl Connection {
                 attempted,
                 looked_up: None,
                 older: false,
+                outage_before: None,
             },
             established: None,
             rtt: None,
@@ -160,6 +161,11 @@ impl Connection {
     /// The dial began with a lookup then.
     pub(crate) fn looked_up(&mut self, at: Option<Timestamp>) {
         self.origin.looked_up = at;
+    }
+
+    /// An outage that the agent before this one told began then, if there was one.
+    pub(crate) fn follows_outage(&mut self, began: Option<Timestamp>) {
+        self.origin.outage_before = began;
     }
 
     /// A dial before it was held, and refused all the same.

@@ -47,6 +47,8 @@ pub(crate) enum Step {
         onset: Timestamp,
         cause: Cause,
     },
+    /// It stalled before the agent, and that was told.
+    StillStalled,
     Healed {
         at: Timestamp,
     },
@@ -197,6 +199,10 @@ impl Open {
                     }
                     AddressCheck::Unknown | AddressCheck::Right => {
                         let heard = heard.unwrap_or(answered);
+                        if let Some(onset) = origin.was_lost_before(Some(heard)) {
+                            self.stall(onset, at, Pulse::new(heard), true);
+                            return Some(Step::StillStalled);
+                        }
                         let upgrade = self.upgrade(origin, answered, heard, failed);
                         self.next_sample = at;
                         Some(Step::Upgraded(upgrade))
@@ -245,12 +251,12 @@ impl Open {
             Stage::Stalled {
                 onset,
                 mut pulse,
-                by_the_client,
+                until_heard,
             } => {
                 pulse.update(heard, sample.sent);
-                self.stall(onset, at, pulse, by_the_client);
+                self.stall(onset, at, pulse, until_heard);
                 let broken = sample.unacknowledged && sample.timeouts > 0;
-                let unheard = by_the_client && pulse.heard <= onset;
+                let unheard = until_heard && pulse.heard <= onset;
                 let is_wrong = self.address == AddressCheck::Wrong;
                 if is_wrong || broken || unheard || pulse.is_silent(at) {
                     return None;
@@ -321,6 +327,12 @@ impl Open {
             return None;
         }
         let answered = handshake.answered_before(origin.older, ending)?.min(at);
+        let heard = ending.heard.or(self.stage.heard());
+        if let Some(onset) = origin.was_lost_before(heard) {
+            // There is nothing left to count of it.
+            self.stall(onset, at, Pulse::new(onset), true);
+            return None;
+        }
         Some(self.upgrade(origin, answered, answered, handshake.has_failed()))
     }
 
@@ -392,11 +404,11 @@ impl Open {
     }
 
     /// Stalled since `onset`, as far as is known at `at`.
-    fn stall(&mut self, onset: Timestamp, at: Timestamp, pulse: Pulse, by_the_client: bool) {
+    fn stall(&mut self, onset: Timestamp, at: Timestamp, pulse: Pulse, until_heard: bool) {
         self.stage = Stage::Stalled {
             onset,
             pulse,
-            by_the_client,
+            until_heard,
         };
         self.next_sample = at + STALLED_CADENCE;
     }

@@ -30,8 +30,8 @@ pub(super) enum Stage {
     Stalled {
         onset: Timestamp,
         pulse: Pulse,
-        /// The client's own, which only an answer to it shows to be over.
-        by_the_client: bool,
+        /// Only an answer shows it to be over: it is the client's own, or one of before the agent.
+        until_heard: bool,
     },
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Connections {
     /// The last dial that was answered and held was refused all the same: the next ones must show
     /// more before they count.
     wary: bool,
+    /// When the outage began that the agent before this one left.
+    outage_before: Option<Timestamp>,
     /// What became certain since they were [taken](Self::take_findings).
     findings: Vec<Finding>,
 }
@@ -58,6 +60,7 @@ impl Connections {
             looked_up: None,
             may_withdraw,
             wary: false,
+            outage_before: None,
             findings: Vec::new(),
         }
     }
@@ -65,6 +68,13 @@ impl Connections {
     /// What became certain since the last call, in order.
     pub(crate) fn take_findings(&mut self) -> Vec<Finding> {
         std::mem::take(&mut self.findings)
+    }
+
+    /// The agent before this one told an outage that began then, and not its end, if there was one; and
+    /// it was wary of the next dial, or not.
+    pub(crate) fn inherit(&mut self, outage_began: Option<Timestamp>, wary: bool) {
+        self.outage_before = outage_began;
+        self.wary = wary;
     }
 
     /// The client asked a name server at `at`.
@@ -161,6 +171,7 @@ impl Connections {
             None if self.table.is_past(id) => return,
             None => {
                 let mut unseen = Connection::from_its_end(id, peer, attempted, ending);
+                unseen.follows_outage(self.outage_before);
                 if self.wary {
                     unseen.beware();
                 }
@@ -369,6 +380,11 @@ impl Connections {
     /// Whether this may be an address of the peer's, as far as those are known.
     pub(crate) fn may_be_the_peer(&self, address: SocketAddr) -> bool {
         self.addresses.may_include(address)
+    }
+
+    /// Whether the next dial must show more before it counts.
+    pub(crate) fn is_wary(&self) -> bool {
+        self.wary
     }
 
     /// The newest start or end of anything.

@@ -22,6 +22,7 @@ impl Connections {
         self.last_activity = self.last_activity.max(attempted);
         self.findings.push(Finding::Dialled(connection.peer));
         connection.first_check(self.addresses.check(connection.peer, at));
+        connection.follows_outage(self.outage_before);
         if self.wary {
             connection.beware();
         }
@@ -43,6 +44,7 @@ impl Connections {
             }
             Step::Upgraded(upgrade) => self.upgraded(connection, upgrade),
             Step::Stalled { onset, cause } => self.lost(connection, onset, cause),
+            Step::StillStalled => self.findings.push(Finding::StillStalled),
             Step::Healed { at } => self.findings.push(Finding::Healed {
                 of: Facts::of(connection),
                 at,

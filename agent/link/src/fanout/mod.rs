@@ -11,8 +11,8 @@ use self::{
     whole::Whole,
 };
 use crate::{
-    Cause, ConnectionId, Counts, Event, EventKind, Input, Link, LinkMachine, OpenConnection,
-    Output, State, resync::Reconciliation, time::Timestamp,
+    Cause, ConnectionId, Counts, Event, EventKind, Input, Legacy, Link, LinkMachine,
+    OpenConnection, Output, State, resync::Reconciliation, time::Timestamp,
 };
 
 /// One process and all the addresses that it dials: its targets.
@@ -111,6 +111,8 @@ impl LinkMachine for Fanout {
                 self.tell_all(at, &Input::EvidenceBack(reason), outputs);
                 self.whole.evidence_back(at, reason, &self.targets, outputs);
             }
+            // Which of its targets the outage was of is not known: it begins anew.
+            Input::Inherited(legacy) => self.whole.inherit(&legacy),
             // A forwarder without a target is idle, and each target has its own grace.
             Input::FollowsUnreached(_)
             | Input::LookedUp
@@ -142,6 +144,10 @@ impl LinkMachine for Fanout {
 
     fn never_reachable(&self) -> Option<Cause> {
         self.whole.never_reachable(&self.targets)
+    }
+
+    fn legacy(&self) -> Legacy {
+        self.whole.legacy()
     }
 
     fn counts(&self) -> Counts {
@@ -321,7 +327,7 @@ impl Fanout {
         let peer = canonical(peer);
         for output in self.targets.act(peer, act) {
             match output {
-                Output::Sample(_) => outputs.push(output),
+                Output::Sample(_) | Output::OutageGoesOn => outputs.push(output),
                 Output::Event(event) => self.take(peer, event, outputs),
             }
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::targets::{Targets, Well};
 use crate::{
-    Cause, Event, EventKind, FailedAttempt, Link, Output, State, UnknownReason,
+    Cause, Event, EventKind, FailedAttempt, Legacy, Link, Output, State, UnknownReason,
     reachability::{Reach, Reachability},
     time::Timestamp,
     unknown::MissingEvidence,
@@ -44,6 +44,23 @@ impl Whole {
     pub(super) fn never_reachable(&self, targets: &Targets) -> Option<Cause> {
         let cause = || targets.worst().map_or(Cause::Other, |(_, cause)| cause);
         (!self.reachability.was_reachable()).then(cause)
+    }
+}
+
+// === From one agent to the next ===
+
+impl Whole {
+    pub(super) fn legacy(&self) -> Legacy {
+        Legacy {
+            outage: None,
+            ..self.reachability.legacy(0)
+        }
+    }
+
+    pub(super) fn inherit(&mut self, legacy: &Legacy) {
+        if legacy.was_reachable {
+            self.reachability.inherit_reachable();
+        }
     }
 }
 

@@ -8,7 +8,8 @@ mod due;
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    Cause, ConnectionId, Counts, Input, LinkMachine, OpenConnection, Output, State, UnknownReason,
+    Cause, ConnectionId, Counts, Input, Legacy, LinkMachine, OpenConnection, Output, State,
+    UnknownReason,
     assessment::Assessment,
     connection::Ending,
     connections::Connections,
@@ -203,6 +204,11 @@ impl Link {
             Input::FollowsUnreached(cause) => {
                 self.assessment.follows_unreached(at, cause, outputs);
             }
+            Input::Inherited(legacy) => {
+                let began = legacy.outage.as_ref().map(|outage| outage.since);
+                connections.inherit(began, legacy.wary);
+                self.assessment.inherit(legacy);
+            }
             // Handled above, before what is due.
             Input::ProcessEnded => {}
         }
@@ -227,6 +233,14 @@ impl Link {
     /// Why it has never been reachable; `None` if it has.
     pub fn never_reachable(&self) -> Option<Cause> {
         self.assessment.never_reachable()
+    }
+
+    /// What a successor of the agent has to know of it.
+    pub fn legacy(&self) -> Legacy {
+        Legacy {
+            wary: self.connections.is_wary(),
+            ..self.assessment.legacy()
+        }
     }
 
     /// What it has counted since its discovery.
@@ -360,6 +374,10 @@ impl LinkMachine for Link {
 
     fn never_reachable(&self) -> Option<Cause> {
         self.never_reachable()
+    }
+
+    fn legacy(&self) -> Legacy {
+        self.legacy()
     }
 
     fn counts(&self) -> Counts {

@@ -7,7 +7,7 @@ use super::{
     truth::Truth,
     world::{Event, Loss, World},
 };
-use crate::{EventKind, Input, LinkMachine, MissedEnds, Output, State, time::Timestamp};
+use crate::{Counts, EventKind, Input, LinkMachine, MissedEnds, Output, State, time::Timestamp};
 
 /// What is peculiar to one kind of machine.
 pub(super) trait Kind: Default {
@@ -35,6 +35,8 @@ pub(super) struct Life<K: Kind> {
     pub(super) kind: K,
     pub(super) alive: bool,
     pub(super) outages: Outages,
+    /// What agents before this one counted.
+    pub(super) counted_before: Counts,
 }
 
 /// The outages that were told.
@@ -94,6 +96,7 @@ impl<K: Kind> Life<K> {
             kind: K::default(),
             alive: true,
             outages: Outages::default(),
+            counted_before: Counts::default(),
         };
         K::begin(&mut life);
         life
@@ -149,6 +152,7 @@ impl<K: Kind> Life<K> {
                     continue;
                 }
                 Output::Event(event) => event,
+                Output::OutageGoesOn => continue,
             };
             match event.kind {
                 EventKind::Unreachable { .. } if !self.outages.under_way => {
@@ -156,7 +160,8 @@ impl<K: Kind> Life<K> {
                     self.outages.of_the_grace += u64::from(!self.outages.was_reachable);
                     self.outages.under_way = true;
                     // Each onset has an error of its own.
-                    let errors = self.machine.counts().total_errors();
+                    let errors =
+                        self.machine.counts().total_errors() + self.counted_before.total_errors();
                     assert!(errors >= self.outages.begun, "seed {seed}");
                 }
                 EventKind::Reachable { outage, .. } => {
@@ -237,7 +242,21 @@ impl<K: Kind> Life<K> {
         self.tell(now, Input::Resynchronised { open, missed });
     }
 
-    fn drain(&mut self) {
+    /// Another agent takes this one's place, and finds what it left and what is open.
+    pub(super) fn replace(&mut self) {
+        let now = self.world.now;
+        let legacy = self.machine.legacy();
+        self.counted_before.add(&self.machine.counts());
+        self.machine = K::machine(now);
+        self.world.forget_records();
+        for client in self.clients.values_mut() {
+            client.becomes_older();
+        }
+        self.tell(now, Input::Inherited(legacy));
+        self.list(MissedEnds::default());
+    }
+
+    pub(super) fn drain(&mut self) {
         for (at, input) in self.world.drain() {
             self.tell(at, input);
         }

@@ -129,6 +129,6 @@ impl Kind for Activator {
     }
 }
 
-fn peer() -> SocketAddr {
+pub(super) fn peer() -> SocketAddr {
     SocketAddr::from(([10, 96, 0, 1], 8080))
 }

@@ -6,13 +6,14 @@
 //!
 //! The clock, chance and the ring of records, which come late, twice or never, are in `world`; a
 //! client and its path in `client`, its connection in `socket`, what is true of it in `truth`; the
-//! driver of a machine in `life`. What only a link or a fan-out does and is held to is in `link` and
-//! `fanout`.
+//! driver of a machine in `life`. What only a link, one whose agent is replaced, or a fan-out does and is
+//! held to is in `link`, `replaced` and `fanout`.
 
 mod client;
 mod fanout;
 mod life;
 mod link;
+mod replaced;
 mod socket;
 mod truth;
 mod world;

@@ -191,6 +191,11 @@ impl World {
         records
     }
 
+    /// Nobody reads the ring again.
+    pub(super) fn forget_records(&mut self) {
+        self.ring.clear();
+    }
+
     /// The ends that were missed since the last time.
     pub(super) fn missed(&mut self) -> MissedEnds {
         self.resynchronising = false;

@@ -125,7 +125,7 @@ fn wake(link: &mut Link, now: Timestamp, outputs: &mut Vec<Output>) {
 fn events(outputs: &[Output]) -> impl Iterator<Item = &Event> {
     outputs.iter().filter_map(|output| match output {
         Output::Event(event) => Some(event),
-        Output::Sample(_) => None,
+        Output::Sample(_) | Output::OutageGoesOn => None,
     })
 }
 

@@ -319,7 +319,7 @@ impl<M: LinkMachine> Story<M> {
         let told = self.told.get(told..).unwrap_or_default().iter();
         let asked = told.filter_map(|output| match output {
             Output::Sample(asked) => Some(*asked),
-            Output::Event(_) => None,
+            Output::Event(_) | Output::OutageGoesOn => None,
         });
         let missing = asked.filter(|asked| open.iter().all(|(n, ..)| id(*n) != *asked));
         for connection in missing.collect::<Vec<_>>() {
@@ -373,7 +373,7 @@ impl<M: LinkMachine> Story<M> {
             .drain(..)
             .filter_map(|output| match output {
                 Output::Event(event) => Some(event),
-                Output::Sample(_) => None,
+                Output::Sample(_) | Output::OutageGoesOn => None,
             })
             .collect()
     }
@@ -384,7 +384,7 @@ impl<M: LinkMachine> Story<M> {
             .drain(..)
             .filter_map(|output| match output {
                 Output::Sample(id) => Some(id),
-                Output::Event(_) => None,
+                Output::Event(_) | Output::OutageGoesOn => None,
             })
             .collect()
     }

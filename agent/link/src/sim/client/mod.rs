@@ -300,6 +300,23 @@ impl Client {
         }
     }
 
+    /// Whether it has a connection that is up, or none and no dial under way, and all that came before is
+    /// known.
+    pub(super) fn is_settled(&self, now: Timestamp) -> bool {
+        let socket = self.socket.as_ref();
+        socket.is_none_or(|socket| socket.is_upgraded(now))
+            && !self.racing
+            && self.unsettled.iter().all(|(until, _)| *until < now)
+    }
+
+    /// An agent that comes now finds its connection, and has not seen it begin.
+    pub(super) fn becomes_older(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            self.truth.upgraded += u64::from(socket.attempted.is_some());
+            socket.attempted = None;
+        }
+    }
+
     /// Its connection does something that is recorded; whether the record arrives.
     fn record(&mut self, input: Input, world: &mut World) -> bool {
         let attempted = self.socket.as_ref().and_then(|socket| socket.attempted);
