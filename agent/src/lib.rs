@@ -18,6 +18,7 @@ mod health;
 pub mod kernel;
 mod link_event;
 mod link_kind;
+mod memory;
 mod options;
 mod preflight;
 mod privileges;

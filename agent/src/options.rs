@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub kubernetes: Option<Kubernetes>,
     /// Path of the control socket.
     pub socket: PathBuf,
+    /// Where an agent leaves its successor what it counted; `None` to leave nothing.
+    pub state_dir: Option<PathBuf>,
     /// Where to serve `/healthz` and `/readyz`; `None` to serve neither.
     pub health_address: Option<SocketAddr>,
     /// Where to serve `/metrics`; `None` not to serve it.

@@ -8,6 +8,7 @@ mod examples;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::{Counts, State};
@@ -67,7 +68,7 @@ pub(crate) struct Snapshot {
 }
 
 /// What names a pod's series: the attributes of its data points.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct SeriesName {
     /// The value of `peer`.
     pub peer: String,

@@ -81,6 +81,8 @@ fn an_invalid_value_is_refused_by_its_name() {
         ("metrics.port=0", "port"),
         ("metrics.from[0].pods.a=b", "pods"),
         ("podMonitor.interval=10", "interval"),
+        ("state.hostPath=run/statlink-state", "hostPath"),
+        ("state.hostPath=//run", "hostPath"),
     ] {
         let output = helm(&["template", "statlink", "--set", value]);
         assert!(!output.status.success(), "{value} was accepted");
@@ -107,6 +109,7 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
             "resourceAttributes",
         ),
         ("otlp.enabled=false", "metrics.enabled"),
+        ("state.hostPath=/run/statlink-state", "state.enabled"),
         ("podMonitor.enabled=true", "metrics.enabled"),
         ("serviceMonitor.enabled=true", "metrics.enabled"),
         (
@@ -165,13 +168,14 @@ fn no_example_grants_more_than_reading_one_namespace() {
         for volume in spec["volumes"].as_array().unwrap() {
             let path = volume.pointer("/hostPath/path");
             assert!(
-                path.is_none_or(|path| path == TRACEFS),
+                path.is_none_or(|path| path == TRACEFS || path == STATE),
                 "{values}: {volume}"
             );
         }
         let mounts = spec.pointer("/containers/0/volumeMounts").unwrap();
         for mount in mounts.as_array().unwrap() {
-            let is_writable = mount["mountPath"] == "/run/statlink";
+            let is_writable = ["/run/statlink", STATE].map(|it| mount["mountPath"] == it);
+            let is_writable = is_writable.contains(&true);
             assert!(
                 is_writable || mount["readOnly"] == true,
                 "{values}: {mount}"
@@ -293,6 +297,42 @@ fn the_hook_of_connect_is_the_agent_s_own_choice_unless_it_is_named() {
     }
 }
 
+/// The directory has to be one that can be written to, in both profiles alike.
+#[test]
+fn what_is_left_to_the_next_agent_is_in_a_volume_of_the_pod_or_the_node() {
+    for profile in ["privileged", "restricted"] {
+        let profile = format!("security.profile={profile}");
+        let directory = |set: &str| {
+            let objects = template(&["--set", &profile, "--set", set]);
+            let value = variable(&objects, "STATLINK_STATE_DIR").map(|env| env["value"].clone());
+            let mounts = container(&objects)["volumeMounts"].as_array().unwrap();
+            let mount = mounts
+                .iter()
+                .find(|it| Some(&it["mountPath"]) == value.as_ref());
+            let name = mount.map(|mount| {
+                assert_eq!(mount.get("readOnly"), None);
+                mount["name"].clone()
+            });
+            let volumes = pod(&objects)["volumes"].as_array().unwrap();
+            let volume = volumes.iter().find(|it| Some(&it["name"]) == name.as_ref());
+            (value, volume.cloned())
+        };
+        assert_eq!(directory("state.enabled=false"), (None, None));
+        let (value, volume) = directory("state.enabled=true");
+        assert_eq!(value, Some(json!("/run/statlink")));
+        assert_eq!(
+            volume.unwrap()["emptyDir"],
+            json!({ "medium": "Memory", "sizeLimit": "8Mi" })
+        );
+        let (value, volume) = directory("state.enabled=true,state.hostPath=/run/kept");
+        assert_eq!(value, Some(json!(STATE)));
+        assert_eq!(
+            volume.unwrap()["hostPath"],
+            json!({ "path": "/run/kept", "type": "DirectoryOrCreate" })
+        );
+    }
+}
+
 #[test]
 fn both_architectures_are_asked_for() {
     let objects = template(&[]);
@@ -340,6 +380,8 @@ fn what_a_value_refers_to_stands_before_it() {
 }
 
 const TRACEFS: &str = "/sys/kernel/tracing";
+/// Of the agent's container, and of nodes where the examples say so.
+const STATE: &str = "/run/statlink-state";
 
 const RESTRICTED: [&str; 2] = ["--set", "security.profile=restricted"];
 
@@ -469,6 +511,9 @@ fn openshift_gets_constraints_and_nobody_else() {
         constraints["allowedCapabilities"],
         json!(["BPF", "PERFMON"])
     );
+    let kept = ["--set", "state.enabled=true,state.hostPath=/run/kept"];
+    let keeping = template(&[&openshift[..], &kept].concat());
+    assert_eq!(keeping[KEY]["allowHostDirVolumePlugin"], true);
     let role = &objects["Role statlink/statlink-constraints"]["rules"][0];
     assert_eq!(role["resourceNames"], json!(["statlink-statlink"]));
     assert_eq!(role["verbs"], json!(["use"]));

@@ -139,6 +139,14 @@ pub(super) struct Settings {
     #[arg(long, env = "STATLINK_CLUSTER_NAME", value_name = "NAME", help_heading = EXPORTED)]
     cluster_name: Option<String>,
 
+    /// Directory in which a killed agent leaves its successor what it counted [default: none]
+    #[arg(long, env = "STATLINK_STATE_DIR", value_name = "DIRECTORY", help_heading = EXPORTED,
+          long_help = "Directory in which an agent leaves its successor what it counted and which \
+              outages are under way, so that counters go on instead of beginning at 0. It has to \
+              outlive the agent's process, and need not outlive a boot: an emptyDir volume serves \
+              restarts of the container, a directory of the node in /run upgrades too [default: none]")]
+    state_dir: Option<PathBuf>,
+
     /// Address to serve /healthz and /readyz on, such as 0.0.0.0:8082 [default: none]
     #[arg(long, env = "STATLINK_HEALTH_ADDRESS", value_name = "ADDRESS:PORT",
           value_parser = address, help_heading = ITSELF)]
@@ -210,6 +218,7 @@ impl Settings {
             },
             kubernetes,
             socket: self.socket.socket,
+            state_dir: self.state_dir,
             health_address: self.health_address,
             metrics_address: self.metrics_address,
             telemetry,

@@ -44,7 +44,7 @@ pub(crate) use self::{
     absence::{AbsenceNews, AbsenceReason, UnobservedPod},
     error::DiscoveryError,
     network_namespace::NodeNamespaces,
-    proc::{BootTicks, was_started_by},
+    proc::{BootTicks, started, was_started_by},
     process_handle::ProcessHandle,
     selector::Selector,
     strangers::NEWS,

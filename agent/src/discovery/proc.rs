@@ -80,6 +80,11 @@ pub(super) fn comm(pid: u32) -> Option<Vec<u8>> {
 pub(crate) struct BootTicks(u64);
 
 impl BootTicks {
+    /// How many.
+    pub(crate) const fn ticks(self) -> u64 {
+        self.0
+    }
+
     /// The current moment.
     pub(crate) fn now() -> Self {
         let now = clock_gettime(ClockId::Boottime);
@@ -93,7 +98,7 @@ impl BootTicks {
 }
 
 /// When a process was started; `None` if it is gone.
-pub(super) fn started(pid: u32) -> Option<BootTicks> {
+pub(crate) fn started(pid: u32) -> Option<BootTicks> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     started_of(&stat)
 }

@@ -130,7 +130,7 @@ mod tests {
         let named = Named::Function("main".to_owned());
         for form in FORMS {
             let whole = Btf::parse(form.btf).unwrap();
-            let data = reduced(&whole, &[named.clone()]).unwrap();
+            let data = reduced(&whole, std::slice::from_ref(&named)).unwrap();
             let left = Btf::parse(&data).unwrap();
             let number = |btf: &Btf<'_>| {
                 let mut types = btf.types().map(Result::unwrap);

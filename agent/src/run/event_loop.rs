@@ -16,6 +16,7 @@
 
 mod clients;
 mod losses;
+mod succession;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -32,12 +33,14 @@ use super::{
     registry::{Entry, LinkId, Registry},
     routing::{RecordTally, Route, route},
     snapshot,
+    unsaved::Unsaved,
 };
 use crate::{
     clock,
     discovery::{BootTicks, Discovery, Unseen, kubernetes::WatchEvent},
     kernel::{self, Kernel, KernelError, LISTING_SETTLES, Look},
     link::{ConnectionId, Input, Output},
+    memory::{Left, Memory},
     snapshot::{Purpose, Snapshot, SnapshotRequest},
     time::Timestamp,
 };
@@ -69,6 +72,9 @@ pub(super) struct EventLoop {
     missed_look: Timestamp,
     /// Empty between two calls of a link: kept for its memory.
     outputs: Vec<Output>,
+    /// Where a successor finds what is known; `None` to leave it nothing.
+    memory: Option<Arc<Memory>>,
+    unsaved: Unsaved,
 }
 
 impl EventLoop {
@@ -90,7 +96,16 @@ impl EventLoop {
             scan_at_once: false,
             missed_look: clock::now(),
             outputs: Vec::new(),
+            memory: None,
+            unsaved: Unsaved::default(),
         }
+    }
+
+    /// Goes on with what the agent before this one `left`, and leaves what is known in `memory`.
+    pub(super) fn with_memory(mut self, memory: Arc<Memory>, left: Left) -> Self {
+        self.take_over(left);
+        self.memory = Some(memory);
+        self
     }
 
     /// Runs until `shutdown` is ready; then gives the last snapshot.
@@ -124,8 +139,7 @@ impl EventLoop {
                 Some(request) = requests.recv() => {
                     self.process_due()?;
                     let snapshot = self.snapshot(request.purpose)?;
-                    // Whoever asked may have given up waiting.
-                    let _ = request.reply.send(Arc::new(snapshot));
+                    self.give(snapshot, request.reply);
                 }
                 Some(event) = watch_events.recv() => {
                     self.drain()?;
@@ -155,6 +169,7 @@ impl EventLoop {
             self.registry.next_deadline(),
             self.reconciler.next_deadline(&self.registry),
             self.discovery.next_deadline(),
+            self.memory.as_ref().and_then(|_| self.unsaved.due()),
         ];
         if !self.executed.is_empty() {
             return Instant::now();
@@ -194,7 +209,7 @@ impl EventLoop {
         for (_, entry) in self.registry.iter_mut() {
             entry.publication.log_due(&entry.name, now);
         }
-        Ok(())
+        self.remember_due()
     }
 
     /// The last work: what no record told is reconciled, so that the last export has it.
@@ -293,12 +308,17 @@ impl EventLoop {
         let Some(entry) = self.registry.get_mut(id) else {
             return Ok(());
         };
+        let is_saved = self.memory.is_some();
+        let errors = |entry: &Entry| is_saved.then(|| entry.machine.counts().total_errors());
+        let before = errors(entry);
         let outputs = &mut self.outputs;
         call(entry, outputs);
+        let mut is_urgent = false;
         // A sample's answer may lead to further outputs, never to a sample of the same instant.
         let mut next = 0;
         while let Some(output) = outputs.get(next).cloned() {
             next += 1;
+            is_urgent |= !matches!(output, Output::Sample(_));
             match output {
                 Output::Sample(connection) => {
                     sample(&mut self.kernel, entry, connection, outputs)?;
@@ -313,6 +333,11 @@ impl EventLoop {
             }
         }
         outputs.clear();
+        if is_saved {
+            // Not every error is told as an event.
+            self.unsaved
+                .called(id, is_urgent || errors(entry) != before);
+        }
         Ok(())
     }
 }
@@ -356,6 +381,8 @@ impl EventLoop {
         let discovery = &self.discovery;
         self.ledger
             .close_old(clock::now(), |uid| discovery.lists_pod(uid));
+        self.remember_all()?;
+        let discovery = &self.discovery;
         let agent = snapshot::of_agent(
             &self.kernel,
             &self.reconciler,

@@ -14,7 +14,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    link::Cause,
+    link::{Cause, Legacy},
+    memory::{KEPT, Pod, Process, ProcessId, Tally},
     snapshot::{Departed, PodCounts, SeriesName},
     time::Timestamp,
 };
@@ -38,6 +39,14 @@ struct Account {
     unreached: Option<Cause>,
     /// When it had a process last, or the Kubernetes API still listed it.
     last_seen: Timestamp,
+    /// The same as a successor is told it.
+    seen_for_successor: Timestamp,
+    /// When it was opened.
+    opened: Timestamp,
+    /// The same for the Collector, in nanoseconds since the Unix epoch, once it was asked for.
+    series_began: Option<u64>,
+    /// Processes that the agent before this one watched, and this one has not found yet.
+    awaited: Vec<Process>,
 }
 
 impl Ledger {
@@ -55,6 +64,10 @@ impl Ledger {
             present: 0,
             unreached: None,
             last_seen: now,
+            seen_for_successor: now,
+            opened: now,
+            series_began: None,
+            awaited: Vec::new(),
         });
         if account.is_of_another(uid) {
             account.uid = None;
@@ -96,7 +109,7 @@ impl Ledger {
     pub(super) fn departed(&self) -> Vec<Departed> {
         let accounts = self.accounts.iter();
         accounts
-            .filter(|(_, account)| account.present == 0)
+            .filter(|(_, account)| !account.may_have_a_process())
             .map(|(name, account)| Departed {
                 name: name.clone(),
                 total: account.settled.clone(),
@@ -108,13 +121,14 @@ impl Ledger {
     /// pod of a uid, so that it may have a process again.
     pub(super) fn close_old(&mut self, now: Timestamp, is_listed: impl Fn(&str) -> bool) {
         for account in self.accounts.values_mut() {
-            if account.present > 0 || account.uid.as_deref().is_some_and(&is_listed) {
+            let listed = account.uid.as_deref().is_some_and(&is_listed);
+            if account.may_have_a_process() || listed {
                 account.last_seen = now;
             }
         }
         self.accounts
             .retain(|_, account| now.saturating_since(account.last_seen) <= KEPT);
-        let gone = |account: &Account| account.present == 0 && account.last_seen < now;
+        let gone = |account: &Account| !account.may_have_a_process() && account.last_seen < now;
         let departed = self.accounts.values().filter(|it| gone(it)).count();
         for _ in MOST_DEPARTED..departed {
             let accounts = self.accounts.iter().filter(|(_, it)| gone(it));
@@ -126,7 +140,105 @@ impl Ledger {
     }
 }
 
+/// From one agent to the next.
+impl Ledger {
+    /// Goes on with what the agent before this one knew of a pod.
+    pub(super) fn restore(&mut self, pod: Pod) {
+        let account = Account {
+            uid: pod.uid,
+            settled: PodCounts::from(&pod.total),
+            present: 0,
+            unreached: pod.unreached,
+            last_seen: pod.last_seen,
+            seen_for_successor: pod.last_seen,
+            opened: pod.last_seen,
+            series_began: Some(pod.series_began),
+            awaited: pod.processes,
+        };
+        self.accounts.insert(pod.name, account);
+    }
+
+    /// A process of this pod was discovered. If the agent before this one had watched it, it is no
+    /// new life, and what its link has to know is given.
+    pub(super) fn resume(
+        &mut self,
+        name: &SeriesName,
+        uid: Option<&str>,
+        process: ProcessId,
+        now: Timestamp,
+    ) -> Option<Legacy> {
+        let account = self.accounts.get_mut(name)?;
+        let mut awaited = account.awaited.iter();
+        let at = awaited.position(|awaited| awaited.id == process)?;
+        let resumed = account.awaited.swap_remove(at);
+        account.learn(uid);
+        account.present += 1;
+        account.last_seen = now;
+        Some(resumed.legacy)
+    }
+
+    /// Ceases to await processes that are not there any more: they ended while no agent watched.
+    pub(super) fn await_only(&mut self, is_alive: impl Fn(ProcessId) -> bool) {
+        for account in self.accounts.values_mut() {
+            let awaited = std::mem::take(&mut account.awaited);
+            let (alive, ended): (Vec<_>, Vec<_>) = awaited
+                .into_iter()
+                .partition(|awaited| is_alive(awaited.id));
+            account.awaited = alive;
+            if let Some(last) = ended.last() {
+                // One that was still in its grace may have connected afterwards: nobody watched.
+                let was_in_an_outage = last.legacy.outage.is_some();
+                account.unreached = last.unreached.filter(|_| was_in_an_outage);
+            }
+        }
+    }
+
+    /// What a successor has to know of this pod, which has these processes, each with what it has
+    /// counted. `wall` dates a moment in nanoseconds since the Unix epoch.
+    pub(super) fn remembered(
+        &mut self,
+        name: &SeriesName,
+        present: impl IntoIterator<Item = (Option<Process>, PodCounts)>,
+        wall: impl Fn(Timestamp) -> u64,
+    ) -> Option<Pod> {
+        let account = self.accounts.get_mut(name)?;
+        let mut total = account.settled.clone();
+        let mut processes = account.awaited.clone();
+        for (process, counted) in present {
+            total.add(&counted);
+            processes.extend(process);
+        }
+        // Not each time: a moment later is no news.
+        let unsaid = account
+            .last_seen
+            .saturating_since(account.seen_for_successor);
+        if unsaid >= SEEN_STEP {
+            account.seen_for_successor = account.last_seen;
+        }
+        let opened = account.opened;
+        Some(Pod {
+            name: name.clone(),
+            uid: account.uid.clone(),
+            series_began: *account.series_began.get_or_insert_with(|| wall(opened)),
+            total: Tally::from(&total),
+            unreached: account.unreached,
+            last_seen: account.seen_for_successor,
+            processes,
+        })
+    }
+
+    /// Whether there is an account of this name.
+    pub(super) fn has(&self, name: &SeriesName) -> bool {
+        self.accounts.contains_key(name)
+    }
+}
+
 impl Account {
+    /// Whether it has a process, or had one under the agent before this one that may still be found.
+    fn may_have_a_process(&self) -> bool {
+        self.present > 0 || !self.awaited.is_empty()
+    }
+
     /// Whether it is known to be another pod's than that of `uid`.
     fn is_of_another(&self, uid: Option<&str>) -> bool {
         let both = self.uid.as_deref().zip(uid);
@@ -141,12 +253,9 @@ impl Account {
     }
 }
 
-/// For how long an account is kept after its pod's last process has ended and the Kubernetes API,
-/// where there is one, has ceased to list the pod. An outage of a Collector that is longer than
-/// that costs the last counts of pods that ended in it. And far longer than backends take a series
-/// for alive without a sample (Prometheus: 5 minutes), so that a name that comes back after that
-/// begins at 0 like a new one.
-const KEPT: Duration = Duration::from_secs(3600);
+/// How exactly a successor is told when a pod was seen last: a sixtieth of [`KEPT`], for which it is told.
+/// So a pod of which nothing else changes is written once a minute.
+const SEEN_STEP: Duration = Duration::from_secs(60);
 /// How many accounts without a process are kept at most: more than a node runs pods at all, by
 /// default (kubelet `maxPods`, 110), so twice a whole node's may end within [`KEPT`]. Each takes
 /// some 700 bytes.

@@ -12,6 +12,7 @@
 //! | what wakes the loop, and in which order it works | `event_loop` |
 //! | which links there are, and which sources are tracked for them | `registry` |
 //! | what a pod has counted, beyond the life of one process | `ledger` |
+//! | what is left to a successor of the agent | `event_loop::succession`; of whom: `unsaved` |
 //! | which links a record concerns, and what it means there | `routing` |
 //! | what happens after records were lost, and at discovery | `reconcile`; what a link is owed: `owed`; whether all of its connections are known: `completeness`; whether TCP says anything of them: `bypass` |
 //! | what is logged, recorded and exported of an event | `publish` |
@@ -29,6 +30,7 @@ mod reconcile;
 mod registry;
 mod routing;
 mod snapshot;
+mod unsaved;
 mod wiring;
 
 pub(crate) use self::wiring::run;

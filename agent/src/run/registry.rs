@@ -8,8 +8,9 @@ use super::{bypass::Bypass, completeness::Completeness, owed::Owed, publish::Pub
 use crate::{
     discovery::NodeNamespaces,
     kernel::{Kernel, KernelError},
-    link::LinkMachine,
+    link::{Cause, LinkMachine},
     link_event::LinkName,
+    memory::ProcessId,
     snapshot::SeriesName,
     time::Timestamp,
 };
@@ -24,6 +25,8 @@ pub(super) struct Entry {
     pub(super) source: Source,
     /// Its pod's uid; `None` outside of Kubernetes.
     pub(super) pod_uid: Option<String>,
+    /// Names its process for a successor of the agent; `None` if it was gone when it was looked at.
+    pub(super) process: Option<ProcessId>,
     pub(super) machine: Box<dyn LinkMachine>,
     pub(super) publication: Publication,
     pub(super) owed: Owed,
@@ -44,6 +47,7 @@ impl Entry {
             name,
             source,
             pod_uid,
+            process: None,
             machine,
             publication: Publication::default(),
             owed: Owed::at_discovery(now),
@@ -59,6 +63,17 @@ impl Entry {
             namespace: self.name.namespace.clone(),
             pod: self.name.pod.clone(),
         }
+    }
+
+    /// Whether it can be told what it is: of one of which nobody can tell, nobody can tell that it never
+    /// was reachable.
+    pub(super) fn is_known(&self) -> bool {
+        self.machine.state().unknown_reason().is_none()
+    }
+
+    /// Why its process has never been reachable, if it is known that it has not.
+    pub(super) fn unreached(&self) -> Option<Cause> {
+        self.machine.never_reachable().filter(|_| self.is_known())
     }
 
     /// When the link or its log next wants to be called.
@@ -235,7 +250,7 @@ pub(super) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::link::Shape;
+    use crate::link::{Input, Shape, UnknownReason};
 
     pub(in super::super) const HOST: u32 = 1;
     pub(in super::super) const POD: u32 = 2;
@@ -316,6 +331,22 @@ pub(super) mod tests {
         assert!(kernel.tracked.contains(&whole));
         registry.remove(second, &nodes, &mut kernel).unwrap();
         assert!(kernel.tracked.is_empty(), "{:?}", kernel.tracked);
+    }
+
+    /// It may have a connection that nobody sees.
+    #[test]
+    fn of_a_process_of_which_nobody_can_tell_it_is_not_left_that_it_never_was_reachable() {
+        let mut entry = entry(POD, 7);
+        let now = Timestamp::from_nanos(1);
+        assert!(entry.unreached().is_some());
+        let reason = UnknownReason::NotListed;
+        let mut outputs = Vec::new();
+        let lost = Input::EvidenceLost(reason);
+        entry.machine.handle(now, lost, &mut outputs);
+        assert_eq!(entry.unreached(), None);
+        let back = Input::EvidenceBack(reason);
+        entry.machine.handle(now, back, &mut outputs);
+        assert!(entry.unreached().is_some());
     }
 
     #[test]

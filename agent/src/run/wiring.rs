@@ -18,6 +18,7 @@ use crate::{
         Kernel, Watch,
         tracefs::{self, Tracefs},
     },
+    memory::{Left, Memory, MemoryError, Opened},
     options::Options,
     privileges, scrape,
     snapshot::{Purpose, Snapshots},
@@ -55,7 +56,16 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Result<()> {
     // First of all: a signal that comes while hooks are attached must end it in order, too.
     let stop = stop_signal()?;
-    let telemetry = start_telemetry(options.telemetry.clone()).await?;
+    let found = match options.state_dir.as_deref() {
+        Some(directory) => Some(Memory::open_soon(directory).await),
+        None => None,
+    };
+    if let (Some(Err(MemoryError::Taken(_))), Some(directory)) = (&found, &options.state_dir) {
+        tokio::spawn(Memory::clear_after(directory.clone()));
+    }
+    let opened = found.as_ref().and_then(|found| found.as_ref().ok());
+    let memory = opened.map(|opened| Arc::clone(&opened.memory));
+    let telemetry = start_telemetry(options.telemetry.clone(), memory.clone()).await?;
     logs::init(
         options.log_format,
         options.log_filter,
@@ -65,6 +75,7 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
     for warning in &options.telemetry.warnings {
         tracing::warn!("{warning}.");
     }
+    let left = take_over(found);
     let kernel = attach(&options.watch, &tracefs)?;
     privileges::reduce_to(privileges::running());
     release_memory();
@@ -114,6 +125,10 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
 
     let publisher = Publisher::new(telemetry.clone(), events, transition);
     let event_loop = EventLoop::new(kernel, discovery, publisher);
+    let event_loop = match memory.clone() {
+        Some(memory) => event_loop.with_memory(memory, left),
+        None => event_loop,
+    };
     let last = event_loop.run(requests, watch_queue, stop).await;
     // The watches of the Kubernetes API end with it.
     drop(watch_events);
@@ -126,6 +141,10 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
     control.abort();
     // Its end removes the socket.
     let _ = control.await;
+    if let Some(memory) = memory {
+        // If it is not in time, a successor shows less, and the last export arrives all the same.
+        let _ = tokio::time::timeout(LAST_WRITE, memory.written()).await;
+    }
     if !telemetry.shutdown(Arc::new(last?)).await {
         tracing::warn!("The last export did not arrive.");
     }
@@ -171,9 +190,45 @@ fn attach(watch: &Watch, tracefs: &Tracefs) -> anyhow::Result<Kernel> {
     Ok(kernel)
 }
 
+/// What the agent before this one left; logs if that is nothing although it should be.
+fn take_over(found: Option<Result<Opened, MemoryError>>) -> Left {
+    if let Some(Ok(opened)) = &found
+        && opened.is_on_disk
+    {
+        tracing::warn!(
+            "--state-dir is on a disk, and exports may wait for it: a directory in memory (tmpfs) does as well, \
+             for what is in it is of use until the next boot only."
+        );
+    }
+    match found.map(|found| found.map(|opened| opened.left)) {
+        Some(Ok(Ok(left))) => {
+            if !left.pods.is_empty() {
+                tracing::info!(
+                    pods = left.pods.len(),
+                    "Counts go on from what the agent before this one left."
+                );
+            }
+            return left;
+        }
+        Some(Ok(Err(refusal))) => tracing::warn!(
+            %refusal,
+            "What the agent before this one left is not taken over: its counts begin at 0."
+        ),
+        Some(Err(error)) => tracing::warn!(
+            %error,
+            "Nothing is left to a successor: its counts will begin at 0."
+        ),
+        None => {}
+    }
+    Left::default()
+}
+
 /// The SDK starts threads of its own: from one without privilege, so that they have none.
-async fn start_telemetry(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
-    tokio::task::spawn_blocking(move || Telemetry::start(&config))
+async fn start_telemetry(
+    config: TelemetryConfig,
+    memory: Option<Arc<Memory>>,
+) -> anyhow::Result<Telemetry> {
+    tokio::task::spawn_blocking(move || Telemetry::start_with(&config, memory))
         .await
         .context("set up the export")?
         .context("set up the export")
@@ -243,6 +298,8 @@ fn shut_down(runtime: Runtime) {
     runtime.shutdown_timeout(LAST_TASKS);
 }
 
+/// In memory it takes a millisecond; a directory that hangs must not take the time of the last export.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 /// What `/readyz` says until then.
 const NOT_SYNCED: &str = "the Kubernetes API has not been read once yet; where it refuses, the log \
      and `statlink check` say why";

@@ -22,7 +22,12 @@ use opentelemetry_sdk::{
 };
 use tokio::runtime::Handle;
 
-use crate::{link::Cause, snapshot::Snapshot};
+use crate::{
+    clock,
+    link::Cause,
+    memory::{Memory, Receiver},
+    snapshot::Snapshot,
+};
 use config::{Config, Destination};
 pub(crate) use delivery::Delivery;
 use exporter::{BoundedExporter, ExportLog, LastError};
@@ -60,7 +65,16 @@ impl Telemetry {
     /// # Errors
     ///
     /// If called outside of a tokio runtime, or if the SDK refuses the configuration.
+    #[cfg(test)]
     pub(crate) fn start(config: &Config) -> Result<Self, BuildError> {
+        Self::start_with(config, None)
+    }
+
+    /// The same, going on from what is in `memory`.
+    pub(crate) fn start_with(
+        config: &Config,
+        memory: Option<Arc<Memory>>,
+    ) -> Result<Self, BuildError> {
         let runtime = Handle::try_current()?;
         let attributes = config.resource.iter();
         let resource = Resource::builder_empty()
@@ -77,15 +91,20 @@ impl Telemetry {
         let log_exports = export_log("logs", config.logs.as_ref());
         let metrics = match &config.metrics {
             Some(to) => {
-                let exporter = bounded(exporter::metrics, to, &runtime, &metric_exports)?;
+                let starts = memory.clone();
+                let build = |to: &_, runtime: &_, last_error: &_| {
+                    exporter::metrics(to, runtime, last_error, starts)
+                };
+                let exporter = bounded(build, to, &runtime, &metric_exports)?;
                 let resource = resource.clone();
-                Some(MetricPipeline::new(exporter, resource, &metric_exports))
+                let pipeline = MetricPipeline::new(exporter, resource, &metric_exports);
+                Some(pipeline.with_memory(memory.clone(), Receiver::Collector, clock::now()))
             }
             None => None,
         };
-        let page = config
-            .page
-            .then(|| Page::new(resource.clone(), &metric_exports));
+        let page = config.page.then(|| {
+            Page::new(resource.clone(), &metric_exports).with_memory(memory, clock::now())
+        });
         let logs = match &config.logs {
             Some(to) => Some(log_provider(to, &runtime, resource, &log_exports)?),
             None => None,

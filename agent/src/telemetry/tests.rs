@@ -2,6 +2,7 @@
 //! mutual TLS, and the ways in which they fail.
 
 mod collector;
+mod start_times;
 
 use std::{fs, sync::atomic::Ordering, time::Instant};
 

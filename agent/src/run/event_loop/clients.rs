@@ -10,6 +10,7 @@ use super::{
         snapshot,
     },
     EventLoop,
+    succession::identify,
 };
 use crate::{
     clock,
@@ -148,7 +149,9 @@ impl EventLoop {
         };
         let now = clock::now();
         let machine = client.kind.shape.discovered(now);
-        let entry = Entry::new(name, source, client.pod_uid, machine, now);
+        let mut entry = Entry::new(name, source, client.pod_uid, machine, now);
+        let process = identify(tgid);
+        entry.process = process;
         let (series, uid) = (entry.series(), entry.pod_uid.clone());
         let nodes = self.discovery.node_namespaces();
         let Some(id) = self.registry.add(entry, nodes, &mut self.kernel)? else {
@@ -161,7 +164,12 @@ impl EventLoop {
             }
             return Ok(());
         };
-        let former = self.ledger.begin(series, uid.as_deref(), now);
+        let (ledger, uid) = (&mut self.ledger, uid.as_deref());
+        let legacy = process.and_then(|process| ledger.resume(&series, uid, process, now));
+        let former = match legacy {
+            Some(_) => None,
+            None => ledger.begin(series, uid, now),
+        };
         let ended = self.ended.0.clone();
         tokio::spawn(async move {
             if let Err(error) = client.process.ended().await {
@@ -179,6 +187,9 @@ impl EventLoop {
         if let Some(cause) = former {
             self.handle(id, now, Input::FollowsUnreached(cause))?;
         }
+        if let Some(legacy) = legacy {
+            self.handle(id, now, Input::Inherited(legacy))?;
+        }
         if !self.kernel.hooked("enumerate") && was_started_by(tgid, self.hooked) {
             self.handle(id, now, Input::EvidenceLost(UnknownReason::NotListed))?;
         }
@@ -188,9 +199,7 @@ impl EventLoop {
 
     /// The process of a link has ended, or its pod is terminating.
     pub(super) fn end(&mut self, id: LinkId) -> Result<(), KernelError> {
-        // Of one of which nobody could tell, nobody can tell that it never was reachable.
-        let is_known = |entry: &Entry| entry.machine.state().unknown_reason().is_none();
-        let is_life = self.registry.get(id).is_some_and(is_known);
+        let is_life = self.registry.get(id).is_some_and(Entry::is_known);
         self.close(id, is_life)
     }
 
@@ -209,8 +218,9 @@ impl EventLoop {
             let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
             let counted = snapshot::of_process(entry, retransmits, now).total;
             let uid = entry.pod_uid.as_deref();
-            self.ledger
-                .end(&entry.series(), uid, &counted, unreached, now);
+            let series = entry.series();
+            self.ledger.end(&series, uid, &counted, unreached, now);
+            self.unsaved.pods.insert(series);
             self.release(entry.source.tgid);
         }
         let nodes = self.discovery.node_namespaces();

@@ -1,12 +1,12 @@
 //! What is shown of a pod, over the lives of its processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::{super::snapshot::of_pods, *};
 use crate::{
-    link::{CheckKind, Counts},
+    link::{CheckKind, Counts, OutageUnderWay},
     snapshot::LinkSnapshot,
 };
 
@@ -240,4 +240,133 @@ proptest! {
             before = now;
         }
     }
+}
+
+/// What the next agent makes of what this one leaves; `present` are the processes and what they counted.
+fn succeed(ledger: &mut Ledger, present: Vec<(Option<Process>, PodCounts)>) -> Ledger {
+    let left = ledger.remembered(&name("a"), present, |_| 1_700);
+    let mut next = Ledger::default();
+    next.restore(left.unwrap());
+    next
+}
+
+fn running(pid: u32) -> Process {
+    Process {
+        id: ProcessId { pid, started: 9 },
+        unreached: Some(Cause::Timeout),
+        legacy: Legacy {
+            was_reachable: false,
+            wary: false,
+            outage: Some(OutageUnderWay {
+                since: seconds(0),
+                cause: Cause::Timeout,
+                errors: 5,
+                attempts: Vec::new(),
+            }),
+        },
+    }
+}
+
+#[test]
+fn counts_go_on_when_the_agent_is_replaced() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), Some("1"), seconds(0));
+    first.end(&name("a"), None, &refused(3), None, seconds(1));
+    first.begin(name("a"), Some("1"), seconds(2));
+    let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
+    // Its process may still be found, so these are not its last counts.
+    assert_eq!(second.departed(), []);
+    second.await_only(|_| true);
+    let id = running(7).id;
+    let legacy = second.resume(&name("a"), Some("1"), id, seconds(3));
+    assert_eq!(legacy, Some(running(7).legacy));
+    // No life more; what its link has counted since is added.
+    let shown = of_pods([process("a", refused(10))], &second);
+    assert_eq!(figures(&shown[0].total), (18, 18, 2));
+    // Another process is another life, and there is nobody to resume any more.
+    assert_eq!(second.resume(&name("a"), None, id, seconds(4)), None);
+    second.begin(name("a"), Some("1"), seconds(4));
+    let mut third = succeed(&mut second, vec![(None, refused(10)), (None, refused(1))]);
+    assert_eq!(figures(&third.departed()[0].total), (19, 19, 3));
+    // Its series are as old as they were.
+    let began = third.remembered(&name("a"), [], |_| 9_999).unwrap();
+    assert_eq!(began.series_began, 1_700);
+}
+
+#[test]
+fn a_process_that_ended_while_no_agent_watched_leaves_its_counts() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), None, seconds(0));
+    let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
+    let another = ProcessId {
+        pid: 7,
+        started: 10,
+    };
+    second.await_only(|process| process == another);
+    assert_eq!(figures(&second.departed()[0].total), (5, 5, 1));
+    assert_eq!(second.resume(&name("a"), None, another, seconds(1)), None);
+    // It never connected, so the pod's next life has no grace.
+    let former = second.begin(name("a"), None, seconds(1));
+    assert_eq!(former, Some(Cause::Timeout));
+}
+
+/// Nobody saw whether it connected after that.
+#[test]
+fn a_process_that_was_in_its_grace_when_the_agent_died_is_not_taken_for_unreached() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), None, seconds(0));
+    let mut process = running(7);
+    process.legacy.outage = None;
+    let mut second = succeed(&mut first, vec![(Some(process), refused(0))]);
+    second.await_only(|_| false);
+    assert_eq!(second.begin(name("a"), None, seconds(1)), None);
+}
+
+/// However long it takes to find it: its pod is no departed one.
+#[test]
+fn an_account_is_kept_while_a_process_of_before_may_be_found() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), None, seconds(0));
+    let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
+    for n in 0..MOST_DEPARTED + 1 {
+        let name = name(&format!("gone-{n}"));
+        second.begin(name.clone(), None, seconds(1));
+        second.end(&name, None, &refused(1), None, seconds(2));
+    }
+    second.close_old(seconds(3), |_| false);
+    assert!(second.has(&name("a")));
+    second.close_old(seconds(7200), |_| false);
+    assert!(second.has(&name("a")));
+    second.await_only(|_| false);
+    second.close_old(seconds(7200 + 3601), |_| false);
+    assert!(!second.has(&name("a")));
+}
+
+#[test]
+fn that_a_pod_is_still_seen_is_no_news_for_a_successor_more_often_than_once_a_minute() {
+    let mut ledger = Ledger::default();
+    ledger.begin(name("a"), None, seconds(0));
+    let mut told = BTreeSet::new();
+    for second in 0..600 {
+        ledger.close_old(seconds(second), |_| false);
+        told.insert(ledger.remembered(&name("a"), [], |_| 0).unwrap().last_seen);
+    }
+    assert_eq!(told.len(), 10);
+    assert_eq!(told.last(), Some(&seconds(540)));
+}
+
+/// Before it has found the process, the next agent is killed as well.
+#[test]
+fn what_was_not_found_yet_is_left_to_the_next() {
+    let mut first = Ledger::default();
+    first.begin(name("a"), None, seconds(0));
+    let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
+    let mut third = succeed(&mut second, Vec::new());
+    let legacy = third.resume(&name("a"), None, running(7).id, seconds(1));
+    assert_eq!(legacy, Some(running(7).legacy));
+    assert_eq!(third.settled(&name("a")), {
+        let mut total = refused(5);
+        total.lives = 1;
+        total
+    });
 }

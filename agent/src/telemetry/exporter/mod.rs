@@ -11,7 +11,11 @@ mod export_log;
 mod failure;
 mod http_client;
 mod last_error;
+mod start_times;
 
+use std::sync::Arc;
+
+use opentelemetry_http::HttpClient;
 use opentelemetry_otlp::{
     Compression, ExporterBuildError, LogExporter, MetricExporter, RetryPolicy, WithExportConfig,
     WithHttpConfig, WithTonicConfig,
@@ -26,8 +30,10 @@ use tonic::{
 };
 
 use super::config::{Destination, Protocol};
+use crate::memory::Memory;
 use connector::Connector;
 use http_client::Client;
+use start_times::{Grpc, StartTimes, Transport};
 
 pub(super) use bounded::BoundedExporter;
 pub(super) use export_log::ExportLog;
@@ -74,16 +80,37 @@ impl From<TryCurrentError> for ProbeError {
     }
 }
 
-/// Builds the exporter of metrics. It connects at the first export, on `runtime`.
+/// Builds the exporter of metrics. It connects at the first export, on `runtime`. With a `memory`, the
+/// counters of pods have the start times that are remembered there.
 pub(super) fn metrics(
     to: &Destination,
     runtime: &Handle,
     last_error: &LastError,
+    memory: Option<Arc<Memory>>,
 ) -> Result<MetricExporter, BuildError> {
     let builder = MetricExporter::builder().with_temporality(Temporality::Cumulative);
-    let built = match to.protocol {
-        Protocol::Grpc => grpc(builder.with_tonic(), to, runtime)?.build(),
-        Protocol::Http => http(builder.with_http(), to, runtime, last_error).build(),
+    let built = match (memory, to.protocol) {
+        (None, Protocol::Grpc) => grpc(builder.with_tonic(), to, runtime)?.build(),
+        (None, Protocol::Http) => http(builder.with_http(), to, runtime, last_error).build(),
+        (Some(memory), protocol) => {
+            let transport = match protocol {
+                Protocol::Grpc => Transport::Grpc(Grpc::new(
+                    channel(to, runtime)?,
+                    to.headers.iter().cloned().collect(),
+                    runtime,
+                    last_error.clone(),
+                )),
+                Protocol::Http => {
+                    Transport::Http(Box::new(Client::new(to, runtime, last_error.clone())))
+                }
+            };
+            let client = StartTimes {
+                memory,
+                gzip: to.gzip,
+                transport,
+            };
+            over(builder.with_http(), to, client).build()
+        }
     };
     built.map_err(|source| refused(to, source))
 }
@@ -105,7 +132,7 @@ pub(super) fn logs(
 /// Sends one request without a metric, to see whether the Collector at `to` accepts it.
 pub(super) async fn probe(to: &Destination) -> Result<(), ProbeError> {
     let last_error = LastError::default();
-    let exporter = metrics(to, &Handle::try_current()?, &last_error)?;
+    let exporter = metrics(to, &Handle::try_current()?, &last_error, None)?;
     let export = async { exporter.export(&ResourceMetrics::default()).await };
     match tokio::time::timeout(to.timeout, export).await {
         Ok(Ok(())) => Ok(()),
@@ -145,17 +172,25 @@ fn http<B>(builder: B, to: &Destination, runtime: &Handle, last_error: &LastErro
 where
     B: WithHttpConfig + WithExportConfig,
 {
-    let builder = builder
-        .with_http_client(Client::new(to, runtime, last_error.clone()))
-        .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-        .with_endpoint(to.endpoint.to_string())
-        .with_timeout(to.timeout)
-        .with_retry_policy(RetryPolicy::recommended());
+    let builder = over(builder, to, Client::new(to, runtime, last_error.clone()));
     if to.gzip {
         builder.with_compression(Compression::Gzip)
     } else {
         builder
     }
+}
+
+/// Requests of HTTP by this client.
+fn over<B>(builder: B, to: &Destination, client: impl HttpClient + 'static) -> B
+where
+    B: WithHttpConfig + WithExportConfig,
+{
+    builder
+        .with_http_client(client)
+        .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+        .with_endpoint(to.endpoint.to_string())
+        .with_timeout(to.timeout)
+        .with_retry_policy(RetryPolicy::recommended())
 }
 
 /// A channel with a bound on connecting as well: tonic's own timeout begins once it is connected.

@@ -32,7 +32,13 @@ use prometheus_client::{
 };
 
 use super::{pipeline::MetricPipeline, progress::Repeats};
-use crate::{clock, snapshot::Snapshot, telemetry::exporter::ExportLog, time::Timestamp};
+use crate::{
+    clock,
+    memory::{Memory, Receiver},
+    snapshot::Snapshot,
+    telemetry::exporter::ExportLog,
+    time::Timestamp,
+};
 
 /// Makes the page.
 #[derive(Debug)]
@@ -51,6 +57,14 @@ impl Page {
             pipeline: MetricPipeline::repeating(REPEATS, exporter, resource, exports),
             collected,
             turn: Mutex::default(),
+        }
+    }
+
+    /// Goes on at `now` from what the page of the agent before this one showed, and keeps that up to date.
+    pub(crate) fn with_memory(self, memory: Option<Arc<Memory>>, now: Timestamp) -> Self {
+        Self {
+            pipeline: self.pipeline.with_memory(memory, Receiver::Page, now),
+            ..self
         }
     }
 

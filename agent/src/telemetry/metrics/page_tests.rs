@@ -1,10 +1,12 @@
 //! What a Prometheus that scrapes gets, as text.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::*;
 use crate::{
+    clock,
     link::{Cause, CheckKind, Counts, State},
+    memory,
     snapshot::{AgentSnapshot, Departed, LinkSnapshot, PodCounts, SeriesName},
 };
 
@@ -203,6 +205,95 @@ fn zeros_are_on_the_first_page_however_late_it_is() {
         .map(|hours| refused(&page.render_at(&here, after(hour * hours)), "a"))
         .collect();
     assert_eq!(counts, [Some(0), Some(3)]);
+}
+
+/// The page of an agent at `now` that goes on from what is in `directory`.
+fn next_page(directory: &Path, now: Duration) -> Page {
+    let memory = Memory::open(directory).unwrap().memory;
+    let page = page().with_memory(Some(Arc::clone(&memory)), after(now));
+    // As the loop does, before it gives a snapshot.
+    memory.write_down([memory::Pod::counting_since(name("a"), 1, clock::now())]);
+    page
+}
+
+/// A counter that fell to 0 and came back would be counted twice, and each restart again.
+#[test]
+fn the_page_of_a_successor_goes_on_where_the_one_before_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let next = |now| next_page(directory.path(), now);
+    let (here, nothing) = (snapshot(&["a"], Vec::new()), snapshot(&[], Vec::new()));
+    let begun = Duration::from_secs(1);
+    let first = next(begun);
+    let text = first.render_at(&here, after(begun));
+    assert_eq!(refused(&text, "a"), Some(0));
+    drop(first);
+    // It is killed before it has shown more. Whoever has not asked yet gets the zeros of the next one.
+    let second_begun = begun + ZEROS * 2;
+    let second = next(second_begun);
+    for (time, expected) in [
+        (second_begun, Some(0)),
+        (second_begun + ZEROS - MOMENT, Some(0)),
+        (second_begun + ZEROS, Some(3)),
+    ] {
+        let text = second.render_at(&here, after(time));
+        assert_eq!(refused(&text, "a"), expected, "after {time:?}");
+    }
+    drop(second);
+    // However soon the next ones are killed, none of them shows zeros again.
+    let mut now = second_begun + ZEROS;
+    for _ in 0..2 {
+        now += MOMENT;
+        let next = next(now);
+        // It has not found the pod's process yet.
+        let text = next.render_at(&nothing, after(now));
+        assert_eq!(refused(&text, "a"), None);
+        let text = next.render_at(&here, after(now));
+        assert_eq!(refused(&text, "a"), Some(3));
+    }
+}
+
+#[test]
+fn last_counts_are_shown_for_their_time_by_one_agent_after_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let next = |now| next_page(directory.path(), now);
+    let here = snapshot(&["a"], Vec::new());
+    let gone = snapshot(&[], vec![departed("a", 1)]);
+    let first = next(MOMENT);
+    first.render_at(&here, after(MOMENT));
+    first.render_at(&here, after(MOMENT + ZEROS));
+    let ended = MOMENT + ZEROS * 2;
+    let text = first.render_at(&gone, after(ended));
+    assert_eq!(refused(&text, "a"), Some(3));
+    drop(first);
+    // Nobody may have asked that one.
+    let again = ended + LAST_COUNTS - MOMENT;
+    let second = next(again);
+    let last = again + LAST_COUNTS - MOMENT;
+    for time in [again, last] {
+        let text = second.render_at(&gone, after(time));
+        assert_eq!(refused(&text, "a"), Some(3), "after {time:?}");
+    }
+    drop(second);
+    let third = next(last + MOMENT);
+    let text = third.render_at(&gone, after(last + MOMENT));
+    assert_eq!(refused(&text, "a"), None);
+    // The pod has another life.
+    let text = third.render_at(&here, after(last + MOMENT));
+    assert_eq!(refused(&text, "a"), Some(3));
+}
+
+/// What a pod had counted before there was a page would be all at once to a Prometheus.
+#[test]
+fn a_page_that_is_new_begins_with_what_was_counted_without_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let memory = Memory::open(directory.path()).unwrap().memory;
+    memory.join(Receiver::Collector);
+    memory.write_down([memory::Pod::counting_since(name("a"), 1, clock::now())]);
+    let page = page().with_memory(Some(memory), after(MOMENT));
+    let text = page.render_at(&snapshot(&["a", "b"], Vec::new()), after(MOMENT));
+    assert_eq!(refused(&text, "a"), Some(3));
+    // A pod that comes later has its zeros.
+    assert_eq!(refused(&text, "b"), Some(0));
 }
 
 /// An export of so many pods takes several requests of OTLP.

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock,
+    memory::{Memory, Receiver},
     snapshot::Snapshot,
     telemetry::{delivery::Delivery, exporter::ExportLog},
     time::Timestamp,
@@ -54,6 +55,19 @@ impl MetricPipeline {
             view,
             progress: Mutex::new(Progress::new(repeats)),
         }
+    }
+
+    /// Goes on at `now` from what `receiver` was told by the agent before this one, and keeps that up to date.
+    pub(crate) fn with_memory(
+        self,
+        memory: Option<Arc<Memory>>,
+        receiver: Receiver,
+        now: Timestamp,
+    ) -> Self {
+        if let Some(memory) = memory {
+            self.lock().go_on(memory, receiver, now);
+        }
+        self
     }
 
     /// Where durations are recorded.

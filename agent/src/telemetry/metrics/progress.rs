@@ -2,11 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use super::export_view::LinkView;
 use crate::{
+    memory::{Ended, Memory, Receiver, Told},
     snapshot::{Departed, SeriesName, Snapshot},
     time::Timestamp,
 };
@@ -25,10 +27,12 @@ pub(super) struct Repeats {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     repeats: Repeats,
-    /// When the zeros of each pod have first arrived.
-    begun: HashMap<SeriesName, Timestamp>,
-    /// The pods whose last counts have arrived: after how many lives, and when first.
-    ended: HashMap<SeriesName, (u64, Timestamp)>,
+    /// When the zeros of each pod have first arrived; `None` if that is long ago.
+    begun: HashMap<SeriesName, Option<Timestamp>>,
+    /// The pods whose last counts have arrived.
+    ended: HashMap<SeriesName, Ended>,
+    /// Where a successor of the agent finds it, and under whose name.
+    memory: Option<(Arc<Memory>, Receiver)>,
 }
 
 impl Progress {
@@ -39,13 +43,27 @@ impl Progress {
         }
     }
 
+    /// Goes on from `now` where the agent before this one was with `receiver`, and keeps that up to date.
+    pub(super) fn go_on(&mut self, memory: Arc<Memory>, receiver: Receiver, now: Timestamp) {
+        for told in memory.told(receiver) {
+            // What was still to be shown for a while when that agent ended is shown as long anew: nobody
+            // may have asked while there was none.
+            let ended = told.ended.filter(|ended| self.is_over(*ended, now));
+            self.ended
+                .extend(ended.map(|ended| (told.name.clone(), ended)));
+            // Its counts may have been shown, and zeros after them would have them counted twice.
+            self.begun.insert(told.name, None);
+        }
+        // What pods counted before it was told of any would be all at once to it.
+        let before = memory.join(receiver).into_iter();
+        self.begun.extend(before.map(|name| (name, None)));
+        self.memory = Some((memory, receiver));
+    }
+
     /// What an export of `snapshot` at `now` shows: every link, and the pods that have departed and whose
     /// last counts are still to be shown.
     pub(super) fn views(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<LinkView> {
-        let has_begun = |name| {
-            let begun = self.begun.get(name);
-            begun.is_some_and(|at| now.saturating_since(*at) >= self.repeats.zeros)
-        };
+        let has_begun = |name| self.has_begun(name, now);
         let links = snapshot.links.iter();
         let links = links.map(|link| LinkView::of_link(link, has_begun(&link.name)));
         let departed = snapshot.departed.iter();
@@ -66,16 +84,32 @@ impl Progress {
     pub(super) fn arrived(&mut self, links: &[LinkView], now: Timestamp) {
         for link in links {
             if link.is_withheld {
-                self.begun.entry(link.name.clone()).or_insert(now);
+                self.begun.entry(link.name.clone()).or_insert(Some(now));
             } else if link.has_departed {
                 let lives = link.total.lives;
-                let ended = self.ended.entry(link.name.clone());
-                let ended = ended.or_insert((lives, now));
-                if ended.0 != lives {
-                    *ended = (lives, now);
+                let first = Ended { lives, at: now };
+                let ended = self.ended.entry(link.name.clone()).or_insert(first);
+                if ended.lives != lives {
+                    *ended = first;
                 }
             }
         }
+        self.tell(links, now);
+    }
+
+    /// Has a successor know whose counts are shown from here on, before they are: after zeros that have
+    /// arrived at whom they are for, or on this page, which is not on its way yet.
+    fn tell(&self, links: &[LinkView], now: Timestamp) {
+        let Some((memory, receiver)) = &self.memory else {
+            return;
+        };
+        let shown = links.iter().map(|link| &link.name);
+        let shown = shown.filter(|name| self.has_begun(name, now));
+        memory.tell(shown.map(|name| Told {
+            to: *receiver,
+            name: name.clone(),
+            ended: self.ended.get(name).copied(),
+        }));
     }
 
     /// Forgets the pods that are not in `snapshot`: they will not come back.
@@ -83,14 +117,28 @@ impl Progress {
         let links = snapshot.links.iter().map(|link| &link.name);
         let departed = snapshot.departed.iter().map(|departed| &departed.name);
         let known: HashSet<_> = links.chain(departed).collect();
-        self.begun.retain(|name, _| known.contains(name));
-        self.ended.retain(|name, _| known.contains(name));
+        // A pod of which the agent before this one knew may not be found yet.
+        let memory = self.memory.as_ref();
+        let is_kept = |name: &SeriesName| {
+            known.contains(name) || memory.is_some_and(|(memory, _)| memory.knows(name))
+        };
+        self.begun.retain(|name, _| is_kept(name));
+        self.ended.retain(|name, _| is_kept(name));
+    }
+
+    fn has_begun(&self, name: &SeriesName, now: Timestamp) -> bool {
+        let begun = self.begun.get(name);
+        let is_over = |at| now.saturating_since(at) >= self.repeats.zeros;
+        begun.is_some_and(|at| at.is_none_or(is_over))
     }
 
     fn is_complete(&self, departed: &Departed, now: Timestamp) -> bool {
         let ended = self.ended.get(&departed.name);
-        ended.is_some_and(|(lives, at)| {
-            *lives == departed.total.lives && now.saturating_since(*at) >= self.repeats.last
-        })
+        ended.is_some_and(|ended| ended.lives == departed.total.lives && self.is_over(*ended, now))
+    }
+
+    /// Whether last counts have been shown for as long as they are.
+    fn is_over(&self, ended: Ended, now: Timestamp) -> bool {
+        now.saturating_since(ended.at) >= self.repeats.last
     }
 }

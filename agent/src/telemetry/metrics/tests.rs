@@ -3,6 +3,7 @@
 mod failures;
 mod harness;
 mod own_figures;
+mod succession;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -46,6 +46,7 @@ pub(super) struct Seen {
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) bytes: usize,
+    pub(super) body: Bytes,
 }
 
 /// Answers as a Collector does.
@@ -193,6 +194,7 @@ async fn respond(
         path: head.uri.path().to_owned(),
         headers: head.headers,
         bytes: body.len(),
+        body,
     });
     Ok(match protocol {
         Protocol::Grpc => {

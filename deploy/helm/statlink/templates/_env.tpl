@@ -54,6 +54,10 @@ its users, because Kubernetes expands only what stands before. One that extraEnv
 - name: STATLINK_METRICS_ADDRESS
   value: "[::]:{{ .Values.metrics.port }}"
 {{- end }}
+{{- if .Values.state.enabled }}
+- name: STATLINK_STATE_DIR
+  value: {{ ternary "/run/statlink-state" "/run/statlink" (ne .Values.state.hostPath "") }}
+{{- end }}
 {{- if not .Values.otlp.enabled }}
 - name: OTEL_METRICS_EXPORTER
   value: none

@@ -51,6 +51,9 @@ where the agent's own pod made labels, each upgrade would make every series anew
 {{- if and (hasPrefix "https://" .Values.otlp.endpoint) (not .Values.otlp.tls.secretName) -}}
 {{ fail "otlp.tls.secretName: otlp.endpoint is https, and the image has no certificate authorities of its own; name a Secret with ca.crt" }}
 {{- end -}}
+{{- if and .Values.state.hostPath (not .Values.state.enabled) -}}
+{{ fail "state.enabled: state.hostPath is set, and nothing is left there; set state.enabled, or no state.hostPath" }}
+{{- end -}}
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) -}}
 {{ fail "serviceAccount.name: serviceAccount.create is false; name the account that the Role is bound to" }}
 {{- end -}}

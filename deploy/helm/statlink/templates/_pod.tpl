@@ -36,11 +36,19 @@ volumes:
       path: /sys/kernel/tracing
       type: Directory
   {{- end }}
-  # For the control socket, which `kubectl exec ... /statlink status` uses.
+  # For the control socket, which `kubectl exec ... /statlink status` uses, and with state.enabled what is left to the
+  # next agent.
   - name: run
     emptyDir:
       medium: Memory
-      sizeLimit: 1Mi
+      sizeLimit: {{ ternary "8Mi" "1Mi" .Values.state.enabled }}
+  {{- with .Values.state.hostPath }}
+  # What an agent leaves to the next.
+  - name: state
+    hostPath:
+      path: {{ . }}
+      type: DirectoryOrCreate
+  {{- end }}
   {{- with .Values.otlp.tls.secretName }}
   - name: tls
     secret:
@@ -95,6 +103,10 @@ volumeMounts:
   {{- end }}
   - name: run
     mountPath: /run/statlink
+  {{- if .Values.state.hostPath }}
+  - name: state
+    mountPath: /run/statlink-state
+  {{- end }}
   {{- with .Values.otlp.tls.secretName }}
   - name: tls
     mountPath: /etc/statlink/tls

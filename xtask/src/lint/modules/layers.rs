@@ -32,7 +32,7 @@ pub(super) const CRATES: &[Crate] = &[
             // What shows the state of links.
             &["control", "telemetry"],
             // What brings inputs, and what a process needs to live on a node.
-            &["discovery", "health", "kernel", "link_event"],
+            &["discovery", "health", "kernel", "link_event", "memory"],
             // What a thread may do.
             &["privileges"],
             // Words and helpers of all.

@@ -1,0 +1,119 @@
+//! What the agent leaves to a successor, and what it found of its predecessor.
+
+use std::{collections::BTreeMap, sync::Arc, time::UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+
+use super::{
+    super::{registry::Entry, snapshot},
+    EventLoop,
+};
+use crate::{
+    clock, discovery,
+    kernel::KernelError,
+    memory::{Left, Memory, Process, ProcessId},
+    snapshot::Snapshot,
+    time::Timestamp,
+};
+
+impl EventLoop {
+    /// Goes on with what the agent before this one `left`.
+    pub(super) fn take_over(&mut self, left: Left) {
+        for pod in left.pods {
+            self.ledger.restore(pod);
+        }
+        self.ledger.await_only(is_alive);
+    }
+
+    /// Leaves what has changed since to a successor, if that is due.
+    pub(super) fn remember_due(&mut self) -> Result<(), KernelError> {
+        if self.unsaved.due().is_some_and(|due| due <= clock::now()) {
+            self.remember()?;
+            if let Some(memory) = &self.memory {
+                memory.write_soon();
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a snapshot to whoever shows it, once a successor would not show less.
+    pub(super) fn give(&self, snapshot: Snapshot, to: oneshot::Sender<Arc<Snapshot>>) {
+        let written = self.memory.clone().map(Memory::written);
+        let give = move || {
+            // Whoever asked may have given up waiting.
+            let _ = to.send(Arc::new(snapshot));
+        };
+        match written {
+            Some(written) => {
+                tokio::spawn(async move {
+                    written.await;
+                    give();
+                });
+            }
+            None => give(),
+        }
+    }
+
+    fn remember(&mut self) -> Result<(), KernelError> {
+        let (links, mut pods) = self.unsaved.take(clock::now());
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
+        let links = links.into_iter().filter_map(|id| self.registry.get(id));
+        pods.extend(links.map(Entry::series));
+        if pods.is_empty() {
+            return Ok(());
+        }
+        let now = clock::now();
+        let mut processes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (_, entry) in self.registry.iter_mut() {
+            let series = entry.series();
+            if pods.contains(&series) {
+                let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
+                let counted = snapshot::of_process(entry, retransmits, now).total;
+                let process = (process(entry), counted);
+                processes.entry(series).or_default().push(process);
+            }
+        }
+        let ledger = &mut self.ledger;
+        memory.remember(pods.iter().filter_map(|name| {
+            let present = processes.remove(name).unwrap_or_default();
+            ledger.remembered(name, present, since_epoch)
+        }));
+        Ok(())
+    }
+
+    /// Says all of it, for it is about to be shown: what the kernel counts changes without a call.
+    pub(super) fn remember_all(&mut self) -> Result<(), KernelError> {
+        if let Some(memory) = &self.memory {
+            self.unsaved.all(self.registry.ids());
+            self.ledger.await_only(is_alive);
+            memory.retain(|name| self.ledger.has(name));
+        }
+        self.remember()
+    }
+}
+
+/// What is remembered of the process of a link.
+fn process(entry: &Entry) -> Option<Process> {
+    Some(Process {
+        id: entry.process?,
+        unreached: entry.unreached(),
+        legacy: entry.machine.legacy(),
+    })
+}
+
+/// The identity of a process that is there.
+pub(super) fn identify(pid: u32) -> Option<ProcessId> {
+    let started = discovery::started(pid)?.ticks();
+    Some(ProcessId { pid, started })
+}
+
+fn is_alive(process: ProcessId) -> bool {
+    identify(process.pid) == Some(process)
+}
+
+fn since_epoch(at: Timestamp) -> u64 {
+    let since = clock::wall(at).0.duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
