@@ -8,6 +8,7 @@ mod event_flood;
 mod pod_counts;
 mod scrapes;
 mod strangers;
+mod succession;
 mod unread_log;
 
 use std::time::Duration;

@@ -11,11 +11,7 @@ const PAGE: &str = "127.0.0.1:19464";
 /// The same Prometheus gets the agent's metrics twice: by OTLP through the Collector, and from its page.
 #[test]
 fn its_page_has_the_same_series_as_its_exports() {
-    let scrape = format!(
-        "scrape_configs:\n- job_name: statlink\n  scrape_interval: 1s\n  static_configs:\n  \
-         - targets: ['{PAGE}']\n    labels: {{way: scraped, instance: node-1}}\n"
-    );
-    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape).unwrap();
+    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape()).unwrap();
     let options = options(&bed)
         .arg("--metrics-address")
         .arg(PAGE)
@@ -47,6 +43,54 @@ fn its_page_has_the_same_series_as_its_exports() {
     // What names the agent is where the rules look for it.
     let info = "target_info{way=\"scraped\", k8s_node_name=\"node-1\", k8s_cluster_name=\"bed\"}";
     assert_eq!(prometheus.query(info).unwrap().len(), 1);
+}
+
+/// A counter that fell to 0 at a restart and came back would be counted twice.
+#[test]
+fn each_check_is_added_up_once_over_deaths_of_the_agent() {
+    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(&bed)
+        .arg("--metrics-address")
+        .arg(PAGE)
+        .env("STATLINK_STATE_DIR", directory.path());
+    bed.start_agent_with(&options).unwrap();
+    let activator = bed.activator("activator", Traffic::Idle).unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let checks = format!(
+        r#"kn_activator_stats_conn_checks_total{{way="scraped",k8s_pod_name="{}",kn_check_kind="liveness"}}"#,
+        activator.pod.name
+    );
+    let value = |expression: &str| {
+        let samples = prometheus.query(expression)?;
+        Ok::<_, anyhow::Error>(samples.first().map(|sample| sample.value))
+    };
+    for _ in 0..3 {
+        let before = value(&checks).unwrap().unwrap_or_default();
+        // The page has zeros for 30 s first.
+        wait::until("a scrape that has more", PATIENCE * 2, || {
+            Ok((value(&checks)?.unwrap_or_default() > before).then_some(()))
+        })
+        .unwrap();
+        bed.agent.as_mut().unwrap().process.kill().unwrap();
+        bed.start_agent_with(&options).unwrap();
+    }
+    let all = wait::until("the last agent's page", PATIENCE, || value(&checks));
+    let last = value(&format!("timestamp({checks})")).unwrap().unwrap();
+    // The first sample is 0, and the range ends at the last one: nothing is extrapolated.
+    let increase = value(&format!("increase({checks}[10m] @ {last})")).unwrap();
+    let at = value(&format!("{checks} @ {last}")).unwrap();
+    assert_eq!(increase, at, "{all:?}");
+    let resets = value(&format!("resets({checks}[10m] @ {last})")).unwrap();
+    assert_eq!(resets, Some(0.0));
+}
+
+/// What has a Prometheus scrape the page each second.
+fn scrape() -> String {
+    format!(
+        "scrape_configs:\n- job_name: statlink\n  scrape_interval: 1s\n  static_configs:\n  \
+         - targets: ['{PAGE}']\n    labels: {{way: scraped, instance: node-1}}\n"
+    )
 }
 
 fn is_gauge(series: &str) -> bool {
