@@ -433,3 +433,33 @@ fn outlives_a_refusal(origin: Origin, at: Timestamp) -> bool {
     let attempted = origin.attempted;
     attempted.is_none_or(|attempted| at > attempted + REFUSAL_ENDS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_too_soon_after_the_answer_is_no_proof() {
+        let answered = Timestamp::from_nanos(7_000_000_000);
+        let soonest = answered + AFTER_THE_ANSWER;
+        assert!(!is_proof(None, answered));
+        assert!(!is_proof(Some(soonest), answered));
+        assert!(is_proof(Some(soonest + Duration::from_nanos(1)), answered));
+    }
+
+    #[test]
+    fn a_client_has_given_up_a_refusal_once_its_time_is_over() {
+        let attempted = Timestamp::from_nanos(7_000_000_000);
+        let origin = Origin {
+            attempted: Some(attempted),
+            looked_up: None,
+            older: false,
+            outage_before: None,
+        };
+        let latest = attempted + REFUSAL_ENDS;
+        assert!(!outlives_a_refusal(origin, latest));
+        assert!(outlives_a_refusal(origin, latest + Duration::from_nanos(1)));
+    }
+}

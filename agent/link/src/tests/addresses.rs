@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, at, event, failed, failure, id, peer, well};
+use super::story::{Story, at, event, failed, failure, id, peer, unanswered, well};
 use crate::{Cause, CheckKind, EventKind, Input, State};
 
 /// The peer has the addresses of the `n`th peers.
@@ -83,12 +83,24 @@ fn an_attempt_that_takes_longer_than_the_doubt_fails_when_it_fails() {
 }
 
 #[test]
+fn one_at_a_wrong_address_that_never_answers_fails_by_its_address() {
+    let mut story = Story::begins();
+    story.input(0, known(&[1])).attempt(100, 2);
+    story.established(101, 2).until(3_101);
+    story.sampled(3_101, 2, unanswered());
+    story.has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)]);
+}
+
+#[test]
 fn an_upgrade_by_somebody_else_is_an_error_and_its_end_none() {
     let mut story = Story::begins();
     story.input(0, known(&[1])).upgraded(100, 2);
     assert_eq!(story.link.state(), State::Starting);
     story.until(2_100).sampled(2_100, 2, well(2_050));
     story.has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)]);
+    story.asked();
+    assert_eq!(story.until(2_599).asked(), []);
+    assert_eq!(story.until(2_600).asked(), [id(2)]);
     story.until(5_500).sampled(5_500, 2, well(5_400));
     story.is_unreachable_since(5_000, Cause::WrongPeer);
     story.ended(6_000, 2, Phase::Held, End::PeerClosed, Some(5_900));

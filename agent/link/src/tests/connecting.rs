@@ -210,6 +210,15 @@ fn a_late_answer_is_looked_for_as_often_as_it_must_be_held() {
 }
 
 #[test]
+fn one_that_a_look_did_not_find_is_looked_for_again_at_its_cadence() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).sampled_gone(1_000, 1);
+    story.asked();
+    assert_eq!(story.until(1_499).asked(), []);
+    assert_eq!(story.until(1_500).asked(), [id(1)]);
+}
+
+#[test]
 fn an_end_shows_that_a_connection_had_been_upgraded_before_anyone_looked() {
     let mut story = Story::begins();
     story.attempt(0, 1).established(1, 1);

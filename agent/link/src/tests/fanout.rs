@@ -168,6 +168,17 @@ fn a_live_connection_that_the_client_closes_is_let_go_even_if_it_dials_again() {
     story.is_reachable_since(102);
 }
 
+#[test]
+fn a_peer_that_was_let_go_and_then_refuses_is_unreachable_after_a_grace_of_its_own() {
+    let mut story = Story::of_several();
+    story.up(1, 100).up(2, 200);
+    story.attempt(11_990, to(1, 11_990));
+    story.ends(1, 100, 12_000, End::LocalClosed, 2_000);
+    story.ended(12_500, to(1, 11_990), Phase::Connecting, End::Refused, None);
+    story.refused_in_a_row(1, 12_600, 14);
+    story.is_unreachable_since(17_000, Cause::ConnectionRefused);
+}
+
 /// Leases that move back and forth: the next connection to an owner comes up a moment before, or
 /// after, the former one is let go.
 #[test]

@@ -2,7 +2,7 @@
 
 use statlink_ebpf::{End, Phase};
 
-use super::story::{Story, failed, failure, silent, well};
+use super::story::{Story, failed, failure, id, silent, well};
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
@@ -73,6 +73,9 @@ fn then_a_dial_is_up_once_the_client_has_sent_something_and_since_the_first_answ
     story.refused_at_last(0, 1).until(3_400);
     story.upgraded(3_500, 2);
     story.is_unreachable_since(3_000, Cause::HandshakeFailed);
+    story.asked();
+    assert_eq!(story.until(4_251).asked(), []);
+    assert_eq!(story.until(4_252).asked(), [id(2)]);
     story.until(6_840).sampled(6_840, 2, silent(6_836, 6_835));
     story.is_reachable_since(3_502).has_connects(2);
     // And the next ones are as always.

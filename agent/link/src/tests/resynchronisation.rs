@@ -35,6 +35,29 @@ fn a_missed_end_belongs_to_the_connection_that_is_gone() {
 }
 
 #[test]
+fn an_end_that_is_read_while_a_listing_waits_is_not_waited_for() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).upgraded(300, 2);
+    story.listed(1_000, &[], &[(Phase::Held, End::PeerClosed, 1)]);
+    story.ended(1_000, 1, Phase::Held, End::Reset, Some(990));
+    story.sampled_gone(1_001, 2).has(
+        Disconnect,
+        2,
+        &[(Cause::ConnectionReset, 1), (Cause::PeerClosed, 1)],
+    );
+}
+
+#[test]
+fn what_was_gone_before_a_listing_does_not_hurry_the_look_at_others() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1).upgraded(300, 2);
+    story.sampled_gone(900, 1);
+    story.listed(1_000, &[], &[(Phase::Held, End::PeerClosed, 2)]);
+    story.until(1_001).sampled(1_500, 2, well(1_490));
+    story.is_reachable_since(2);
+}
+
+#[test]
 fn missed_ends_of_connections_never_known_are_history() {
     let mut story = Story::begins();
     story.upgraded(0, 1);
