@@ -1,6 +1,9 @@
 //! A Prometheus that scrapes the agent gets what it would get by OTLP.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use statlink_tests::{peer::Traffic, prometheus::Prometheus, scenario::Bed, wait};
 
@@ -65,22 +68,26 @@ fn each_check_is_added_up_once_over_deaths_of_the_agent() {
         let samples = prometheus.query(expression)?;
         Ok::<_, anyhow::Error>(samples.first().map(|sample| sample.value))
     };
+    let (mut shown, mut started) = (0.0, SystemTime::now());
     for _ in 0..3 {
-        let before = value(&checks).unwrap().unwrap_or_default();
         // The page has zeros for 30 s first.
-        wait::until("a scrape that has more", PATIENCE * 2, || {
-            Ok((value(&checks)?.unwrap_or_default() > before).then_some(()))
+        shown = wait::until("a scrape that has more", PATIENCE * 2, || {
+            Ok(value(&checks)?.filter(|more| *more > shown))
         })
         .unwrap();
         bed.agent.as_mut().unwrap().process.kill().unwrap();
         bed.start_agent_with(&options).unwrap();
+        started = SystemTime::now();
     }
-    let all = wait::until("the last agent's page", PATIENCE, || value(&checks));
-    let last = value(&format!("timestamp({checks})")).unwrap().unwrap();
+    let started = started.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let last = wait::until("the last agent's page", PATIENCE, || {
+        value(&format!("timestamp({checks}) > {started}"))
+    })
+    .unwrap();
     // The first sample is 0, and the range ends at the last one: nothing is extrapolated.
     let increase = value(&format!("increase({checks}[10m] @ {last})")).unwrap();
     let at = value(&format!("{checks} @ {last}")).unwrap();
-    assert_eq!(increase, at, "{all:?}");
+    assert_eq!(increase, at, "at {last}");
     let resets = value(&format!("resets({checks}[10m] @ {last})")).unwrap();
     assert_eq!(resets, Some(0.0));
 }

@@ -242,7 +242,7 @@ fn an_outage_goes_on_over_deaths_of_the_agent() {
         .duration_since(began_at)
         .unwrap_or_else(|earlier| earlier.duration());
     // Both are dated by the kernel; what is shown of that differs by how the wall clock was adjusted.
-    assert!(off < Duration::from_millis(100), "{off:?}: {}", ended.text);
+    assert!(off < Duration::from_secs(1), "{off:?}: {}", ended.text);
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
     check_series(&bed);
     bed.check_invariants().unwrap();

@@ -82,8 +82,23 @@ fn open(directory: &Path) -> (Arc<Memory>, Result<Left, Refusal>) {
 }
 
 fn open_in(directory: &Path, boot: &str) -> (Arc<Memory>, Result<Left, Refusal>) {
-    let Opened { memory, left, .. } = Memory::open_for_boot(directory, boot, NOW).unwrap();
+    let Opened { memory, left, .. } = free(|| Memory::open_for_boot(directory, boot, || NOW));
     (memory, left)
+}
+
+/// Opens what another one has just let go of.
+pub(crate) fn open_again(directory: &Path) -> Arc<Memory> {
+    free(|| Memory::open(directory)).memory
+}
+
+/// A process that another test starts has the lock, too, until it is executed: flock(2).
+fn free(open: impl Fn() -> Result<Opened, MemoryError>) -> Opened {
+    loop {
+        match open() {
+            Err(MemoryError::Taken(_)) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 fn file_of(pods: &[Pod], told: &[Told]) -> Vec<u8> {
@@ -137,7 +152,7 @@ fn a_successor_finds_all_that_was_remembered() {
 fn two_agents_cannot_use_one_directory_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(directory.path());
-    let second = Memory::open_for_boot(directory.path(), BOOT, NOW);
+    let second = Memory::open_for_boot(directory.path(), BOOT, || NOW);
     assert!(matches!(second, Err(MemoryError::Taken(_))), "{second:?}");
     drop(first);
     assert!(open(directory.path()).1.is_ok());
@@ -240,7 +255,7 @@ fn what_nobody_has_seen_for_an_hour_is_not_believed() {
     ]);
     memory.tell([told("a", None), told("b", None), told("c", None)]);
     drop(memory);
-    let opened = Memory::open_for_boot(directory.path(), BOOT, later).unwrap();
+    let opened = Memory::open_for_boot(directory.path(), BOOT, || later).unwrap();
     let left = opened.left.unwrap();
     assert_eq!(left.pods.len(), 1);
     assert_eq!(left.pods[0].name, name("b"));
@@ -263,7 +278,7 @@ fn a_memory_that_saw_nobody_for_ten_minutes_is_not_believed() {
         memory.tell([told("a", None)]);
         drop(memory);
         let now = NOW + BELIEVED + age;
-        let opened = Memory::open_for_boot(directory.path(), BOOT, now).unwrap();
+        let opened = Memory::open_for_boot(directory.path(), BOOT, || now).unwrap();
         assert_eq!(opened.left.unwrap().pods.len(), pods, "{age:?}");
         let told = opened.memory.told(Receiver::Collector).len();
         assert_eq!(told, pods.min(1), "{age:?}");
@@ -278,7 +293,7 @@ fn a_directory_that_cannot_be_used_is_left_without_a_memory() {
     let lock = directory.path().join(LOCK);
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();
-    let opened = Memory::open_for_boot(directory.path(), BOOT, NOW);
+    let opened = Memory::open_for_boot(directory.path(), BOOT, || NOW);
     assert!(matches!(opened, Err(MemoryError::Io { .. })), "{opened:?}");
     assert!(!directory.path().join(FILE).exists());
 }
@@ -288,7 +303,7 @@ fn the_memory_of_another_agent_that_runs_stays() {
     let directory = tempfile::tempdir().unwrap();
     let (first, _) = open(directory.path());
     first.write_down([pod("a", 1)]);
-    let second = Memory::open_for_boot(directory.path(), BOOT, NOW);
+    let second = Memory::open_for_boot(directory.path(), BOOT, || NOW);
     assert!(matches!(second, Err(MemoryError::Taken(_))), "{second:?}");
     assert!(directory.path().join(FILE).exists());
 }
@@ -307,7 +322,7 @@ async fn what_an_agent_left_that_ended_beside_another_is_removed() {
     tokio::time::sleep(CLEAR_CADENCE * 2).await;
     assert!(!file.exists());
     // It keeps the directory until it ends.
-    let third = Memory::open_for_boot(directory.path(), BOOT, NOW);
+    let third = Memory::open_for_boot(directory.path(), BOOT, || NOW);
     assert!(matches!(third, Err(MemoryError::Taken(_))), "{third:?}");
     clearing.abort();
     assert!(clearing.await.is_err());
@@ -342,7 +357,7 @@ fn a_memory_of_what_has_not_happened_yet_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         open(directory.path()).0.write_down([pod("a", 1)]);
         let now = Timestamp::from_nanos(now);
-        let opened = Memory::open_for_boot(directory.path(), BOOT, now).unwrap();
+        let opened = Memory::open_for_boot(directory.path(), BOOT, || now).unwrap();
         assert_eq!(opened.left, Err(Refusal::OfTheFuture), "{now:?}");
         assert!(!opened.memory.knows(&name("a")));
     }

@@ -69,7 +69,7 @@ fn what_is_not_the_agents_own_is_neither_read_nor_written_to() {
         // As the lock.
         let directory = tempfile::tempdir().unwrap();
         make(&directory.path().join(LOCK), &others);
-        let opened = Memory::open_for_boot(directory.path(), BOOT, NOW);
+        let opened = Memory::open_for_boot(directory.path(), BOOT, || NOW);
         assert!(
             matches!(opened, Err(MemoryError::Io { .. })),
             "{case}: {opened:?}"

@@ -150,7 +150,7 @@ impl EventLoop {
         let now = clock::now();
         let machine = client.kind.shape.discovered(now);
         let mut entry = Entry::new(name, source, client.pod_uid, machine, now);
-        let process = identify(tgid);
+        let process = self.memory.as_ref().and_then(|_| identify(tgid));
         entry.process = process;
         let (series, uid) = (entry.series(), entry.pod_uid.clone());
         let nodes = self.discovery.node_namespaces();
@@ -220,7 +220,9 @@ impl EventLoop {
             let uid = entry.pod_uid.as_deref();
             let series = entry.series();
             self.ledger.end(&series, uid, &counted, unreached, now);
-            self.unsaved.pods.insert(series);
+            if self.memory.is_some() {
+                self.unsaved.pods.insert(series);
+            }
             self.release(entry.source.tgid);
         }
         let nodes = self.discovery.node_namespaces();

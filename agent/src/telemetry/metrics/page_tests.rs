@@ -209,7 +209,7 @@ fn zeros_are_on_the_first_page_however_late_it_is() {
 
 /// The page of an agent at `now` that goes on from what is in `directory`.
 fn next_page(directory: &Path, now: Duration) -> Page {
-    let memory = Memory::open(directory).unwrap().memory;
+    let memory = memory::open_again(directory);
     let page = page().with_memory(Some(Arc::clone(&memory)), after(now));
     // As the loop does, before it gives a snapshot.
     memory.write_down([memory::Pod::counting_since(name("a"), 1, clock::now())]);
@@ -286,7 +286,7 @@ fn last_counts_are_shown_for_their_time_by_one_agent_after_the_other() {
 #[test]
 fn a_page_that_is_new_begins_with_what_was_counted_without_it() {
     let directory = tempfile::tempdir().unwrap();
-    let memory = Memory::open(directory.path()).unwrap().memory;
+    let memory = memory::open_again(directory.path());
     memory.join(Receiver::Collector);
     memory.write_down([memory::Pod::counting_since(name("a"), 1, clock::now())]);
     let page = page().with_memory(Some(memory), after(MOMENT));

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     clock,
-    memory::{self, Memory, Receiver},
+    memory::{self, Receiver},
     snapshot::SeriesName,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 fn the_zeros_of_a_pod_are_exported_by_one_agent_alone() {
     let directory = tempfile::tempdir().unwrap();
     let agent = || {
-        let memory = Memory::open(directory.path()).unwrap().memory;
+        let memory = memory::open_again(directory.path());
         let mut harness = Harness::new();
         let to = Receiver::Collector;
         harness.pipeline =
