@@ -47,7 +47,7 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Show statlink at work on real Knative parts, on this machine
     Demo(stage::Options),
-    /// Break a Kubernetes of one node in every way, and measure how long each alert takes (20 minutes)
+    /// Break a Kubernetes of one node in every way, and measure how long each alert takes (half an hour)
     Alerts(stage::Options),
     /// Measure the figures the project promises
     Bench(stage::Options),

@@ -14,7 +14,8 @@ pub(crate) struct Comparison {
     pub(crate) ratio: f64,
     /// Whether nearly all pairs say the same: the first and the last tenth are on one side of 1.
     ///
-    /// Of five equal builds' pairs all five fall on one side in one run of sixteen, of fifteen never.
+    /// Of five equal builds' pairs all five fall on one side in one run of sixteen; fourteen of fifteen do in one of a
+    /// thousand.
     pub(crate) is_clear: bool,
 }
 
