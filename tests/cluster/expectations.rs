@@ -115,8 +115,9 @@ impl World {
             for ExportedError { cause, .. } in agent.new_errors(mark, &before.activator, kind) {
                 assert!(
                     wanted.contains(&cause.as_str()),
-                    "{}: {kind}, {cause}, not of {wanted:?}",
-                    agent.profile
+                    "{}: {kind}, {cause}, not of {wanted:?}:\n{}",
+                    agent.profile,
+                    agent.log(&self.cluster)
                 );
             }
         }

@@ -73,6 +73,7 @@ fn run(options: &Options) -> Result<bool> {
                 rules = None;
             }
         }
+        println!("\n{}", table.text());
         all.append(table);
     }
     println!("\n{}", all.text());
