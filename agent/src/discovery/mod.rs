@@ -162,6 +162,11 @@ impl Discovery {
         self.directory.as_ref()?.peer_addresses()
     }
 
+    /// The same, or what they were last.
+    pub(crate) fn last_peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        self.directory.as_ref()?.last_peer_addresses()
+    }
+
     /// How many processes with a client's name have no link, by reason.
     pub(crate) fn refused(&self) -> Vec<(&'static str, u64)> {
         self.strangers.counts()

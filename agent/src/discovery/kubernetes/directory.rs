@@ -294,11 +294,20 @@ impl Directory {
     /// listed or has failed, there is no Service, only a name server knows them, or there is none.
     /// Nothing can be told from an address that is missing in such a set.
     pub(crate) fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
-        let complete = self.services.is_complete() && self.slices.is_complete();
         let is_stale = [Watched::Services, Watched::EndpointSlices]
             .iter()
             .any(|watch| self.stale.contains(watch));
-        if !complete || is_stale || self.services.known().is_empty() {
+        if is_stale {
+            return None;
+        }
+        self.last_peer_addresses()
+    }
+
+    /// The same, or what they were last: who went nowhere near them is no proxy, whatever has become of
+    /// the API since.
+    pub(crate) fn last_peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        let complete = self.services.is_complete() && self.slices.is_complete();
+        if !complete || self.services.known().is_empty() {
             return None;
         }
         let sets = self.services.known().values();

@@ -89,6 +89,9 @@ fn addresses_are_known_only_while_both_watches_are_current() {
     assert!(apply(Watched::Services, WatchHealth::Current));
     assert!(!apply(Watched::Services, WatchHealth::Current));
     assert_eq!(directory.peer_addresses(), known);
+    directory.apply(WatchEvent::Health(Watched::Services, WatchHealth::Stale));
+    assert_eq!(directory.peer_addresses(), None);
+    assert_eq!(directory.last_peer_addresses(), known);
 }
 
 #[test]

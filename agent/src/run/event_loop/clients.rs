@@ -193,7 +193,11 @@ impl EventLoop {
         if !self.kernel.hooked("enumerate") && was_started_by(tgid, self.hooked) {
             self.handle(id, now, Input::EvidenceLost(UnknownReason::NotListed))?;
         }
-        // Before its connections, so that none is taken for older than the addresses.
+        // Before its connections, so that none is taken for older than the addresses. While these are not
+        // current, what they were last still tells a proxy from others.
+        if let Some(last) = self.discovery.last_peer_addresses() {
+            self.handle(id, now, Input::PeerAddresses(Some(last)))?;
+        }
         self.hand_addresses(id)
     }
 
