@@ -8,7 +8,7 @@ use crate::{
     catalogue::{Kind, Way},
     figures::{ByCause, Figures},
     reported::{CONNECT_FAILED, DISCONNECTED, Event},
-    truth::{Saw, Seen, Sums, outages},
+    truth::{GAVE_UP, Saw, Seen, Sums, outages},
 };
 
 /// What both sides count.
@@ -183,7 +183,12 @@ impl Window {
         counted.agent_retransmits = after.saturating_sub(before);
         // The kernel goes on sending on connections that the activator has given up, which belong to
         // no link; and a sidecar's connections are in the same pod.
-        let others = self.way == Way::Sidecar || self.faults.iter().any(|fault| fault.kind.drops());
+        let gave_up = evidence
+            .seen
+            .iter()
+            .any(|seen| seen.what == Saw::Lost(GAVE_UP));
+        let drops = self.faults.iter().any(|fault| fault.kind.drops());
+        let others = self.way == Way::Sidecar || drops || gave_up;
         let (reported, kernel) = (counted.agent_retransmits, counted.kernel_retransmits);
         if reported > kernel || (reported < kernel && !others) {
             let text = format!("{reported} segments sent again; the kernel counted {kernel}");
