@@ -1,4 +1,4 @@
-//! What keeps an agent from having a memory.
+//! The reasons why an agent has no memory.
 
 use std::{
     io,
@@ -11,12 +11,12 @@ pub(crate) enum MemoryError {
     /// The directory cannot be used.
     #[error("{path}: {source}", path = path.display())]
     Io {
-        /// What could not be opened or read.
+        /// The file or directory that could not be opened or read.
         path: PathBuf,
-        /// Why.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// Two agents cannot write to one.
+    /// Another agent holds the directory: two agents cannot write to one file.
     #[error("{path}: another statlink uses it", path = .0.display())]
     Taken(PathBuf),
 }

@@ -1,8 +1,9 @@
-//! The file in its directory: how it is locked, read, replaced and taken away, whatever else is there.
+//! The memory's file: lock, read, replace and remove it, whatever else is in the directory.
 //!
-//! Whoever may write to the directory may leave there what does harm: a FIFO that nobody writes to, a
-//! name of a file that is somebody's, a file that stays readable for him. So nothing is read or locked that is
-//! not a plain file of this user's with this name alone, and what is written is always new.
+//! Anybody who may write to the directory may leave something harmful there: a FIFO without a
+//! writer, a hard link to somebody else's file, a file that he can still read later. So the agent
+//! reads and locks only a plain file that this user owns and that has no other name, and it always
+//! writes a new file.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -22,21 +23,21 @@ use super::{
     format::Refusal,
 };
 
-/// The place of the memory of one agent.
+/// The files of one agent's memory.
 #[derive(Debug)]
 pub(super) struct MemoryFile {
     directory: PathBuf,
-    /// Held for as long as the agent lives; the kernel lets go of it at its death.
+    /// Held for as long as the agent lives. The kernel releases it when the process dies.
     lock: File,
-    /// What is at the name, for when the name cannot be taken away.
+    /// The open file, to be emptied if its name cannot be removed.
     kept: Option<File>,
 }
 
-/// What was in it; `None` if there was no file.
+/// What the file contained; `None` if there was no file.
 pub(super) type Found = Option<Result<Vec<u8>, Refusal>>;
 
 impl MemoryFile {
-    /// Takes `directory` for this agent alone, and reads what is there.
+    /// Locks `directory` for this agent and reads the file in it.
     pub(super) fn open(directory: &Path) -> Result<(Self, Found), MemoryError> {
         let opened = Self::lock_and_read(directory);
         if let Err(MemoryError::Io { .. }) = &opened {
@@ -46,7 +47,7 @@ impl MemoryFile {
     }
 
     fn lock_and_read(directory: &Path) -> Result<(Self, Found), MemoryError> {
-        // If it cannot be, the lock says why.
+        // If the directory cannot be made, opening the lock reports why.
         let _ = DirBuilder::new().mode(0o700).create(directory);
         let lock = lock(&directory.join(LOCK))?;
         let path = directory.join(FILE);
@@ -70,7 +71,7 @@ impl MemoryFile {
         Ok((file, found))
     }
 
-    /// Whether a disk may be waited for at each write.
+    /// Whether a write may wait for a disk.
     pub(super) fn is_on_disk(&self) -> bool {
         fstatfs(&self.lock).is_ok_and(|stat| !IN_MEMORY.contains(&stat.f_type))
     }
@@ -79,7 +80,7 @@ impl MemoryFile {
         &self.directory
     }
 
-    /// These bytes take the place of what was there.
+    /// Replaces the file by one with these bytes.
     pub(super) fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
         let new = self.directory.join(NEW);
         remove(&new)?;
@@ -90,29 +91,30 @@ impl MemoryFile {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&new)?;
         file.write_all(bytes)?;
-        // No fsync: a process's death leaves the page cache alone, and a machine's ends the boot that
-        // the file is of.
+        // No fsync: the page cache survives the process, and a crash of the machine ends the boot
+        // that the file belongs to.
         fs::rename(new, self.directory.join(FILE))?;
         self.kept = Some(file);
         Ok(())
     }
 
-    /// Leaves nothing: what is there is older than what was shown.
+    /// Removes the file: its counts are lower than those already shown.
     pub(super) fn discard(&mut self) -> io::Result<()> {
-        // Half of a new one takes room that the next one needs. It may be what cannot be removed.
+        // A half-written new file takes room that the next one needs. It may be what cannot be
+        // removed.
         let _ = remove(&self.directory.join(NEW));
         let kept = self.kept.take();
         match (remove(&self.directory.join(FILE)), kept) {
             (Ok(()), _) => Ok(()),
-            // What is empty is refused.
+            // A successor refuses an empty file.
             (Err(_), Some(file)) => file.set_len(0),
             (Err(error), None) => Err(error),
         }
     }
 }
 
-/// The agent runs on and counts, and its successor must not go on from before that. Where the file cannot be
-/// taken away either, there is nothing left to try: it grows old.
+/// Removes the file in `directory`. The agent counts without it, so a successor must not continue
+/// from it. If it cannot be removed either, it stays until it is too old to be believed.
 pub(super) fn leave_nothing(directory: &Path) {
     let _ = fs::remove_file(directory.join(FILE));
 }
@@ -137,17 +139,17 @@ fn lock(path: &Path) -> Result<File, MemoryError> {
     }
 }
 
-/// The file at `path`; `None` if that is not this user's own.
+/// Opens the file at `path`; `None` if it is not this user's own.
 fn open_own(path: &Path) -> io::Result<Option<File>> {
     let opened = OpenOptions::new()
         .read(true)
-        // To be emptied, where its name cannot be taken away.
+        // To empty it where its name cannot be removed.
         .write(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path);
     match opened {
         Ok(file) => Ok(is_own(&file)?.then_some(file)),
-        // A symbolic link, a socket, a directory: open(2).
+        // open(2) fails so on a symbolic link, a socket or a directory.
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Ok(None),
             _ => Err(error),
@@ -170,10 +172,10 @@ fn remove(path: &Path) -> io::Result<()> {
 pub(super) const FILE: &str = "memory";
 pub(super) const NEW: &str = "memory.new";
 pub(super) const LOCK: &str = "memory.lock";
-/// For root alone, like the control socket.
+/// Readable by root alone, like the control socket.
 const PRIVATE: u32 = 0o600;
-/// Ten times what as many pods take as there are accounts of (some 600, 2 kB each): what is larger is
-/// no memory.
+/// Ten times the size for the largest number of accounts (some 600, 2 kB each). A larger file is no
+/// memory.
 const LARGEST: u64 = 12 << 20;
 /// tmpfs and ramfs (`TMPFS_MAGIC` and `RAMFS_MAGIC` of Linux' `magic.h`).
 const IN_MEMORY: [FsWord; 2] = [0x0102_1994, 0x8584_58f6];

@@ -1,9 +1,9 @@
-//! The file: a first line that says how long the rest is and what it adds up to, and a line of JSON for
-//! each thing that is remembered.
+//! The file's format: a first line with length and checksum of the rest, then one line of JSON for
+//! each entry.
 //!
-//! Nothing is believed of a file that is not there in full: one that was cut, or has bytes of another
-//! writing in it, is refused as a whole. So is one of another format, of another boot, or with a word
-//! that this build does not know: what is understood in part would be a fall of some counter.
+//! A file is read whole or refused whole. It is refused if it was cut, if bytes of another write
+//! are mixed in, or if it has another format, another boot or a word that this build does not know:
+//! counts that are read in part would make a counter fall.
 
 use std::fmt::Write as _;
 
@@ -11,30 +11,31 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Left, Pod, Receiver, Told};
 
-/// Why a file is not taken over.
+/// Why a file is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It is not one, or not in full.
-    #[error("it is not complete")]
+    /// It is not a memory, or not all of it is there.
+    #[error("it is incomplete")]
     Torn,
-    /// It is of a build that writes another one.
+    /// A build with another format wrote it.
     #[error("it has format {0}, and this agent reads format {FORMAT}")]
     OtherFormat(u32),
-    /// It was left before the machine was started.
-    #[error("it is of another boot")]
+    /// It was written before the last boot.
+    #[error("it was written in another boot")]
     OtherBoot,
-    /// It has a moment that is not yet.
-    #[error("it tells of what has not happened yet")]
+    /// It contains a time in the future.
+    #[error("it contains a time in the future")]
     OfTheFuture,
-    /// It may be anybody's: a link, a FIFO, a file of another user's or with another name.
-    #[error("it is not a plain file of this user's alone")]
+    /// Anybody may have put it there: it is a link or a FIFO, or has another owner or a second
+    /// name.
+    #[error("it is not a plain file that this user alone owns")]
     NotOwn,
-    /// A build of the same format wrote what this one does not know.
-    #[error("it says what this agent does not understand: {0}")]
+    /// A build with the same format wrote something that this one does not know.
+    #[error("this agent does not understand it: {0}")]
     NotUnderstood(String),
 }
 
-/// One line.
+/// One line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
@@ -44,39 +45,39 @@ enum Line {
     Told(Told),
 }
 
-/// What is written for a pod.
+/// The line of a pod.
 pub(super) fn line_of_pod(pod: &Pod) -> String {
     line(&Line::Pod(pod.clone()))
 }
 
-/// What is written of a receiver.
+/// The line that says how far a receiver was told.
 pub(super) fn line_of_told(told: &Told) -> String {
     line(&Line::Told(told.clone()))
 }
 
-/// What is written of there being a receiver.
+/// The line that says that there is a receiver.
 pub(super) fn line_of_receiver(receiver: &Receiver) -> String {
     line(&Line::Receiver(*receiver))
 }
 
-/// All after the first line.
+/// Everything after the first line.
 pub(super) fn body<'a>(boot: &str, lines: impl Iterator<Item = &'a str>) -> String {
     let mut body = line(&Line::Boot(boot.to_owned()));
     body.extend(lines);
     body
 }
 
-/// A file of this.
+/// The file with this body.
 pub(super) fn encode(body: &str) -> Vec<u8> {
     let sum = checksum(body.as_bytes());
     let mut file = String::new();
-    // To a String, it cannot fail.
+    // Writing to a String cannot fail.
     let _ = writeln!(file, "{NAME} {FORMAT} {} {sum:016x}", body.len());
     file.push_str(body);
     file.into_bytes()
 }
 
-/// What is in a file that was written in this `boot`.
+/// Reads a file that was written in this `boot`.
 pub(super) fn decode(file: &[u8], boot: &str) -> Result<Left, Refusal> {
     let body = read(file)?;
     let mut lines = body.split_inclusive('\n').map(|line| {
@@ -104,7 +105,7 @@ pub(super) fn decode(file: &[u8], boot: &str) -> Result<Left, Refusal> {
     Ok(left)
 }
 
-/// All after the first line, if it is what that says.
+/// Everything after the first line, if its length and checksum are those of the first line.
 fn read(file: &[u8]) -> Result<&str, Refusal> {
     let file = str::from_utf8(file).map_err(|_| Refusal::Torn)?;
     let (first, body) = file.split_once('\n').ok_or(Refusal::Torn)?;
@@ -132,20 +133,20 @@ fn read(file: &[u8]) -> Result<&str, Refusal> {
 }
 
 fn line(line: &Line) -> String {
-    // It has no map and no key that is not a string, so it cannot fail.
+    // Serializing cannot fail: there is no map, and every key is a string.
     let mut json = serde_json::to_string(line).unwrap_or_default();
     json.push('\n');
     json
 }
 
-/// FNV-1a of 64 bits. Each of its steps is a bijection, so a byte that is not what was written always
-/// shows.
+/// FNV-1a with 64 bits. Each step is a bijection, so one changed byte always changes the sum.
 fn checksum(bytes: &[u8]) -> u64 {
     let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 const NAME: &str = "statlink-memory";
-/// Grows when a build before could take a file for something else: a word that means something
-/// new, a unit, a figure that is counted otherwise. A word that is added is refused by its name.
+/// Raise it when an older build could misread a file: a word or a unit changes its meaning, or a
+/// figure is counted in another way. A new word needs no new format: older builds refuse a word
+/// they do not know.
 const FORMAT: u32 = 1;

@@ -1,17 +1,18 @@
-//! What survives the agent's death: a file that a successor goes on from.
+//! The memory: a file with which a successor continues where a dead agent stopped.
 //!
-//! It holds what nobody else could tell the successor: what each pod has counted and since when, which
-//! outages were under way, and how far the Collector was told. Not whether a link is reachable: that
-//! takes a look.
+//! It holds what the successor cannot learn elsewhere: the counts of each pod and their start time,
+//! the outages under way, and how far each receiver was told. It does not hold whether a link is
+//! reachable: the successor has to look.
 //!
-//! What is exported was written before: else a successor's counters would fall, which `increase()`
-//! takes for a beginning. So whoever shows counts waits for [`Memory::written`] first, and whoever has
-//! shown a pod's zeros calls [`Memory::tell`] before its counts.
+//! Counts are written before they are shown. Otherwise a successor's counters would fall, which
+//! `increase()` takes for a reset. So a caller waits for [`Memory::written`] before it shows
+//! counts, and a caller that has shown a pod's zeros calls [`Memory::tell`] before it shows the
+//! pod's counts.
 //!
-//! The loop never waits for a file: it says what is [known](Memory::remember), and other threads write.
+//! The loop never waits for the file: it calls [`Memory::remember`], and other threads write.
 //!
-//! The file is written whole, beside the old one, and takes its place by rename(2). A process that is
-//! killed leaves the one or the other; [`mod@format`] has what makes sure of it.
+//! The file is written whole, beside the old one, and replaces it by rename(2). If the process is
+//! killed, one of the two is left; [`mod@format`] verifies that it is whole.
 
 mod error;
 mod file;
@@ -41,41 +42,41 @@ use crate::{clock, snapshot::SeriesName, time::Timestamp, warn_once::WarnOnce};
 /// The memory of one agent.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// Locked for moments only: the loop needs it.
+    /// Locked only for moments: the loop needs it.
     known: Mutex<Known>,
-    /// Locked before what is known, and while a disk may be waited for.
+    /// Locked before `known`, and held while a write may wait for a disk.
     writer: Mutex<Writer>,
-    /// The version of what is known that is in the file.
+    /// The version of `known` that is in the file.
     written: AtomicU64,
-    /// Whether a thread is about to write what is known by then.
+    /// Whether a thread is scheduled to write.
     is_due: AtomicBool,
 }
 
-/// A memory, and what was in it: or why that is not taken over.
+/// An opened memory, and what its file contained or why the file was refused.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// Takes the place of what was there.
+    /// The new memory, which replaces the old file.
     pub(crate) memory: Arc<Memory>,
-    /// What is taken over.
+    /// What the agent before this one left.
     pub(crate) left: Result<Left, Refusal>,
-    /// Whether a disk may be waited for at each write.
+    /// Whether a write may wait for a disk.
     pub(crate) is_on_disk: bool,
 }
 
-/// What is known now.
+/// The current contents.
 #[derive(Debug)]
 struct Known {
     boot: String,
-    /// Each with its line of the file.
+    /// Each pod with its line of the file.
     pods: BTreeMap<SeriesName, (Pod, String)>,
     told: BTreeMap<(Receiver, SeriesName), (Told, String)>,
-    /// Who is told.
+    /// The receivers that are told.
     receivers: BTreeSet<Receiver>,
     /// Grows with each change.
     version: u64,
 }
 
-/// What writes the file.
+/// The thread that writes uses it.
 #[derive(Debug)]
 struct Writer {
     file: MemoryFile,
@@ -84,8 +85,8 @@ struct Writer {
 }
 
 impl Memory {
-    /// Takes over what is in `directory`, for this agent alone. If an agent that is ending still has it,
-    /// waits for that a moment.
+    /// Opens `directory` for this agent alone. Waits some seconds if an agent that is ending still
+    /// holds it.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl Memory {
         Self::open(directory)
     }
 
-    /// Takes over what is in `directory`, for this agent alone.
+    /// Opens `directory` for this agent alone.
     ///
     /// # Errors
     ///
@@ -119,19 +120,19 @@ impl Memory {
         }
     }
 
-    /// Waits for as long as another agent has `directory`, and leaves nothing there: this one has counted
-    /// without it. Keeps the directory from then on.
+    /// Waits until no other agent holds `directory`, then removes the file: this agent has counted
+    /// without it. Holds the directory from then on.
     pub(crate) async fn clear_after(directory: PathBuf) {
         loop {
             match MemoryFile::open(&directory) {
                 Err(MemoryError::Taken(_)) => tokio::time::sleep(CLEAR_CADENCE).await,
                 Ok((mut file, _)) => {
-                    // Where it cannot be removed it grows old.
+                    // If the file cannot be removed, it grows too old to be believed.
                     let _ = file.discard();
                     let _kept = file;
                     std::future::pending::<()>().await;
                 }
-                // What could be removed is.
+                // `open` has removed the file, if it could be removed.
                 Err(MemoryError::Io { .. }) => return,
             }
         }
@@ -143,7 +144,7 @@ impl Memory {
         now: impl FnOnce() -> Timestamp,
     ) -> Result<Opened, MemoryError> {
         let (file, found) = MemoryFile::open(directory)?;
-        // Nobody writes there any more: what comes after this moment has not happened.
+        // The lock is held, so nobody writes any more: a time after this moment is in the future.
         let now = now();
         let is_on_disk = file.is_on_disk();
         let found = found.map(|found| found.and_then(|bytes| format::decode(&bytes, boot)));
@@ -180,7 +181,7 @@ impl Memory {
             }
             None => Ok(Left::default()),
         };
-        // What was left out is left out of the file, too, once there is news.
+        // The next write leaves out what was left out here.
         let written = if left.is_ok() { known.version } else { 0 };
         let writer = Writer {
             file,
@@ -200,7 +201,7 @@ impl Memory {
         })
     }
 
-    /// What is known of these pods now.
+    /// Records the current state of these pods.
     pub(crate) fn remember(&self, pods: impl IntoIterator<Item = Pod>) {
         let mut known = self.known();
         for pod in pods {
@@ -208,7 +209,7 @@ impl Memory {
         }
     }
 
-    /// Forgets the pods that are not kept.
+    /// Forgets the pods that `is_kept` does not select.
     pub(crate) fn retain(&self, is_kept: impl Fn(&SeriesName) -> bool) {
         let mut known = self.known();
         let before = known.pods.len() + known.told.len();
@@ -217,7 +218,7 @@ impl Memory {
         known.version += u64::from(before != known.pods.len() + known.told.len());
     }
 
-    /// Has a thread write what is known by then. In a runtime of tokio.
+    /// Schedules a write on a blocking thread. Needs a tokio runtime.
     pub(crate) fn write_soon(self: &Arc<Self>) {
         if self.has_news() && !self.is_due.swap(true, Ordering::AcqRel) {
             let memory = Arc::clone(self);
@@ -225,15 +226,16 @@ impl Memory {
         }
     }
 
-    /// Waits until what is known is written: before what pods counted is shown anywhere.
+    /// Waits until the current contents are written. Callers wait for it before they show counts.
     pub(crate) async fn written(self: Arc<Self>) {
         if self.has_news() {
-            // It does not panic, and is not aborted.
+            // The task does not panic, and nobody aborts it.
             let _ = tokio::task::spawn_blocking(move || self.write_news()).await;
         }
     }
 
-    /// A receiver has been told so far. Before it is told more. May wait for a disk.
+    /// Notes how far a receiver was told. Call it before the receiver is told more. May wait for a
+    /// disk.
     pub(crate) fn tell(&self, told: impl IntoIterator<Item = Told>) {
         {
             let mut known = self.known();
@@ -244,8 +246,8 @@ impl Memory {
         self.write_news();
     }
 
-    /// From now on this receiver is told, too. If it was not before, gives the pods that counted without it:
-    /// what they did is not new to it.
+    /// Registers a receiver. If it is new, returns the pods that counted before it came: their
+    /// counts are not new events to it.
     pub(crate) fn join(&self, receiver: Receiver) -> Vec<SeriesName> {
         let mut known = self.known();
         if !known.receivers.insert(receiver) {
@@ -253,7 +255,7 @@ impl Memory {
         }
         known.version += 1;
         let names: Vec<_> = known.pods.keys().cloned().collect();
-        // Nor is it to a successor's, if this one dies before it has shown them.
+        // A successor must know it too, in case this agent dies before it has shown these pods.
         for name in names.clone() {
             known.note(Told {
                 to: receiver,
@@ -271,14 +273,14 @@ impl Memory {
         told.filter(|told| told.to == receiver).cloned().collect()
     }
 
-    /// Whether anything is known of this pod.
+    /// Whether the memory has this pod.
     pub(crate) fn knows(&self, name: &SeriesName) -> bool {
         self.known().pods.contains_key(name)
     }
 
-    /// Since when a pod's series count, of which there is a point of `at`, both in nanoseconds since the
-    /// Unix epoch. A clock that was set back must not date a series after its points: it is then as old
-    /// as this one, and from here on.
+    /// The start time of a pod's series, given that one of its points is dated `at`; both in
+    /// nanoseconds since the Unix epoch. If the clock was set back and the series would begin after
+    /// its point, the series begins with that point from now on.
     pub(crate) fn series_began(&self, name: &SeriesName, at: u64) -> Option<u64> {
         let mut known = self.known();
         let (pod, _) = known.pods.get(name)?;
@@ -291,7 +293,7 @@ impl Memory {
         };
         known.put(pod);
         drop(known);
-        // Before it is told.
+        // Write the new start time before it is exported.
         self.write_news();
         Some(at)
     }
@@ -300,10 +302,10 @@ impl Memory {
         self.known().version != self.written.load(Ordering::Acquire)
     }
 
-    /// Writes what is known, if that is news. May wait for a disk.
+    /// Writes the current contents if they changed. May wait for a disk.
     fn write_news(&self) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is known from here on is another thread's to write.
+        // A change after this line needs another thread to write it.
         self.is_due.store(false, Ordering::Release);
         if !self.has_news() || writer.pause.is_on(Instant::now()) {
             return;
@@ -325,7 +327,7 @@ impl Memory {
         }
     }
 
-    /// For tests: all in one.
+    /// For tests: remembers and writes.
     #[cfg(test)]
     pub(crate) fn write_down(&self, pods: impl IntoIterator<Item = Pod>) {
         self.remember(pods);
@@ -366,14 +368,14 @@ impl Known {
 }
 
 impl Writer {
-    /// Says whether it is written.
+    /// Returns whether the file was written.
     fn write(&mut self, bytes: &[u8]) -> bool {
         let error = match self.file.replace(bytes) {
             Ok(()) => {
                 if let Some(recovery) = self.failing.succeeded(Instant::now()) {
                     tracing::info!(
                         lasted_s = recovery.lasted.as_secs_f64(),
-                        "What a successor needs is written again."
+                        "The memory for a successor is written again."
                     );
                 }
                 return true;
@@ -382,47 +384,48 @@ impl Writer {
         };
         self.pause.failed(Instant::now());
         let directory = self.file.directory().to_owned();
-        // An old one would have a successor show less than was shown.
+        // From an old file, a successor would show less than was already shown.
         if let Err(kept) = self.file.discard()
             && self.failing.failed(Instant::now(), &kept.to_string())
         {
             tracing::warn!(
                 directory = %directory.display(),
                 error = %kept,
-                "What a successor needs is behind, and cannot be removed: its counters may fall."
+                "The memory for a successor is out of date and cannot be removed: its counters may fall."
             );
         }
         if self.failing.failed(Instant::now(), &error.to_string()) {
             tracing::warn!(
                 directory = %directory.display(),
                 %error,
-                "What a successor needs cannot be written: its counters will begin at 0."
+                "The memory for a successor cannot be written: its counters will begin at 0."
             );
         }
         false
     }
 }
 
-/// Of the boot: random(4). Times in the file are of one boot's clock, and process ids, too.
+/// The id of this boot: random(4). Times and process ids in the file belong to one boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// For how long a pod is kept, with what it counted, after its last process has ended and the Kubernetes
-/// API, where there is one, has ceased to list the pod, or while no agent runs. An outage of a Collector
-/// that is longer than that costs the last counts of pods that ended in it. And far longer than backends
-/// take a series for alive without a sample (Prometheus: 5 minutes), so that a name that comes back after
-/// that begins at 0 like a new one.
+/// How long a pod's counts are kept after its last process has ended and the Kubernetes API, if
+/// any, no longer lists the pod, and how long they are kept while no agent runs. A Collector outage
+/// longer than this loses the last counts of pods that ended in it. It is far longer than backends
+/// keep a series without a sample (Prometheus: 5 minutes), so a name that returns later begins at 0
+/// like a new one.
 pub(crate) const KEPT: Duration = Duration::from_secs(3600);
-/// For how long a memory is believed after it saw a pod last, which it says to a minute while there is one.
-/// Longer than the kubelet waits before it starts a container that crashes once more (5 minutes), and with
-/// the pull of an image beside it. It is short because an agent without a memory may have run meanwhile, as
-/// at a rollback: counts of before it, after its own, would be added twice. To begin at 0 is always right.
+/// How long a memory is believed after it last saw a pod, a time which it updates every minute.
+/// Longer than the kubelet waits before it restarts a crashing container (5 minutes) plus the pull
+/// of an image. It is short because an agent without a memory may have run meanwhile, as at a
+/// rollback: its counts and the older ones would be added twice. To begin at 0 is always right.
 const BELIEVED: Duration = Duration::from_secs(600);
-/// How often to look whether an agent that is ending has let go of the directory.
+/// How often to try again while an agent that is ending holds the directory.
 const TRY_CADENCE: Duration = Duration::from_millis(100);
-/// So many times: 7 s. An agent that ends in order takes 6.2 s at most: a second for the last write, 5 s for the
-/// last export, and 0.2 s for what it leaves undone; the kernel lets go of the directory when the process is taken apart; and there is no link yet whose grace this would use up.
+/// 7 s of tries. An agent that ends by SIGTERM takes 6.2 s at most: 1 s for the last write, 5 s for
+/// the last export, and 0.2 s for what it leaves undone. The kernel releases the lock when it tears
+/// down the process. No link exists yet, so the wait uses up no grace.
 const TRIES: u32 = 70;
-/// How often an agent that counts without it looks whether the other one has ended. The one that follows both
-/// mostly needs longer to start.
+/// How often an agent that counts without a memory checks whether the other agent has ended. An
+/// agent that is started after both usually takes longer to start.
 const CLEAR_CADENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! How long nothing is tried after a write that failed.
+//! The pause after a failed write.
 
 use std::time::{Duration, Instant};
 
 /// When the next write may be tried.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
-    /// The last failure, and for how long nothing is tried since.
+    /// The last failure, and how long to pause after it.
     failed: Option<(Instant, Duration)>,
 }
 
@@ -16,8 +16,8 @@ impl Pause {
             .is_some_and(|(at, pause)| now.saturating_duration_since(at) < pause)
     }
 
-    /// A write failed. Where each second one does (the old file fits, and the new one beside it does not),
-    /// a success is no reason to try sooner.
+    /// A write failed. Where every second write fails (the old file fits, and the new one beside it
+    /// does not), a success in between does not shorten the pause.
     pub(super) fn failed(&mut self, now: Instant) {
         let pause = match self.failed {
             Some((at, pause)) if now.saturating_duration_since(at) < pause + LONGEST => {
@@ -29,9 +29,9 @@ impl Pause {
     }
 }
 
-/// What fails for a moment, as where memory is short, is over then.
+/// A short failure, such as a lack of memory, is over by then.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// What fails for good is told this often at most: two lines in five minutes are no flood.
+/// A permanent failure is logged this often at most: two lines in five minutes are no flood.
 const LONGEST: Duration = Duration::from_secs(300);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What is remembered: of each pod, and of what receivers were told.
+//! The entries of the memory: pods, and how far receivers were told.
 //!
-//! Kinds and causes are stored by their words, so a record of a build with another list of them is
-//! either understood or refused, and never taken for something else.
+//! Kinds and causes are stored by name. A build with another list of them understands a record or
+//! refuses it, and never mistakes one cause for another.
 
 use std::collections::BTreeSet;
 
@@ -16,16 +16,16 @@ use crate::{
 /// What the agent before this one left.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
-    /// What it knew of each pod.
+    /// The pods it knew.
     pub(crate) pods: Vec<Pod>,
     /// How far it had told each receiver.
     pub(crate) told: Vec<Told>,
-    /// Whom it told.
+    /// The receivers it told.
     pub(crate) receivers: BTreeSet<Receiver>,
 }
 
 impl Left {
-    /// Whether something of it is to happen after `now`: then it is not what an agent left.
+    /// Whether it contains a time after `now`. No agent of this boot can have left that.
     pub(crate) fn is_after(&self, now: Timestamp) -> bool {
         self.pods.iter().any(|pod| {
             let outages = pod.processes.iter();
@@ -43,17 +43,17 @@ impl Left {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pod {
-    /// What names its series.
+    /// The name of its series.
     pub(crate) name: SeriesName,
-    /// Its uid, where it is known.
+    /// Its uid, if known.
     pub(crate) uid: Option<String>,
-    /// Since when its series count, in nanoseconds since the Unix epoch.
+    /// The start time of its series, in nanoseconds since the Unix epoch.
     pub(crate) series_began: u64,
-    /// What all its lives have counted, the present ones included.
+    /// The counts of all its lives, the present ones included.
     pub(crate) total: Tally,
-    /// Why the life that ended last was never reachable, if it was not.
+    /// Why the life that ended last was never reachable; `None` if it was.
     pub(crate) unreached: Option<Cause>,
-    /// When it had a process last, to a minute.
+    /// When it last had a process, updated every minute.
     pub(crate) last_seen: Timestamp,
     /// Its processes.
     pub(crate) processes: Vec<Process>,
@@ -83,15 +83,16 @@ impl Pod {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Process {
-    /// Which.
+    /// The process.
     pub(crate) id: ProcessId,
-    /// Why it has never been reachable, if it has not.
+    /// Why it has never been reachable; `None` if it has been.
     pub(crate) unreached: Option<Cause>,
-    /// What its link has to know to go on.
+    /// What its link needs to continue.
     pub(crate) legacy: Legacy,
 }
 
-/// Names a process of one boot: the kernel uses an id again, but not with the same start.
+/// Identifies a process of one boot: the kernel reuses a process id, but not together with the same
+/// start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProcessId {
@@ -101,11 +102,11 @@ pub(crate) struct ProcessId {
     pub(crate) started: u64,
 }
 
-/// Who is told of pods.
+/// A receiver of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Receiver {
-    /// A Collector, by OTLP.
+    /// A Collector, over OTLP.
     Collector,
     /// A Prometheus that scrapes the page.
     Page,
@@ -115,11 +116,11 @@ pub(crate) enum Receiver {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Told {
-    /// Who.
+    /// The receiver.
     pub(crate) to: Receiver,
-    /// What names its series.
+    /// The name of the pod's series.
     pub(crate) name: SeriesName,
-    /// That its last counts have arrived; `None` while only its zeros have.
+    /// Set once the pod's last counts have arrived; `None` while only its zeros have.
     pub(crate) ended: Option<Ended>,
 }
 
@@ -127,13 +128,13 @@ pub(crate) struct Told {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ended {
-    /// After so many lives.
+    /// The number of lives that those counts include.
     pub(crate) lives: u64,
-    /// When first.
+    /// When they first arrived.
     pub(crate) at: Timestamp,
 }
 
-/// What a pod has counted: what is 0 is left out.
+/// The counts of a pod, without those that are 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tally {
@@ -172,7 +173,7 @@ impl From<&Tally> for PodCounts {
             total.counts.fail(*kind, *cause, *n);
         }
         for (kind, n) in &tally.checks {
-            // Each error is a check, and counted with it.
+            // Every error is also a check, and `fail` has counted it as one.
             let passed = n.saturating_sub(total.counts.checks(*kind));
             total.counts.pass(*kind, passed);
         }

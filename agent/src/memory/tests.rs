@@ -1,4 +1,4 @@
-//! What a successor finds, however its predecessor ended.
+//! Tests: what a successor finds, however its predecessor ended.
 
 mod believed;
 mod directory;
@@ -15,7 +15,7 @@ use crate::{
 
 const BEGAN: u64 = 1_700_000_000_000_000_000;
 const BOOT: &str = "boot-1";
-/// A moment after what is remembered in these tests.
+/// A moment after every time that is remembered in these tests.
 const NOW: Timestamp = Timestamp::from_nanos(10);
 
 fn name(pod: &str) -> SeriesName {
@@ -86,12 +86,13 @@ fn open_in(directory: &Path, boot: &str) -> (Arc<Memory>, Result<Left, Refusal>)
     (memory, left)
 }
 
-/// Opens what another one has just let go of.
+/// Opens a directory that another memory has just released.
 pub(crate) fn open_again(directory: &Path) -> Arc<Memory> {
     free(|| Memory::open(directory)).memory
 }
 
-/// A process that another test starts has the lock, too, until it is executed: flock(2).
+/// Tests run in one process: a child that another test forks holds the lock until it calls exec:
+/// flock(2).
 fn free(open: impl Fn() -> Result<Opened, MemoryError>) -> Opened {
     loop {
         match open() {
@@ -164,14 +165,14 @@ fn of_another_boot_nothing_is_believed() {
     open(directory.path()).0.write_down([pod("a", 1)]);
     let (memory, left) = open_in(directory.path(), "boot-2");
     assert_eq!(left, Err(Refusal::OtherBoot));
-    // What is remembered from here on takes its place.
+    // The next write replaces it.
     memory.write_down([pod("b", 1)]);
     drop(memory);
     let (_, left) = open_in(directory.path(), "boot-2");
     assert_eq!(left.unwrap().pods, [pod("b", 1)]);
 }
 
-/// Removes the pause after a failure.
+/// Ends the pause after a failure.
 fn end_pause(memory: &Memory) {
     memory.writer.lock().unwrap().pause = Pause::default();
 }
@@ -181,15 +182,15 @@ fn a_write_that_fails_leaves_nothing_that_is_old() {
     let directory = tempfile::tempdir().unwrap();
     let (memory, _) = open(directory.path());
     memory.write_down([pod("a", 1)]);
-    // The new one cannot be written beside the old one any more.
+    // Now the new file cannot be written beside the old one.
     fs::create_dir(directory.path().join(NEW)).unwrap();
     memory.write_down([pod("a", 2)]);
     assert!(!directory.path().join(FILE).exists());
-    // It is not tried at once again: that would be a line of log for each attempt, above all.
+    // No second try at once: each failed try would log a line.
     fs::remove_dir(directory.path().join(NEW)).unwrap();
     memory.write_down([pod("a", 3)]);
     assert!(!directory.path().join(FILE).exists());
-    // It is made up for once it can, with news or without.
+    // After the pause it is written, with or without a change.
     end_pause(&memory);
     memory.write_down([]);
     drop(memory);
@@ -201,13 +202,13 @@ fn a_write_that_fails_leaves_nothing_that_is_old() {
 fn half_of_a_new_file_is_not_left_behind() {
     let directory = tempfile::tempdir().unwrap();
     let (memory, _) = open(directory.path());
-    // Its name is taken, so that the new one stays where it was written.
+    // A directory has the file's name, so the new file cannot be renamed to it.
     fs::create_dir(directory.path().join(FILE)).unwrap();
     memory.write_down([pod("a", 1)]);
     assert!(!directory.path().join(NEW).exists());
 }
 
-/// The new file is written beside the old one, into the `emptyDir` of the chart.
+/// The new file is written beside the old one, into the chart's `emptyDir`.
 #[test]
 fn the_memory_of_a_full_node_has_room_for_its_successor() {
     let template = include_str!("../../../deploy/helm/statlink/templates/_pod.tpl");
@@ -220,7 +221,7 @@ fn the_memory_of_a_full_node_has_room_for_its_successor() {
             total.counts.fail(kind, cause, 1_000_000);
         }
     }
-    // As many as there are accounts of, with the longest names.
+    // The largest number of accounts, with the longest names.
     let names: Vec<_> = (0..600).map(SeriesName::longest).collect();
     let pods = names.iter().map(|name| Pod {
         name: name.clone(),
@@ -285,7 +286,7 @@ fn a_memory_that_saw_nobody_for_ten_minutes_is_not_believed() {
     }
 }
 
-/// A successor of an agent that ran without it must not go on from before.
+/// This agent runs without the memory, so a successor must not continue from it.
 #[test]
 fn a_directory_that_cannot_be_used_is_left_without_a_memory() {
     let directory = tempfile::tempdir().unwrap();
@@ -308,7 +309,7 @@ fn the_memory_of_another_agent_that_runs_stays() {
     assert!(directory.path().join(FILE).exists());
 }
 
-/// Two agents at once: one leaves what it counted, and the other one has shown less since.
+/// Two agents run at once. One leaves its counts, and the other has shown lower ones since.
 #[tokio::test(start_paused = true)]
 async fn what_an_agent_left_that_ended_beside_another_is_removed() {
     let directory = tempfile::tempdir().unwrap();
@@ -321,7 +322,7 @@ async fn what_an_agent_left_that_ended_beside_another_is_removed() {
     drop(first);
     tokio::time::sleep(CLEAR_CADENCE * 2).await;
     assert!(!file.exists());
-    // It keeps the directory until it ends.
+    // It holds the directory until it ends.
     let third = Memory::open_for_boot(directory.path(), BOOT, || NOW);
     assert!(matches!(third, Err(MemoryError::Taken(_))), "{third:?}");
     clearing.abort();
@@ -350,7 +351,7 @@ fn a_directory_that_is_not_there_is_made() {
     );
 }
 
-/// Whoever believed it would show a link as unreachable until then.
+/// An agent that believed it would show a link as unreachable until then.
 #[test]
 fn a_memory_of_what_has_not_happened_yet_is_refused() {
     for now in [4, 5, 8] {
@@ -387,13 +388,13 @@ async fn an_agent_that_is_ending_is_waited_for() {
     };
     let (opened, ()) = tokio::join!(Memory::open_soon(directory.path()), ending);
     let first = opened.unwrap();
-    // One that stays keeps it.
+    // An agent that does not end keeps the directory.
     let second = Memory::open_soon(directory.path()).await;
     assert!(matches!(second, Err(MemoryError::Taken(_))), "{second:?}");
     drop(first);
 }
 
-/// The clock was set back since the series began.
+/// The clock was set back after the series began.
 #[test]
 fn a_series_that_began_in_the_future_has_one_begin_from_then_on() {
     let directory = tempfile::tempdir().unwrap();
@@ -401,7 +402,7 @@ fn a_series_that_began_in_the_future_has_one_begin_from_then_on() {
     memory.write_down([pod("a", 1)]);
     assert_eq!(memory.series_began(&name("a"), BEGAN - 9), Some(BEGAN - 9));
     assert_eq!(memory.series_began(&name("a"), BEGAN - 5), Some(BEGAN - 9));
-    // The ledger knows the one of before.
+    // The ledger still has the former start.
     memory.write_down([pod("a", 2)]);
     assert_eq!(memory.series_began(&name("a"), BEGAN + 5), Some(BEGAN - 9));
     drop(memory);

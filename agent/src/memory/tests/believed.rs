@@ -1,4 +1,4 @@
-//! What of a file is believed.
+//! Tests: which files are believed.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ fn what_this_build_does_not_understand_is_refused_as_a_whole() {
     let of_tomorrow = first.replacen(" 1 ", " 2 ", 1) + "\n" + body;
     let decoded = format::decode(of_tomorrow.as_bytes(), BOOT);
     assert_eq!(decoded, Err(Refusal::OtherFormat(2)));
-    // What is added by a later build, anywhere.
+    // Fields that a later build adds, anywhere.
     for field in [
         "\"uid\":",
         "\"id\":",
@@ -56,7 +56,7 @@ fn line() -> impl Strategy<Value = String> {
     let right = any::<u32>().prop_map(|errors| format::line_of_pod(&pod("a", errors.into())));
     let replaced = (right.clone(), any::<prop::sample::Index>(), "[ -~]{0,3}");
     let replaced = replaced.prop_map(|(line, at, by)| {
-        // Its end is that of a line.
+        // The line keeps its newline.
         let at = at.index(line.len() - 1);
         format!("{}{by}{}", &line[..at], &line[at + 1..])
     });
@@ -64,7 +64,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Each page of a file may be of the old writing or of the new one; here each byte may.
+    /// In the page cache, each page may be of the old write or of the new one; here each byte may.
     #[test]
     fn a_file_of_two_writings_is_not_believed(
         errors in 1_u64..1_000_000,
@@ -91,7 +91,8 @@ proptest! {
         let at = at.index(file.len());
         other[at] = byte;
         let decoded = format::decode(&other, BOOT);
-        // What the first line says in other words, as a length with a sign, is the same.
+        // The first line may be spelled differently and mean the same, such as a length with a
+        // sign.
         let first = file.iter().position(|byte| *byte == b'\n').unwrap();
         prop_assert!(other == file || at < first || decoded.is_err(), "{decoded:?}");
         if let Ok(decoded) = decoded {
@@ -99,12 +100,12 @@ proptest! {
         }
     }
 
-    /// With a first line that is right.
+    /// The first line is right here.
     #[test]
     fn whatever_is_in_the_file_is_refused_or_read(lines in prop::collection::vec(line(), 0..5)) {
         let file = file_with(lines.iter().map(String::as_str));
         if let Ok(left) = format::decode(&file, BOOT) {
-            // What is read is what is written again.
+            // Writing what was read gives the same again.
             let again = file_of(&left.pods, &left.told);
             prop_assert_eq!(format::decode(&again, BOOT), Ok(left));
         }

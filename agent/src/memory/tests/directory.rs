@@ -1,8 +1,8 @@
-//! What else may be in the directory, or keep it from being written to.
+//! Tests: other things in the directory, and directories that cannot be written to.
 
 use super::*;
 
-/// A directory that takes no changes, but lets a file that is open be written to.
+/// The directory takes no changes, but an open file can still be written to.
 #[test]
 fn an_old_file_that_cannot_be_removed_is_emptied() {
     let directory = tempfile::tempdir().unwrap();
@@ -24,7 +24,7 @@ fn an_old_file_that_cannot_be_removed_is_emptied() {
     }
 }
 
-/// What somebody may leave there who may write to the directory.
+/// What anybody who may write to the directory can put there.
 #[test]
 fn what_is_not_the_agents_own_is_neither_read_nor_written_to() {
     let elsewhere = tempfile::tempdir().unwrap();
@@ -53,7 +53,7 @@ fn what_is_not_the_agents_own_is_neither_read_nor_written_to() {
         drop(memory);
         assert_eq!(fs::read(&others).unwrap(), of_others, "{case}");
 
-        // Beside it, where the new one is to be written.
+        // The same, with the name of the new file.
         let directory = tempfile::tempdir().unwrap();
         let (memory, _) = open(directory.path());
         make(&directory.path().join(NEW), &others);
@@ -66,7 +66,7 @@ fn what_is_not_the_agents_own_is_neither_read_nor_written_to() {
         }
         drop(memory);
 
-        // As the lock.
+        // The same, with the name of the lock.
         let directory = tempfile::tempdir().unwrap();
         make(&directory.path().join(LOCK), &others);
         let opened = Memory::open_for_boot(directory.path(), BOOT, || NOW);
