@@ -1,5 +1,5 @@
-//! Pods that run here by the API, and have no process that the agent can see. Nothing is known of
-//! their links: that is told, not shown as a 0.
+//! Unobserved pods: the API says that they run here, and the agent sees no process of them. Their
+//! links are unknown, so the agent reports that instead of a 0.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,13 +11,13 @@ use crate::{link_kind::LinkKind, time::Timestamp};
 pub(crate) struct UnobservedPod {
     /// The peer of its link.
     pub(crate) peer: String,
-    /// What its process should be called.
+    /// The name that its process should have.
     pub(crate) process: String,
     /// Namespace of the pod.
     pub(crate) namespace: String,
     /// Its name.
     pub(crate) pod: String,
-    /// Since when it has run without a process that is seen.
+    /// Since when it runs without a visible process.
     pub(crate) since: Timestamp,
     /// The likely reason.
     pub(crate) reason: AbsenceReason,
@@ -34,7 +34,7 @@ pub(crate) enum AbsenceReason {
     NoHostPid,
     /// The pod has this RuntimeClass.
     RuntimeClass(String),
-    /// There is a process with the client's name whose pod cannot be told.
+    /// The pod of a process with the client's name cannot be determined.
     Unplaced,
     /// There is no process with the client's name.
     NoProcess,
@@ -53,7 +53,7 @@ impl AbsenceReason {
         }
     }
 
-    /// The reason and what to do, for a person. `process` is the client's process name.
+    /// The reason and what to do, as text for a person. `process` is the client's process name.
     pub(crate) fn explain(&self, process: &str) -> String {
         match self {
             Self::NoRoom => "the kernel half has no room for more clients".to_owned(),
@@ -82,12 +82,12 @@ impl AbsenceReason {
     }
 }
 
-/// What changed for one pod.
+/// A change for one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AbsenceNews {
-    /// It was not observed for a grace.
+    /// It was not observed for the whole grace.
     Unobserved(UnobservedPod),
-    /// It is observed after all, or runs no longer.
+    /// It is observed now, or no longer runs.
     Over(UnobservedPod),
 }
 
@@ -99,15 +99,15 @@ pub(super) struct Absences {
 
 #[derive(Debug)]
 enum Absence {
-    /// Within its grace, which began then.
+    /// Within its grace, which began at this moment.
     New(Timestamp),
     Told(UnobservedPod),
 }
 
 impl Absences {
-    /// Takes in which running pods have no client at `now`; gives what that changes. Unless the API `tells` every change,
-    /// others may have ended; so no grace begins. `reason` finds out why, for one whose grace is
-    /// over.
+    /// Updates which running pods have no client at `now`, and returns the changes. Unless the API
+    /// `tells` every change, such pods may have ended, so no grace begins. `reason` finds the
+    /// reason for a pod whose grace is over.
     pub(super) fn update(
         &mut self,
         unobserved: &[RunningPod<'_>],
@@ -155,7 +155,7 @@ impl Absences {
         news
     }
 
-    /// When the grace of one is over.
+    /// When the next grace ends.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = self.pods.values().filter_map(|absence| match absence {
             Absence::New(since) => Some(*since + GRACE),
@@ -164,7 +164,7 @@ impl Absences {
         deadlines.min()
     }
 
-    /// Those whose grace is over.
+    /// The pods whose grace is over.
     pub(super) fn told(&self) -> impl Iterator<Item = &UnobservedPod> {
         self.pods.values().filter_map(|absence| match absence {
             Absence::Told(pod) => Some(pod),
@@ -173,9 +173,8 @@ impl Absences {
     }
 }
 
-/// How long a pod may run before its process is seen. The kubelet reports that a container runs
-/// seconds after the start, and that it has ended seconds after the end (it looks once a second, and
-/// reports every ten at the latest).
+/// How long a pod may run before its process must be visible. The kubelet reports a container's
+/// start and end seconds late: it looks once a second, and reports every ten at the latest.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

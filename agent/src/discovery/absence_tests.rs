@@ -1,4 +1,4 @@
-//! Running pods and time in, news out.
+//! Tests: running pods and time in, changes out.
 
 use super::*;
 use crate::{discovery::kubernetes::PodIdentity, link_kind::ACTIVATOR};
@@ -7,7 +7,7 @@ fn s(seconds: u64) -> Timestamp {
     Timestamp::from_nanos(seconds * 1_000_000_000)
 }
 
-/// Updates at each of these moments with the pod unobserved or not; gives the news.
+/// Updates at each of these moments with the pod unobserved or not; returns the changes.
 struct Node {
     absences: Absences,
     identity: PodIdentity,
@@ -71,7 +71,7 @@ fn a_pod_that_is_observed_within_its_grace_is_no_news() {
     let mut node = Node::new();
     node.at(s(1), true, true);
     assert!(node.at(s(9), false, true).is_empty());
-    // A restart begins a grace of its own.
+    // A restart begins a new grace.
     node.at(s(10), true, true);
     assert!(node.at(s(19), true, true).is_empty());
     assert_eq!(node.at(s(20), true, true).len(), 1);
@@ -83,7 +83,7 @@ fn while_the_api_is_away_no_pod_becomes_unobserved_and_one_stays_so() {
     node.at(s(1), true, true);
     assert!(node.at(s(2), true, false).is_empty());
     assert!(node.at(s(30), true, false).is_empty());
-    // Its grace begins when the API tells every change again.
+    // Its grace begins when the API reports every change again.
     node.at(s(31), true, true);
     assert!(node.at(s(40), true, true).is_empty());
     assert_eq!(node.at(s(41), true, true).len(), 1);

@@ -1,4 +1,4 @@
-//! Who has which name: whoever had it first keeps it while it lives.
+//! Claims of names: the process that had a name first keeps it while it lives.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Claims(BTreeMap<u32, Claim>);
 
-/// One client: which pod it is, who says so, and where it runs.
+/// One client: its pod, who named it, and where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     /// Index of the kind of its links.
@@ -22,7 +22,7 @@ pub(super) struct Claim {
     pub(super) place: Place,
 }
 
-/// Where a process runs, as far as that can be told from another place.
+/// Where a process runs, as far as it can be told from other places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// The container that its control group names.
@@ -38,19 +38,19 @@ pub(super) struct Place {
 pub(super) enum Refusal {
     /// This process, which runs elsewhere, has it.
     Taken(u32),
-    /// As many as may name themselves do so already.
+    /// The limit of processes that name themselves is reached.
     TooMany,
-    /// The pod's client is this process, in another container. The kubelet may still report this
-    /// one's.
+    /// The pod's client is this process, in another container. The kubelet may not have reported
+    /// this one's container yet.
     Unreported(u32),
 }
 
-/// What late news of the API changes for the clients.
+/// What later information from the API changes for the clients.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Correction {
-    /// Processes that are no clients, or another pod's.
+    /// Processes that are no clients, or belong to another pod.
     pub(super) lost: Vec<u32>,
-    /// Processes that had named themselves, and were right.
+    /// Processes that had named themselves correctly.
     pub(super) adopted: Vec<(u32, PodIdentity)>,
 }
 
@@ -60,7 +60,7 @@ impl Claims {
         self.0.contains_key(&pid)
     }
 
-    /// Gives process `pid` the name that it claims.
+    /// Gives process `pid` the name that it claims, if it may have it.
     pub(super) fn admit(&mut self, pid: u32, claim: Claim) -> Result<(), Refusal> {
         match claim.by {
             NamedBy::Api { reported: true } => {}
@@ -91,12 +91,12 @@ impl Claims {
         Ok(())
     }
 
-    /// Process `pid` is a client no longer.
+    /// Process `pid` is no longer a client.
     pub(super) fn release(&mut self, pid: u32) -> Option<Claim> {
         self.0.remove(&pid)
     }
 
-    /// The one that named itself last: the first to go where there is no room.
+    /// The client that named itself last: it goes first if room is needed.
     pub(super) fn last_by_environment(&self) -> Option<u32> {
         let mut claims = self.0.iter().rev();
         let last = claims.find(|(_, claim)| claim.by == NamedBy::Environment);
@@ -109,7 +109,7 @@ impl Claims {
         claims.any(|claim| claim.identity.uid.as_deref() == Some(uid))
     }
 
-    /// Applies what the API knows now to those that were named before; forgets those that are lost.
+    /// Checks earlier names against what the API knows now, and forgets the wrong ones.
     pub(super) fn correct(&mut self, directory: &Directory) -> Correction {
         let mut correction = Correction::default();
         self.0.retain(|pid, claim| {
@@ -154,7 +154,7 @@ impl Claim {
 }
 
 impl Place {
-    /// Whether a process there may be of the same pod. A container's processes may be in groups
+    /// Whether a process there may belong to the same pod. A container's processes may be in groups
     /// below the container's own.
     fn is_same(&self, other: &Self) -> bool {
         let same_group = match (&self.container, &other.container) {
@@ -164,15 +164,15 @@ impl Place {
         };
         let same_network = match (self.netns, other.netns) {
             (Some(one), Some(other)) => one == other,
-            // It is not known.
+            // One of the two is unknown.
             _ => true,
         };
         same_group && same_network
     }
 }
 
-/// How many clients may name themselves: as many links as one node is made for. Those that the API
-/// names are never counted, and have room before these.
+/// How many clients may name themselves: as many links as one node is designed for. Clients that
+/// the API names do not count, and take precedence.
 const MOST_BY_ENVIRONMENT: usize = 200;
 
 #[cfg(test)]

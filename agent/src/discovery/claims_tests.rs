@@ -1,4 +1,4 @@
-//! Claims in, links or refusals out.
+//! Tests: claims in, links or refusals out.
 
 use serde_json::json;
 
@@ -92,9 +92,9 @@ fn no_number_of_strangers_keeps_out_what_the_api_names() {
         claims.admit(5000, itself("a-5000", "0::/a", 5000)),
         Err(Refusal::TooMany)
     );
-    // Where the kernel half has no room, one of them goes first.
+    // If the kernel half has no room, one of them goes first.
     assert_eq!(claims.last_by_environment(), Some(1199));
-    // As soon as one of them has ended, there is room for another.
+    // When one of them has ended, there is room for another.
     claims.release(1000);
     claims.admit(5000, itself("a-5000", "0::/a", 5000)).unwrap();
 }
@@ -109,7 +109,7 @@ fn beside_the_reported_client_an_unreported_container_waits() {
     claims.admit(7, of(REPORTED, "one")).unwrap();
     let debugger = claims.admit(8, of(UNREPORTED, "two"));
     assert_eq!(debugger, Err(Refusal::Unreported(7)));
-    // The container was restarted, and the kubelet has not said so yet.
+    // The container was restarted, and the kubelet has not reported it yet.
     claims.release(7);
     claims.admit(9, of(UNREPORTED, "three")).unwrap();
     assert!(claims.has_pod("uid"));
@@ -168,13 +168,13 @@ fn what_named_itself_before_the_pods_were_listed_is_measured_by_the_list() {
         pod_object("b", "other", json!([])),
     ]);
     let correction = claims.correct(&listed);
-    // Another pod's name, a container that is not listed, and a listed pod's name outside of it.
+    // Another pod's name, a container that is not listed, and a listed pod's name outside that pod.
     assert_eq!(correction.lost, [2, 3, 4]);
     let [(1, adopted)] = &correction.adopted[..] else {
         panic!("{correction:?}");
     };
     assert_eq!(adopted.uid.as_deref(), Some("uid"));
-    // From now on the API names it, whoever else claims to be it.
+    // From now on the API names it, whatever other processes claim.
     assert_eq!(claims.correct(&listed), Correction::default());
     assert_eq!(claims.last_by_environment(), None);
 }

@@ -1,4 +1,4 @@
-//! Which pod and container a process belongs to, by the name of its control group.
+//! The pod and container of a process, by the name of its control group.
 //!
 //! Reading `/proc/PID/cgroup` needs no capability. The kubelet names a pod's group by the pod's uid,
 //! and the runtime names the group below it by the container's id. How the two are wrapped depends
@@ -16,7 +16,7 @@
 //!
 //! Source: `pkg/kubelet/cm/{cgroup_manager_linux,pod_container_manager_linux}.go` of Kubernetes.
 
-/// What the name of a control group tells of a container: one of both at least.
+/// What the name of a control group says about a container: at least one of the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Container {
     /// The pod's uid.
@@ -26,8 +26,8 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Parses `/proc/PID/cgroup`; the line that tells most counts, because with cgroup v1 any
-    /// hierarchy may be the one that the kubelet uses. `None` for a process outside of containers.
+    /// Parses `/proc/PID/cgroup`. With cgroup v1 the kubelet may use any hierarchy, so the line
+    /// that says most counts. `None` for a process outside of containers.
     pub(super) fn of(cgroup: &str) -> Option<Self> {
         let mut found: Option<Self> = None;
         for container in cgroup.lines().filter_map(Self::of_line) {
@@ -44,12 +44,13 @@ impl Container {
     fn of_line(line: &str) -> Option<Self> {
         // `hierarchy:controllers:path`; only the path may contain colons.
         let path = line.splitn(3, ':').nth(2)?;
-        // The kernel marks a group that was removed while the process is in it (cgroup_path_ns).
+        // The kernel appends this if the group was removed while the process is in it
+        // (cgroup_path_ns).
         let path = path.strip_suffix(" (deleted)").unwrap_or(path);
         let mut names = path.split(['/', ':']);
-        // The outermost pod: what stands below it was named by its containers.
+        // The outermost pod: its containers chose the names below it.
         let Some(pod_uid) = names.by_ref().find_map(pod_uid) else {
-            // The innermost container: a node may itself be one.
+            // The innermost container: a node may itself be a container.
             let id = path
                 .split(['/', ':'])
                 .filter_map(container_id)
@@ -65,13 +66,13 @@ impl Container {
         })
     }
 
-    /// The more it tells, the higher.
+    /// Higher if it says more.
     const fn rank(&self) -> (bool, bool) {
         (self.pod_uid.is_some(), self.id.is_some())
     }
 }
 
-/// The uid in the name of a pod's group: `pod<uid>`, whatever precedes it with a dash.
+/// The uid in the name of a pod's group: `pod<uid>`, after any prefix that ends with a dash.
 fn pod_uid(name: &str) -> Option<String> {
     let name = name.strip_suffix(".slice").unwrap_or(name);
     let (before, uid) = name.rsplit_once("pod")?;
@@ -111,7 +112,7 @@ const UUID: [usize; 5] = [8, 4, 4, 4, 12];
 /// A static pod's uid is an MD5 of its manifest (`applyDefaults` in the kubelet's
 /// `pkg/kubelet/config/common.go`).
 const STATIC_POD_UID: usize = 32;
-/// containerd, CRI-O and Docker give 256 bits of random to each container.
+/// containerd, CRI-O and Docker give each container 256 random bits.
 const CONTAINER_ID: usize = 64;
 
 #[cfg(test)]
@@ -136,7 +137,7 @@ mod tests {
         (Some(uid.to_owned()), Some(id.to_owned()))
     }
 
-    /// Names as kubelets, runtimes and drivers of the field leave them.
+    /// Names that kubelets, runtimes and drivers in use produce.
     #[test]
     fn every_case_of_the_field_is_parsed() {
         #[derive(serde::Deserialize)]

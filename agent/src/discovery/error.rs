@@ -1,4 +1,4 @@
-//! Why a process could not be inspected.
+//! The reasons why a process could not be inspected, or has no link.
 
 use std::io;
 
@@ -23,7 +23,7 @@ pub(crate) enum DiscoveryError {
         /// Why opening it failed.
         source: io::Error,
     },
-    /// The process's environment holds what is no name of a pod or namespace.
+    /// The process's environment holds a value that is no name of a pod or namespace.
     #[error("{}; {}", self.problem(), self.cure())]
     BadName {
         /// The process.
@@ -38,10 +38,10 @@ pub(crate) enum DiscoveryError {
     LongEnvironment {
         /// The process.
         pid: u32,
-        /// How much of it was read, in bytes.
+        /// How many bytes of it were read.
         read: u64,
     },
-    /// The API does not name the process, and nobody else may.
+    /// The API does not name the process, and nothing else may.
     #[error("{}; {}", self.problem(), self.cure())]
     Unplaced {
         /// The process.
@@ -53,7 +53,7 @@ pub(crate) enum DiscoveryError {
         /// The beginning of its control group's name, escaped.
         cgroup: String,
     },
-    /// The process claims a name that another process has.
+    /// The process claims a name that another process holds.
     #[error("{}; {}", self.problem(), self.cure())]
     NameTaken {
         /// The process.
@@ -62,10 +62,10 @@ pub(crate) enum DiscoveryError {
         process: String,
         /// The pod that it claims to be, with its namespace.
         pod: String,
-        /// The process that has the name.
+        /// The process that holds the name.
         holder: u32,
     },
-    /// The process names itself, as too many do already.
+    /// The process names itself, and so do as many others as may.
     #[error("{}; {}", self.problem(), self.cure())]
     TooMany {
         /// The process.
@@ -73,7 +73,7 @@ pub(crate) enum DiscoveryError {
         /// Its name.
         process: String,
     },
-    /// The process is of a namespace that is not watched.
+    /// The process runs in a namespace that is not watched.
     #[error("{}; {}", self.problem(), self.cure())]
     OtherNamespace {
         /// The process.
@@ -111,20 +111,21 @@ impl Unplaced {
     }
 }
 
-/// What a warning is about: the same for every process that has it.
+/// What a warning is about: the same for every process with this problem.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reason {
     /// What is wrong.
     pub(super) kind: &'static str,
-    /// Where: of whom, or with what.
+    /// Which process name, pod or value it concerns.
     pub(super) about: String,
 }
 
-/// Of a value that is too long for a name, or the name of a control group, this much shows what it is.
+/// How much is shown of a value that is too long for a name, or of a control group's name: enough
+/// to recognise it.
 const MOST_SHOWN: usize = 128;
 
 impl DiscoveryError {
-    /// For `variable` of process `pid`, whose value is no name.
+    /// The error for `variable` of process `pid`, whose value is no name.
     pub(super) fn bad_name(pid: u32, variable: &str, value: &str) -> Self {
         Self::BadName {
             pid,
@@ -133,7 +134,7 @@ impl DiscoveryError {
         }
     }
 
-    /// For process `pid`, which is called `process` and is in `cgroup`.
+    /// The error for process `pid` with the name `process` in `cgroup`.
     pub(super) fn unplaced(pid: u32, process: &str, why: Unplaced, cgroup: &str) -> Self {
         // With cgroup v1 there are a dozen lines, and many say nothing.
         let cgroup = cgroup.lines().max_by_key(|line| line.len());
@@ -145,7 +146,7 @@ impl DiscoveryError {
         }
     }
 
-    /// Why its process has no link: a value of `statlink.refusal.reason`.
+    /// Why the process has no link: a value of `statlink.refusal.reason`.
     pub(super) const fn refusal(&self) -> &'static str {
         match self {
             Self::Proc { .. } | Self::Pidfd { .. } => "denied",
@@ -263,7 +264,7 @@ impl DiscoveryError {
         }
     }
 
-    /// The process that it is about; `None` if it is about `/proc` itself.
+    /// The process it is about; `None` if it is about `/proc` itself.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
             Self::Proc { path, .. } => path.split('/').find_map(|part| part.parse().ok()),
@@ -277,7 +278,7 @@ impl DiscoveryError {
         }
     }
 
-    /// What a warning of it is about.
+    /// What a warning about it is about.
     pub(super) fn reason(&self) -> Reason {
         let (kind, about) = match self {
             Self::Proc { path, source } => {
@@ -291,7 +292,8 @@ impl DiscoveryError {
             Self::OtherNamespace {
                 process, namespace, ..
             } => ("other_namespace", format!("{process} {namespace}")),
-            // Each is a kind of its own: strangers of one cannot silence another.
+            // Each reason is a kind of its own, so that strangers of one kind cannot silence
+            // another.
             Self::Unplaced { process, why, .. } => (why.kind(), process.clone()),
             Self::NameTaken { process, pod, .. } => ("name_taken", format!("{process} {pod}")),
             Self::TooMany { process, .. } => ("too_many", process.clone()),
@@ -299,7 +301,7 @@ impl DiscoveryError {
         Reason { kind, about }
     }
 
-    /// Whether the process could be inspected, and is nobody's whose links are watched.
+    /// Whether the process could be inspected, and belongs to no pod with a watched link.
     pub(crate) const fn is_about_naming(&self) -> bool {
         match self {
             Self::BadName { .. }
@@ -312,7 +314,7 @@ impl DiscoveryError {
         }
     }
 
-    /// Whether the kernel denied access, as opposed to a process that is gone or a broken `/proc`.
+    /// Whether the kernel denied access. False if the process is gone or `/proc` is broken.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Proc { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
@@ -327,7 +329,7 @@ impl DiscoveryError {
     }
 }
 
-/// What came from outside, as one line may show it.
+/// Text from outside, escaped and shortened for a line of log.
 fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(MOST_SHOWN).collect();
     if shown.len() < text.len() {
@@ -336,7 +338,7 @@ fn shown(text: &str) -> String {
     shown.escape_debug().to_string()
 }
 
-/// The reason of what the API does not name.
+/// The reason of processes that the API does not name.
 pub(super) const UNPLACED: &str = "unplaced";
 
 #[cfg(test)]

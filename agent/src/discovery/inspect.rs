@@ -1,4 +1,4 @@
-//! Looking at processes: how one with a client's name becomes a client, or has no link and why.
+//! Inspecting processes: how one with a client's name becomes a client, or why it gets no link.
 
 use super::{
     Client, Discovery, ProcessHandle,
@@ -20,9 +20,9 @@ struct Candidate {
 }
 
 impl Discovery {
-    /// Every client that runs now and was not found before, the oldest first: whoever had a name
-    /// first keeps it. A process that cannot be inspected is an error in the list and does not hide
-    /// the others.
+    /// Every client that runs now and was not found before, the oldest first, because the process
+    /// that had a name first keeps it. A process that cannot be inspected is an error in the list
+    /// and does not hide the others.
     ///
     /// # Errors
     ///
@@ -44,13 +44,13 @@ impl Discovery {
         Ok(self.inspect_all(pids, now))
     }
 
-    /// What has fallen due by `now`: processes that no news came of in time.
+    /// Handles the processes that are due by `now`: the API has not named them in time.
     pub(crate) fn on_deadline(&mut self, now: Timestamp) -> Vec<Result<Client, DiscoveryError>> {
         let overdue = self.strangers.overdue(now);
         self.inspect_all(overdue, now)
     }
 
-    /// When something next falls due.
+    /// When the next process is due.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = [
             self.strangers.next_deadline(),
@@ -59,14 +59,14 @@ impl Discovery {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Process `pid` as a client; `None` if it is not one, was found before, may be named later, or
+    /// Process `pid` as a client. `None` if it is not one, was found before, may be named later, or
     /// is gone.
     ///
     /// # Errors
     ///
-    /// If it has a client's process name and no link, and why: the kernel denies what names it, what
-    /// names it is no name, another's, or of a namespace that is not watched, or the API did not
-    /// name it in time.
+    /// If the process has a client's name and gets no link: the kernel denies access to what names
+    /// it; the name is not valid, is another client's, or is of a namespace that is not watched; or
+    /// the API did not name it in time.
     pub(crate) fn inspect(
         &mut self,
         pid: u32,
@@ -150,8 +150,8 @@ impl Discovery {
         Err(error)
     }
 
-    /// Process `pid` has no link any longer. Gives the processes that it was in the way of, the
-    /// oldest first: they are to be inspected again.
+    /// Process `pid` no longer has a link. Returns the processes that it blocked, the oldest first:
+    /// the caller inspects them again.
     pub(crate) fn release(&mut self, pid: u32) -> Vec<u32> {
         self.claims.release(pid);
         self.pods_may_differ = true;
@@ -160,8 +160,8 @@ impl Discovery {
         behind
     }
 
-    /// There is no room for the link of process `pid`. Gives the client that is to go in its place:
-    /// one that named itself, if the API named this one.
+    /// There is no room for the link of process `pid`. If the API named it, returns a client that
+    /// named itself and has to make room.
     pub(crate) fn found_no_room(&mut self, pid: u32) -> Option<u32> {
         let claim = self.claims.release(pid)?;
         self.pods_may_differ = true;
@@ -195,8 +195,7 @@ impl Discovery {
             return Ok(None);
         };
         let named = self.named(pid, index, kind);
-        // What was read of a process that has ended meanwhile, or executed something else, tells
-        // nothing.
+        // If the process has ended or called exec meanwhile, the values read may be mixed.
         if process.has_ended() || self.kind_of(pid).is_none() {
             return Ok(None);
         }
@@ -212,7 +211,8 @@ impl Discovery {
         }))
     }
 
-    /// The kind of a process, by its name, with its index; `None` if it is none's, or gone.
+    /// The kind of a process, by its name, with the kind's index; `None` if no kind has this name,
+    /// or the process is gone.
     fn kind_of(&self, pid: u32) -> Option<(usize, &LinkKind)> {
         self.selector.kind_of(&proc::comm(pid)?)
     }
@@ -231,7 +231,7 @@ impl Discovery {
         let netns = match proc::network_namespace(pid) {
             Ok(Some(netns)) => Some(netns),
             Ok(None) => return Ok(None),
-            // The kernel half can tell it without the capability that `/proc` asks for.
+            // The kernel half can find it without the capability that `/proc` requires.
             Err(error) if error.is_refusal() => None,
             Err(error) => return Err(error),
         };
@@ -242,7 +242,8 @@ impl Discovery {
             container.as_ref(),
             environment,
         )?;
-        // An activator of another namespace is not listed, and says why itself, if it may be read.
+        // The API does not list an activator of another namespace. Its own environment says so, if
+        // it can be read.
         let elsewhere = match &naming {
             Naming::Named(_, identity) => Some(identity.namespace.clone()),
             Naming::Waits(Unplaced::NotListed) => {

@@ -1,4 +1,4 @@
-//! Which pods are unobserved, and the likely reason of each.
+//! Which pods are unobserved, and the likely reason for each.
 
 use super::{
     AbsenceNews, AbsenceReason, Discovery, Selector,
@@ -10,8 +10,8 @@ use super::{
 use crate::time::Timestamp;
 
 impl Discovery {
-    /// Brings the unobserved pods up to date; gives what has changed. To be called after links were
-    /// made of what was found, and when a deadline is over.
+    /// Updates the unobserved pods and returns the changes. Call it after links were made for what
+    /// was found, and when a deadline is over.
     pub(crate) fn look_for_absences(&mut self, now: Timestamp) -> Vec<AbsenceNews> {
         let is_due = self.absences.next_deadline().is_some_and(|at| at <= now);
         let is_asked = std::mem::take(&mut self.pods_may_differ) || is_due;
@@ -56,7 +56,7 @@ fn likely_reason(
         match strangers.reason(pid) {
             Some(strangers::NO_ROOM) if is_its => return AbsenceReason::NoRoom,
             Some(_) if is_its => return AbsenceReason::Denied,
-            // One in a pod that is visible, and another, is not its.
+            // A process in another, visible pod does not belong to this one.
             _ => {
                 let is_elsewhere = container.is_some_and(|it| it.pod_uid.is_some());
                 unplaced |= !is_elsewhere && !matches!(owner, Some(ContainerOwner::Other));

@@ -1,8 +1,9 @@
 //! Finds the clients on this node: the processes whose links are watched.
 //!
 //! `/proc` lists the processes; one with a client's process name is a candidate. The Kubernetes API
-//! names it, by the pod and container in its control group; without an API its own environment does.
-//! Its end is seen by its pidfd, or expected because the API says that its pod is terminating.
+//! names it, by the pod and container in its control group; without an API, its own environment
+//! does. The agent sees its end by its pidfd, or expects it when the API says that its pod is
+//! terminating.
 //!
 //! | to find | look in |
 //! |---|---|
@@ -67,9 +68,9 @@ pub(crate) struct Client {
     pub namespace: String,
     /// Whether its pod is known to use its node's network.
     pub host_network: bool,
-    /// Its pod's uid; `None` where nothing tells it.
+    /// Its pod's uid; `None` if unknown.
     pub pod_uid: Option<String>,
-    /// Says when it has ended.
+    /// The process, held by a pidfd.
     pub process: ProcessHandle,
 }
 
@@ -83,7 +84,7 @@ pub(crate) struct Discovery {
     claims: Claims,
     strangers: Strangers,
     absences: Absences,
-    /// Whether something has changed since pods without a client were looked for.
+    /// Whether anything has changed since the last search for pods without a client.
     pods_may_differ: bool,
 }
 
@@ -94,16 +95,16 @@ pub(crate) struct Update {
     pub ended: Vec<String>,
     /// Processes that are no clients after all: their links end.
     pub lost: Vec<u32>,
-    /// Processes that had named themselves, with the pod that the API knows as that.
+    /// Processes that had named themselves, with the pod that the API has for each.
     pub adopted: Vec<(u32, PodIdentity)>,
-    /// Whether processes may have got a name: scan again.
+    /// Whether processes may have got a name, so that a new scan is needed.
     pub rescan: bool,
     /// Whether the peer's addresses have changed.
     pub addresses: bool,
 }
 
 impl Discovery {
-    /// Uses `/proc` alone.
+    /// A discovery that uses `/proc` alone.
     pub(crate) fn new(selector: Selector) -> Self {
         Self {
             selector,
@@ -116,7 +117,8 @@ impl Discovery {
         }
     }
 
-    /// Uses the Kubernetes API as well, whose events are to be passed to [`apply`](Self::apply).
+    /// A discovery that also uses the Kubernetes API, whose events the caller passes to
+    /// [`apply`](Self::apply).
     pub(crate) fn with_kubernetes(selector: Selector) -> Self {
         let kinds = selector.kinds.iter();
         let directory = Directory::new(kinds.map(|kind| kind.container.clone().into_owned()));
@@ -126,12 +128,12 @@ impl Discovery {
         }
     }
 
-    /// Which network namespaces are nodes', and which a pod's own.
+    /// The network namespaces of nodes, as opposed to those of pods.
     pub(crate) fn node_namespaces(&self) -> &NodeNamespaces {
         &self.node_namespaces
     }
 
-    /// The same, to take in what is found out later.
+    /// The same, to add what is found later.
     pub(crate) fn node_namespaces_mut(&mut self) -> &mut NodeNamespaces {
         &mut self.node_namespaces
     }
@@ -157,12 +159,12 @@ impl Discovery {
         directory.is_some_and(|directory| directory.lists_pod(uid))
     }
 
-    /// Every address of the peer; `None` while they are not known.
+    /// Every address of the peer; `None` if they are not known.
     pub(crate) fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         self.directory.as_ref()?.peer_addresses()
     }
 
-    /// The same, or what they were last.
+    /// The current addresses of the peer, or the last known ones.
     pub(crate) fn last_peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         self.directory.as_ref()?.last_peer_addresses()
     }
@@ -177,7 +179,7 @@ impl Discovery {
         self.absences.told()
     }
 
-    /// Takes in an event of the API.
+    /// Applies an event of the API.
     pub(crate) fn apply(&mut self, event: WatchEvent) -> Update {
         let Some(directory) = &mut self.directory else {
             return Update::default();

@@ -1,12 +1,12 @@
-//! The names that Kubernetes gives (RFC 1123). What has another form is no name of a pod, whoever
-//! says so: names become attributes of metrics and fields of log lines.
+//! The form of Kubernetes names (RFC 1123). Text of another form is no name of a pod, whatever its
+//! source: names become attributes of metrics and fields of log lines.
 
-/// Whether this is a DNS-1123 label, as the name of a namespace is.
+/// Whether this is a DNS-1123 label, like the name of a namespace.
 pub(super) fn is_label(text: &str) -> bool {
     text.len() <= LONGEST_LABEL && is_well_formed(text)
 }
 
-/// Whether this is a DNS-1123 subdomain, as the name of a pod is. Kubernetes does not limit its
+/// Whether this is a DNS-1123 subdomain, like the name of a pod. Kubernetes does not limit its
 /// parts.
 pub(super) fn is_subdomain(text: &str) -> bool {
     text.len() <= LONGEST_SUBDOMAIN && text.split('.').all(is_well_formed)

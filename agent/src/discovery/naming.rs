@@ -1,7 +1,8 @@
-//! Who names a process with a client's name: the rules, without `/proc`.
+//! Rules for naming a process with a client's name, without `/proc`.
 //!
-//! Once the Kubernetes API has listed the pods it alone names a process that runs in a container,
-//! and nobody else takes a name that it knows: an environment holds whatever its process was given.
+//! Once the Kubernetes API has listed the pods, it alone names a process that runs in a container,
+//! and no environment takes a name that the API knows: an environment holds whatever its process
+//! was given.
 
 use super::{
     container::Container,
@@ -9,21 +10,21 @@ use super::{
     kubernetes::{ContainerOwner, Directory, PodIdentity},
 };
 
-/// What names a process.
+/// The result of naming a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Naming {
-    /// This is its pod.
+    /// The process belongs to this pod.
     Named(NamedBy, PodIdentity),
-    /// It is no client: a sidecar's, of a pod that has ended, or nothing names it.
+    /// It is no client: it is a sidecar's, its pod has ended, or nothing names it.
     Nobody,
-    /// The API may still tell.
+    /// The API may still name it.
     Waits(Unplaced),
 }
 
-/// Who has named a process.
+/// The source of a process's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NamedBy {
-    /// The API knows its pod. `reported`: and its container as the client's.
+    /// The API knows its pod. `reported` says whether it also knows its container as the client's.
     Api { reported: bool },
     /// Its own environment.
     Environment,
@@ -34,7 +35,7 @@ pub(super) enum NamedBy {
 ///
 /// # Errors
 ///
-/// If the environment is needed, and denied or no name.
+/// If the environment is needed, and access is denied or it holds no valid name.
 pub(super) fn name(
     directory: Option<&Directory>,
     kind: usize,
@@ -66,8 +67,8 @@ pub(super) fn name(
     if container.is_some() {
         return Ok(Naming::Waits(Unplaced::NotListed));
     }
-    // Outside of containers, as far as its control group tells. While the API tells every change, a
-    // pod that it does not know does not run here.
+    // Its control group names no container. While the API reports every change, a pod that it does
+    // not know does not run here.
     let waits = Naming::Waits(Unplaced::NoContainer);
     if directory.tells_of_pods() {
         return Ok(waits);

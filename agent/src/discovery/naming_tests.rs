@@ -1,4 +1,4 @@
-//! What the API knows and an environment says in, names out.
+//! Tests: the API's knowledge and an environment in, names out.
 
 use serde_json::json;
 
@@ -34,12 +34,12 @@ fn named(pod: &str) -> PodIdentity {
     }
 }
 
-/// What names a process whose environment says that it is `pod`.
+/// Names a process whose environment names `pod`.
 fn name_of(directory: Option<&Directory>, container: Option<&Container>, pod: &str) -> Naming {
     name(directory, 0, container, || Ok(Some(named(pod)))).unwrap()
 }
 
-/// The same where the environment may not be read.
+/// The same, for an environment that may not be read.
 fn unreadable(directory: Option<&Directory>, container: Option<&Container>) -> Naming {
     let denied = || {
         Err(DiscoveryError::Proc {

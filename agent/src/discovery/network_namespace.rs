@@ -1,32 +1,33 @@
-//! Whose a network namespace is: a pod's own, or a node's.
+//! Whether a network namespace is a pod's own or a node's.
 //!
 //! In a pod's own namespace every other process that connects to the watched port is a proxy of
-//! that pod. In a node's namespace it may be anybody.
+//! that pod. In a node's namespace it may be any process.
 
 use std::collections::BTreeSet;
 
-/// The network namespaces of nodes, as far as they are known, each by its inode number.
+/// The known network namespaces of nodes, by inode number.
 #[derive(Debug, Default)]
 pub(crate) struct NodeNamespaces {
-    /// The one that the kernel's own threads are in; `None` while this is not known.
+    /// The namespace of the kernel's threads; `None` if unknown.
     host: Option<u32>,
-    /// Those of nodes that are containers themselves (kind's are), as far as pods share them.
+    /// Namespaces of nodes that are containers themselves (like kind's), found by the pods that
+    /// share them.
     shared: BTreeSet<u32>,
 }
 
 impl NodeNamespaces {
-    /// Takes in which namespace the host's is; `None` if the kernel does not say.
+    /// Sets the host's namespace; `None` if the kernel does not say.
     pub(crate) fn set_host(&mut self, netns: Option<u32>) {
         self.host = netns;
     }
 
-    /// Takes in that a pod with `hostNetwork: true` is in `netns`: it is its node's.
+    /// A pod with `hostNetwork: true` runs in `netns`, so it is a node's.
     pub(crate) fn add_shared(&mut self, netns: u32) {
         self.shared.insert(netns);
     }
 
-    /// Whether `netns` is a pod's own. Where the host's is not known, no namespace is: a process
-    /// of the host would be taken for a pod's proxy.
+    /// Whether `netns` is a pod's own. While the host's is unknown, no namespace counts as one: a
+    /// process of the host would be taken for a pod's proxy.
     pub(crate) fn is_pods_own(&self, netns: u32) -> bool {
         self.host.is_some_and(|host| host != netns) && !self.shared.contains(&netns)
     }

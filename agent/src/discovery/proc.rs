@@ -16,7 +16,7 @@ use super::error::DiscoveryError;
 /// The environment that a process was executed with, or the beginning of a long one.
 pub(super) struct Environment {
     bytes: Vec<u8>,
-    /// Whether there may be more of it.
+    /// Whether the rest was not read.
     cut: bool,
 }
 
@@ -34,7 +34,7 @@ impl Environment {
         Ok(Self { bytes, cut })
     }
 
-    /// Whether there may be variables that were not read.
+    /// Whether variables may be missing because they were not read.
     pub(super) const fn is_cut(&self) -> bool {
         self.cut
     }
@@ -49,8 +49,8 @@ impl Environment {
     }
 }
 
-/// A process may be executed with megabytes of environment (execve(2)), and an activator's is a few
-/// kilobytes; service links of a thousand Services are less than this.
+/// A process may be executed with megabytes of environment (execve(2)). An activator's is a few
+/// kilobytes; even the service links of a thousand Services are less than this.
 pub(super) const LONGEST_ENVIRONMENT: u64 = 64 * 1024;
 
 /// The ids of all processes.
@@ -75,12 +75,12 @@ pub(super) fn comm(pid: u32) -> Option<Vec<u8>> {
     Some(comm)
 }
 
-/// A moment as `/proc` tells it: in clock ticks since boot, suspension included (proc(5)).
+/// A time in `/proc`: clock ticks since boot, suspension included (proc(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BootTicks(u64);
 
 impl BootTicks {
-    /// How many.
+    /// The number of ticks.
     pub(crate) const fn ticks(self) -> u64 {
         self.0
     }
@@ -103,19 +103,20 @@ pub(crate) fn started(pid: u32) -> Option<BootTicks> {
     started_of(&stat)
 }
 
-/// Whether a process was started by then. One that is gone was not.
+/// Whether a process was started by then; false for one that is gone.
 pub(crate) fn was_started_by(pid: u32, moment: BootTicks) -> bool {
     started(pid).is_some_and(|started| started <= moment)
 }
 
 fn started_of(stat: &str) -> Option<BootTicks> {
-    // The name, in parentheses, may hold anything. The 22nd field is the 20th after it (proc(5)).
+    // The name, in parentheses, may hold any character. The 22nd field is the 20th after it
+    // (proc(5)).
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
     Some(BootTicks(ticks))
 }
 
-/// Whether the processes of the whole node are visible: the kernel's own are.
+/// Whether the processes of the whole node are visible: then the kernel's threads are.
 pub(super) fn shows_the_node() -> bool {
     comm(statlink_ebpf::KTHREADD).as_deref() == Some(b"kthreadd")
 }
@@ -135,8 +136,8 @@ pub(super) fn environment(pid: u32) -> Result<Option<Environment>, DiscoveryErro
 
 /// Inode number of a process's network namespace; `None` if it is gone.
 ///
-/// By the link's text, not by what it leads to: to who may not follow it, 5.10.262 answers stat() with
-/// the inode of the directory that holds it, and readlink() with nothing.
+/// Reads the link's text instead of following it. Without permission to follow it, stat() on
+/// 5.10.262 returns the inode of the containing directory, and readlink() nothing.
 pub(super) fn network_namespace(pid: u32) -> Result<Option<u32>, DiscoveryError> {
     let path = format!("/proc/{pid}/ns/net");
     let inode = fs::read_link(&path).and_then(|link| {
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn no_more_than_the_beginning_of_a_long_environment_is_read() {
-        // Without an end: reading all of it would never return.
+        // Reading all of this endless input would never return.
         let endless = b"POD_NAME=a\0LONG=".chain(io::repeat(b'x'));
         let environment = Environment::read(endless).unwrap();
         assert!(environment.is_cut());

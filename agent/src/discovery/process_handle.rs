@@ -47,7 +47,7 @@ impl ProcessHandle {
     ///
     /// # Errors
     ///
-    /// If the descriptor cannot be polled, which happens only when the runtime is shutting down.
+    /// If the descriptor cannot be polled, which happens only when the runtime shuts down.
     pub(crate) async fn ended(&self) -> io::Result<()> {
         // A pidfd becomes readable when its process ends, and stays so (pidfd_open(2)).
         self.0.readable().await.map(|_guard| ())

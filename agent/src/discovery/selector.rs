@@ -1,4 +1,4 @@
-//! Which processes are clients, and how the environment names one.
+//! Which processes are clients, and how an environment names one.
 
 use super::{error::DiscoveryError, kubernetes::PodIdentity, name, proc};
 use crate::link_kind::LinkKind;
@@ -6,7 +6,7 @@ use crate::link_kind::LinkKind;
 /// How to recognise clients among all processes.
 #[derive(Clone, Debug)]
 pub(crate) struct Selector {
-    /// The kinds of link to watch; a client's process name tells which kind it is of.
+    /// The kinds of link to watch; a client's process name determines its kind.
     pub kinds: Vec<LinkKind>,
     /// The environment variable that holds the name of the client's pod.
     pub pod_name_env: String,
@@ -23,11 +23,13 @@ impl Selector {
         kinds.find(|(_, kind)| kind.process_name.as_bytes() == comm)
     }
 
-    /// The pod that the environment of process `pid` names. It says nothing of the pod's network.
+    /// The pod that the environment of process `pid` names. The environment does not say whether
+    /// the pod uses its node's network.
     ///
     /// # Errors
     ///
-    /// If the kernel denies the environment, or it holds what is no name of a pod or namespace.
+    /// If the kernel denies access to the environment, or it holds no valid name of a pod or
+    /// namespace.
     pub(super) fn identity_from_environment(
         &self,
         pid: u32,

@@ -1,27 +1,27 @@
-//! Processes with a client's name that have no link: those that wait for the API to name them, and
-//! those that were refused.
+//! Processes with a client's name that have no link: they wait for the API to name them, or were
+//! refused.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::error::UNPLACED;
 use crate::time::Timestamp;
 
-/// What is remembered of them. Bounded: anybody can start any number.
+/// The strangers. Bounded, because anybody can start any number of processes.
 #[derive(Debug, Default)]
 pub(super) struct Strangers(BTreeMap<u32, Stranger>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stranger {
     stands: Stands,
-    /// The client in its way: once that has ended, it may have the name.
+    /// The client that holds the stranger's name. Once it has ended, the stranger may get the name.
     behind: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
-    /// The API may name it until then.
+    /// Until then, the API may name it.
     Waits(Timestamp),
-    /// It has no link, and why: a value of [`REASONS`].
+    /// It gets no link, for this reason: a value of [`REASONS`].
     Refused(&'static str),
 }
 
@@ -37,27 +37,27 @@ pub(super) const REASONS: [&str; 7] = [
 ];
 
 impl Strangers {
-    /// Process `pid` cannot be placed at `now`: whether the API may still name it. `behind`: the
-    /// client whose pod it may be of.
+    /// Process `pid` cannot be placed at `now`. Returns whether the API may still name it. `behind`
+    /// is the client whose pod it may belong to.
     pub(super) fn waits(&mut self, pid: u32, behind: Option<u32>, now: Timestamp) -> bool {
         match self.0.get(&pid).map(|it| it.stands) {
             Some(Stands::Waits(until)) => now < until,
             Some(Stands::Refused(UNPLACED)) => false,
-            // What was refused for another reason waits from now on.
+            // A process that was refused for another reason waits from now on.
             Some(Stands::Refused(_)) | None => {
-                // Whoever finds no room is met again at the next walk.
+                // A process without room here is found again by the next scan.
                 self.insert(pid, Stands::Waits(now + NEWS), behind);
                 true
             }
         }
     }
 
-    /// Process `pid` has no link. `behind`: the client that has its name.
+    /// Process `pid` gets no link. `behind` is the client that holds its name.
     pub(super) fn refuse(&mut self, pid: u32, reason: &'static str, behind: Option<u32>) {
         self.insert(pid, Stands::Refused(reason), behind);
     }
 
-    /// Process `pid` has one, or is none of them.
+    /// Process `pid` has a link, or is no stranger.
     pub(super) fn forget(&mut self, pid: u32) {
         self.0.remove(&pid);
     }
@@ -80,17 +80,17 @@ impl Strangers {
         self.0.keys().copied()
     }
 
-    /// Those that this client was in the way of.
+    /// The strangers that this client blocked.
     pub(super) fn behind(&self, client: u32) -> Vec<u32> {
         self.pids_where(|it| it.behind == Some(client))
     }
 
-    /// Those for which no news came in time.
+    /// The strangers that the API has not named in time.
     pub(super) fn overdue(&self, now: Timestamp) -> Vec<u32> {
         self.pids_where(|it| matches!(it.stands, Stands::Waits(until) if until <= now))
     }
 
-    /// When one is overdue.
+    /// When the next stranger is overdue.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = self.0.values().filter_map(|it| match it.stands {
             Stands::Waits(until) => Some(until),
@@ -99,7 +99,7 @@ impl Strangers {
         deadlines.min()
     }
 
-    /// How many are refused, by reason.
+    /// The number of refused strangers by reason.
     pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
         let of = |reason: &'static str| {
             let refused = self.0.values();
@@ -120,14 +120,14 @@ impl Strangers {
         }
     }
 }
-/// The reason of those that the kernel half has no room for.
+/// The reason of processes for which the kernel half has no room.
 pub(super) const NO_ROOM: &str = "no_room";
-/// How long the API may take to name a process. Where a control group shows a container's id alone,
-/// the kubelet must report it first: it does within two seconds, and again every ten (`syncPeriod`
-/// of its `status_manager.go`).
+/// How long the API may take to name a process. If a control group shows only a container's id, the
+/// kubelet must report that first: it does within two seconds, and again every ten (`syncPeriod` of
+/// its `status_manager.go`).
 pub(crate) const NEWS: Duration = Duration::from_secs(10);
-/// More than that many processes on one node with a client's name are an attack, and a count of a
-/// thousand tells it.
+/// More processes than this with a client's name on one node are an attack, and a count of a
+/// thousand shows it.
 const MOST: usize = 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Processes of this machine.
+//! Tests with processes of this machine.
 
 use std::{
     os::unix::{fs::symlink, process::CommandExt as _},
@@ -28,7 +28,7 @@ impl Process {
         let mut command = Command::new(path);
         command.arg0("sleep").arg("1000").env_clear();
         let child = command.envs(environment.iter().copied()).spawn().unwrap();
-        // The parent goes on before the child's new memory has its environment.
+        // The parent continues before the child's new memory has its environment.
         let environ = format!("/proc/{}/environ", child.id());
         while std::fs::read(&environ).unwrap().is_empty() {
             std::thread::yield_now();
@@ -81,7 +81,7 @@ async fn a_process_is_named_by_its_environment_or_an_error_names_it() {
     let hostile = inspect(&[("POD_NAME", "\u{1b}[2J\r\nfake"), NAMESPACE]).unwrap_err();
     let expected = r#"process PID has POD_NAME="\u{1b}[2J\r\nfake", which is no name"#;
     assert!(hostile.starts_with(expected), "{hostile}");
-    // Variables stand in the order of their names.
+    // Variables are in the order of their names.
     let long = "x".repeat(100_000);
     let cut = inspect(&[("A", &long), ("POD_NAME", "activator-1"), NAMESPACE]).unwrap_err();
     assert!(
@@ -118,7 +118,7 @@ async fn an_impostor_waits_for_the_api_and_is_then_told_once() {
     let start = now();
     assert!(discovery.inspect(pid, start).unwrap().is_none());
     assert_eq!(discovery.next_deadline(), Some(start + NEWS));
-    // Every look at it while it waits is the same.
+    // While it waits, each look gives the same result.
     assert!(discovery.inspect(pid, start).unwrap().is_none());
     assert_eq!(refused(&discovery), []);
     let found = discovery.on_deadline(start + NEWS);

@@ -1,8 +1,7 @@
-//! Which warnings about processes without a link are written.
+//! Which warnings to log about processes without a link.
 //!
-//! Anybody on the node can start processes with a client's name, any number of them, and end them at
-//! once. So a warning is about a kind of reason and what it is about, not about a process: that is
-//! its example.
+//! Anybody on the node can start any number of processes with a client's name and end them at once.
+//! So a warning is about a reason, not about a process, which is only its example.
 
 use std::{
     collections::BTreeMap,
@@ -11,16 +10,17 @@ use std::{
 
 use super::error::{DiscoveryError, Reason};
 
-/// What was warned of.
+/// The reasons that were warned about.
 #[derive(Debug, Default)]
 pub(crate) struct Unseen {
-    /// When each was met last.
+    /// When each reason was last met.
     met: BTreeMap<Reason, Instant>,
 }
 
 impl Unseen {
-    /// Whether to warn of a process that has no link because of `error`. A reason deserves one
-    /// warning for as long as processes with it are met, and the first few of a kind.
+    /// Whether to warn about a process that has no link because of `error`. Each reason gets one
+    /// warning for as long as processes with it are met, and only the first few reasons of a kind
+    /// do.
     pub(crate) fn deserves_warning(&mut self, now: Instant, error: &DiscoveryError) -> bool {
         self.met
             .retain(|_, met| now.saturating_duration_since(*met) < FORGOTTEN);
@@ -38,12 +38,12 @@ impl Unseen {
     }
 }
 
-/// A reason that was not met for this long is warned of when it comes back: somebody may have done
-/// something about it. Far more than the time between two walks of `/proc`, so that processes that
+/// A reason that was not met for this long is warned about when it returns: somebody may have acted
+/// on it. This is far longer than the time between two scans of `/proc`, so that processes that
 /// come and go are one reason.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// A person who has read this many of a kind knows what to look for, and `statlink check` lists what
-/// there is now.
+/// A person who has read this many of one kind knows what to look for, and `statlink check` lists
+/// the current ones.
 const MOST_OF_A_KIND: usize = 4;
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(warned(Duration::ZERO));
         assert!(!warned(FORGOTTEN - second));
-        // It counts from when it was met last.
+        // The time counts from the last meeting.
         assert!(!warned(FORGOTTEN + second));
         assert!(warned(2 * FORGOTTEN + second));
     }

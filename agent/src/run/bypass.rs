@@ -1,19 +1,20 @@
-//! Connections whose data passes TCP by: a sockmap hands it from one socket's queue to the other's (as some
-//! service meshes do between pods of one node), and TCP counts nothing of it.
+//! Connections that bypass TCP: a sockmap moves their data straight from one socket's queue to the
+//! other's, as some service meshes do between pods of one node, and TCP counts none of it.
 //!
-//! Such a connection looks as if nothing was ever heard on it. That is no evidence against it: its link is
-//! given no sample of it, and is told that evidence is missing for as long as it is open.
+//! On such a connection the peer seems never to answer. That is no evidence against it: while the
+//! connection is open, its link gets no samples of it and is told that evidence is missing.
 
 use std::collections::BTreeSet;
 
 use crate::link::{ConnectionId, Input, UnknownReason};
 
-/// Those of one link.
+/// The bypassed connections of one link.
 #[derive(Debug, Default)]
 pub(super) struct Bypass(BTreeSet<ConnectionId>);
 
 impl Bypass {
-    /// A look at `connection` found it `bypassed`, or not. What the link is to be told, if that is news.
+    /// A look at `connection` found it `bypassed`, or not. Returns an input for the link if that
+    /// changes anything.
     pub(super) fn looked(&mut self, connection: ConnectionId, bypassed: bool) -> Option<Input> {
         if !bypassed {
             return self.ended(connection);
@@ -23,7 +24,7 @@ impl Bypass {
         first.then_some(Input::EvidenceLost(UnknownReason::Bypassed))
     }
 
-    /// `connection` has ended. What the link is to be told, if that is news.
+    /// `connection` has ended. Returns an input for the link if that changes anything.
     pub(super) fn ended(&mut self, connection: ConnectionId) -> Option<Input> {
         let last = self.0.remove(&connection) && self.0.is_empty();
         last.then_some(Input::EvidenceBack(UnknownReason::Bypassed))

@@ -1,9 +1,9 @@
 //! Whether the kernel half knows all connections of a link's client.
 //!
-//! A client that has more of them open than its quota is not followed completely: what became of those
-//! that were refused nobody knows. Its link is told so, and told when it is over: once there is room
-//! again, one pass over the open files finds what was left out. While there is none, no pass is made,
-//! for it would only be refused again.
+//! A client that opens more connections than its quota cannot be followed completely: nobody knows
+//! what became of the refused ones. Its link is told so, and told again when that is over. Once
+//! there is room, one pass over the open files finds what was left out. While there is none, no
+//! pass is made: its connections would be refused again.
 
 use std::time::Duration;
 
@@ -14,19 +14,20 @@ use crate::{
     time::Timestamp,
 };
 
-/// What is known of one link's client.
+/// The state for one link's client.
 #[derive(Debug, Default)]
 pub(super) struct Completeness {
-    /// Of the connections that were refused, those that a pass has made good.
+    /// How many refused connections a pass has found since.
     made_good: u32,
     /// How many had been refused when the open files were last read.
     read_at: Option<u32>,
-    /// When to look for room again; `None` while all are known.
+    /// When to look for room again; `None` while all connections are known.
     look: Option<Timestamp>,
 }
 
 impl Completeness {
-    /// The kernel half has refused so many by `now`. What the link is to be told, if that is news.
+    /// The kernel half has refused `refused` connections by `now`. Returns an input for the link if
+    /// that changes anything.
     pub(super) fn refused(&mut self, refused: u32, now: Timestamp) -> Option<Input> {
         if refused == self.made_good || self.look.is_some() {
             return None;
@@ -40,8 +41,8 @@ impl Completeness {
         self.look
     }
 
-    /// Whether a pass over the open files is worth making `now`, with so many connections `held`: where
-    /// the quota is nearly full, it would be refused again.
+    /// Whether to make a pass over the open files `now`, with `held` connections in the map: where
+    /// the quota is nearly full, they would be refused again.
     pub(super) fn is_pass_due(&mut self, held: u32, now: Timestamp) -> bool {
         let due = self.look.is_some_and(|at| at <= now);
         if due {
@@ -55,7 +56,8 @@ impl Completeness {
         self.read_at = Some(refused);
     }
 
-    /// The link has been given what a pass found. What it is to be told then, if that is news.
+    /// The link has got the result of a pass. Returns an input for the link if that changes
+    /// anything.
     pub(super) fn pass_ends(&mut self, refused: u32, now: Timestamp) -> Option<Input> {
         if self.read_at.take() != Some(refused) {
             return self.refused(refused, now);
@@ -67,9 +69,9 @@ impl Completeness {
     }
 }
 
-/// How often to look whether there is room again: as often as a link is checked.
+/// How often to look for room: as often as a link is checked.
 const LOOK: Duration = Duration::from_secs(5);
-/// With so many connections held a pass is worth making: half of the quota is free.
+/// A pass is worth making with this many connections held: half of the quota is free.
 const WORTH_A_PASS: u32 = (CONNECTIONS_OF_A_SOURCE.reserved + CONNECTIONS_OF_A_SOURCE.shared) / 2;
 
 #[cfg(test)]
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(known.refused(3, at(1)), lost());
         known.pass_begins(3);
         assert_eq!(known.pass_ends(40, at(2)), None);
-        // Nor does one that reads no open files.
+        // Neither does a pass that reads no open files.
         assert_eq!(known.pass_ends(40, at(3)), None);
         assert!(known.next().is_some());
     }

@@ -1,5 +1,5 @@
-//! When an export is made: at each interval, and soon after a transition. The last one, at the end of the
-//! process, is `Telemetry::shutdown`'s.
+//! When to export: at each interval, and soon after a transition. `Telemetry::shutdown` makes the
+//! last export, at the end of the process.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     telemetry::{Telemetry, pace::Pace},
 };
 
-/// Exports at the pace that [`Pace`] allows, until the agent stops.
+/// Exports at the pace of [`Pace`] until the agent stops.
 pub(super) async fn export(
     telemetry: Telemetry,
     snapshots: Snapshots,
@@ -40,7 +40,7 @@ pub(super) async fn export(
                 pace.skipped();
                 continue;
             }
-            // Whether it arrived is counted, and logged once an outage, by the exporter.
+            // The exporter counts failures and logs them once an outage.
             let delivery = telemetry.export(snapshot).await;
             pace.done(idle);
             if delivery.arrived && delivery.withheld {

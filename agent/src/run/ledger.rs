@@ -1,13 +1,13 @@
-//! What pods have counted, beyond the life of one process.
+//! The counts of pods, beyond the life of one process.
 //!
-//! A series belongs to a pod, and a pod's client may be several processes: one after the other, as
-//! its container is restarted, or two at once. What each counts begins at 0. So the ledger keeps an
-//! account for each series, to which a process's counts are added when it ends, and what is shown
-//! is the account and all present processes together. It never falls.
+//! A series belongs to a pod, and a pod's client may be several processes: one after another, when
+//! its container is restarted, or two at once. Each process counts from 0. So the ledger keeps an
+//! account for each series and adds a process's counts to it when the process ends. A series shows
+//! its account plus all present processes, and never falls.
 //!
-//! An account outlives its pod: its last counts have to reach the Collector, which may be away, and
-//! the next process of that name goes on from there. It is closed at last, see [`KEPT`] and
-//! [`MOST_DEPARTED`].
+//! An account outlives its pod: its last counts must reach the Collector, which may be away, and
+//! the next process of that name continues from there. [`KEPT`] and [`MOST_DEPARTED`] say when it
+//! is closed.
 //!
 //! Pure: the time is an argument.
 
@@ -26,32 +26,33 @@ pub(super) struct Ledger {
     accounts: BTreeMap<SeriesName, Account>,
 }
 
-/// What is kept of one pod.
+/// The account of one pod.
 #[derive(Debug)]
 struct Account {
-    /// Its pod's uid; `None` where it is not known. A later pod of the same name has another.
+    /// Its pod's uid; `None` if unknown. A later pod of the same name has another uid.
     uid: Option<String>,
-    /// What its lives counted that have ended; the number of lives has the present ones, too.
+    /// The counts of its ended lives; but the number of lives includes the present ones.
     settled: PodCounts,
-    /// Its processes now.
+    /// The number of its running processes.
     present: usize,
-    /// Why the life that ended last was never reachable, if it was not.
+    /// Why the life that ended last was never reachable; `None` if it was.
     unreached: Option<Cause>,
-    /// When it had a process last, or the Kubernetes API still listed it.
+    /// When it last had a process, or the Kubernetes API last listed it.
     last_seen: Timestamp,
-    /// The same as a successor is told it.
+    /// The value of `last_seen` that the memory has.
     seen_for_successor: Timestamp,
-    /// When it was opened.
+    /// When the account was opened.
     opened: Timestamp,
-    /// The same for the Collector, in nanoseconds since the Unix epoch, once it was asked for.
+    /// When its series began for the Collector, in nanoseconds since the Unix epoch, once that was
+    /// asked for.
     series_began: Option<u64>,
-    /// Processes that the agent before this one watched, and this one has not found yet.
+    /// Processes that the agent before this one watched, and that this one has not found yet.
     awaited: Vec<Process>,
 }
 
 impl Ledger {
-    /// A process of this pod was discovered. If it follows one that was never reachable, tells why
-    /// that was not.
+    /// A process of this pod was discovered. If it follows a life that was never reachable, returns
+    /// why that was not.
     pub(super) fn begin(
         &mut self,
         name: SeriesName,
@@ -80,7 +81,7 @@ impl Ledger {
         account.unreached.filter(|_| account.present == 1)
     }
 
-    /// A process of this pod has ended, and had counted this much; `unreached` says why it was never
+    /// A process of this pod has ended with these counts. `unreached` says why it was never
     /// reachable, if it was not.
     pub(super) fn end(
         &mut self,
@@ -99,13 +100,13 @@ impl Ledger {
         }
     }
 
-    /// What this pod's ended processes have counted.
+    /// The counts of this pod's ended processes.
     pub(super) fn settled(&self, name: &SeriesName) -> PodCounts {
         let account = self.accounts.get(name);
         account.map_or_else(PodCounts::default, |account| account.settled.clone())
     }
 
-    /// The pods that have no process left.
+    /// The pods without a process.
     pub(super) fn departed(&self) -> Vec<Departed> {
         let accounts = self.accounts.iter();
         accounts
@@ -117,8 +118,8 @@ impl Ledger {
             .collect()
     }
 
-    /// Closes accounts whose time has come; `is_listed` says whether the Kubernetes API lists the
-    /// pod of a uid, so that it may have a process again.
+    /// Closes accounts that are old enough. `is_listed` says whether the Kubernetes API lists the
+    /// pod of a uid: such a pod may get a process again.
     pub(super) fn close_old(&mut self, now: Timestamp, is_listed: impl Fn(&str) -> bool) {
         for account in self.accounts.values_mut() {
             let listed = account.uid.as_deref().is_some_and(&is_listed);
@@ -140,9 +141,9 @@ impl Ledger {
     }
 }
 
-/// From one agent to the next.
+/// Succession: from one agent to the next.
 impl Ledger {
-    /// Goes on with what the agent before this one knew of a pod.
+    /// Continues with what the agent before this one knew of a pod.
     pub(super) fn restore(&mut self, pod: Pod) {
         let account = Account {
             uid: pod.uid,
@@ -158,8 +159,8 @@ impl Ledger {
         self.accounts.insert(pod.name, account);
     }
 
-    /// A process of this pod was discovered. If the agent before this one had watched it, it is no
-    /// new life, and what its link has to know is given.
+    /// A process of this pod was discovered. If the agent before this one had watched it, it is not
+    /// a new life, and this returns what its link needs to continue.
     pub(super) fn resume(
         &mut self,
         name: &SeriesName,
@@ -177,7 +178,7 @@ impl Ledger {
         Some(resumed.legacy)
     }
 
-    /// Ceases to await processes that are not there any more: they ended while no agent watched.
+    /// Stops awaiting processes that no longer exist: they ended while no agent watched.
     pub(super) fn await_only(&mut self, is_alive: impl Fn(ProcessId) -> bool) {
         for account in self.accounts.values_mut() {
             let awaited = std::mem::take(&mut account.awaited);
@@ -186,15 +187,15 @@ impl Ledger {
                 .partition(|awaited| is_alive(awaited.id));
             account.awaited = alive;
             if let Some(last) = ended.last() {
-                // One that was still in its grace may have connected afterwards: nobody watched.
+                // A process in its grace may have connected later, while no agent watched.
                 let was_in_an_outage = last.legacy.outage.is_some();
                 account.unreached = last.unreached.filter(|_| was_in_an_outage);
             }
         }
     }
 
-    /// What a successor has to know of this pod, which has these processes, each with what it has
-    /// counted. `wall` dates a moment in nanoseconds since the Unix epoch.
+    /// What a successor needs to know of this pod. The arguments are its processes, each with its
+    /// counts; `wall` converts a moment to nanoseconds since the Unix epoch.
     pub(super) fn remembered(
         &mut self,
         name: &SeriesName,
@@ -208,7 +209,7 @@ impl Ledger {
             total.add(&counted);
             processes.extend(process);
         }
-        // Not each time: a moment later is no news.
+        // Updating it every time would rewrite the file every time.
         let unsaid = account
             .last_seen
             .saturating_since(account.seen_for_successor);
@@ -234,18 +235,18 @@ impl Ledger {
 }
 
 impl Account {
-    /// Whether it has a process, or had one under the agent before this one that may still be found.
+    /// Whether it has a process, or awaits one of the agent before this one.
     fn may_have_a_process(&self) -> bool {
         self.present > 0 || !self.awaited.is_empty()
     }
 
-    /// Whether it is known to be another pod's than that of `uid`.
+    /// Whether its uid is known and differs from `uid`.
     fn is_of_another(&self, uid: Option<&str>) -> bool {
         let both = self.uid.as_deref().zip(uid);
         both.is_some_and(|(known, uid)| known != uid)
     }
 
-    /// The API may name a pod some time after its process was found.
+    /// Adds a uid: the API may name a pod some time after its process was found.
     fn learn(&mut self, uid: Option<&str>) {
         if self.uid.is_none() {
             self.uid = uid.map(str::to_owned);
@@ -253,12 +254,12 @@ impl Account {
     }
 }
 
-/// How exactly a successor is told when a pod was seen last: a sixtieth of [`KEPT`], for which it is told.
-/// So a pod of which nothing else changes is written once a minute.
+/// How often the memory's time of a pod's last sight is updated: a sixtieth of [`KEPT`], which
+/// counts from it. So a pod without other changes is written once a minute.
 const SEEN_STEP: Duration = Duration::from_secs(60);
-/// How many accounts without a process are kept at most: more than a node runs pods at all, by
-/// default (kubelet `maxPods`, 110), so twice a whole node's may end within [`KEPT`]. Each takes
-/// some 700 bytes.
+/// How many accounts without a process are kept. A node runs fewer pods by default (kubelet
+/// `maxPods`, 110), so all pods of a node may end twice within [`KEPT`]. Each account takes some
+/// 700 bytes.
 const MOST_DEPARTED: usize = 256;
 
 #[cfg(test)]

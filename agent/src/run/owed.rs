@@ -1,4 +1,4 @@
-//! What one link is owed of a resynchronisation.
+//! What a resynchronisation still owes one link.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
 /// How far a pass has to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Depth {
-    /// At the map of connections: it is right, only records are missing.
+    /// At the map of connections only: it is right, but records are missing.
     Connections,
     /// At all open files first: the map may lack connections.
     OpenFiles,
@@ -22,11 +22,11 @@ pub(super) enum Depth {
 /// What one link is owed.
 #[derive(Debug)]
 pub(super) struct Owed {
-    /// The next pass is to include it; `None` if it is up to date.
+    /// How far the next pass has to look for it; `None` if the link is up to date.
     due: Option<Depth>,
-    /// The second pass after its discovery: see [`LATE`].
+    /// When its second pass after discovery is due: see [`LATE`].
     late: Option<Timestamp>,
-    /// The missed ends that the link was given.
+    /// The missed ends that the link has been given.
     given: Ends,
 }
 
@@ -40,29 +40,29 @@ impl Owed {
         }
     }
 
-    /// Has the next pass include it.
+    /// Makes the next pass include the link.
     pub(super) fn mark(&mut self, depth: Depth) {
         self.due = self.due.max(Some(depth));
     }
 
-    /// When a pass is to include it; a moment that is past for at once.
+    /// When a pass is to include the link; a past moment means at once.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.due.map(|_| AT_ONCE).or(self.late)
     }
 
-    /// Whether a pass that begins `now` is to include it, and how far that has to look. It then
+    /// Whether a pass that begins `now` includes the link, and how far it must look. The link then
     /// counts as included.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<Depth> {
         let late = self.late.take_if(|at| *at <= now);
         self.due.take().max(late.map(|_| Depth::OpenFiles))
     }
 
-    /// Whether `missed` holds what the link was not given.
+    /// Whether `missed` holds ends that the link was not given.
     pub(super) fn lacks(&self, missed: &Ends) -> bool {
         self.given != *missed
     }
 
-    /// What the link has not been given of `inventory`.
+    /// The part of `inventory` that the link has not been given.
     pub(super) fn input(&mut self, inventory: &Inventory) -> Input {
         let mut missed = Ends::default();
         let cells = missed.iter_mut().flatten();
@@ -86,11 +86,11 @@ impl Owed {
     }
 }
 
-/// A moment that is past whenever it is looked at.
+/// A moment that is always past.
 pub(super) const AT_ONCE: Timestamp = Timestamp::from_nanos(0);
-/// How long after its discovery a link gets a second pass. A program that looked the source up just
-/// before it was tracked still writes to what is kept of untracked ones. It ends in microseconds;
-/// a second is long after, even on a CPU that was taken away.
+/// When a link gets its second pass after discovery. A kernel program that looked the source up
+/// just before it was tracked still writes to the candidate's entry. It ends within microseconds; a
+/// second is ample, even if the hypervisor stops that CPU.
 const LATE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -185,7 +185,7 @@ mod tests {
         owed.take(ms(2_000));
         owed.mark(Depth::Connections);
         assert_eq!(owed.next(), Some(AT_ONCE));
-        // The deepest of what it is owed.
+        // The deepest mark wins.
         owed.mark(Depth::OpenFiles);
         owed.mark(Depth::Connections);
         assert_eq!(owed.take(ms(2_001)), Some(Depth::OpenFiles));

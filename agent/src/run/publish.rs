@@ -1,4 +1,4 @@
-//! What is logged, recorded, sent to listeners and exported at once of an event.
+//! What happens to an event: it is logged, recorded, sent to listeners, and exported at once.
 
 use std::sync::Arc;
 
@@ -15,18 +15,19 @@ use crate::{
     time::Timestamp,
 };
 
-/// Where events go.
+/// The sinks of events.
 pub(super) struct Publisher {
     telemetry: Telemetry,
     listeners: broadcast::Sender<LinkEvent>,
-    /// Asks for an export at once.
+    /// Requests an export at once.
     transition: Arc<Notify>,
 }
 
-/// What of one link's events was published.
+/// What was published of one link's events.
 #[derive(Default)]
 pub(super) struct Publication {
-    /// The cause last exported at once: most attempts of an outage fail alike.
+    /// The cause that was last exported at once: most attempts of an outage fail alike, and need no
+    /// export each.
     exported: Option<Cause>,
     flaps: FlapFilter,
 }
@@ -65,12 +66,12 @@ impl Publisher {
         let _ = self.listeners.send(event);
     }
 
-    /// What is exported of a link is another, and no event says so.
+    /// Requests an export for a change that no event announces.
     pub(super) fn export_soon(&self) {
         self.transition.notify_one();
     }
 
-    /// Records the durations that it tells, in histograms.
+    /// Records the event's durations in histograms.
     fn record(&self, peer: &str, kind: &EventKind) {
         match kind {
             EventKind::Connected {
@@ -102,14 +103,14 @@ impl Publisher {
 }
 
 impl Publication {
-    /// Logs what is due by `now` of the link of this name.
+    /// Logs what is due by `now` for the link of this name.
     pub(super) fn log_due(&mut self, name: &LinkName, now: Timestamp) {
         if let Some(log_entry) = self.flaps.on_deadline(now) {
             logs::log(name, &log_entry);
         }
     }
 
-    /// Logs what is still held back: the agent stops.
+    /// Logs what is still held back, because the agent stops.
     pub(super) fn log_rest(&mut self, name: &LinkName, now: Timestamp) {
         for log_entry in self.flaps.flush(now) {
             logs::log(name, &log_entry);
@@ -121,7 +122,7 @@ impl Publication {
         self.flaps.next_deadline()
     }
 
-    /// Whether it is exported at once: a transition, or the first failure of its kind.
+    /// Whether the event is exported at once: a transition, or the first failure of its kind.
     fn is_exported_at_once(&mut self, kind: &link_event::EventKind) -> bool {
         let exported = match kind {
             EventKind::Discovered
@@ -186,7 +187,7 @@ mod tests {
         assert!(!is_at_once(failed(Cause::ConnectionRefused)));
         assert!(is_at_once(failed(Cause::Timeout)));
         assert!(is_at_once(reachable()));
-        // A new outage begins from nothing.
+        // A new outage starts over.
         assert!(is_at_once(failed(Cause::Timeout)));
         assert!(is_at_once(EventKind::Ended));
     }

@@ -1,10 +1,10 @@
-//! Resynchronisation: bringing links up to date with what the kernel half holds, at discovery and
-//! after records or events were lost.
+//! Resynchronisation: brings links up to date with the kernel half, at discovery and after records
+//! or events were lost.
 //!
-//! One *pass* serves any number of links by one walk of the map of connections and, where that map
-//! may lack some, one pass over all open files before. The loop goes on meanwhile: another thread
-//! reads the open files, and a listing settles while the loop does other work ([`Listing`] says
-//! why it must).
+//! One *pass* serves any number of links with one walk of the map of connections. If the map may
+//! lack connections, one pass over all open files comes first. The loop runs on meanwhile: another
+//! thread reads the open files, and a listing settles while the loop does other work ([`Listing`]
+//! says why it must).
 //!
 //! ```text
 //! links are owed ─▶ read open files ─▶ list connections ─▶ settle ─▶ inputs for the links
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Passes keep a distance, and a greater one while they lose records themselves ([`ResyncPace`]): a
-//! burst that fills the ring must not have the agent do more work.
+//! burst that fills the ring must not make the agent work more.
 
 #[cfg(test)]
 mod fake;
@@ -35,14 +35,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// Decides when a pass is made and over which links, and makes it.
+/// Decides when to make a pass and for which links, and makes it.
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
     pass: Option<Pass>,
     pace: ResyncPace,
-    /// As of the last look.
+    /// The losses at the last look.
     losses: Vec<(LossReason, u64)>,
-    /// As of the last look, by hook.
+    /// The missed events of each hook at the last look.
     missed_events: Vec<(&'static str, u64)>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Reconciler {
 #[derive(Debug)]
 struct Pass {
     links: Vec<(LinkId, Source)>,
-    /// What was lost in all when it began.
+    /// The total of losses when the pass began.
     lost: u64,
     stage: Stage,
 }
@@ -59,15 +59,15 @@ struct Pass {
 enum Stage {
     /// Another thread reads the open files.
     ReadingFiles(JoinHandle<Result<(), KernelError>>),
-    /// The map of connections is to be walked.
+    /// The map of connections must be walked next.
     List,
-    /// The listing settles until then.
+    /// The listing settles until this moment.
     Settling(Listing, Timestamp),
 }
 
 impl Reconciler {
-    /// Has all links reconciled if the kernel half lost records since the last look, and says what
-    /// else it lost.
+    /// If the kernel half lost records since the last look, marks all links for reconciliation.
+    /// Returns what else was lost.
     pub(super) fn check_losses(
         &mut self,
         kernel: &impl Holdings,
@@ -76,17 +76,17 @@ impl Reconciler {
         let losses = kernel.losses()?;
         let lost = Lost::between(&self.losses, &losses);
         if lost.records {
-            // A program keeps the map of connections in order before it finds no room for the
-            // record: no open file tells more.
+            // A kernel program updates the map of connections before it finds no room for the
+            // record, so the open files would show no more.
             mark_all(registry, Depth::Connections);
         }
         self.losses = losses.to_vec();
         Ok(lost)
     }
 
-    /// Has all links reconciled if a hook missed an event since the last look: most likely of a
-    /// socket that nobody watches, but that is not known.
-    /// It may also have been an execution: whether one was missed is returned.
+    /// If a hook missed an event since the last look, marks all links for reconciliation. The event
+    /// was most likely one of an unwatched socket, but nobody knows. Returns whether it may have
+    /// been an execution.
     pub(super) fn check_missed_events(
         &mut self,
         kernel: &impl Holdings,
@@ -99,7 +99,7 @@ impl Reconciler {
             counts.map(|(_, count)| count).sum::<u64>()
         };
         if of(&missed, false) != of(&self.missed_events, false) {
-            // The event may have been a connection's begin.
+            // The event may have been the begin of a connection.
             mark_all(registry, Depth::OpenFiles);
         }
         let executions = of(&missed, true) != of(&self.missed_events, true);
@@ -107,13 +107,13 @@ impl Reconciler {
         executions
     }
 
-    /// What hooks missed, as of the last look.
+    /// The missed events of each hook at the last look.
     pub(super) fn missed_events(&self) -> &[(&'static str, u64)] {
         &self.missed_events
     }
 
-    /// When [`advance`](Self::advance) is to be called next. `None` while nothing is owed, or
-    /// [`files_read`](Self::files_read) is waited for.
+    /// When to call [`advance`](Self::advance) next. `None` while nothing is owed, and while
+    /// [`files_read`](Self::files_read) is pending.
     pub(super) fn next_deadline(&self, registry: &Registry) -> Option<Timestamp> {
         match self.pass.as_ref().map(|pass| &pass.stage) {
             Some(Stage::ReadingFiles(_)) => None,
@@ -123,7 +123,7 @@ impl Reconciler {
         }
     }
 
-    /// Ready once the open files have been read; while nobody reads them, never. Cancel-safe.
+    /// Ready once the open files have been read; pending while no thread reads them. Cancel-safe.
     pub(super) async fn files_read(&mut self) -> Result<(), KernelError> {
         let Some(pass) = &mut self.pass else {
             return std::future::pending().await;
@@ -141,8 +141,8 @@ impl Reconciler {
         })
     }
 
-    /// Goes as far as it can go without waiting. Once a pass is complete, the inventories of its
-    /// links, which they get after the ring was read.
+    /// Advances as far as possible without waiting. When a pass is complete, returns the
+    /// inventories of its links; the links get them after the ring was read.
     pub(super) fn advance(
         &mut self,
         kernel: &mut impl Holdings,
@@ -163,7 +163,7 @@ impl Reconciler {
                     Some(listing) => Some(Pass {
                         links,
                         lost,
-                        // From the end of the walk on, which may have taken longer than that.
+                        // Counted from the end of the walk, which may itself take longer than that.
                         stage: Stage::Settling(listing, kernel.now() + LISTING_SETTLES),
                     }),
                     None => {
@@ -194,8 +194,8 @@ impl Reconciler {
         Ok(Vec::new())
     }
 
-    /// Begins the last pass, over every link that is owed one, whatever the pace: without the open
-    /// files, which take too long. Two calls of [`advance`](Self::advance),
+    /// Begins the last pass, over every link that is owed one, whatever the pace. It leaves out the
+    /// open files, which take too long. Two calls of [`advance`](Self::advance),
     /// [`LISTING_SETTLES`] apart, complete it.
     pub(super) fn begin_last(
         &mut self,
@@ -219,7 +219,7 @@ impl Reconciler {
         Ok(())
     }
 
-    /// A pass has ended; these links are owed another one.
+    /// Ends a pass; the links given here are owed another one.
     fn end(
         &mut self,
         kernel: &impl Holdings,
@@ -238,7 +238,7 @@ impl Reconciler {
     }
 }
 
-/// A pass over the links that are owed one `now`, if there are any.
+/// Begins a pass over the links that are owed one `now`, if any.
 fn begin(
     kernel: &mut impl Holdings,
     registry: &mut Registry,
@@ -271,7 +271,7 @@ fn begin(
         links,
         lost: lost(kernel)?,
         stage: match files {
-            // It takes no capability, and the threads that block have none.
+            // Reading needs no capability, and blocking threads have none.
             Some(read) => Stage::ReadingFiles(spawn_blocking(read)),
             None => Stage::List,
         },
@@ -288,21 +288,22 @@ fn lost(kernel: &impl Holdings) -> Result<u64, KernelError> {
     Ok(kernel.losses()?.iter().map(|(_, count)| count).sum())
 }
 
-/// What was lost between two looks that userspace can make good, or has to tell.
+/// What was lost between two looks and that userspace can repair or must report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lost {
     /// Records of clients.
     records: bool,
-    /// Open connections of clients: whose, their totals say. That calls for no pass: one that finds a
-    /// quota full loses the same ones again.
+    /// Open connections of clients; the totals say whose. They need no pass: one that finds a quota
+    /// full would lose the same ones again.
     pub(super) connections: bool,
     /// The record of an execution.
     pub(super) executions: bool,
 }
 
 impl Lost {
-    /// What changed from `before` to `now`. What neighbours lost explains nothing any more, and what a
-    /// full map of connect() calls or of candidates' totals did not keep cannot be found again.
+    /// The losses from `before` to `now` that matter. Lost records of neighbours no longer explain
+    /// anything, and what a full map of connect() calls or of candidates' totals left out cannot be
+    /// found again.
     fn between(before: &[(LossReason, u64)], now: &[(LossReason, u64)]) -> Self {
         let count = |losses: &[(LossReason, u64)], reason| {
             let of_reason = losses.iter().find(|(other, _)| *other == reason);
@@ -317,5 +318,5 @@ impl Lost {
     }
 }
 
-/// As in the table of hooks.
+/// The name in the table of hooks.
 const EXECUTIONS: &str = "sched_process_exec";

@@ -1,4 +1,4 @@
-//! Which links there are, by their names and sources, and which sources are tracked for them.
+//! The links, by name and by source, and the sources that are tracked for them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,17 +15,18 @@ use crate::{
     time::Timestamp,
 };
 
-/// Names one link among all of this agent's life; never used again.
+/// Identifies one link for as long as this agent runs; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LinkId(pub(super) u64);
 
-/// One link with what is kept beside its state machine.
+/// One link, with what the agent keeps beside its state machine.
 pub(super) struct Entry {
     pub(super) name: LinkName,
     pub(super) source: Source,
     /// Its pod's uid; `None` outside of Kubernetes.
     pub(super) pod_uid: Option<String>,
-    /// Names its process for a successor of the agent; `None` if it was gone when it was looked at.
+    /// Identifies its process for a successor; `None` if the process had ended before it was looked
+    /// at.
     pub(super) process: Option<ProcessId>,
     pub(super) machine: Box<dyn LinkMachine>,
     pub(super) publication: Publication,
@@ -56,7 +57,7 @@ impl Entry {
         }
     }
 
-    /// The series that it counts for.
+    /// The series that the link counts for.
     pub(super) fn series(&self) -> SeriesName {
         SeriesName {
             peer: self.name.peer.clone(),
@@ -65,8 +66,7 @@ impl Entry {
         }
     }
 
-    /// Whether it can be told what it is: of one of which nobody can tell, nobody can tell that it never
-    /// was reachable.
+    /// Whether its state is known. If it is not, nobody knows either whether it was ever reachable.
     pub(super) fn is_known(&self) -> bool {
         self.machine.state().unknown_reason().is_none()
     }
@@ -76,7 +76,7 @@ impl Entry {
         self.machine.never_reachable().filter(|_| self.is_known())
     }
 
-    /// When the link or its log next wants to be called.
+    /// When the link or its log needs the next call.
     fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = [
             self.machine.next_deadline(),
@@ -92,7 +92,7 @@ pub(super) trait Tracking {
     /// Tracks a source; `false` if there is no room for it.
     fn track(&mut self, source: Source) -> Result<bool, KernelError>;
 
-    /// Stops tracking it, and forgets it.
+    /// Stops tracking a source.
     fn untrack(&mut self, source: Source) -> Result<(), KernelError>;
 }
 
@@ -111,7 +111,7 @@ impl Tracking for Kernel {
 pub(super) struct Registry {
     entries: BTreeMap<LinkId, Entry>,
     by_source: HashMap<Source, LinkId>,
-    /// How many there have been.
+    /// How many links there have been.
     discovered: u64,
     warned_of_full: bool,
 }
@@ -127,8 +127,8 @@ impl Registry {
         self.by_source.get(&source).copied()
     }
 
-    /// The links whose proxies are in this network namespace: none in a node's, where any process
-    /// would be taken for one.
+    /// The links whose proxies run in this network namespace. None for a node's namespace, where
+    /// any process would be taken for a proxy.
     pub(super) fn watching(&self, netns: u32, nodes: &NodeNamespaces) -> Vec<LinkId> {
         if !nodes.is_pods_own(netns) {
             return Vec::new();
@@ -146,7 +146,7 @@ impl Registry {
         self.ids_where(|entry| entry.source.tgid == tgid)
     }
 
-    /// The links that want to be called by `now`.
+    /// The links that need a call by `now`.
     pub(super) fn due(&self, now: Timestamp) -> Vec<LinkId> {
         let is_due = |due: Option<Timestamp>| due.is_some_and(|at| at <= now);
         self.ids_where(|entry| is_due(entry.machine.next_deadline()))
@@ -178,7 +178,7 @@ impl Registry {
         self.entries.iter_mut().map(|(id, entry)| (*id, entry))
     }
 
-    /// When a link or its log next wants to be called.
+    /// When a link or its log needs the next call.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let entries = self.entries.values();
         entries.filter_map(Entry::next_deadline).min()
@@ -190,8 +190,8 @@ impl Registry {
         entries.filter_map(|entry| entry.owed.next()).min()
     }
 
-    /// Adds a link and tracks its source and, in a pod's own namespace, its proxies. `None` if
-    /// there is no room for its source: then there is no link.
+    /// Adds a link and tracks its source and, in a pod's own namespace, its proxies. Without room
+    /// for the source, returns `None` and adds no link.
     pub(super) fn add(
         &mut self,
         entry: Entry,
@@ -203,7 +203,7 @@ impl Registry {
             return Ok(None);
         }
         if nodes.is_pods_own(source.netns) {
-            // Without room, no proxy explains a failure; the link itself is as good.
+            // Without room for the proxies, no proxy explains a failure; the link itself works.
             self.track(Source::whole_namespace(source.netns), kernel)?;
         }
         self.discovered += 1;
@@ -213,7 +213,7 @@ impl Registry {
         Ok(Some(id))
     }
 
-    /// Removes a link, and stops tracking what was tracked for it alone.
+    /// Removes a link, and stops tracking what no other link needs.
     pub(super) fn remove(
         &mut self,
         id: LinkId,
@@ -333,7 +333,7 @@ pub(super) mod tests {
         assert!(kernel.tracked.is_empty(), "{:?}", kernel.tracked);
     }
 
-    /// It may have a connection that nobody sees.
+    /// The client may have a connection that nobody sees.
     #[test]
     fn of_a_process_of_which_nobody_can_tell_it_is_not_left_that_it_never_was_reachable() {
         let mut entry = entry(POD, 7);
@@ -369,7 +369,7 @@ pub(super) mod tests {
     fn without_room_for_its_source_there_is_no_link() {
         let mut registry = Registry::default();
         let mut kernel = Room::of(1);
-        // Its proxies find no room; it has a link all the same.
+        // There is no room for its proxies; the client still gets a link.
         let first = registry.add(entry(POD, 7), &nodes(), &mut kernel).unwrap();
         assert!(first.is_some());
         let second = registry.add(entry(POD, 8), &nodes(), &mut kernel).unwrap();

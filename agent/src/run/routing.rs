@@ -1,4 +1,4 @@
-//! Which links a kernel record concerns, and what it tells them.
+//! Which links a kernel record concerns, and which input each gets.
 
 use statlink_ebpf::{End, Phase, Record, RecordKind, Source};
 
@@ -14,21 +14,21 @@ use crate::{
 /// Where a record goes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// A process of a watched name was executed: discovery inspects it.
+    /// A process of a watched name called exec: discovery inspects it.
     Executed(u32),
-    /// A client's own: to its link.
+    /// A record of a client itself: goes to its link.
     Link(LinkId, Input),
-    /// Of another process in the network namespace of clients, perhaps their proxy: to the links
-    /// of all of them.
+    /// A record of another process in a network namespace of clients, perhaps their proxy: goes to
+    /// the links of all of them.
     Proxy(Vec<LinkId>, Input),
-    /// Of a process that is no client and explains nothing: one that only looked up a name, is in
-    /// a node's namespace, or ended a moment ago.
+    /// A record of a process that is no client and explains nothing: it only looked up a name, runs
+    /// in a node's namespace, or ended a moment ago.
     Nobody,
-    /// It says something that this agent does not know.
+    /// The record holds a value that this agent does not know.
     Malformed,
 }
 
-/// Routes a record; `heard` is when the peer was last heard, as far as the record says.
+/// Routes a record; `heard` is when the peer was last heard, if the record says so.
 pub(super) fn route(
     record: &Record,
     heard: Option<Timestamp>,
@@ -57,7 +57,7 @@ pub(super) fn route(
     }
 }
 
-/// What a client's own record tells its link; `None` if it is malformed.
+/// The input from a client's own record; `None` if the record is malformed.
 fn of_client(record: &Record, kind: RecordKind, heard: Option<Timestamp>) -> Option<Input> {
     let connection = connection_id(record.sock, record.born_ns);
     let peer_address = peer(record.peer, record.peer_port);
@@ -90,7 +90,7 @@ fn of_client(record: &Record, kind: RecordKind, heard: Option<Timestamp>) -> Opt
     })
 }
 
-/// What a record of a client's proxy tells the client's link.
+/// The input from a record of a client's proxy.
 enum OfProxy {
     Input(Input),
     Nothing,
@@ -119,7 +119,7 @@ fn of_proxy(record: &Record, kind: RecordKind) -> OfProxy {
     })
 }
 
-/// What the agent counts about the records that it reads.
+/// The agent's own counts of the records that it reads.
 #[derive(Debug, Default)]
 pub(super) struct RecordTally {
     attempted: u64,
@@ -129,7 +129,7 @@ pub(super) struct RecordTally {
     executed: u64,
     looked_up: u64,
     malformed: u64,
-    /// The event's time of the newest.
+    /// The event time of the newest record.
     last: Option<Timestamp>,
     /// The most bytes found waiting in the ring since the last export.
     backlog: u64,
@@ -146,13 +146,13 @@ impl RecordTally {
             Some(RecordKind::Ended) => &mut self.ended,
             Some(RecordKind::Executed) => &mut self.executed,
             Some(RecordKind::LookedUp) => &mut self.looked_up,
-            // Counted where it is routed.
+            // It is counted where it is routed.
             None => return,
         };
         *count += 1;
     }
 
-    /// Counts one that says something unknown, or has an unknown size.
+    /// Counts a record with an unknown value or size.
     pub(super) fn count_malformed(&mut self) {
         self.malformed += 1;
     }
@@ -163,8 +163,8 @@ impl RecordTally {
         self.backlog = self.backlog.max(bytes);
     }
 
-    /// The most bytes found waiting since the last export. A look leaves it as it is: a scrape may not lower
-    /// what is exported.
+    /// The most bytes found waiting since the last export. A look does not reset it: a scrape must
+    /// not lower what is exported.
     pub(super) fn backlog(&mut self, purpose: Purpose) -> u64 {
         match purpose {
             Purpose::Export => std::mem::take(&mut self.backlog),
@@ -172,7 +172,7 @@ impl RecordTally {
         }
     }
 
-    /// Those read, by kind.
+    /// The records read, by kind.
     pub(super) fn by_kind(&self) -> [(&'static str, u64); 6] {
         [
             ("attempted", self.attempted),
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(tally.last(), Some(Timestamp::from_nanos(30)));
         tally.note_backlog(3);
         tally.note_backlog(1);
-        // Whoever looks takes nothing from the next export.
+        // A look takes nothing from the next export.
         let purposes = [Purpose::Look, Purpose::Look, Purpose::Export, Purpose::Look];
         let backlogs = purposes.map(|purpose| tally.backlog(purpose));
         assert_eq!(backlogs, [240, 240, 240, 0]);

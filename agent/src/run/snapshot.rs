@@ -14,7 +14,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// One process, with what it has counted itself; the kernel counts what it sent again.
+/// The state of one process and its own counts; `retransmits` come from the kernel.
 pub(super) fn of_process(entry: &Entry, retransmits: u64, now: Timestamp) -> LinkSnapshot {
     let ago = |at| now.saturating_since(at);
     let Entry { name, machine, .. } = entry;
@@ -28,14 +28,14 @@ pub(super) fn of_process(entry: &Entry, retransmits: u64, now: Timestamp) -> Lin
         total: PodCounts {
             counts: machine.counts(),
             retransmits,
-            // The ledger counts them.
+            // The ledger counts lives.
             lives: 0,
         },
     }
 }
 
-/// The processes of each pod as one, with what its former lives counted. Of several, the state of
-/// the one is shown that tells most of the pod, or else of the newest.
+/// Merges the processes of each pod with the counts of its former lives. Of several processes, the
+/// snapshot shows the state of the one with the highest [`rank`], or else of the newest.
 pub(super) fn of_pods(
     processes: impl IntoIterator<Item = LinkSnapshot>,
     ledger: &Ledger,
@@ -64,9 +64,9 @@ pub(super) fn of_pods(
     pods
 }
 
-/// How much a state tells of a pod with several processes. It is connected if one of them is; if
-/// nobody can tell of one, nobody can tell that none is; and one that has just started, or has
-/// nothing to do, says nothing about the others.
+/// How much a state says about a pod with several processes. The pod is connected if one of them
+/// is. If one is unknown, nobody can tell that none is connected. A process that has just started,
+/// or is idle, says nothing about the others.
 const fn rank(state: &State<Duration>) -> u8 {
     match state {
         State::Reachable { .. } => 5,
@@ -92,7 +92,7 @@ pub(super) fn of_unobserved(pod: &UnobservedPod, now: Timestamp) -> Unobserved {
     }
 }
 
-/// The agent about itself.
+/// The agent's own figures.
 pub(super) fn of_agent(
     kernel: &Kernel,
     reconciler: &Reconciler,
@@ -164,7 +164,7 @@ mod tests {
             (pod.pid, pod.total.counts.total_errors())
         };
         assert_eq!(shown(&[REACHABLE]), (1, 1));
-        // A process that has just started says nothing about the one that is there.
+        // A process that has just started says nothing about a running one.
         assert_eq!(shown(&[REACHABLE, State::Starting]), (1, 3));
         assert_eq!(shown(&[UNREACHABLE, State::Starting]), (1, 3));
         assert_eq!(shown(&[State::Idle, State::Starting]), (2, 3));
@@ -172,9 +172,9 @@ mod tests {
         assert_eq!(shown(&[UNREACHABLE, REACHABLE]), (2, 3));
         assert_eq!(shown(&[REACHABLE, UNREACHABLE]), (1, 3));
         assert_eq!(shown(&[UNKNOWN, REACHABLE]), (2, 3));
-        // If nobody can tell of one, nobody can tell that none is.
+        // If one is unknown, nobody can tell that none is connected.
         assert_eq!(shown(&[UNKNOWN, UNREACHABLE, State::Starting]), (1, 6));
-        // Of two that tell as much, the newest.
+        // Of two states with one rank, the newest process's.
         assert_eq!(shown(&[UNREACHABLE, UNREACHABLE, State::Ended]), (2, 6));
     }
 }

@@ -1,37 +1,37 @@
-//! Of whom a successor may not know everything yet, and when it is to be told.
+//! Which links and pods have changed since the memory was updated, and when to update it.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::registry::LinkId;
 use crate::{snapshot::SeriesName, time::Timestamp};
 
-/// Of whom the memory may be behind.
+/// The links and pods for which the memory may be out of date.
 #[derive(Default)]
 pub(super) struct Unsaved {
-    /// Links that were called.
+    /// Links that were called since.
     links: BTreeSet<LinkId>,
-    /// Pods of which a link has ended.
+    /// Pods with a link that has ended since.
     pub(super) pods: BTreeSet<SeriesName>,
-    /// Whether one of these links told something since: not only that it goes on as it was.
+    /// Whether one of these links reported something, and did not only pass its checks.
     is_urgent: bool,
-    /// When it was last brought up to date.
+    /// When the memory was last updated.
     saved: Option<Timestamp>,
 }
 
 impl Unsaved {
-    /// A link was called; `is_urgent` says whether it told something, or counted an error.
+    /// A link was called. `is_urgent` says whether it reported something or counted an error.
     pub(super) fn called(&mut self, link: LinkId, is_urgent: bool) {
         self.links.insert(link);
         self.is_urgent |= is_urgent;
     }
 
-    /// All these links are to be written.
+    /// Marks all these links.
     pub(super) fn all(&mut self, links: impl IntoIterator<Item = LinkId>) {
         self.links.extend(links);
     }
 
-    /// When what has changed is to be written, if anything has: at once, but not again and again in a
-    /// storm. What is to be shown is written before, whatever this says.
+    /// When to update the memory, if anything has changed: at once, but not again and again in a
+    /// storm. A snapshot updates it first, whatever this returns.
     pub(super) fn due(&self) -> Option<Timestamp> {
         if self.links.is_empty() && self.pods.is_empty() {
             return None;
@@ -41,7 +41,7 @@ impl Unsaved {
         Some(self.saved.map_or_else(Timestamp::default, |at| at + gap))
     }
 
-    /// Whose matters are to be written now, at `now`.
+    /// Takes the links and pods to write at `now`.
     pub(super) fn take(&mut self, now: Timestamp) -> (BTreeSet<LinkId>, BTreeSet<SeriesName>) {
         self.saved = Some(now);
         self.is_urgent = false;
@@ -52,11 +52,11 @@ impl Unsaved {
     }
 }
 
-/// The file is written whole: as often as exports are made at most. A death of the agent costs a fifth of
-/// a second of counts, beside the second or more until its successor watches.
+/// The file is written whole, so at most as often as exports are made. If the agent dies, it loses
+/// a fifth of a second of counts, on top of the second or more until its successor watches.
 const GAP: Duration = Duration::from_millis(200);
-/// The same while nothing happens: 200 links pass 40 liveness checks a second. A death of the agent costs
-/// some of those that passed, of which the next one tells as much.
+/// The gap while nothing happens: 200 links pass 40 liveness checks a second. If the agent dies, it
+/// loses some checks that passed; the next check says as much.
 const REST_GAP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
         let start = Timestamp::default() + Duration::from_secs(9);
         assert_eq!(unsaved.due(), None);
         let mut writes = 0;
-        // Each millisecond something happens to one of 200 links, for 1 s.
+        // For 1 s, one of 200 links changes every millisecond.
         for n in 0..1000 {
             let now = start + Duration::from_millis(n);
             unsaved.called(LinkId(n % 200), true);
@@ -82,10 +82,10 @@ mod tests {
             }
         }
         assert_eq!(writes, 5);
-        // The last ones are not forgotten.
+        // The last changes are not forgotten.
         assert_eq!(unsaved.due(), Some(start + Duration::from_millis(1000)));
         unsaved.take(start + Duration::from_millis(1000));
-        // After a pause it is at once again.
+        // After a pause, a change is written at once again.
         let later = start + Duration::from_secs(2);
         unsaved.pods.insert(SeriesName::of_activator("a"));
         assert!(unsaved.due().is_some_and(|due| due <= later));

@@ -1,4 +1,4 @@
-//! The reader of `/proc/PID/cgroup`, whose names are chosen by the container's runtime.
+//! Fuzzes the reader of `/proc/PID/cgroup`: the container's runtime chooses those names.
 
 use bolero::check;
 

@@ -28,7 +28,7 @@ pub(crate) enum WatchEvent {
     Health(Watched, WatchHealth),
 }
 
-/// What one watch tells of.
+/// The objects of one watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Watched {
     /// This node's pods of one kind of link, by the kind's index.
@@ -37,12 +37,12 @@ pub(crate) enum Watched {
     EndpointSlices,
 }
 
-/// Whether what a watch told is current.
+/// Whether the information from a watch is current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchHealth {
-    /// The API server has answered, and tells every change.
+    /// The API server has answered, and reports every change.
     Current,
-    /// The watch has failed: there may be changes that are not known.
+    /// The watch has failed: the agent may miss changes.
     Stale,
 }
 
@@ -57,10 +57,10 @@ pub(crate) struct Change {
     pub(crate) addresses: bool,
 }
 
-/// Who a container belongs to.
+/// The owner of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ContainerOwner {
-    /// It is the client container of this pod.
+    /// The container is the client container of this pod.
     Client {
         /// Index of the kind of link.
         kind: usize,
@@ -68,16 +68,16 @@ pub(crate) enum ContainerOwner {
         /// Whether the kubelet has reported it as that container.
         reported: bool,
     },
-    /// It is a sidecar of such a pod, or its pod has ended.
+    /// The container is a sidecar of such a pod, or its pod has ended.
     Other,
     /// The API has not listed its pod.
     Unknown,
 }
 
-/// What names a client.
+/// The identity of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodIdentity {
-    /// Its pod's uid; `None` where nothing tells it.
+    /// Its pod's uid; `None` if unknown.
     pub(crate) uid: Option<String>,
     /// Name of its pod.
     pub(crate) pod: String,
@@ -87,7 +87,7 @@ pub(crate) struct PodIdentity {
     pub(crate) host_network: bool,
 }
 
-/// A pod that runs on this node, its client's container included.
+/// A pod that runs on this node, with its client's container running.
 #[derive(Clone, Debug)]
 pub(crate) struct RunningPod<'a> {
     /// Index of the kind of link.
@@ -110,10 +110,10 @@ impl PodIdentity {
 pub(crate) struct Directory {
     /// For each kind of link: the name of the client container, and the pods by uid.
     pods: Vec<(String, Listing<PodFacts>)>,
-    /// `None` for addresses that only a name server knows.
+    /// `None` in it means that only a name server knows the addresses.
     services: Listing<Option<BTreeSet<IpAddr>>>,
     slices: Listing<Option<BTreeSet<IpAddr>>>,
-    /// The watches that have failed and have not come back yet.
+    /// The watches that have failed and not recovered.
     stale: BTreeSet<Watched>,
     /// The pods that ended last: a process may outlive its pod's object.
     ended: VecDeque<EndedPod>,
@@ -144,7 +144,8 @@ struct EndedPod {
 const MOST_ENDED: usize = 256;
 
 impl Directory {
-    /// Knows nothing yet. `containers` are the names of the client containers, one a kind of link.
+    /// A directory that knows nothing yet. `containers` are the names of the client containers, one
+    /// for each kind of link.
     pub(crate) fn new(containers: impl IntoIterator<Item = String>) -> Self {
         let pods = |container| (container, Listing::default());
         Self {
@@ -153,7 +154,7 @@ impl Directory {
         }
     }
 
-    /// Whether everything was listed once.
+    /// Whether every watch has completed its first listing.
     pub(crate) fn is_synced(&self) -> bool {
         self.knows_pods() && self.services.is_complete() && self.slices.is_complete()
     }
@@ -170,7 +171,7 @@ impl Directory {
             .any(|(_, pods)| pods.known().contains_key(uid))
     }
 
-    /// Whether all watches of pods are current: a pod that is not known does not run here.
+    /// Whether all watches of pods are current: then a pod that is not known does not run here.
     pub(crate) fn tells_of_pods(&self) -> bool {
         let is_stale = |watch: &Watched| matches!(watch, Watched::Pods(_));
         self.knows_pods() && !self.stale.iter().any(is_stale)
@@ -210,7 +211,7 @@ impl Directory {
                 // A listing counts only once it is complete.
                 change.names = !matches!(event, Event::Init | Event::InitApply(_));
                 let gone = pods.apply(event, pod_facts);
-                // One that is listed again, because its label was put back, has not ended.
+                // A pod that is listed again, because its label was put back, has not ended.
                 let runs = |facts: &PodFacts| !facts.terminating;
                 let known = pods.known();
                 self.ended
@@ -241,7 +242,7 @@ impl Directory {
                     WatchHealth::Current => self.stale.remove(&watch),
                     WatchHealth::Stale => self.stale.insert(watch),
                 };
-                // Without the API, the environment of a process may name it.
+                // Without the API, a process's environment may name it.
                 change.names = tells && !self.tells_of_pods();
             }
         }
@@ -273,8 +274,8 @@ impl Directory {
         }
     }
 
-    /// The pod of this container with its kind of link, by the pod's uid or else by the id that the
-    /// kubelet reported of the container.
+    /// The pod of this container with its kind of link: by the pod's uid, or else by the container
+    /// id that the kubelet reported.
     fn pod_of(&self, container: &Container) -> Option<(usize, &String, &PodFacts)> {
         let kinds = || self.pods.iter().enumerate();
         let by_uid = container.pod_uid.as_ref().and_then(|uid| {
@@ -290,9 +291,9 @@ impl Directory {
         })
     }
 
-    /// Every address of the peer. `None` while they are not known: one of both watches has not
-    /// listed or has failed, there is no Service, only a name server knows them, or there is none.
-    /// Nothing can be told from an address that is missing in such a set.
+    /// Every address of the peer. `None` if they are not known: one of the two watches has not
+    /// listed or has failed, there is no Service, only a name server knows the addresses, or there
+    /// are none. An address that is missing in such an incomplete set would say nothing.
     pub(crate) fn peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         let is_stale = [Watched::Services, Watched::EndpointSlices]
             .iter()
@@ -303,8 +304,8 @@ impl Directory {
         self.last_peer_addresses()
     }
 
-    /// The same, or what they were last: who went nowhere near them is no proxy, whatever has become of
-    /// the API since.
+    /// The current addresses, or the last known ones. A process that never went to any of them is
+    /// no proxy, whatever happened to the API since.
     pub(crate) fn last_peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         let complete = self.services.is_complete() && self.slices.is_complete();
         if !complete || self.services.known().is_empty() {
@@ -333,7 +334,7 @@ impl EndedPod {
         }
     }
 
-    /// Whether this container was one of its.
+    /// Whether this container was one of the pod's.
     fn has(&self, container: &Container) -> bool {
         container.pod_uid.as_ref() == Some(&self.uid)
             || container
@@ -343,8 +344,8 @@ impl EndedPod {
     }
 }
 
-/// A pod's uid, and what is kept of it; `None` for an object without the names that every pod has,
-/// or with names that the API server would not have let through.
+/// A pod's uid and its facts. `None` for an object that lacks the names that every pod has, or has
+/// names that the API server would have refused.
 fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
     let metadata = &pod.metadata;
     let uid = metadata.uid.clone()?;

@@ -1,4 +1,4 @@
-//! Events of the API in, addresses of the peer out.
+//! Tests: events of the API in, addresses of the peer out.
 
 use serde_json::json;
 
@@ -68,7 +68,7 @@ fn the_peer_s_addresses_are_known_once_both_are_listed() {
         &["10.1.0.7"],
     ))));
     assert!(!change.addresses);
-    // Without a Service there is no way to know the right addresses.
+    // Without a Service, nothing says which addresses are right.
     assert!(
         directory
             .apply(WatchEvent::Services(Event::Delete(service)))

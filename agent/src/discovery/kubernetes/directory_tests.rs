@@ -1,4 +1,4 @@
-//! Events of the API in, owners of containers out.
+//! Tests: events of the API in, owners of containers out.
 
 use serde_json::json;
 
@@ -46,7 +46,7 @@ fn activator(uid: &str, pod: &str) -> ContainerOwner {
     owner_of(uid, pod, true)
 }
 
-/// The same, of a container that the kubelet has not reported.
+/// The client, in a container that the kubelet has not reported.
 fn unreported(uid: &str, pod: &str) -> ContainerOwner {
     owner_of(uid, pod, false)
 }
@@ -129,7 +129,7 @@ fn a_terminating_pod_has_ended_once_and_for_all() {
     let terminating = WatchEvent::Pods(0, Event::Apply(pod("a", "activator-1", true)));
     assert_eq!(directory.apply(terminating.clone()).ended, ["a"]);
     assert!(directory.apply(terminating).ended.is_empty(), "ended twice");
-    // Its process still runs, now and when the object is gone.
+    // Its process still runs, now and after the object is gone.
     assert_eq!(
         directory.owner(&container("a", "activator")),
         ContainerOwner::Other
@@ -156,7 +156,7 @@ fn a_pod_that_is_deleted_at_once_has_ended() {
 #[test]
 fn a_pod_that_is_gone_from_a_new_listing_has_ended() {
     let mut directory = directory(&[pod("a", "one", false), pod("b", "two", false)]);
-    // A listing that breaks off changes nothing.
+    // An aborted listing changes nothing.
     directory.apply(WatchEvent::Pods(0, Event::Init));
     directory.apply(WatchEvent::Pods(
         0,
@@ -225,7 +225,7 @@ fn a_container_whose_pod_is_not_visible_is_found_by_its_id() {
     );
     assert_eq!(directory.owner(&by_id("proxy")), ContainerOwner::Other);
     assert_eq!(directory.owner(&by_id("debugger")), ContainerOwner::Unknown);
-    // A static pod's group has another uid than the object that stands for it in the API.
+    // A static pod's group has another uid than the object that represents it in the API.
     let of_static_pod = Container {
         pod_uid: Some("0123456789abcdef0123456789abcdef".to_owned()),
         ..by_id("activator")

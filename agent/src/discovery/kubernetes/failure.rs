@@ -1,4 +1,4 @@
-//! Failed requests to the API: what deserves a log line, why it failed, what to do.
+//! Failed requests to the API: which of them to log, why they failed, what to do.
 
 use std::{fmt, time::Instant};
 
@@ -45,7 +45,7 @@ impl fmt::Display for RequestFailure {
     }
 }
 
-/// Logs how the watch of one resource goes: a warning when it fails, a line when it works again.
+/// Logs the health of one resource's watch: a warning when it fails, a line when it works again.
 #[derive(Debug)]
 pub(super) struct WatchLog {
     resource: String,
@@ -89,8 +89,9 @@ impl WatchLog {
         }
     }
 
-    /// Every answer of the API server deserves one: a server that comes back may refuse. Why it
-    /// cannot be reached changes from one attempt to the next and deserves one only at the start.
+    /// Each answer of the API server deserves a warning: a server that comes back may refuse. The
+    /// reason why it cannot be reached changes from one attempt to the next, so that deserves one
+    /// warning at the start.
     fn deserves_warning(&mut self, error: &watcher::Error, failure: &RequestFailure) -> bool {
         let was_failing = self.warnings.is_failing();
         let is_new = self.warnings.failed(Instant::now(), &failure.reason);
@@ -108,7 +109,7 @@ const fn is_answer(error: &watcher::Error) -> bool {
     )
 }
 
-/// Why the watch failed; `None` for what happens to every watch in its life.
+/// Why the watch failed; `None` for the interruptions that every watch has.
 fn failure(error: &watcher::Error) -> Option<RequestFailure> {
     let watch = |reason| RequestFailure {
         verb: "watch",
@@ -117,11 +118,11 @@ fn failure(error: &watcher::Error) -> Option<RequestFailure> {
     };
     Some(match error {
         watcher::Error::InitialListFailed(error) => RequestFailure::new("list", error),
-        // The connection was cut, or had expired. If starting again fails, that is an error of its
-        // own.
+        // The connection was cut or had expired. If the restart fails, that is an error of its own.
         watcher::Error::WatchFailed(_) => return None,
         watcher::Error::WatchStartFailed(error) => RequestFailure::new("watch", error),
-        // The server no longer has the changes since then; the runtime lists everything again.
+        // The server no longer has the changes since that version; the runtime lists everything
+        // again.
         watcher::Error::WatchError(status) if status.code == GONE => return None,
         watcher::Error::WatchError(status) => watch(status.message.clone()),
         watcher::Error::NoResourceVersion => watch(error.to_string()),
@@ -167,8 +168,8 @@ mod tests {
         assert_eq!(failure(&expired), None);
     }
 
-    /// kube's runtime keeps the version that was refused and asks for it again, so nothing else would
-    /// ever be told.
+    /// kube's runtime keeps asking for the version that was refused, so the watch would never
+    /// deliver anything again.
     #[test]
     fn a_watch_that_is_refused_for_its_age_is_a_failure() {
         let error = kube::Error::Api(refusal(410, "too old"));
@@ -189,7 +190,7 @@ mod tests {
         assert!(warns(&answer("one")));
         assert!(!warns(&answer("one")));
         assert!(warns(&answer("another")));
-        // A server that cannot be reached in the same outage is not.
+        // In the same outage, a server that cannot be reached deserves no second warning.
         let unreachable = kube::Error::LinesCodecMaxLineLengthExceeded;
         assert!(!warns(&watcher::Error::WatchStartFailed(unreachable)));
         assert!(!warns(&answer("one")));

@@ -1,21 +1,20 @@
-//! The objects of one watch, as far as they are known.
+//! The known objects of one watch.
 
 use std::collections::BTreeMap;
 
 use kube::{Resource, runtime::watcher::Event};
 
-/// What is kept of each object of one watch, by a key of the object.
+/// What is kept of each object of one watch, by a key.
 #[derive(Debug)]
 pub(super) struct Listing<V> {
     known: BTreeMap<String, V>,
-    /// A listing that is still coming in. It replaces `known` once it is complete.
+    /// A listing that is still arriving. It replaces `known` once it is complete.
     incoming: BTreeMap<String, V>,
     complete: bool,
 }
 
 impl<V> Listing<V> {
-    /// Takes in one event; gives what it removed. `extract` takes from an object what is
-    /// kept of it.
+    /// Applies one event and returns what it removed. `extract` selects what is kept of an object.
     pub(super) fn apply<K: Resource>(
         &mut self,
         event: Event<K>,

@@ -1,8 +1,8 @@
-//! What the Kubernetes API knows: this node's pods of each kind of link, the peer's Service and its
+//! The Kubernetes API: this node's pods of each kind of link, the peer's Service and its
 //! EndpointSlices.
 //!
-//! [`watch()`] sends every change as a [`WatchEvent`], for as long as the agent runs; a [`Directory`]
-//! keeps what they add up to.
+//! [`watch()`] sends every change as a [`WatchEvent`] for as long as the agent runs; a
+//! [`Directory`] holds the resulting state.
 
 mod directory;
 mod failure;
@@ -104,8 +104,8 @@ impl AccessError {
     }
 }
 
-/// How long `statlink check` waits for the answers about one resource. An API server answers a list
-/// of a few objects in milliseconds; one that takes seconds is of no use to the agent either.
+/// How long `statlink check` waits for the answers about one resource. An API server lists a few
+/// objects in milliseconds; one that takes seconds is of no use to the agent either.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where the kubelet mounts a ServiceAccount's token.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -116,7 +116,7 @@ pub(crate) fn in_cluster() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists()
 }
 
-/// Finds the API server: by the pod's own ServiceAccount, or KUBECONFIG.
+/// Finds the API server from the pod's ServiceAccount or KUBECONFIG.
 ///
 /// # Errors
 ///
@@ -131,7 +131,7 @@ pub(crate) async fn find() -> Result<kube::Config, ConfigError> {
 ///
 /// # Errors
 ///
-/// If no client can be made of `server`, such as for a certificate that is not valid.
+/// If no client can be built for `server`, for example because a certificate is invalid.
 pub(crate) fn watch(
     server: &kube::Config,
     settings: &Settings,
@@ -145,7 +145,7 @@ pub(crate) fn watch(
     let namespace = &settings.namespace;
     for (kind, pods) in pods.into_iter().enumerate() {
         let wrap = move |event| WatchEvent::Pods(kind, event);
-        // A Role grants all pods of a namespace or none, so the first watch logs for all.
+        // A Role grants access to all pods of a namespace or to none, so only the first watch logs.
         let watched = Watched::Pods(kind);
         spawn(server, namespace, pods, events, wrap, watched, kind == 0)?;
     }
@@ -173,7 +173,7 @@ pub(crate) fn watch(
 ///
 /// # Errors
 ///
-/// If no client can be made of `server`. What the API server refuses is part of the result.
+/// If no client can be built for `server`. A refusal by the API server is part of the result.
 pub(crate) async fn probe(
     server: &kube::Config,
     settings: &Settings,
@@ -224,7 +224,7 @@ impl Selections {
     }
 }
 
-/// Starts one watch. `watched`: what it tells of. `logs`: whether this one logs its failures.
+/// Starts one watch of `watched`. `logs` says whether it logs its failures.
 fn spawn<K: Watchable>(
     server: &kube::Config,
     namespace: &str,
@@ -234,8 +234,8 @@ fn spawn<K: Watchable>(
     watched: Watched,
     logs: bool,
 ) -> Result<(), ConfigError> {
-    // One client a watch, so that `answered` is this watch's. It costs nothing: a watch holds a
-    // connection of its own anyway.
+    // One client per watch, so that `answered` belongs to this watch. This costs nothing: a watch
+    // has its own connection anyway.
     let answered = Answered::default();
     let client = connect(server, &answered).map_err(|error| ConfigError::new(&error))?;
     let api: Api<K> = Api::namespaced(client, namespace);

@@ -1,5 +1,5 @@
-//! The API's objects, reduced to the fields in use: the rest is dropped while decoding, because it is
-//! most of an object and would be most of the agent's memory.
+//! The API's objects, reduced to the fields in use. Decoding drops the rest, which is most of an
+//! object and would be most of the agent's memory.
 
 use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
@@ -55,8 +55,8 @@ struct ContainerStatus {
     state: ContainerState,
 }
 
-/// Which of them is there says in which state a container is; at most one is (`ContainerState` of
-/// `k8s.io/api/core/v1`).
+/// The field that is present says which state a container is in; at most one is (`ContainerState`
+/// of `k8s.io/api/core/v1`).
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct ContainerState {
@@ -102,9 +102,9 @@ struct Endpoint {
 }
 
 impl Pod {
-    /// Whether its end is expected: it is being deleted, has ended, or is about to be ended for a
-    /// reason outside of it. The kubelet sets no deletion timestamp when it evicts a pod or shuts
-    /// its node down; the condition comes first and the phase once the containers have stopped.
+    /// Whether its end is expected: it is being deleted, has ended, or will be ended for a reason
+    /// outside of it. The kubelet sets no deletion timestamp when it evicts a pod or shuts its node
+    /// down: the condition comes first, and the phase once the containers have stopped.
     pub(super) fn is_terminating(&self) -> bool {
         let status = &self.status;
         let disrupted = |condition: &Condition| {
@@ -115,7 +115,7 @@ impl Pod {
             || status.conditions.iter().any(disrupted)
     }
 
-    /// Whether it uses its node's network rather than one of its own.
+    /// Whether it uses its node's network instead of its own.
     pub(super) fn is_on_host_network(&self) -> bool {
         self.spec.host_network
     }
@@ -126,7 +126,7 @@ impl Pod {
         class.filter(|name| !name.is_empty())
     }
 
-    /// The names of its containers that have been started, and neither wait nor have ended.
+    /// The names of its containers that have started, do not wait and have not ended.
     pub(super) fn running(&self) -> impl Iterator<Item = &str> {
         let statuses = self.status.container_statuses.iter();
         let runs = |status: &&ContainerStatus| {
@@ -139,7 +139,7 @@ impl Pod {
         statuses.filter(runs).map(|status| status.name.as_str())
     }
 
-    /// Names and ids of its containers, the ids without the runtime's prefix.
+    /// The names and ids of its containers, the ids without the runtime's prefix.
     pub(super) fn containers(&self) -> impl Iterator<Item = (&str, &str)> {
         let PodStatus {
             container_statuses,
@@ -170,15 +170,15 @@ impl Service {
 }
 
 impl EndpointSlice {
-    /// The addresses of its endpoints, ready or not: one that is starting or stopping is still
-    /// the peer. `None` if they are names.
+    /// The addresses of its endpoints, ready or not: an endpoint that is starting or stopping is
+    /// still the peer. `None` if they are names.
     pub(super) fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
         let all = self.endpoints.iter().flat_map(|one| &one.addresses);
         (self.address_type != "FQDN").then(|| addresses(all))
     }
 }
 
-/// Skips what is no address: a headless Service's `None`.
+/// Skips text that is no address, such as a headless Service's `None`.
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> BTreeSet<IpAddr> {
     texts
         .filter_map(|text| text.parse::<IpAddr>().ok())
@@ -223,8 +223,8 @@ resource!(Pod, "", "pods");
 resource!(Service, "", "services");
 resource!(EndpointSlice, "discovery.k8s.io", "endpointslices");
 
-/// Keeps what names an object and what the watch needs. Labels, annotations and managed fields are
-/// most of an object.
+/// Keeps the name and what the watch needs. Labels, annotations and managed fields are most of an
+/// object.
 fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -258,7 +258,7 @@ mod fuzz;
 mod tests {
     use super::*;
 
-    /// Pods as runtimes, meshes and kubelets leave them.
+    /// Pods as runtimes, meshes and kubelets in use produce them.
     #[test]
     fn the_activator_of_every_pod_of_the_field_is_found() {
         const ID: &str = "9bca8d63d5fa610783847915bcff0ecac1273e5b4bed3f6fa1b07350e0135961";

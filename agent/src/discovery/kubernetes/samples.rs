@@ -1,4 +1,4 @@
-//! What tests of discovery have the API say.
+//! Sample objects and events of the API, for tests of discovery.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub(in super::super) fn directory_of(pods: &[Pod]) -> Directory {
     directory
 }
 
-/// The watch of pods has failed.
+/// The event that the watch of pods has failed.
 pub(in super::super) fn stale_pods() -> WatchEvent {
     WatchEvent::Health(Watched::Pods(0), WatchHealth::Stale)
 }

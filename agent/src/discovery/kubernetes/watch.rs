@@ -52,8 +52,8 @@ impl<K> Watchable for K where
 {
 }
 
-/// Sends every change to `events`, wrapped by `wrap`, until the receiver is dropped. Failures and
-/// recoveries go to `log`, and to `events` as the health of what is `watched`.
+/// Sends every change to `events`, wrapped by `wrap`, until the receiver is dropped. Reports
+/// failures and recoveries to `log`, and to `events` as the health of `watched`.
 pub(super) async fn follow<K: Watchable>(
     api: Api<K>,
     selection: watcher::Config,
@@ -104,11 +104,10 @@ pub(super) async fn follow<K: Watchable>(
 }
 
 /// How long to wait between attempts while the API server is away: twice as long each time, up to
-/// [`LONGEST_PAUSE`]. A random part of it is left out, so that the agents of a cluster do not all
-/// come at once.
+/// [`LONGEST_PAUSE`], minus a random part, so that the agents of a cluster do not all come at once.
 #[derive(Debug, Default)]
 struct Pauses {
-    /// How many there were since the last success.
+    /// The number of pauses since the last success.
     taken: u32,
 }
 
@@ -119,7 +118,7 @@ impl Iterator for Pauses {
         let doubled = SHORTEST_PAUSE.saturating_mul(2_u32.saturating_pow(self.taken));
         self.taken = self.taken.saturating_add(1);
         let longest = doubled.min(LONGEST_PAUSE);
-        // The keys of a hasher are random, and nothing here needs more than that.
+        // A hasher's keys are random, and that is random enough here.
         let random = RandomState::new().build_hasher().finish() % u64::from(PERCENT);
         let spare = longest / 2 / PERCENT * u32::try_from(random).unwrap_or_default();
         Some(longest - spare)
@@ -132,12 +131,14 @@ impl Backoff for Pauses {
     }
 }
 
-/// As client-go's reflector begins.
+/// The first pause of client-go's reflector.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(800);
-/// While a watch is away nothing is said of addresses, and a pod that begins to terminate is taken
-/// for an outage; so the API server, once back, is found soon. An attempt is one small request.
+/// While a watch is away, the peer's addresses are not known, and a pod that begins to terminate is
+/// taken for an outage. So a server that is back must be found soon. An attempt is one small
+/// request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that has not failed for this long begins with the shortest pause again, as client-go's.
+/// A watch that has not failed for this long starts again with the shortest pause, as client-go
+/// does.
 const CALM: Duration = Duration::from_secs(120);
 const PERCENT: u32 = 100;
 

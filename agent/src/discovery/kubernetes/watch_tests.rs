@@ -1,4 +1,4 @@
-//! Against a mock: a service that answers requests as an API server would, one after the other.
+//! Tests against a mock: a service that answers requests like an API server, one after the other.
 
 use std::{
     collections::VecDeque,
@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use super::*;
 use crate::{discovery::kubernetes::object::Pod, telemetry::logs::capture::Capture};
 
-/// What the mock answers.
+/// An answer of the mock.
 enum Answer {
     /// A status and a whole document.
     Document(StatusCode, Value),
     /// These lines of a watch, which then ends.
     Ending(Vec<Value>),
-    /// These lines of a watch, which then goes on in silence.
+    /// These lines of a watch, which then stays open and silent.
     Lasting(Vec<Value>),
     /// Connection refused.
     Away,
@@ -31,19 +31,19 @@ enum Answer {
 
 type MockBody = BoxBody<Bytes, Infallible>;
 
-/// The stream of events, and the requests that were made for it, as path and query.
+/// The stream of events, and the requests made for it, as path and query.
 struct Mock {
     events: mpsc::Receiver<WatchEvent>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Mock {
-    /// Gives these answers, then a watch that stays silent, for ever.
+    /// Gives these answers, then a watch that stays silent for ever.
     fn answering(answers: Vec<Answer>) -> Self {
         Self::telling(answers, Watched::Pods(0))
     }
 
-    /// The same, as a watch that tells of this.
+    /// The same, for a watch of `watched`.
     fn telling(answers: Vec<Answer>, watched: Watched) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
@@ -101,7 +101,7 @@ impl Mock {
         }
     }
 
-    /// Waits for a whole listing, broken off ones aside, of the pods of these names.
+    /// Waits for a complete listing of the pods with these names; skips aborted ones.
     async fn lists(&mut self, names: &[&str]) {
         let mut listed = Vec::new();
         loop {
@@ -321,10 +321,10 @@ fn the_api_server_is_tried_again_within_5_s_however_long_it_was_away() {
     assert!(pauses.next().unwrap() <= SHORTEST_PAUSE);
 }
 
-/// A real client, whose library has words of its own for a request that fails.
+/// With a real client, whose library would also log a failed request.
 #[tokio::test]
 async fn while_the_server_is_away_only_statlink_says_so() {
-    // Nobody listens: the port was free a moment ago, and is not bound any more.
+    // Nobody listens: the port was free a moment ago and is no longer bound.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap();
     drop(port);

@@ -22,13 +22,13 @@ use crate::{
 };
 
 impl EventLoop {
-    /// Looks at every process for clients not known yet.
+    /// Looks at every process for new clients.
     pub(super) fn scan(&mut self) -> Result<(), KernelError> {
         let found = self.discovery.scan(clock::now());
         self.add_all(found.unwrap_or_else(|error| vec![Err(error)]))
     }
 
-    /// Looks at one process, unless only the API can name it yet.
+    /// Looks at one process, unless only the API can name it and has not done so yet.
     pub(super) fn inspect(&mut self, pid: u32) -> Result<(), KernelError> {
         if self.waits_for_pods().is_some() {
             return Ok(());
@@ -37,7 +37,7 @@ impl EventLoop {
         self.add_all(found.transpose().into_iter().collect())
     }
 
-    /// What waited for the API, and for which no news came.
+    /// Handles processes that waited for the API in vain.
     pub(super) fn discover_due(&mut self) -> Result<(), KernelError> {
         let now = clock::now();
         if self.discovery.next_deadline().is_some_and(|at| at <= now) {
@@ -50,8 +50,9 @@ impl EventLoop {
         Ok(())
     }
 
-    /// How much longer nobody is taken for a client; `None` if that is over. Only the API knows who
-    /// is one, and which pods are terminating: it gets a moment to say so first.
+    /// How much longer no process is taken for a client; `None` if that time is over. Only the API
+    /// knows which processes are clients and which pods are terminating, so it gets a moment to
+    /// answer first.
     pub(super) fn waits_for_pods(&self) -> Option<Duration> {
         let patience = (self.started + API_PATIENCE).saturating_since(clock::now());
         (!self.discovery.knows_pods() && !patience.is_zero()).then_some(patience)
@@ -78,7 +79,7 @@ impl EventLoop {
         }
     }
 
-    /// The Kubernetes API has said something.
+    /// Handles an event of the Kubernetes API.
     pub(super) fn apply(&mut self, event: WatchEvent) -> Result<(), KernelError> {
         let update = self.discovery.apply(event);
         for uid in &update.ended {
@@ -122,7 +123,7 @@ impl EventLoop {
         self.handle(id, clock::now(), Input::PeerAddresses(addresses))
     }
 
-    /// A client was found: it gets a link, if it has none yet.
+    /// Gives a client that was found a link, if it has none yet.
     fn add(&mut self, client: Client) -> Result<(), KernelError> {
         let tgid = client.pid;
         let netns = match client.netns {
@@ -155,7 +156,7 @@ impl EventLoop {
         let (series, uid) = (entry.series(), entry.pod_uid.clone());
         let nodes = self.discovery.node_namespaces();
         let Some(id) = self.registry.add(entry, nodes, &mut self.kernel)? else {
-            // What names itself makes room for what the API names.
+            // A client that named itself makes room for one that the API names.
             if let Some(other) = self.discovery.found_no_room(tgid) {
                 for id in self.registry.of_process(other) {
                     self.withdraw(id)?;
@@ -175,7 +176,7 @@ impl EventLoop {
             if let Err(error) = client.process.ended().await {
                 tracing::warn!(pid = tgid, %error, "A process cannot be waited for; its end is assumed.");
             }
-            // The loop may have gone first.
+            // The loop may have ended first.
             let _ = ended.send(id);
         });
         self.call(id, |_, outputs| {
@@ -193,8 +194,9 @@ impl EventLoop {
         if !self.kernel.hooked("enumerate") && was_started_by(tgid, self.hooked) {
             self.handle(id, now, Input::EvidenceLost(UnknownReason::NotListed))?;
         }
-        // Before its connections, so that none is taken for older than the addresses. While these are not
-        // current, what they were last still tells a proxy from others.
+        // The addresses come before the connections, so that the link judges each connection by
+        // them. If they are not current, the last known ones still tell a proxy from other
+        // processes.
         if let Some(last) = self.discovery.last_peer_addresses() {
             self.handle(id, now, Input::PeerAddresses(Some(last)))?;
         }
@@ -207,12 +209,14 @@ impl EventLoop {
         self.close(id, is_life)
     }
 
-    /// The process of a link goes on, and has none: it was no life of the pod's client.
+    /// Ends the link of a process that turned out to be no client of this pod: it was no life of
+    /// the pod's client.
     fn withdraw(&mut self, id: LinkId) -> Result<(), KernelError> {
         self.close(id, false)
     }
 
-    /// Ends a link. With `is_life`, the next life of its pod is told if it never was reachable.
+    /// Ends a link. With `is_life`, the next life of its pod learns whether this one was ever
+    /// reachable.
     fn close(&mut self, id: LinkId, is_life: bool) -> Result<(), KernelError> {
         self.hand_last(id)?;
         let now = clock::now();
@@ -233,14 +237,14 @@ impl EventLoop {
         self.registry.remove(id, nodes, &mut self.kernel)
     }
 
-    /// A process is a client no longer: whoever waited for its name is looked at again.
+    /// A process is no longer a client: inspects those that waited for its name again.
     fn release(&mut self, tgid: u32) {
         let behind = self.discovery.release(tgid);
         self.executed.extend(behind);
     }
 }
 
-/// Says that a pod is not observed, or is so no longer.
+/// Logs that a pod is not observed, or is observed again.
 fn log_absence(news: &AbsenceNews, now: Timestamp) {
     match news {
         AbsenceNews::Unobserved(pod) => tracing::warn!(
@@ -263,7 +267,7 @@ fn log_absence(news: &AbsenceNews, now: Timestamp) {
     }
 }
 
-/// How long the Kubernetes API may take to list the pods before processes are inspected without
-/// it. Its first answer takes well under a second; and an activator is to have its link before its
+/// How long to wait for the Kubernetes API to list the pods before processes are inspected without
+/// it. Its first answer takes well under a second, and an activator should have its link before its
 /// start-up grace of 5 s ends.
 const API_PATIENCE: Duration = Duration::from_secs(3);

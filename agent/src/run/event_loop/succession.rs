@@ -1,4 +1,4 @@
-//! What the agent leaves to a successor, and what it found of its predecessor.
+//! What the agent leaves to a successor, and what it takes over from its predecessor.
 
 use std::{collections::BTreeMap, sync::Arc, time::UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl EventLoop {
-    /// Goes on with what the agent before this one `left`.
+    /// Continues with what the agent before this one `left`.
     pub(super) fn take_over(&mut self, left: Left) {
         for pod in left.pods {
             self.ledger.restore(pod);
@@ -25,7 +25,7 @@ impl EventLoop {
         self.ledger.await_only(is_alive);
     }
 
-    /// Leaves what has changed since to a successor, if that is due.
+    /// Updates the memory with what has changed, if that is due.
     pub(super) fn remember_due(&mut self) -> Result<(), KernelError> {
         if self.unsaved.due().is_some_and(|due| due <= clock::now()) {
             self.remember()?;
@@ -36,11 +36,12 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Gives a snapshot to whoever shows it, once a successor would not show less.
+    /// Sends a snapshot to its receiver, once the memory holds all of it, so that a successor never
+    /// shows less.
     pub(super) fn give(&self, snapshot: Snapshot, to: oneshot::Sender<Arc<Snapshot>>) {
         let written = self.memory.clone().map(Memory::written);
         let give = move || {
-            // Whoever asked may have given up waiting.
+            // The receiver may have given up waiting.
             let _ = to.send(Arc::new(snapshot));
         };
         match written {
@@ -83,7 +84,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Says all of it, for it is about to be shown: what the kernel counts changes without a call.
+    /// Updates the memory with every link before a snapshot is shown: the kernel's counts change
+    /// without an event.
     pub(super) fn remember_all(&mut self) -> Result<(), KernelError> {
         if let Some(memory) = &self.memory {
             self.unsaved.all(self.registry.ids());
@@ -94,7 +96,7 @@ impl EventLoop {
     }
 }
 
-/// What is remembered of the process of a link.
+/// What the memory holds of a link's process.
 fn process(entry: &Entry) -> Option<Process> {
     Some(Process {
         id: entry.process?,
@@ -103,7 +105,7 @@ fn process(entry: &Entry) -> Option<Process> {
     })
 }
 
-/// The identity of a process that is there.
+/// The identity of a running process.
 pub(super) fn identify(pid: u32) -> Option<ProcessId> {
     let started = discovery::started(pid)?.ticks();
     Some(ProcessId { pid, started })

@@ -1,4 +1,4 @@
-//! What is shown of a pod, over the lives of its processes.
+//! Tests: what a series shows over the lives of its pod's processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ fn process(pod: &str, total: PodCounts) -> LinkSnapshot {
     }
 }
 
-/// Errors, segments sent again and lives.
+/// Errors, retransmitted segments and lives.
 fn figures(total: &PodCounts) -> (u64, u64, u64) {
     (total.counts.total_errors(), total.retransmits, total.lives)
 }
@@ -58,7 +58,7 @@ fn a_pods_counts_go_on_when_its_container_is_restarted() {
     assert_eq!(figures(&shown[0].total), (502, 502, 2));
 }
 
-/// 500, then 0, then 500 under one start time: `increase()` made 1,000 of it.
+/// The series showed 500, then 0, then 500 under one start time, and `increase()` made 1,000 of it.
 #[test]
 fn a_second_process_of_the_pod_that_comes_and_goes_leaves_its_counts() {
     let mut ledger = Ledger::default();
@@ -83,7 +83,7 @@ fn the_next_life_is_told_of_the_last_one_of_the_same_pod() {
     assert_eq!(begin(&mut ledger, "1", 0), None);
     end(&mut ledger, refused_life, 2);
     assert_eq!(begin(&mut ledger, "1", 3), refused_life);
-    // While one is there, another does not follow it.
+    // A process that starts beside a running one does not follow it.
     assert_eq!(begin(&mut ledger, "1", 4), None);
     end(&mut ledger, refused_life, 5);
     end(&mut ledger, None, 6);
@@ -95,7 +95,7 @@ fn the_next_life_is_told_of_the_last_one_of_the_same_pod() {
     assert_eq!(figures(&ledger.settled(&name("a"))), (4, 4, 5));
 }
 
-/// A process is found before the API has named its pod.
+/// The process is found before the API has named its pod.
 #[test]
 fn a_life_without_a_uid_is_the_same_pods() {
     let mut ledger = Ledger::default();
@@ -120,7 +120,7 @@ fn an_account_is_kept_for_as_long_as_its_pod_is_listed_and_an_hour() {
         ledger.begin(name(pod), uid, seconds(0));
     }
     let listed = |uid: &str| uid == "1";
-    // Those that run have no age.
+    // Accounts with a running process have no age.
     ledger.close_old(seconds(100_000), listed);
     for pod in ["listed", "gone", "nameless"] {
         ledger.end(&name(pod), None, &refused(1), None, seconds(100_000));
@@ -159,7 +159,7 @@ fn of_too_many_departed_pods_the_oldest_are_forgotten() {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Begin(usize),
-    /// The oldest or the newest process of the pod.
+    /// Ends the oldest or the newest process of the pod.
     End(usize, bool),
     Pass(usize, u64),
     Fail(usize, u64),
@@ -242,7 +242,7 @@ proptest! {
     }
 }
 
-/// What the next agent makes of what this one leaves; `present` are the processes and what they counted.
+/// The ledger of the next agent; `present` are the processes with their counts.
 fn succeed(ledger: &mut Ledger, present: Vec<(Option<Process>, PodCounts)>) -> Ledger {
     let left = ledger.remembered(&name("a"), present, |_| 1_700);
     let mut next = Ledger::default();
@@ -280,15 +280,15 @@ fn counts_go_on_when_the_agent_is_replaced() {
     let id = running(7).id;
     let legacy = second.resume(&name("a"), Some("1"), id, seconds(3));
     assert_eq!(legacy, Some(running(7).legacy));
-    // No life more; what its link has counted since is added.
+    // The number of lives stays; what its link has counted since is added.
     let shown = of_pods([process("a", refused(10))], &second);
     assert_eq!(figures(&shown[0].total), (18, 18, 2));
-    // Another process is another life, and there is nobody to resume any more.
+    // Another process is another life, and no process is awaited any more.
     assert_eq!(second.resume(&name("a"), None, id, seconds(4)), None);
     second.begin(name("a"), Some("1"), seconds(4));
     let mut third = succeed(&mut second, vec![(None, refused(10)), (None, refused(1))]);
     assert_eq!(figures(&third.departed()[0].total), (19, 19, 3));
-    // Its series are as old as they were.
+    // The start time of its series stays.
     let began = third.remembered(&name("a"), [], |_| 9_999).unwrap();
     assert_eq!(began.series_began, 1_700);
 }
@@ -322,7 +322,7 @@ fn a_process_that_was_in_its_grace_when_the_agent_died_is_not_taken_for_unreache
     assert_eq!(second.begin(name("a"), None, seconds(1)), None);
 }
 
-/// However long it takes to find it: its pod is no departed one.
+/// Its pod is not departed, however long it takes to find the process.
 #[test]
 fn an_account_is_kept_while_a_process_of_before_may_be_found() {
     let mut first = Ledger::default();
@@ -355,7 +355,7 @@ fn that_a_pod_is_still_seen_is_no_news_for_a_successor_more_often_than_once_a_mi
     assert_eq!(told.last(), Some(&seconds(540)));
 }
 
-/// Before it has found the process, the next agent is killed as well.
+/// The next agent is killed, too, before it has found the process.
 #[test]
 fn what_was_not_found_yet_is_left_to_the_next() {
     let mut first = Ledger::default();

@@ -1,4 +1,4 @@
-//! A kernel half for tests, and a clock of its own. A test says what it holds, and sees how often it was
+//! A kernel half for tests, with its own clock. A test sets what it holds and sees how often it was
 //! looked at.
 
 use std::{
@@ -37,7 +37,7 @@ pub(super) struct FakeKernel {
 }
 
 impl FakeKernel {
-    /// One that holds nothing.
+    /// A kernel half that holds nothing.
     pub(super) fn at(now: Timestamp) -> Self {
         Self {
             now,

@@ -1,4 +1,4 @@
-//! What a resynchronisation needs of the kernel half, and nothing more: so its order is tested without
+//! The part of the kernel half that a resynchronisation needs, so that its order is tested without
 //! a kernel.
 
 use std::collections::HashMap;
@@ -11,21 +11,21 @@ use crate::{
     time::Timestamp,
 };
 
-/// What the kernel half holds. Each method does what [`Kernel`]'s own one of its name does.
+/// What the kernel half holds. Each method does the same as the method of [`Kernel`] with its name.
 pub(crate) trait Holdings {
     /// The current moment.
     fn now(&self) -> Timestamp;
 
-    /// How much was lost, by reason.
+    /// How many records were lost, by reason.
     fn losses(&self) -> Result<[(LossReason, u64); LossReason::ALL.len()], KernelError>;
 
     /// How many events each hook has missed.
     fn missed_events(&self) -> Vec<(&'static str, u64)>;
 
-    /// How many connections of `source` it had no room for.
+    /// How many connections of `source` the kernel half had no room for.
     fn refused(&mut self, source: Source) -> Result<u32, KernelError>;
 
-    /// A pass over the open files, for another thread to make; `None` if there is none to be had.
+    /// A pass over the open files for another thread to run; `None` if the kernel offers none.
     fn open_files(&mut self) -> Result<Option<ReadFiles>, KernelError>;
 
     /// The first look: one walk of the map of connections.
@@ -35,7 +35,7 @@ pub(crate) trait Holdings {
         now: Timestamp,
     ) -> Result<Option<Listing>, KernelError>;
 
-    /// The second look: which sources did not change meanwhile.
+    /// The second look: the sources that did not change meanwhile.
     fn settle(&mut self, listing: Listing) -> Result<HashMap<Source, Inventory>, KernelError>;
 }
 

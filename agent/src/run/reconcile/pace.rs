@@ -1,4 +1,4 @@
-//! Which distance passes keep.
+//! The distance between passes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 /// When the next pass may begin.
 #[derive(Debug)]
 pub(super) struct ResyncPace {
-    /// Not before then.
+    /// The earliest time for the next pass.
     pub(super) next: Timestamp,
     gap: Duration,
 }
@@ -23,7 +23,7 @@ impl Default for ResyncPace {
 }
 
 impl ResyncPace {
-    /// A pass has ended, and records were lost while it was made, or not.
+    /// A pass has ended; `lost` says whether records were lost meanwhile.
     pub(super) fn ended(&mut self, now: Timestamp, lost: bool) {
         self.gap = if lost {
             (self.gap * 2).min(LONGEST_GAP)
@@ -34,13 +34,13 @@ impl ResyncPace {
     }
 }
 
-/// Between two passes, so that a burst of discoveries shares one. What is owed waits no longer than
-/// a tenth of the second after which a link takes a connection that is gone for ended.
+/// Between two passes, so that a burst of discoveries shares one. No link waits longer than a tenth
+/// of the second after which it takes a missing connection for ended.
 const RESYNC_GAP: Duration = Duration::from_millis(100);
-/// Between two passes while each loses records itself. A link that finds a connection gone waits
-/// 1 s for its end and then counts it by an unknown cause, which an end that is reconciled later does
-/// not mend. So two of these gaps and two passes of a busy node (100 ms each) stay below that second: a
-/// source that changed while it was listed waits for a second pass.
+/// Between two passes while each loses records itself. A link that finds a connection gone waits 1
+/// s for its end and then counts it with an unknown cause; an end that is reconciled later does not
+/// correct that. A source that changed while it was listed waits for a second pass, so two of these
+/// gaps and two passes of a busy node (100 ms each) must stay below that second.
 const LONGEST_GAP: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! When a resynchronisation is made, how far it looks, and what it takes for certain.
+//! Tests: when a resynchronisation is made, how far it looks, and which sources it takes for
+//! settled.
 
 use std::time::Duration;
 
 use super::super::registry::tests::{POD, registry_of};
 use super::{fake::FakeKernel, *};
 
-/// A reconciler with the links that it works for, and a kernel half for it to look at.
+/// A reconciler with its links and a fake kernel half.
 struct World {
     kernel: FakeKernel,
     registry: Registry,
@@ -23,11 +24,11 @@ const SECOND: Source = Source {
     netns: POD,
     tgid: 8,
 };
-/// As long as the reconciler may need for anything.
+/// More time than the reconciler needs for anything.
 const LONG: Duration = Duration::from_secs(3);
 
 impl World {
-    /// With a link for each of these, each of which is owed what it is owed at discovery.
+    /// A world with a link for each of these sources, just discovered.
     fn discovered(sources: &[Source]) -> Self {
         let processes = sources.iter().map(|source| (source.netns, source.tgid));
         let processes: Vec<_> = processes.collect();
@@ -40,7 +41,7 @@ impl World {
         }
     }
 
-    /// The same once no link is owed anything any more.
+    /// The same, after everything owed at discovery was done.
     async fn settled(sources: &[Source]) -> Self {
         let mut world = Self::discovered(sources);
         world.run_until(BEGIN + LONG).await;
@@ -70,14 +71,14 @@ impl World {
         lost.unwrap()
     }
 
-    /// The same for events that hooks missed; whether an execution was.
+    /// Looks for missed events; returns whether an execution may be among them.
     fn check_missed_events(&mut self) -> bool {
         self.reconciler
             .check_missed_events(&self.kernel, &mut self.registry)
     }
 
-    /// What the loop does: waits for the deadline or for the files, whichever it is, and advances.
-    /// Stops at `until`, or once there is nothing to wait for.
+    /// Waits like the loop for the deadline or the files, and advances. Stops at `until`, or when
+    /// there is nothing to wait for.
     async fn run_until(&mut self, until: Timestamp) -> Vec<(LinkId, Inventory)> {
         let mut inventories = Vec::new();
         loop {
@@ -98,7 +99,7 @@ impl World {
         matches!(stage, Some(Stage::ReadingFiles(_)))
     }
 
-    /// Goes on to the walk, and past it: the listing settles then.
+    /// Advances past the walk; the listing settles then.
     fn list(&mut self) {
         assert!(self.advance().is_empty(), "a listing has to settle");
         let stage = self.reconciler.pass.as_ref().map(|pass| &pass.stage);
@@ -106,7 +107,7 @@ impl World {
     }
 }
 
-/// Which links got an inventory, and the sockets that each shows.
+/// The links that got an inventory, with the sockets in each.
 fn sockets(inventories: &[(LinkId, Inventory)]) -> Vec<(LinkId, Vec<u64>)> {
     let of_link = |(id, inventory): &(LinkId, Inventory)| {
         let sockets = inventory.open.iter().map(|(sock, _)| *sock);
@@ -125,7 +126,7 @@ async fn a_new_link_is_looked_at_at_once_and_once_more_a_second_later() {
     assert_eq!((world.kernel.walks, world.kernel.files_read()), (1, 1));
 
     assert_eq!(world.deadline(), Some(Timestamp::from_nanos(1_000_000_000)));
-    // A program looked the source up before it was tracked, and wrote afterwards.
+    // A program looked the source up before it was tracked, and wrote after the listing.
     world.kernel.connect(0xB, FIRST);
     let second = world.run_until(BEGIN + LONG).await;
     assert_eq!(sockets(&second), [(world.links[0], vec![0xA, 0xB])]);
@@ -145,7 +146,7 @@ async fn a_pass_waits_for_nothing_but_the_files_and_the_settling() {
     assert_eq!(world.deadline(), Some(AT_ONCE));
     world.kernel.walk = Duration::from_millis(5);
     world.list();
-    // It settles from the end of the walk on, however long that took.
+    // The listing settles from the end of the walk, however long the walk took.
     let settled = BEGIN + Duration::from_millis(5) + LISTING_SETTLES;
     assert_eq!(world.deadline(), Some(settled));
     world.kernel.now = settled - Duration::from_nanos(1);
@@ -153,7 +154,7 @@ async fn a_pass_waits_for_nothing_but_the_files_and_the_settling() {
     world.kernel.now = settled;
     let inventories = world.advance();
     assert_eq!(inventories.len(), 1);
-    // What the link is told holds as of the walk's begin.
+    // The inventory holds as of the beginning of the walk.
     assert!(inventories.iter().all(|(_, found)| found.at == BEGIN));
 }
 
@@ -191,7 +192,7 @@ async fn what_is_gone_without_an_end_that_was_counted_before_the_walk_is_looked_
     let first = world.advance();
     assert_eq!(sockets(&first), [(world.links[1], vec![0xB])]);
 
-    // The other one is looked at again, and its end is there.
+    // The source that changed is listed again, and now has its end.
     let again = world.run_until(world.kernel.now + LONG).await;
     assert_eq!(sockets(&again), [(world.links[0], vec![])]);
     let missed = again.iter().map(|(_, inventory)| inventory.missed);
@@ -252,7 +253,7 @@ async fn a_pass_that_loses_records_itself_backs_off() {
         world.kernel.now = world.deadline().unwrap();
         assert_eq!(world.advance().len(), 1);
         let ended = world.kernel.now;
-        // Records are lost again: the next pass is owed at once, and waits all the same.
+        // Records are lost again: the next pass is due at once, and still keeps its distance.
         world.kernel.lose(LossReason::RingFull);
         world.check_losses();
         let next = world.deadline().unwrap();

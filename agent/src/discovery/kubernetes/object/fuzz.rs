@@ -1,4 +1,4 @@
-//! Objects of the Kubernetes API, as JSON.
+//! Fuzzes the reader of the Kubernetes API's objects.
 
 use bolero::check;
 use serde_json::Value;
@@ -24,8 +24,8 @@ fn any_object_is_read_or_refused() {
             let edits = edits.get(..2).unwrap_or(edits);
             let pod = edited(POD.as_bytes(), edits);
             if let Ok(read) = serde_json::from_slice::<Pod>(&pod) {
-                // The reader skips most of an object; this one skips nothing, and so refuses text in
-                // what is skipped that is no UTF-8.
+                // The reader skips most of an object. This one skips nothing, so it also refuses
+                // skipped text that is not UTF-8.
                 let Ok(whole) = serde_json::from_slice::<Value>(&pod) else {
                     return;
                 };
@@ -49,7 +49,7 @@ fn any_object_is_read_or_refused() {
             let service = service.iter().filter_map(Service::addresses);
             let slice = slice.iter().filter_map(EndpointSlice::addresses);
             for address in service.chain(slice).flatten() {
-                // The kernel reports a mapped address as the IPv4 address that it is.
+                // The kernel reports a mapped address in its IPv4 form.
                 assert_eq!(address, address.to_canonical());
             }
         });
