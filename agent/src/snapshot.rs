@@ -1,4 +1,4 @@
-//! What the agent knows at one instant, and how to ask for it. Metrics, `statlink status` and
+//! A snapshot of all that the agent knows, and how to request one. Metrics, `statlink status` and
 //! readiness all read this one type.
 //!
 //! It is taken as a whole, so that figures that belong together (checks and errors) always agree.
@@ -13,30 +13,30 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::link::{Counts, State};
 
-/// Where a fresh snapshot is to be had: asks the running agent's loop.
+/// Requests snapshots from the running agent's loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots(mpsc::Sender<SnapshotRequest>);
 
 /// One request for a snapshot.
 #[derive(Debug)]
 pub(crate) struct SnapshotRequest {
-    /// What it is for.
+    /// The purpose.
     pub purpose: Purpose,
     /// Where to send it.
     pub reply: oneshot::Sender<Arc<Snapshot>>,
 }
 
-/// What a snapshot is for.
+/// The purpose of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// An export: what is said of the time since the last one begins anew.
+    /// An export: figures about the time since the last one start over.
     Export,
-    /// Somebody looks, and changes nothing.
+    /// A look, which changes nothing.
     Look,
 }
 
 impl Snapshots {
-    /// The handle, and where the loop receives the requests.
+    /// The handle, and the receiver for the loop.
     pub(crate) fn channel() -> (Self, mpsc::Receiver<SnapshotRequest>) {
         let (requests, queue) = mpsc::channel(REQUESTS);
         (Self(requests), queue)
@@ -50,24 +50,25 @@ impl Snapshots {
     }
 }
 
-/// How many requests wait for the loop: as many as the control socket has clients. The export and
-/// readiness come on top; whoever finds no room waits for it.
+/// How many requests may wait for the loop: as many as the control socket has clients. Exports and
+/// readiness come on top; a request without room waits for it.
 const REQUESTS: usize = 16;
 
 /// Everything at one instant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    /// One entry a series, in the order of discovery: the processes of one pod are shown as one.
+    /// One entry for each series, in the order of discovery; several processes of a pod are one
+    /// entry.
     pub links: Vec<LinkSnapshot>,
-    /// Pods that have no process left, with what they had counted when their last one ended.
+    /// Pods without a process, with their counts when the last one ended.
     pub departed: Vec<Departed>,
-    /// Pods that run here without a process that is seen: nothing is known of their links.
+    /// Pods that run here while the agent sees no process of them: their links are unknown.
     pub unobserved: Vec<Unobserved>,
-    /// The agent about itself.
+    /// The agent's own figures.
     pub agent: AgentSnapshot,
 }
 
-/// What names a pod's series: the attributes of its data points.
+/// The name of a pod's series: the attributes of its data points.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct SeriesName {
     /// The value of `peer`.
@@ -78,12 +79,12 @@ pub(crate) struct SeriesName {
     pub pod: String,
 }
 
-/// What a pod has counted, all its lives together. Every number only grows.
+/// The counts of a pod, all its lives together. Every number only grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PodCounts {
     /// Checks, errors and connects.
     pub counts: Counts,
-    /// Segments sent again.
+    /// Retransmitted segments.
     pub retransmits: u64,
     /// Processes of the client, the present ones included.
     pub lives: u64,
@@ -92,46 +93,46 @@ pub(crate) struct PodCounts {
 /// One pod and its peer.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkSnapshot {
-    /// What names it.
+    /// The name of its series.
     pub name: SeriesName,
     /// Process id of the client whose state is shown.
     pub pid: u32,
-    /// Whether it is up, for how long, and why not.
+    /// Whether it is reachable, for how long, and why not.
     pub state: State<Duration>,
-    /// Where the live connection, or else the last attempt, goes.
+    /// The destination of the live connection, or else of the last attempt.
     pub peer_address: Option<SocketAddr>,
     /// Smoothed round-trip time of the live connection.
     pub rtt: Option<Duration>,
-    /// Since the peer was last heard on a connection that exists.
+    /// Time since the peer was last heard on an existing connection.
     pub silence: Option<Duration>,
-    /// What the pod has counted.
+    /// The pod's counts.
     pub total: PodCounts,
 }
 
 /// A pod that has no process left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Departed {
-    /// What names it.
+    /// The name of its series.
     pub name: SeriesName,
-    /// What it had counted.
+    /// Its counts.
     pub total: PodCounts,
 }
 
-/// A pod that runs here without a process that is seen.
+/// A pod that runs here while the agent sees no process of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unobserved {
-    /// What would name its series.
+    /// The name that its series would have.
     pub name: SeriesName,
     /// For how long.
     pub since: Duration,
-    /// Why, as far as it can be told: a value of `statlink.unobserved.reason`.
+    /// The likely reason: a value of `statlink.unobserved.reason`.
     pub reason: &'static str,
     /// The same in words.
     pub explanation: String,
 }
 
 impl PodCounts {
-    /// What `other` has counted, too.
+    /// Adds the counts of `other`.
     pub(crate) fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         self.retransmits = self.retransmits.saturating_add(other.retransmits);
@@ -156,6 +157,6 @@ pub(crate) struct AgentSnapshot {
     pub ring: Option<(u64, u64)>,
     /// Since the last kernel record; `None` before the first.
     pub last_record: Option<Duration>,
-    /// Whether the Kubernetes API has listed everything once, or is not asked.
+    /// Whether the Kubernetes API has listed everything once, or is not used.
     pub synced: bool,
 }

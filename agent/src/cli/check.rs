@@ -24,11 +24,12 @@ struct Document<'a> {
     findings: &'a [Finding],
 }
 
-/// Checks, prints the findings, and gives the exit code.
+/// Checks, prints the findings, and returns the exit code.
 ///
 /// # Errors
 ///
-/// If the runtime cannot be started or standard output cannot be written. A bad finding is none.
+/// If the runtime cannot be started or standard output cannot be written. A bad finding is not an
+/// error.
 pub(super) fn run(options: &Options, json: bool) -> anyhow::Result<u8> {
     let tracefs = tracefs::show();
     let runtime = tokio::runtime::Builder::new_current_thread()

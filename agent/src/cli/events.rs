@@ -25,7 +25,7 @@ enum Line {
     Missed(MissedEvents),
 }
 
-/// Prints events until the agent stops or the reader of standard output goes.
+/// Prints events until the agent stops or the reader of standard output is gone.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<()> {
     anyhow::bail!("the agent on {} has stopped", socket.display())
 }
 
-/// One event, as a person reads it.
+/// One event, for a person to read.
 pub(super) fn text(line: &str) -> anyhow::Result<String> {
     let line = serde_json::from_str(line)
         .with_context(|| format!("an event in a form unknown here: {line}"))?;
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_failed_attempt_is_one_line() {
-        // The key `at` is there twice.
+        // The key `at` occurs twice.
         let line = r#"{"at":1.5,"known_at":1.6,"peer":"autoscaler","namespace":"n","pod":"p","pid":3,
             "event":"connect_failed","at":1.5,"peer_address":"10.0.0.1:8080","cause":"timeout",
             "hop_address":"10.0.0.2:8080"}"#;

@@ -16,7 +16,7 @@ pub(super) const DONE: u8 = 0;
 pub(super) const FAILED: u8 = 1;
 /// A flag or variable has a value that is not accepted or cannot be used.
 pub(super) const USAGE: u8 = 2;
-/// The kernel lacks or denies what the agent cannot do without.
+/// The kernel lacks or denies something that the agent needs.
 pub(super) const UNSUPPORTED: u8 = 3;
 
 /// The exit code depends on the error's type, not on the command that met it.

@@ -1,4 +1,4 @@
-//! Completions and manual pages, generated from the definition that the help comes from.
+//! Shell completions and manual pages, generated from the same definition as the help.
 
 use std::{
     io::{self, Write as _},

@@ -10,9 +10,9 @@ use super::{
     usage::{Origin, UsageError},
 };
 
-/// Why no command is to be run.
+/// Why no command runs.
 pub(super) enum Stop {
-    /// Help or the version was asked for: print this.
+    /// The user asked for help or the version: print this text.
     Asked(String),
     /// The arguments are wrong.
     Wrong(UsageError),
@@ -22,7 +22,7 @@ pub(super) enum Stop {
 ///
 /// # Errors
 ///
-/// If no command is to be run: see [`Stop`].
+/// If no command can run: see [`Stop`].
 pub(super) fn parse() -> Result<(Command, Origin), Stop> {
     parse_from(cluster::as_plugin(std::env::args_os().collect()))
 }
@@ -48,8 +48,8 @@ fn parse_from(arguments: Vec<OsString>) -> Result<(Command, Origin), Stop> {
     Ok((cli.command, origin))
 }
 
-/// Ignores variables that are set to nothing, as OpenTelemetry's specification asks: manifests often
-/// set one to an optional value.
+/// Ignores empty variables, as OpenTelemetry's specification demands: manifests often set a
+/// variable to an optional value.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_subcommands(|command| {
         command.mut_args(|argument| {
@@ -102,7 +102,7 @@ mod tests {
         }
     }
 
-    /// By command: what a person types, and no manifest sets.
+    /// Arguments without a variable, by command: a person types them, and no manifest sets them.
     const WITHOUT_VARIABLE: &[(&str, &str)] = &[
         ("cluster", "context"),
         ("cluster", "namespace"),

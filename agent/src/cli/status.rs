@@ -83,7 +83,7 @@ fn text(out: &mut impl Write, status: &Status) -> io::Result<()> {
     losses(out, &status.losses)
 }
 
-/// What was lost: whether that may be seen in the counts.
+/// The losses, and whether they may affect the counts.
 fn losses(out: &mut impl Write, losses: &BTreeMap<String, u64>) -> io::Result<()> {
     let is_counted = |reason: &str| {
         let known = LossReason::ALL
@@ -146,7 +146,7 @@ fn table(links: &[LinkStatus]) -> String {
     table.trim_fmt()
 }
 
-/// In whole seconds, or in milliseconds below one.
+/// A duration in whole seconds, or in milliseconds below one second.
 pub(super) fn since(since: Duration) -> String {
     let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     let rounded = if millis < 1000 {
@@ -157,7 +157,7 @@ pub(super) fn since(since: Duration) -> String {
     humantime::format_duration(rounded).to_string()
 }
 
-/// As `--watch` says in its help.
+/// The period that the help of `--watch` names.
 const REFRESH: Duration = Duration::from_secs(1);
 /// Index of the first column of numbers: RTT, then checks, errors and connects.
 const FIRST_NUMBER: usize = 6;

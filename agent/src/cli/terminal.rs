@@ -1,9 +1,9 @@
-//! Text from outside, such as a pod's name, as it may be printed to a terminal.
+//! Makes text from outside, such as a pod's name, safe to print to a terminal.
 
 use std::borrow::Cow;
 
-/// The text on one line, with what could act on a terminal, or make the eye read it in another
-/// order, in the form `\u{1b}`.
+/// The text on one line. Characters that a terminal acts on, or that change the reading order, are
+/// shown in the form `\u{1b}`.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(acts) {
         return Cow::Borrowed(text);
@@ -19,9 +19,9 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether this is a control character (C0, C1, DEL), a separator of lines, or one of the characters
-/// of format that cannot be seen: marks, embeddings, overrides and isolates of direction, joiners,
-/// and tags (Unicode, general category Cf).
+/// Whether this is a control character (C0, C1, DEL), a line separator, or an invisible format
+/// character: marks, embeddings, overrides and isolates of direction, joiners, and tags (Unicode,
+/// general category Cf).
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(

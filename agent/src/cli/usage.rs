@@ -1,4 +1,4 @@
-//! What is wrong with the arguments, in one line that names the flag or variable and the accepted form.
+//! Errors in the arguments, as one line that names the flag or variable and the accepted form.
 
 use std::{collections::HashMap, ffi::OsString};
 
@@ -8,19 +8,19 @@ use clap::{
     parser::ValueSource,
 };
 
-/// What is wrong with the arguments.
+/// An error in the arguments.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct UsageError(String);
 
 impl UsageError {
-    /// For what clap cannot see: values that do not go together.
+    /// For errors that clap cannot see: values that do not go together.
     pub(super) fn new(line: impl Into<String>) -> Self {
         Self(line.into())
     }
 
-    /// clap's message without its usage and tips, on one line. A value that came from a variable is
-    /// shown under the variable's name.
+    /// clap's message without its usage and tips, on one line. If the value came from a variable,
+    /// it is shown under the variable's name.
     pub(super) fn from_clap(
         error: &clap::Error,
         command: &clap::Command,
@@ -90,8 +90,8 @@ fn bad_value(
     Some(format!("{name}={value}: {expected}"))
 }
 
-/// `--flag` if that was given, and else its variable. `argument` is as clap shows it:
-/// `--flag <VALUE>`.
+/// `--flag` if the flag was given, otherwise its variable. `argument` has clap's form: `--flag
+/// <VALUE>`.
 fn given_as(argument: &str, command: &clap::Command, arguments: &[OsString]) -> String {
     let flag = argument.split_whitespace().next().unwrap_or(argument);
     let on_the_line = arguments.iter().any(|given| {

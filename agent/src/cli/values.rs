@@ -58,7 +58,8 @@ pub(super) fn address(value: &str) -> Result<SocketAddr, &'static str> {
         .map_err(|_| "expected an IP address and a port, such as 0.0.0.0:8082 or [::]:8082")
 }
 
-/// Checks the filter and keeps its text: a parsed filter cannot be cloned, as clap asks.
+/// Checks the filter and keeps its text: clap needs to clone values, and a parsed filter cannot be
+/// cloned.
 pub(super) fn filter(value: &str) -> Result<String, String> {
     let parsed: Result<Filter, _> = value.parse();
     parsed

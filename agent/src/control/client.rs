@@ -35,14 +35,14 @@ pub(crate) enum ClientError {
         /// What happened instead.
         source: io::Error,
     },
-    /// The answer has another form: the agent is of another version.
+    /// The answer has another form: the agent has another version.
     #[error(
         "the agent on {path} answers in a form unknown here: {source}; are both of one version?"
     )]
     Form {
         /// The socket.
         path: PathBuf,
-        /// What is not understood.
+        /// The part that is not understood.
         source: serde_json::Error,
     },
 }
@@ -51,7 +51,7 @@ pub(crate) enum ClientError {
 ///
 /// # Errors
 ///
-/// If no agent listens on `path`, it does not answer within 5 s, or is of another version.
+/// If no agent listens on `path`, it does not answer within 5 s, or it has another version.
 pub(crate) fn status(path: &Path) -> Result<Status, ClientError> {
     let no_answer = |source| ClientError::NoAnswer {
         path: path.to_owned(),
@@ -112,12 +112,13 @@ fn ask(path: &Path, request: Request) -> Result<UnixStream, ClientError> {
     Ok(stream)
 }
 
-/// The agent answers in milliseconds, and under load in tenths of a second. After this it hangs.
+/// The agent answers in milliseconds, and under load in tenths of a second. An agent that takes
+/// longer hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bounds what a process that is no agent can make the command read at once. A link takes some 400
-/// bytes, 1 kB with the longest names.
+/// Bounds how much a process that is no agent can make the command read at once. A link takes some
+/// 400 bytes, 1 kB with the longest names.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
-/// Bounds it in all. The kernel half has room for some hundred links.
+/// Bounds the whole answer. The kernel half has room for some hundred links.
 const MAX_LINKS: usize = 4096;
 
 #[cfg(test)]
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// What the command says of an answer.
+    /// What the command reports for an answer.
     fn answered(answer: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("statlink.sock");
@@ -138,7 +139,7 @@ mod tests {
                 let mut request = String::new();
                 BufReader::new(&stream).read_line(&mut request).unwrap();
                 assert_eq!(request, "status\n");
-                // The command may go before it has read all.
+                // The command may exit before it has read everything.
                 let _ = stream.write_all(answer.as_bytes());
             }
         });

@@ -1,5 +1,5 @@
-//! The agent's side of the control socket. Clients are bounded in number, in what they send, and in
-//! time.
+//! The agent's side of the control socket. The number of clients, their requests and their time are
+//! bounded.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -38,7 +38,7 @@ use crate::{
 pub(crate) struct Server {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the socket: what is at the path later may be another agent's.
+    /// Device and inode of the socket: a socket that is at the path later may be another agent's.
     identity: (u64, u64),
     /// The socket's directory, if this agent created it.
     made: Option<PathBuf>,
@@ -62,9 +62,9 @@ pub(crate) enum BindError {
         "control socket {path}: {action}: {source}; name a path in a writable directory with --socket"
     )]
     Refused {
-        /// The path asked for.
+        /// The requested path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
         /// Why it failed.
         source: io::Error,
@@ -96,7 +96,7 @@ impl Server {
             .mode(0o700)
             .create(parent)
             .map_err(refused("create its directory"))?;
-        // Of two agents that start at once, neither may remove what the other has just bound.
+        // If two agents start at once, neither may remove the socket that the other has just bound.
         let directory = File::open(parent).map_err(refused("open its directory"))?;
         flock(&directory, FlockOperation::LockExclusive)
             .map_err(|error| refused("lock its directory")(error.into()))?;
@@ -117,7 +117,8 @@ impl Server {
         let mut clients = JoinSet::new();
         loop {
             while clients.try_join_next().is_some() {}
-            // The semaphore is never closed. Without a permit, clients wait in the kernel's backlog.
+            // The semaphore is never closed. Without a permit, clients wait in the kernel's
+            // backlog.
             let permit = Arc::clone(&permits).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
@@ -146,7 +147,7 @@ impl Drop for Server {
             tracing::debug!(%error, "Control socket could not be removed.");
         }
         if let Some(made) = &self.made {
-            // This fails if it holds anything else by now, as it should.
+            // This fails if the directory holds anything else by now, as it should.
             let _ = fs::remove_dir(made);
         }
     }
@@ -191,7 +192,8 @@ async fn client(
     snapshots: &Snapshots,
     events: &broadcast::Sender<LinkEvent>,
 ) -> io::Result<()> {
-    // Subscribe before reading the request: a client misses nothing that happens after it has sent it.
+    // Subscribe before reading the request, so that a client misses nothing that happens after it
+    // has sent it.
     let events = events.subscribe();
     let (read, mut write) = stream.split();
     let mut read = BufReader::new(read);
@@ -232,7 +234,7 @@ async fn send_status(
     Ok(())
 }
 
-/// Sends events until the client goes.
+/// Sends events until the client disconnects.
 async fn send_events(
     mut events: broadcast::Receiver<LinkEvent>,
     read: &mut (impl tokio::io::AsyncRead + Unpin),
@@ -248,7 +250,7 @@ async fn send_events(
                 }
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             },
-            // A client sends nothing more. It has gone, or does not speak this protocol.
+            // A client sends nothing more. It has disconnected, or does not speak this protocol.
             _ = read.read(&mut nothing) => return Ok(()),
         }
     }
@@ -265,19 +267,19 @@ async fn send(
 
 /// People and scripts of one user connect, a few at a time; more wait in the backlog.
 const MAX_CLIENTS: usize = 16;
-/// Clients that wait for a place in the kernel; more block in connect(2).
+/// Clients that wait in the kernel for a place; more block in connect(2).
 const BACKLOG: i32 = 16;
 /// The longest request has 7 bytes.
 const MAX_REQUEST_BYTES: u64 = 64;
-/// A client sends its request at once; one that does not must not keep its place.
+/// A client sends its request at once; a silent one must not keep its place.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// A client that stops reading for this long loses its place.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// And one that reads all of a status this slowly does, too.
+/// A client that reads a whole status more slowly than this also loses its place.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// Of 400 bytes to 1 kB each: a write(2) for some kilobytes.
+/// 400 bytes to 1 kB each: one write(2) for some kilobytes.
 const LINKS_AT_ONCE: usize = 16;
-/// When accept(2) fails, mostly for want of file descriptors, it fails again at once: do not spin.
+/// When accept(2) fails, mostly for lack of file descriptors, it fails again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -19,9 +19,9 @@ use crate::{
 pub(crate) struct Status {
     /// Version of the running agent.
     pub version: String,
-    /// Hooks that are not attached. `statlink check` says what is lost without each.
+    /// Hooks that are not attached. `statlink check` says what is missing without each.
     pub hooks_missing: Vec<String>,
-    /// What did not reach the agent, for whatever reason: the sum of `losses`.
+    /// What did not reach the agent, for any reason: the sum of `losses`.
     pub records_lost: u64,
     /// One entry for each pod and its peer, in the order of discovery; then the pods that are not
     /// observed, with process id 0.
@@ -40,7 +40,7 @@ pub(crate) struct Status {
     pub events_missed: BTreeMap<String, u64>,
 }
 
-/// A pod that runs here without a process that is seen.
+/// A pod that runs here while the agent sees no process of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UnobservedStatus {
     /// The peer of its link.
@@ -49,17 +49,17 @@ pub(crate) struct UnobservedStatus {
     pub namespace: String,
     /// Its name.
     pub pod: String,
-    /// Why, as far as it can be told: a value of `statlink.unobserved.reason`.
+    /// The likely reason: a value of `statlink.unobserved.reason`.
     pub reason: String,
     /// The same in words.
     pub explanation: String,
 }
 
-/// The first line of the answer to `status`: the agent itself. A line follows for each link, so that
-/// neither side has to hold more of the answer's text than one line.
+/// The first line of the answer to `status`: the agent itself. One line follows for each link, so
+/// that neither side has to hold more of the answer's text than one line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StatusHead {
-    /// Without links.
+    /// The status without its links.
     pub status: Status,
     /// How many lines follow, each a [`LinkStatus`].
     pub links: usize,
@@ -68,18 +68,18 @@ pub(crate) struct StatusHead {
 /// One link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LinkStatus {
-    /// What identifies the link.
+    /// The link's name.
     #[serde(flatten)]
     pub name: LinkName,
-    /// Whether it is up, for how long, and why not: `state`, `since_seconds`, `cause`, and where
-    /// nobody can tell `unknown_reason`.
+    /// Whether it is reachable, for how long, and why not: `state`, `since_seconds`, `cause`, and
+    /// `unknown_reason` for an unknown state.
     #[serde(flatten, with = "state")]
     pub state: State<Duration>,
-    /// Where the live connection, or else the last attempt, goes.
+    /// The destination of the live connection, or else of the last attempt.
     pub peer_address: Option<SocketAddr>,
     /// Smoothed round-trip time of the live connection.
     pub rtt_seconds: Option<f64>,
-    /// Time since the client last heard from the peer on a connection that exists.
+    /// Time since the client last heard from the peer on an existing connection.
     pub silence_seconds: Option<f64>,
     /// Checks, of all kinds.
     pub checks: u64,
@@ -89,7 +89,7 @@ pub(crate) struct LinkStatus {
     pub connects: u64,
     /// Segments that were retransmitted.
     pub retransmits: u64,
-    /// Processes that the pod's client has been: more than one if its container was restarted.
+    /// How many processes the pod's client has had: more than one if its container was restarted.
     pub lives: u64,
 }
 

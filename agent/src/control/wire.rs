@@ -1,5 +1,5 @@
-//! What goes over the control socket: the client sends one line, the name of a [`Request`], and reads
-//! JSON lines.
+//! The protocol of the control socket: the client sends one line, the name of a [`Request`], and
+//! reads JSON lines.
 
 use std::{fmt, str::FromStr};
 
@@ -9,12 +9,12 @@ pub(crate) enum Request {
     /// One [`StatusHead`](super::status::StatusHead), a [`LinkStatus`](super::status::LinkStatus) on a
     /// line for each link, then the end.
     Status,
-    /// A [`LinkEvent`](crate::link_event::LinkEvent) on each line, from now on. A client that reads too slowly
-    /// gets [`MissedEvents`] in the place of those it missed.
+    /// A [`LinkEvent`](crate::link_event::LinkEvent) on each line, from now on. For events that a
+    /// slow client missed, it gets [`MissedEvents`] instead.
     Events,
 }
 
-/// Stands for events that a slow client missed.
+/// Replaces events that a slow client missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct MissedEvents {
     /// How many.
@@ -36,7 +36,7 @@ impl fmt::Display for Request {
     }
 }
 
-/// The line is no request. The answer says nothing else, because it may go to anybody.
+/// The line is no request. The answer says nothing else, because anybody may get it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected `status` or `events`")]
 pub(crate) struct UnknownRequest;

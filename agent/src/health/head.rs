@@ -1,18 +1,18 @@
-//! The head of an HTTP request, as far as this agent's servers read one: what is asked for, and no headers.
+//! The head of an HTTP request. The agent's servers read only what it asks for, and no headers.
 
-/// What the first line of a request asks for.
+/// The first line of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head<'a> {
-    /// What is at this path, without its query; `body` is false for HEAD.
+    /// A request for this path, without its query; `body` is false for HEAD.
     Get { path: &'a [u8], body: bool },
-    /// Another method than GET and HEAD.
+    /// A method other than GET and HEAD.
     Method,
-    /// No HTTP, or more than anybody sends who may ask.
+    /// Not HTTP, or longer than a legitimate request.
     Malformed,
 }
 
 impl<'a> Head<'a> {
-    /// Reads a head; `None` while it is not complete and shorter than `most` bytes.
+    /// Reads a head; `None` while it is incomplete and shorter than `most` bytes.
     pub(crate) fn read(received: &'a [u8], most: usize) -> Option<Self> {
         let is_complete = received.windows(END.len()).any(|bytes| bytes == END);
         if !is_complete {

@@ -1,14 +1,14 @@
 //! The optional health server: `/healthz` for liveness, `/readyz` for readiness.
 //!
-//! The caller says what live and ready mean. Neither may depend on the Collector: its outage would
-//! restart every agent of the cluster.
+//! The caller defines live and ready. Neither may depend on the Collector: its outage would restart
+//! every agent of the cluster.
 //!
 //! Any pod of the cluster can reach the port, and a kubelet that gets no answer restarts the agent.
-//! So the server has a thread of its own; takes every connection in at once, so that none waits
-//! behind another; answers what has arrived before it lets anything go; and lets go of the oldest
-//! connection of whoever holds most ([`Places`]). What nobody can do is to keep a probe waiting:
-//! to lose its place before its request has arrived, it has to be overtaken by as many connections
-//! as there are places, from as many addresses.
+//! So the server has a thread of its own. It accepts every connection at once, so that none waits
+//! behind another; it answers what has arrived before it closes anything; and if there are too many
+//! connections, it closes the oldest one of the address that holds most ([`Places`]). So nobody can
+//! keep a probe waiting: a probe loses its place only if, before its request has arrived, as many
+//! connections as there are places overtake it, from as many addresses.
 
 mod head;
 mod places;
@@ -40,7 +40,7 @@ pub(crate) struct Server {
     stopped: OwnedFd,
 }
 
-/// Ends the server when it is dropped.
+/// Stops the server when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Stop(
     #[expect(dead_code, reason = "its end is what the server waits for")] OwnedFd,
@@ -69,7 +69,8 @@ impl Server {
     pub(crate) fn bind(address: SocketAddr, probes: Probes) -> Result<(Self, Stop), BindError> {
         let server = listen(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
-            // Again, for a longer queue than the standard library's 128: the kernel takes the newest.
+            // Listen again, for a longer queue than the standard library's 128: the kernel uses the
+            // newest length.
             rustix::net::listen(&listener, BACKLOG)?;
             let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
             let server = Self {
@@ -99,7 +100,7 @@ impl Server {
         }
     }
 
-    /// Waits until there is something to do; false if the server is to end.
+    /// Waits until there is something to do; returns `false` if the server must stop.
     fn wait(&self, places: &Places<Connection>, deadline: Duration) -> bool {
         let mut fds = vec![
             PollFd::new(&self.stopped, PollFlags::IN),
@@ -110,21 +111,23 @@ impl Server {
         let left = places
             .oldest()
             .map(|since| deadline.saturating_sub(since.elapsed()));
-        // A moment more, as `poll` may wake early by the rounding of a millisecond.
+        // A moment longer, because `poll` may wake early by the rounding of a millisecond.
         let timeout = left.and_then(|left| Timespec::try_from(left + POLL_ROUNDING).ok());
-        // Whatever it says, all are looked at: on an error the next round tries again.
+        // The result does not matter, because every connection is checked: after an error the next
+        // round tries again.
         let _ = poll(&mut fds, timeout.as_ref());
         fds.first()
             .is_some_and(|stopped| stopped.revents().is_empty())
     }
 
-    /// Takes in what waits, as much as there are places: the next round takes the rest.
+    /// Accepts waiting connections while there are places: the next round accepts the rest.
     fn take_in(&self, places: &mut Places<Connection>, now: Instant) {
         for _ in 0..MAX_CONNECTIONS {
             let (stream, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The client went away, or there is no file descriptor: the oldest has one.
+                // The client went away, or no file descriptor is free: closing the oldest
+                // connection frees one.
                 Err(error) => {
                     tracing::debug!(%error, "Health server could not accept.");
                     if places.remove_victim().is_none() {
@@ -144,7 +147,7 @@ impl Server {
             if places.is_full()
                 && let Some(mut victim) = places.remove_victim()
             {
-                // Its request may have come since this round began.
+                // Its request may have arrived since this round began.
                 victim.held.poll(&self.probes);
             }
             places.push(Place {
@@ -163,7 +166,7 @@ struct Connection {
     received: Vec<u8>,
 }
 
-/// What became of a connection.
+/// The state of a connection after a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     /// It waits for the rest of its request.
@@ -180,7 +183,7 @@ impl Connection {
         }
     }
 
-    /// Reads what has arrived, without waiting, and answers once that is a request.
+    /// Reads what has arrived, without waiting, and answers if that is a request.
     fn poll(&mut self, probes: &Probes) -> Outcome {
         let mut buffer = [0; MAX_REQUEST_BYTES];
         loop {
@@ -199,7 +202,8 @@ impl Connection {
         }
     }
 
-    /// An answer is far smaller than the buffer of a new socket: it is written at once, or never.
+    /// Sends an answer. It is far smaller than the buffer of a new socket, so one write sends all
+    /// of it, or never will.
     fn answer(&mut self, request: Request, probes: &Probes) {
         let written = self.stream.write(answer(request, probes).as_bytes());
         let ended = written.and_then(|_| self.stream.shutdown(Shutdown::Write));
@@ -209,18 +213,18 @@ impl Connection {
     }
 }
 
-/// How many connections may be without a request at one time. The kubelet needs two, and its request
-/// follows its connection within a round trip; the others are how many may overtake it in that time.
+/// How many connections may be without a request at one time. The kubelet needs two, and its
+/// request follows its connection within a round trip; the rest may overtake it in that time.
 const MAX_CONNECTIONS: usize = 64;
-/// After this a connection without a request goes. It is the kubelet's default time-out: no probe
-/// waits longer.
+/// A connection without a request is closed after this time. It is the kubelet's default timeout:
+/// no probe waits longer.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// A kubelet's request has some 150 bytes.
 const MAX_REQUEST_BYTES: usize = 4 * 1024;
-/// How many connections the kernel holds until they are taken in, which is at once. The kernel's own
-/// bound is `net.core.somaxconn`, 4,096.
+/// How many connections the kernel queues until the server accepts them, which it does at once. The
+/// kernel's own bound is `net.core.somaxconn`, 4,096.
 const BACKLOG: i32 = 1024;
-/// Where accept(2) fails and nothing can be freed, it fails again at once: do not spin.
+/// If accept(2) fails and nothing can be freed, it fails again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// poll(2) counts in milliseconds, and may wake early by the rounding of one.
 const POLL_ROUNDING: Duration = Duration::from_millis(1);

@@ -1,19 +1,19 @@
-//! Who keeps a place when there are more connections than places. Knows no sockets.
+//! Which connections keep their places when there are too many. Knows no sockets.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 /// A connection that waits for its request.
 #[derive(Debug)]
 pub(crate) struct Place<T> {
-    /// Whose it is.
+    /// Its address.
     pub peer: IpAddr,
-    /// When it came.
+    /// When it was accepted.
     pub since: Instant,
-    /// What is let go of with it.
+    /// Dropped together with the place.
     pub held: T,
 }
 
-/// The connections that wait for their request, in the order in which they came.
+/// The connections that wait for their request, in the order of their arrival.
 #[derive(Debug)]
 pub(crate) struct Places<T> {
     places: Vec<Place<T>>,
@@ -36,7 +36,7 @@ impl<T> Places<T> {
         self.places.iter()
     }
 
-    /// When the oldest came.
+    /// When the oldest arrived.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         self.places.first().map(|place| place.since)
     }
@@ -49,8 +49,8 @@ impl<T> Places<T> {
         self.places.push(place);
     }
 
-    /// Takes out the oldest of the address that holds most. Those that hold no more than
-    /// [`FAIR_SHARE`] are alike: among them it is the oldest of all.
+    /// Removes the oldest connection of the address that holds most. Addresses with no more than
+    /// [`FAIR_SHARE`] count alike: among them, the oldest connection goes.
     pub(crate) fn remove_victim(&mut self) -> Option<Place<T>> {
         let mut held = BTreeMap::<_, usize>::new();
         for place in &self.places {
@@ -64,8 +64,8 @@ impl<T> Places<T> {
     }
 }
 
-/// A kubelet has two probes at a time, and where one was slow two more. Replicas of Prometheus
-/// behind one address are no more.
+/// A kubelet has two probes at a time, and two more if those were slow. Prometheus replicas behind
+/// one address need no more.
 const FAIR_SHARE: usize = 4;
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
         Places::new(MOST)
     }
 
-    /// Lets `peer` in, as the server does.
+    /// Gives `peer` a place, like the server.
     fn enter(places: &mut Places<usize>, peer: u8, id: usize) {
         if places.is_full() {
             places.remove_victim();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     proptest! {
-        /// To overtake a probe takes as many connections as there are places.
+        /// A probe loses its place only to as many connections as there are places.
         #[test]
         fn a_new_probe_outlives_as_many_as_there_are_places(
             before in prop::collection::vec(1_u8..100, 0..150),

@@ -1,20 +1,20 @@
-//! As much of HTTP as a probe speaks: one request without a body, one answer, and the end.
+//! The part of HTTP that a probe needs: one request without a body, one answer, and the end.
 
 use super::{
     head::Head,
     probes::{ProbeResult, Probes},
 };
 
-/// What was asked for.
+/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// Ask this probe; `body` is false for HEAD.
     Probe { probe: Probe, body: bool },
     /// No probe has this path.
     Unknown,
-    /// Another method than GET and HEAD.
+    /// A method other than GET and HEAD.
     Method,
-    /// No HTTP, or more than a probe sends.
+    /// Not HTTP, or longer than a probe's request.
     Malformed,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Probe {
 }
 
 impl Request {
-    /// Reads a request; `None` while its header is not complete and shorter than `most` bytes.
+    /// Reads a request; `None` while its head is incomplete and shorter than `most` bytes.
     pub(super) fn read(received: &[u8], most: usize) -> Option<Self> {
         let (path, body) = match Head::read(received, most)? {
             Head::Get { path, body } => (path, body),
@@ -47,7 +47,7 @@ impl Request {
     }
 }
 
-/// The whole answer. Nothing in it comes from the client.
+/// The whole answer. It contains nothing that the client sent.
 pub(super) fn answer(request: Request, probes: &Probes) -> String {
     let (status, line, body) = match request {
         Request::Probe { probe, body } => match probe.result(probes) {

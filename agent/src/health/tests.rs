@@ -1,4 +1,4 @@
-//! What the health server answers, and to whom when too many ask.
+//! Tests: the health server's answers, and who gets one when too many ask.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -27,7 +27,7 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
-        // So that a busy machine does not end what a test holds.
+        // Long enough that a busy machine does not close the connections of a test.
         Self::start_with(PATIENCE)
     }
 
@@ -51,7 +51,7 @@ impl Running {
         }
     }
 
-    /// A connection from `127.0.HIGH.LOW` that says nothing.
+    /// A silent connection from `127.0.HIGH.LOW`.
     fn silent_from(&self, high: u8, low: u8) -> TcpStream {
         let SocketAddr::V4(to) = self.address else {
             panic!("{}", self.address)
@@ -92,13 +92,13 @@ fn ask(mut stream: &TcpStream, line: &str) -> (String, String) {
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
-/// Waits until the server has let go of `stream`.
+/// Waits until the server has closed `stream`.
 #[track_caller]
 fn assert_let_go(stream: &TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut line = Vec::new();
     let end = BufReader::new(stream).read_until(b'\n', &mut line);
-    // Its end, or a reset where bytes of it were not read.
+    // The end of the stream, or a reset if the server left bytes unread.
     let gone = matches!(&end, Ok(0))
         || end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
     assert!(gone && line.is_empty(), "{line:?}");
@@ -137,7 +137,7 @@ fn silent_connections_keep_no_probe_waiting() {
     let server = Running::start();
     let silent: Vec<_> = (0..16).map(|_| server.silent()).collect();
     server.assert_answers_a_probe();
-    // More than there are places, from one address and from many.
+    // More connections than places, from one address and from many.
     let same: Vec<_> = (0..200).map(|_| server.silent()).collect();
     server.assert_answers_a_probe();
     let others: Vec<_> = (0..200).map(|low| server.silent_from(1, low)).collect();
@@ -149,12 +149,13 @@ fn silent_connections_keep_no_probe_waiting() {
 fn a_probe_is_answered_however_many_come_after_it() {
     let server = Running::start();
     let probe = TcpStream::connect(server.address).unwrap();
-    // The address of the probe is that of the others: they are on its node.
+    // The probe has the same address as the others: they are on its node.
     let flood: Vec<_> = (0..MAX_CONNECTIONS - 1).map(|_| server.silent()).collect();
     assert_eq!(ask(&probe, "GET /readyz").0, "HTTP/1.1 200 OK");
     drop(flood);
 
-    // All its bytes are there before the server looks: thousands make no difference.
+    // All its bytes have arrived before the server looks, so even thousands of others do not
+    // matter.
     let mut probes = Vec::new();
     for round in 0..20 {
         let mut probe = TcpStream::connect(server.address).unwrap();
@@ -204,7 +205,7 @@ fn slow_bytes_and_half_open_connections_go() {
     half_open.shutdown(Shutdown::Write).unwrap();
     server.assert_answers_a_probe();
     assert_let_go(&half_open);
-    // Its bytes do not buy it time.
+    // Sending bytes does not extend its time.
     slow.write_all(b"P/1").unwrap();
     assert_let_go(&slow);
 }

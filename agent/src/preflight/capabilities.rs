@@ -1,4 +1,4 @@
-//! Which capability each feature needs, and whether the process has it.
+//! The capabilities that each feature needs, and whether the process has them.
 
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -6,7 +6,7 @@ use super::finding::{Finding, Verdict};
 
 struct Need {
     name: &'static str,
-    /// Any one of these will do.
+    /// Any one of these is enough.
     any: CapabilitySet,
     purpose: &'static str,
     /// The verdict if it is missing and there is no Kubernetes API.
@@ -15,7 +15,8 @@ struct Need {
     with_api: Verdict,
 }
 
-/// The hooks are tried for real, so a missing CAP_BPF shows there too; this names the capability.
+/// The check also tries to load the hooks, which shows a missing CAP_BPF; this finding names the
+/// capability.
 ///
 /// CAP_SYS_ADMIN stands in for the first two on every kernel (`bpf_capable()` and
 /// `perfmon_capable()`, `include/linux/capability.h`).
@@ -52,7 +53,7 @@ const NEEDS: [Need; 6] = [
         name: "CAP_SYS_ADMIN",
         any: CapabilitySet::SYS_ADMIN,
         purpose: "mount tracefs, where it is not visible",
-        // The finding about tracefs says whether it is visible, and what is lost if not.
+        // The finding about tracefs says whether it is visible, and what is missing if not.
         without: Verdict::Ok,
         with_api: Verdict::Ok,
     },
@@ -60,13 +61,13 @@ const NEEDS: [Need; 6] = [
         name: "CAP_SYS_RESOURCE",
         any: CapabilitySet::SYS_RESOURCE,
         purpose: "raise the limit of locked memory, before Linux 5.11",
-        // Where the limit is too low, the maps cannot be created, and that says why.
+        // If the limit is too low, creating the maps fails with a message that says so.
         without: Verdict::Ok,
         with_api: Verdict::Ok,
     },
 ];
 
-/// `kubernetes`: whether the Kubernetes API is used.
+/// `kubernetes` says whether the Kubernetes API is used.
 pub(super) fn check(kubernetes: bool) -> Vec<Finding> {
     let held = match capabilities(None) {
         Ok(sets) => sets.effective,

@@ -45,7 +45,7 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
             discovery.apply(event);
         }
     };
-    // If it does not list everything in time, the findings say why.
+    // If the API does not list everything in time, the findings say why.
     let _ = tokio::time::timeout(SYNC_TIMEOUT, listen).await;
     (findings, discovery)
 }
@@ -62,8 +62,8 @@ fn finding(access: &kubernetes::Access, settings: &Settings) -> Finding {
 
 const PURPOSE: &str =
     "name activators, see which pods are terminating, know the autoscaler's addresses";
-/// How long to wait for the first listing, so that activators are found by their pods. It took one
-/// request of each resource to get here, so the server is there and a listing takes no longer.
+/// How long to wait for the first listing, so that activators are found by their pods. Each
+/// resource has already answered one request, so the server is there and a listing takes no longer.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
-/// Events that may wait to be taken in; the watch then waits with the next.
+/// How many events may wait to be applied; a full queue makes the watch wait.
 const EVENT_QUEUE: usize = 64;

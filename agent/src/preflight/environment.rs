@@ -1,4 +1,4 @@
-//! What is around the agent: processes, the Collector, its own sockets.
+//! The agent's surroundings: processes, the Collector, its own sockets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ pub(super) fn clients(discovery: &mut Discovery, selector: &Selector) -> Vec<Fin
     let (mut clients, mut nameless, mut failed) = (Vec::new(), Vec::new(), None);
     let now = clock::now();
     let mut found = discovery.scan(now).unwrap_or_else(|error| vec![Err(error)]);
-    // What the API has not named by now is told at once: nobody waits for a check.
+    // Report what the API has not named by now: a check does not wait for it.
     discovery.look_for_absences(now);
     found.extend(discovery.on_deadline(now + NEWS));
     discovery.look_for_absences(now + NEWS);
@@ -40,20 +40,21 @@ pub(super) fn clients(discovery: &mut Discovery, selector: &Selector) -> Vec<Fin
     }
     let kinds = selector.kinds.iter();
     let of_kinds = kinds.map(|kind| clients_of(kind, &clients, discovery, selector));
-    // Others can name many: a few show what is wrong.
+    // Anybody can start many such processes: a few show what is wrong.
     let nameless = nameless.iter().take(MOST_NAMELESS).map(nameless_one);
     let unobserved = discovery.unobserved().map(unobserved_one);
     of_kinds.chain(nameless).chain(unobserved).collect()
 }
 
-/// A pod that runs here, and nothing is known of its link.
+/// A pod that runs here with an unknown link.
 fn unobserved_one(pod: &UnobservedPod) -> Finding {
     let detail = format!("{}/{} runs here", pod.namespace, pod.pod);
     Finding::new("not observed", CLIENTS_PURPOSE, detail)
         .with_verdict(Verdict::Warning, pod.reason.explain(&pod.process))
 }
 
-/// A process with a client's process name that is not watched, because of what names it.
+/// A process with a client's process name that is not watched, because of the name it claims or
+/// lacks.
 fn nameless_one(error: &DiscoveryError) -> Finding {
     Finding::new("not watched", CLIENTS_PURPOSE, error.problem())
         .with_verdict(Verdict::Warning, error.cure())
@@ -97,7 +98,7 @@ fn plural(kind: &LinkKind) -> String {
     format!("{}s", kind.process_name)
 }
 
-/// How many processes that are not watched `check` names.
+/// How many unwatched processes `check` names.
 const MOST_NAMELESS: usize = 8;
 const CLIENTS_PURPOSE: &str = "know whose links to watch";
 const COMPARE: &str = "fine where none is scheduled; otherwise compare --process-name, \
@@ -105,7 +106,7 @@ const COMPARE: &str = "fine where none is scheduled; otherwise compare --process
 const COMPARE_WITH_API: &str = "fine where none is scheduled; otherwise compare --pod-selector, \
      --container, --process-name and --namespace";
 
-/// One finding for each signal that is exported: whether the Collector accepts a request.
+/// One finding for each exported signal: whether the Collector accepts a request.
 pub(super) async fn collector(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (signal, to) in [("metrics", &config.metrics), ("logs", &config.logs)] {
@@ -142,7 +143,8 @@ pub(super) struct Listen {
     pub(super) address: Option<SocketAddr>,
 }
 
-/// Whether the control socket and the addresses can be bound. An agent that runs already holds them.
+/// Whether the control socket and the addresses can be bound, or a running agent already holds
+/// them.
 pub(super) fn sockets(path: &Path, addresses: &[Listen]) -> Vec<Finding> {
     let finding = |detail| Finding::new("control socket", "answer status and events", detail);
     let place = path.display();
@@ -161,7 +163,7 @@ pub(super) fn sockets(path: &Path, addresses: &[Listen]) -> Vec<Finding> {
     [socket].into_iter().chain(addresses).collect()
 }
 
-/// What the running agent says: whether programs miss events shows only after a while.
+/// What the running agent reports: whether programs miss events shows only after a while.
 fn missed_events(missed: &BTreeMap<String, u64>) -> Finding {
     let finding = |detail| Finding::new("missed events", "see each event", detail);
     if missed.is_empty() {

@@ -1,4 +1,4 @@
-//! What one check found.
+//! The result of one check.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,40 +7,40 @@ use crate::{
     runbook::{self, Page},
 };
 
-/// What one check found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finding {
     /// What was checked.
     pub subject: String,
-    /// Whether that is good enough for the agent.
+    /// Whether the result is good enough for the agent.
     pub verdict: Verdict,
     /// What the agent needs it for.
     pub purpose: String,
     /// What was found.
     pub detail: String,
-    /// What withholds it, where that was looked for: the name of a
+    /// What withholds it, if that was determined: the name of a
     /// [`Cause`](crate::kernel::refusal::Cause).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<String>,
     /// What to do about it; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cure: Option<String>,
-    /// Where to read on; absent if there is nothing to do.
+    /// The section of a runbook; absent if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub runbook: Option<String>,
 }
 
-/// Whether what was found is good enough for the agent; from best to worst.
+/// Whether the result is good enough for the agent; from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// It is.
+    /// Good enough.
     Ok,
-    /// The agent runs, and something that it can do without is missing.
+    /// The agent runs without something optional.
     Warning,
-    /// The agent runs, but cannot do what it is for.
+    /// The agent runs, but cannot do its main task.
     Failed,
-    /// The agent does not start: the kernel lacks or denies what it cannot do without.
+    /// The agent does not start: the kernel lacks or denies something that it needs.
     Unsupported,
 }
 
@@ -68,7 +68,7 @@ impl Finding {
         self
     }
 
-    /// The section about what is wrong, if this is.
+    /// The section about this problem, if there is one.
     fn page(&self) -> Page {
         let is_about = |words: &[&str]| words.iter().any(|word| self.subject.starts_with(word));
         if is_about(&["Collector"]) {
@@ -84,7 +84,7 @@ impl Finding {
         }
     }
 
-    /// Why the kernel refuses it.
+    /// Adds why the kernel refuses it.
     pub(super) fn withheld(mut self, verdict: Verdict, missing: &Missing) -> Self {
         self.cause = Some(missing.cause.name().to_owned());
         self.with_verdict(verdict, missing.cure.clone())

@@ -1,6 +1,6 @@
-//! `statlink check`: whether the agent can work on this machine, before it has to.
+//! `statlink check`: whether the agent can work on this machine, before it runs there.
 //!
-//! Everything is tried for real: hooks are attached for a moment, processes are inspected, the
+//! Everything is really tried: hooks are attached for a moment, processes are inspected, the
 //! Collector gets an empty request. Nothing stays behind.
 
 mod capabilities;

@@ -1,4 +1,4 @@
-//! To whom pages are being written, and how many at a time.
+//! Limits how many pages are written at a time, in total and to one address.
 
 use std::{
     collections::HashMap,
@@ -6,11 +6,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The answers under way, by address.
+/// The running answers, by address.
 #[derive(Debug, Default)]
 pub(super) struct Answering(Mutex<HashMap<IpAddr, usize>>);
 
-/// One answer under way, until it is dropped.
+/// One running answer; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct UnderWay<'a> {
     answering: &'a Answering,
@@ -18,7 +18,8 @@ pub(super) struct UnderWay<'a> {
 }
 
 impl Answering {
-    /// `None` if `peer`, or all together, have as many answers under way as may be.
+    /// Starts an answer to `peer`. `None` if `peer`, or all addresses together, have reached their
+    /// limit.
     pub(super) fn enter(&self, peer: IpAddr) -> Option<UnderWay<'_>> {
         let mut held = self.lock();
         let has_room = held.values().sum::<usize>() < MAX_ANSWERS;
@@ -50,11 +51,12 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// How many pages may be on their way at one time: some Prometheus replicas, and a person who looks. Whoever
-/// reads slowly holds its page in memory, 2 MB of 200 links: together a third of what the chart allows.
+/// How many pages may be written at one time: enough for some Prometheus replicas and a person. A
+/// slow reader keeps its page in memory, 2 MB for 200 links: all together a third of what the chart
+/// allows.
 const MAX_ANSWERS: usize = 16;
-/// How many of one address: two Prometheus replicas behind one, as a node's may be. Then it takes eight to
-/// keep another out by reading slowly.
+/// The limit for one address: enough for two Prometheus replicas behind one, such as a node's. So
+/// slow readers need eight addresses to keep another client out.
 const MAX_ANSWERS_OF_ONE: usize = 2;
 
 #[cfg(test)]
@@ -73,7 +75,7 @@ mod tests {
             .collect();
         assert_eq!(own.len(), MAX_ANSWERS_OF_ONE);
         assert!(answering.enter(peer(2)).is_some());
-        // What has ended makes room.
+        // An answer that has ended makes room.
         own.pop();
         own.extend(answering.enter(peer(1)));
         assert_eq!(own.len(), MAX_ANSWERS_OF_ONE);

@@ -1,10 +1,11 @@
 //! The optional page of metrics, for a Prometheus that scrapes: `/metrics`.
 //!
-//! Any pod of the cluster can reach the port. So a page is made at most so often, whoever asks, and one at a
-//! time; a client has its place for as long as Prometheus waits by default; where too many are silent, whoever
-//! holds most loses its oldest ([`Places`]); and an address has no more than so many answers under way
-//! ([`Answering`]), so that slow readers do not keep everybody else out. Whose request has been read is
-//! answered, if only by a refusal. Probes have a server of their own ([`crate::health`]).
+//! Any pod of the cluster can reach the port. So the server makes one page at a time, and serves it
+//! again for a short while, whoever asks. A client keeps its place for as long as Prometheus waits
+//! by default. If too many clients are silent, the address that holds most loses its oldest one
+//! ([`Places`]). Each address has a limit of running answers ([`Answering`]), so that slow readers
+//! do not keep everybody else out. A client whose request has been read gets an answer, even if it
+//! is a refusal. Probes have a server of their own ([`crate::health`]).
 
 mod answering;
 mod request;
@@ -87,7 +88,7 @@ impl Server {
         loop {
             let (stream, peer) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
-                // The client went away, or there is no file descriptor: do not spin.
+                // The client went away, or no file descriptor is free: do not spin.
                 Err(error) => {
                     tracing::debug!(%error, "Server of metrics could not accept.");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -95,10 +96,10 @@ impl Server {
                 }
             };
             while clients.try_join_next().is_some() {}
-            // Whoever has sent its request, or is gone, needs its place no longer.
+            // A client that has sent its request, or is gone, no longer needs its place.
             places.retain(|place: &mut Place<oneshot::Sender<Infallible>>| !place.held.is_closed());
             if places.is_full() {
-                // Its client goes as it is dropped.
+                // Dropping its place closes the client.
                 drop(places.remove_victim());
             }
             let peer = peer.ip().to_canonical();
@@ -111,7 +112,7 @@ impl Server {
             let pages = Arc::clone(&pages);
             clients.spawn(async move {
                 let client = Client { stream, peer };
-                // Whoever is too slow is let go of.
+                // A client that is too slow is closed.
                 if let Ok(Err(error)) = timeout(deadline, client.serve(lost, &pages)).await {
                     tracing::debug!(%error, "Request for metrics could not be answered.");
                 }
@@ -120,7 +121,7 @@ impl Server {
     }
 }
 
-/// Where pages come from.
+/// The source of pages.
 struct Pages {
     telemetry: Telemetry,
     snapshots: Snapshots,
@@ -129,8 +130,9 @@ struct Pages {
 }
 
 impl Pages {
-    /// A page that is at most [`PAGE_LIFE`] old; `None` if the agent is stopping. One is made at a time, and
-    /// whoever asks meanwhile waits for it; if who had it made goes, the next has one made.
+    /// A page that is at most [`PAGE_LIFE`] old; `None` if the agent is stopping. One page is made
+    /// at a time, and clients that ask meanwhile wait for it. If the client that had it made
+    /// disconnects, the next one starts over.
     async fn newest(&self) -> Option<Arc<str>> {
         let mut newest = self.newest.lock().await;
         if let Some((made, page)) = &*newest
@@ -145,17 +147,17 @@ impl Pages {
     }
 }
 
-/// Who asks.
+/// One client.
 struct Client {
     stream: TcpStream,
     peer: IpAddr,
 }
 
 impl Client {
-    /// Reads one request and answers it. Until it is read, `lost` ends it.
+    /// Reads one request and answers it. Until the request has been read, `lost` ends the client.
     async fn serve(mut self, lost: oneshot::Receiver<Infallible>, pages: &Pages) -> io::Result<()> {
         let request = tokio::select! {
-            // A request that is there counts, though its place was lost meanwhile.
+            // A request that has arrived counts, even if the client has lost its place meanwhile.
             biased;
             request = self.request() => request?,
             _ = lost => None,
@@ -163,7 +165,7 @@ impl Client {
         let Some(request) = request else {
             return Ok(());
         };
-        // Other answers are short: they are written at once.
+        // Other answers are short and are written at once.
         let is_page = matches!(request, Request::Page { .. });
         let under_way = is_page.then(|| pages.answering.enter(self.peer)).flatten();
         let page = match &under_way {
@@ -175,12 +177,12 @@ impl Client {
         if let Some(body) = body {
             self.stream.write_all(body.as_bytes()).await?;
         }
-        // Before the client knows the end, for it may ask again at once.
+        // Release the place before the client sees the end: it may ask again at once.
         drop(under_way);
         self.stream.shutdown().await
     }
 
-    /// `None` if the client has gone.
+    /// The client's request; `None` if it has disconnected.
     async fn request(&mut self) -> io::Result<Option<Request>> {
         let mut received = Vec::new();
         loop {
@@ -197,17 +199,19 @@ impl Client {
     }
 }
 
-/// How many clients may be without a request at one time. A Prometheus' request follows its connection within
-/// a round trip; the others are how many may overtake it in that time. As many as the health server has.
+/// How many clients may be without a request at one time. A Prometheus' request follows its
+/// connection within a round trip; the rest may overtake it in that time. As many as the health
+/// server has.
 const MAX_CONNECTIONS: usize = 64;
-/// After this a client goes. It is Prometheus' default time-out of a scrape: it waits no longer.
+/// A client is closed after this time. It is Prometheus' default timeout of a scrape, so Prometheus
+/// waits no longer.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A Prometheus' request has some 300 bytes.
 const MAX_REQUEST_BYTES: usize = 4 * 1024;
-/// For how long a page is served again. A page of 200 links takes some 10 ms: asked for without end, a tenth
-/// of a core. As short as the shortest time between two exports.
+/// How long a page is served again. A page of 200 links takes some 10 ms, so endless requests cost
+/// a tenth of a core. As short as the shortest time between two exports.
 const PAGE_LIFE: Duration = Duration::from_millis(200);
-/// Where accept(2) fails it may fail again at once.
+/// accept(2) may fail again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
-//! As much of HTTP as a scrape speaks: one request without a body, one answer, and the end.
+//! The part of HTTP that a scrape needs: one request without a body, one answer, and the end.
 
 use std::sync::Arc;
 
 use crate::health::Head;
 
-/// What was asked for.
+/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// The page; `body` is false for HEAD.
     Page { body: bool },
     /// Nothing has this path.
     Unknown,
-    /// Another method than GET and HEAD.
+    /// A method other than GET and HEAD.
     Method,
-    /// No HTTP, or more than a scrape sends.
+    /// Not HTTP, or longer than a scrape's request.
     Malformed,
 }
 
 impl Request {
-    /// Reads a request; `None` while its header is not complete and shorter than `most` bytes.
+    /// Reads a request; `None` while its head is incomplete and shorter than `most` bytes.
     pub(super) fn read(received: &[u8], most: usize) -> Option<Self> {
         let (path, body) = match Head::read(received, most)? {
             Head::Get { path, body } => (path, body),
@@ -31,7 +31,7 @@ impl Request {
         })
     }
 
-    /// The answer; `page` is what was made for it, or why there is none.
+    /// The answer; `page` is the page, or why there is none.
     pub(super) fn answer(self, page: Result<Arc<str>, NoPage>) -> Answer {
         let (status, kind, body) = match (self, page) {
             (Self::Page { .. }, Ok(page)) => ("200 OK", PAGE, page),
@@ -56,26 +56,26 @@ impl Request {
     }
 }
 
-/// Why a page is not given.
+/// Why there is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoPage {
     /// The agent is stopping.
     Stopping,
-    /// As many are being answered as may be.
+    /// The limit of running answers is reached.
     Busy,
 }
 
-/// What is sent. Nothing in it comes from the client.
+/// An answer. It contains nothing that the client sent.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) head: String,
-    /// A page is shared with whoever else gets it; `None` for HEAD.
+    /// Clients share one page; `None` for HEAD.
     pub(super) body: Option<Arc<str>>,
 }
 
 const UNAVAILABLE: &str = "503 Service Unavailable";
 
-/// The text format of Prometheus, which whatever scrapes can read.
+/// The text format of Prometheus, which every scraper can read.
 const PAGE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(body, None);
     }
 
-    /// Of 200 links it has two megabytes.
+    /// The page of 200 links has two megabytes.
     #[test]
     fn a_page_is_not_copied_for_an_answer() {
         let page: Arc<str> = "a 1\n".into();

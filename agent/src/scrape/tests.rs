@@ -1,4 +1,4 @@
-//! What the page's server answers, and to whom when too many ask.
+//! Tests: the page server's answers, and who gets one when too many ask.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use crate::{
 /// Long enough on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server of an agent that knows nothing.
+/// The server of an agent without any links.
 struct Running {
     address: SocketAddr,
     server: JoinHandle<()>,
@@ -30,7 +30,7 @@ impl Running {
         running
     }
 
-    /// One whose loop is the test.
+    /// A server whose loop is the test.
     async fn start_with(deadline: Duration) -> (Self, mpsc::Receiver<SnapshotRequest>) {
         let none = |name: &str| (name == "OTEL_METRICS_EXPORTER").then(|| "none".to_owned());
         let overrides = Overrides {
@@ -58,7 +58,7 @@ impl Running {
         ask(client, line).await
     }
 
-    /// Asks until a page is under way: of a short deadline a busy machine may make nothing.
+    /// Asks until a page is being made: on a busy machine, a short deadline may pass first.
     async fn page_under_way(
         &self,
         requests: &mut mpsc::Receiver<SnapshotRequest>,
@@ -73,7 +73,7 @@ impl Running {
         }
     }
 
-    /// More clients that say nothing than there are places; it waits until the first of them has had to go.
+    /// More silent clients than there are places; returns when the first of them has been closed.
     async fn silent_crowd(&self) -> Vec<TcpStream> {
         let mut silent = Vec::new();
         for _ in 0..MAX_CONNECTIONS * 3 {
@@ -132,7 +132,8 @@ async fn silent_clients_keep_no_scrape_out() {
     let mut silent = running.silent_crowd().await;
     let answer = running.ask("GET /metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    // Those who were left have their places still, and so has the oldest of all: its address holds few.
+    // The remaining clients still have their places, and so has the oldest of all: its address
+    // holds few.
     for client in [silent.pop().unwrap(), early] {
         let head = ask(client, "HEAD /metrics").await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -144,7 +145,7 @@ async fn whose_request_has_been_read_is_answered_whoever_comes_after() {
     let (running, mut requests) = Running::start_with(PATIENCE).await;
     let client = running.connect_from(ANYBODY).await;
     let asked = tokio::spawn(ask(client, "GET /metrics"));
-    // Its page is under way.
+    // Its page is being made.
     let request = requests.recv().await.unwrap();
     let silent = running.silent_crowd().await;
     give(request);
@@ -161,7 +162,7 @@ async fn an_address_has_two_answers_under_way_and_the_next_is_refused() {
         let client = running.connect_from(ANYBODY).await;
         asked.spawn(ask(client, "GET /metrics"));
     }
-    // Nobody has a snapshot yet: who is answered now is refused.
+    // No snapshot exists yet, so a client that gets an answer now is refused.
     let refused = asked.join_next().await.unwrap().unwrap();
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     let other = running.connect_from(PROMETHEUS).await;
@@ -177,13 +178,13 @@ async fn an_address_has_two_answers_under_way_and_the_next_is_refused() {
     }
 }
 
-/// Of a loop that does not answer: nothing of a client may outlive it.
+/// The loop does not answer: nothing of a client may outlive it.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_has_gone_waits_for_no_page() {
     let (running, mut requests) = Running::start_with(Duration::from_millis(50)).await;
     let mut request = running.page_under_way(&mut requests).await;
     timeout(PATIENCE, request.reply.closed()).await.unwrap();
-    // Nor does the next one's page wait for that one's.
+    // The page of the next client does not wait for the first one's either.
     let next = timeout(PATIENCE, running.page_under_way(&mut requests)).await;
     drop((request, next.unwrap()));
 }

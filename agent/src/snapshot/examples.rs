@@ -1,10 +1,10 @@
-//! Snapshots for tests: a test says only what it is about, and takes the rest from here.
+//! Snapshots for tests: a test sets only the fields it is about.
 
 use super::{LinkSnapshot, PodCounts, SeriesName};
 use crate::link::State;
 
 impl SeriesName {
-    /// An activator's pod of this name.
+    /// A series of an activator's pod with this name.
     pub(crate) fn of_activator(pod: &str) -> Self {
         Self {
             peer: "autoscaler".to_owned(),
@@ -13,7 +13,7 @@ impl SeriesName {
         }
     }
 
-    /// One of many whose names are as long as Kubernetes lets them be.
+    /// One of many, with names as long as Kubernetes allows.
     pub(crate) fn longest(n: u32) -> Self {
         Self {
             namespace: "n".repeat(63),
@@ -23,7 +23,7 @@ impl SeriesName {
 }
 
 impl LinkSnapshot {
-    /// An activator that was just discovered: nothing is known of its link, and nothing counted.
+    /// An activator that was just discovered: its link has no state yet, and nothing is counted.
     pub(crate) fn starting(pod: &str) -> Self {
         Self {
             name: SeriesName::of_activator(pod),

@@ -1,6 +1,6 @@
 //! What the agent reports: metrics and logs over OTLP, and log lines on standard output.
 //!
-//! Its driver decides when: [`pace::Pace`] says when an export is due, [`Telemetry::export`] makes
+//! The caller decides when: [`pace::Pace`] says when an export is due, [`Telemetry::export`] makes
 //! one. Nothing here decides whether a link is up.
 
 pub(crate) mod config;
@@ -39,9 +39,9 @@ use metrics::{MetricPipeline, Page};
 /// # Contract
 ///
 /// Start it on the runtime that is to carry its connections, and shut it down before that runtime
-/// ends. If it is dropped without a shutdown, the last export is lost. `record_*` and
-/// [`Telemetry::export`] may be called from any thread at any time; exports that overlap wait for each
-/// other. An export whose future is dropped still runs to its end.
+/// ends. If it is dropped without a shutdown, the last export is lost. Any thread may call
+/// `record_*` and [`Telemetry::export`] at any time; exports that overlap wait for each other. An
+/// export whose future is dropped still runs to its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry(Arc<Inner>);
 
@@ -59,7 +59,7 @@ struct Inner {
 }
 
 impl Telemetry {
-    /// Builds the exporters; they connect at the first export. With everything switched off it
+    /// Builds the exporters; they connect at the first export. If everything is switched off, it
     /// accepts all calls and sends nothing.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Telemetry {
         Self::start_with(config, None)
     }
 
-    /// The same, going on from what is in `memory`.
+    /// The same, continuing from a `memory`.
     pub(crate) fn start_with(
         config: &Config,
         memory: Option<Arc<Memory>>,
@@ -124,7 +124,7 @@ impl Telemetry {
         metrics.is_none_or(|metrics| metrics.is_idle(snapshot))
     }
 
-    /// Notes that a snapshot was looked at, and needs no export.
+    /// Notes that a snapshot was considered and needs no export.
     pub(crate) fn skip(&self) {
         self.0.metric_exports.collected();
     }
@@ -176,19 +176,20 @@ impl Telemetry {
         self.0.metrics.iter().chain(page)
     }
 
-    /// Where [`logs::init`] sends events besides standard output; `None` unless configured.
+    /// The sink of events besides standard output, for [`logs::init`]; `None` unless configured.
     pub(crate) fn log_provider(&self) -> Option<&SdkLoggerProvider> {
         self.0.logs.as_ref()
     }
 
-    /// Time since metrics were last collected, whether they arrived, did not, or needed no export; since
-    /// the start if they never were. After a few intervals collection is broken, and the agent is not live.
+    /// Time since metrics were last collected, or since the start; it does not matter whether the
+    /// export arrived or was skipped. After a few intervals collection is broken, and the agent is
+    /// not live.
     pub(crate) fn since_collection(&self) -> Duration {
         self.0.metric_exports.since_collection()
     }
 
-    /// Exports `snapshot` and the remaining logs, then stops; says whether all of it arrived. Takes at
-    /// most [`SHUTDOWN_LIMIT`]. Exports after it do nothing.
+    /// Exports `snapshot` and the remaining logs, then stops; returns whether all of it arrived.
+    /// Takes at most [`SHUTDOWN_LIMIT`]. Later exports do nothing.
     pub(crate) async fn shutdown(&self, snapshot: Arc<Snapshot>) -> bool {
         let (for_metrics, for_logs) = (self.clone(), self.clone());
         let metrics = tokio::task::spawn_blocking(move || {
@@ -214,11 +215,12 @@ impl Telemetry {
     }
 }
 
-/// Sends a request without a metric to the Collector at `to`; nothing is stored there.
+/// Sends a request without a metric to the Collector at `to`; the Collector stores nothing.
 ///
 /// # Errors
 ///
-/// If it cannot be reached, one side does not trust the other, or it does not accept the request.
+/// If the Collector cannot be reached, one side does not trust the other, or the request is
+/// refused.
 pub(crate) async fn probe(to: &Destination) -> Result<(), ProbeError> {
     exporter::probe(to).await
 }
@@ -275,9 +277,10 @@ fn log_provider(
         .build())
 }
 
-/// Log events that wait for the export under way; those of an export that fails are dropped, not
-/// sent again. A common outage of 100 links is some 200 events; beyond that they are dropped, too.
-/// Standard output has them all.
+/// How many log events may wait for the current export. Events of a failed export are dropped, not
+/// sent again. If 100 links fail together, they have some 200 events; more than the queue holds are
+/// dropped, too. Standard output has them all.
 const LOG_QUEUE: usize = 256;
-/// How long a log event waits for others: as long as a metric export may ([`pace::SHORTEST_GAP`]).
+/// How long a log event waits for others: the shortest gap between exports of metrics
+/// ([`pace::SHORTEST_GAP`]).
 const LOG_DELAY: Duration = pace::SHORTEST_GAP;

@@ -1,9 +1,9 @@
-//! When to export: at each interval, at once on a transition, and never too often; without a link once a
-//! minute.
+//! When to export: at each interval, at once on a transition, and never too often; without a link
+//! once a minute.
 //!
-//! Pure: the time is an argument. The driver waits for [`Pace::next_deadline`] or a transition, and calls
-//! [`Pace::poll`]. If that says so, it exports and calls [`Pace::done`]; or, if there is no link and
-//! [`Pace::is_rest`] says so, it calls [`Pace::skipped`].
+//! Pure: the time is an argument. The caller waits for [`Pace::next_deadline`] or a transition, and
+//! calls [`Pace::poll`]. If that returns `true`, it exports and calls [`Pace::done`]; or, if there
+//! is no link and [`Pace::is_rest`] allows it, it calls [`Pace::skipped`].
 
 use std::time::Duration;
 
@@ -13,30 +13,31 @@ use crate::time::Timestamp;
 ///
 /// Shorter gains nothing. A Collector holds what it receives for 200 ms before it sends it on
 /// (`flush_timeout` of exporterhelper's `sending_queue::batch`), and a transition that has to wait
-/// still arrives within the 250 ms that a transition may take to the Collector. Longer would miss
-/// those. Each export carries every series of the node, so without a gap a flapping link would make the
-/// agent export as fast as it can.
+/// still arrives within its budget of 250 ms to the Collector. A longer gap would exceed that. Each
+/// export carries every series of the node, so without a gap a flapping link would make the agent
+/// export as fast as it can.
 pub(crate) const SHORTEST_GAP: Duration = Duration::from_millis(200);
 
-/// Between two exports of an agent without a link, unless the interval is longer still. All that they say
-/// is that the agent lives, and which of a fleet's nodes do not is told soon enough. Prometheus takes a
-/// series without a sample for 5 minutes for alive, so four of five may be lost.
+/// Between two exports of an agent without a link, unless the interval is longer still. They say
+/// only that the agent lives, and a minute is soon enough to find the nodes of a fleet where it
+/// does not. Prometheus keeps a series without a sample for 5 minutes, so four of five exports may
+/// be lost.
 const REST: Duration = Duration::from_secs(60);
 
 /// When the next export is due.
 ///
-/// Time may stand still, and a step back only delays. Exports never overlap: while one runs nothing is
-/// due, and a transition meanwhile makes another due right after it. Transitions do not move the beat
-/// of the interval; beats that a long export missed are skipped.
+/// Time may stand still, and a step back only delays. Exports never overlap: while one runs none is
+/// due, and a transition meanwhile makes another due right after it. Transitions do not shift the
+/// beats of the interval; beats that a long export missed are skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     interval: Duration,
     next_beat: Timestamp,
     last_start: Option<Timestamp>,
-    /// When the last one started, if that was an idle agent's.
+    /// When the last export of an agent without a link started.
     last_idle: Option<Timestamp>,
     wanted: bool,
-    /// The one that has started was due for a transition.
+    /// Whether the started export was due for a transition.
     is_transition: bool,
     running: bool,
 }
@@ -56,7 +57,7 @@ impl Pace {
         }
     }
 
-    /// Makes an export due at once: something changed that must not wait for the interval.
+    /// Makes an export due at once: a change must not wait for the interval.
     pub(crate) const fn transition(&mut self) {
         self.wanted = true;
     }
@@ -81,10 +82,10 @@ impl Pace {
         true
     }
 
-    /// Whether an agent without a link may skip the export that has started: nothing changed, and it has
-    /// said less than [`REST`] ago that it has none.
+    /// Whether an agent without a link may skip the started export: nothing has changed, and it
+    /// exported its state less than [`REST`] ago.
     pub(crate) fn is_rest(&self, now: Timestamp) -> bool {
-        // A beat comes a little earlier or later than planned.
+        // A beat may come a little early or late.
         let soon = now + self.interval / 2;
         let rested = self.last_idle.is_none_or(|last| soon >= last + REST);
         !self.is_transition && !rested
@@ -214,7 +215,7 @@ mod tests {
         }
         assert_eq!(exports, [10, 70, 130, 155, 210]);
 
-        // Once the last link has gone, the next beat says so.
+        // Once the last link is gone, the next beat exports that.
         pace.transition();
         assert!(pace.poll(ms(245_000)));
         pace.done(false);

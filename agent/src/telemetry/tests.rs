@@ -85,8 +85,8 @@ async fn exports_arrive_over_both_protocols() {
     }
 }
 
-/// The budget of a node without an activator is 1 kB a minute on the wire, and that is one export: 400
-/// bytes are left to the headers of some six segments.
+/// A node without an activator has a budget of 1 kB a minute on the wire, which is one export. 400
+/// bytes are left for the headers of some six segments.
 #[tokio::test]
 async fn an_agent_without_a_link_costs_some_hundred_bytes_a_minute() {
     let mut collector = Collector::start(Protocol::Grpc, None).await;
@@ -108,7 +108,7 @@ async fn an_agent_without_a_link_costs_some_hundred_bytes_a_minute() {
     };
     let config = Config::read(&variables, &overrides).unwrap();
     let telemetry = Telemetry::start(&config).unwrap();
-    // The first one connects, and later ones refer to its headers.
+    // The first export connects, and later ones refer to its headers.
     assert!(telemetry.export(Arc::default()).await.arrived);
     collector.next().await;
     let before = collector.exchanged.load(Ordering::Relaxed);
@@ -157,7 +157,7 @@ async fn a_thousand_links_are_exported_in_requests_that_a_collector_takes() {
             largest = largest.max(bytes);
         }
     }
-    // Not far below: otherwise it would be more requests than needed.
+    // Not far below: otherwise there would be more requests than needed.
     assert!(largest > 1 << 20, "{largest} bytes");
     telemetry.0.close();
 }
@@ -189,7 +189,7 @@ async fn exports_arrive_over_mutual_tls() {
     }
 }
 
-/// As cert-manager renews a Secret, and the kubelet its files.
+/// cert-manager renews a Secret like this, and the kubelet its files.
 #[tokio::test]
 async fn renewed_certificates_are_used_without_a_restart() {
     for (protocol, name, _) in PROTOCOLS {
@@ -211,14 +211,14 @@ async fn renewed_certificates_are_used_without_a_restart() {
         assert!(client.export(Arc::default()).await.arrived, "{name}");
         collector.next().await;
 
-        // Half of a pair, and an empty file: the former ones stay in use.
+        // Half of a pair, and an empty file: the former certificates stay in use.
         let other = KeyPair::generate().unwrap().serialize_pem();
         fs::write(file("tls.key"), other).unwrap();
         fs::write(file("ca.pem"), "").unwrap();
         collector.tls.send_replace(Some(server));
         until_one_arrives(&client).await;
 
-        // Another authority, and all that it signs.
+        // Another authority, and everything that it signs.
         let server = mutual_tls(dir.path(), protocol);
         collector.tls.send_replace(Some(server));
         until_one_arrives(&client).await;
@@ -255,7 +255,8 @@ async fn logs_arrive() {
     assert!(telemetry.shutdown(Arc::default()).await);
 }
 
-/// With nobody listening, and with a listener that never answers, an export and a shutdown both end.
+/// With nobody listening, and with a listener that never answers, an export and a shutdown both
+/// end.
 #[tokio::test]
 async fn a_collector_that_is_away_holds_nothing_up() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -277,7 +278,7 @@ async fn a_collector_that_is_away_holds_nothing_up() {
             assert!(!delivery.arrived);
             let exports = &telemetry.0.metric_exports;
             assert_eq!((exports.ok(), exports.failed()), (0, 1));
-            // It was collected all the same, since the test began.
+            // Metrics were still collected after the test began.
             assert!(telemetry.since_collection() <= begun.elapsed());
             let shutdown = tokio::time::timeout(HANG, telemetry.shutdown(Arc::default())).await;
             assert_eq!(shutdown, Ok(false), "{name} to {address}");
@@ -297,8 +298,8 @@ async fn a_disabled_one_accepts_everything() {
     assert_eq!(telemetry.0.metric_exports.ok(), 0);
 }
 
-/// Dropping blocks its thread until the SDK has made its last export. So that export must not reach
-/// for a Collector, which may never answer.
+/// Dropping blocks its thread until the SDK has made its last export. So that export must not
+/// connect to a Collector, which may never answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn dropped_without_shutdown_it_does_not_connect() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();

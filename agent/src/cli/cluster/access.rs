@@ -1,8 +1,8 @@
-//! How the agents are found and reached: the flags that all commands share.
+//! Where the agents are and how to reach them: the flags that all commands share.
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// How the agents are found and reached.
+/// Where the agents are and how to reach them.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Access {
     /// Context of the kubeconfig [default: its current one]

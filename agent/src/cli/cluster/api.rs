@@ -1,4 +1,4 @@
-//! What is asked of the Kubernetes API, and how: with the user's kubeconfig, nothing cached, and every
+//! Requests to the Kubernetes API: with the user's kubeconfig, without a cache, and with every
 //! answer bounded in time and size.
 
 use std::time::Duration;
@@ -20,12 +20,12 @@ use tokio::{
 
 use super::access::Access;
 
-/// A cluster, and what is looked at in it.
+/// A cluster and the two namespaces of interest.
 pub(super) struct Api {
     client: Client,
-    /// Where the agents are.
+    /// The agents' namespace.
     pub(super) namespace: String,
-    /// Where the activators are.
+    /// The activators' namespace.
     pub(super) serving_namespace: String,
     selector: String,
     timeout: Duration,
@@ -36,7 +36,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// If there is no kubeconfig, or it has no such context.
+    /// If there is no kubeconfig, or it does not have the context.
     pub(super) async fn connect(access: &Access) -> anyhow::Result<Self> {
         let config = match &access.context {
             None => Config::infer().await.context("find a kubeconfig")?,
@@ -103,11 +103,11 @@ impl Api {
             .with_context(|| format!("GET {}", path.split('?').next().unwrap_or(path)))
     }
 
-    /// The last lines of a container's log, or of the log of the container before it.
+    /// The last lines of a container's log, or of its predecessor's.
     ///
     /// # Errors
     ///
-    /// If there is none, or it cannot be had in time.
+    /// If there is no log, or it does not arrive in time.
     pub(super) async fn log(&self, pod: &str, previous: bool) -> anyhow::Result<String> {
         let (namespace, pod) = (encoded(&self.namespace), encoded(pod));
         let path = format!(
@@ -123,11 +123,11 @@ impl Api {
         Ok(log)
     }
 
-    /// What a command of the agent prints, and its exit code.
+    /// Runs a command of the agent; returns its output and exit code.
     ///
     /// # Errors
     ///
-    /// If it cannot be run, does not end in time, or prints too much.
+    /// If the command cannot be run, does not end in time, or prints too much.
     pub(super) async fn run(&self, pod: &str, command: &[&str]) -> anyhow::Result<Output> {
         timeout(self.timeout, self.run_unbounded(pod, command))
             .await
@@ -150,7 +150,7 @@ impl Api {
         })
     }
 
-    /// What a command prints, as it prints it.
+    /// Runs a command; returns its output as it is printed.
     pub(super) async fn follow(
         &self,
         pod: &str,
@@ -192,7 +192,7 @@ pub(super) struct Output {
     pub(super) code: u8,
 }
 
-/// All that a stream has, up to [`LARGEST`].
+/// A whole stream, up to [`LARGEST`].
 async fn whole(stream: Option<impl AsyncRead + Unpin>) -> anyhow::Result<String> {
     let mut text = Vec::new();
     if let Some(stream) = stream {
@@ -201,8 +201,8 @@ async fn whole(stream: Option<impl AsyncRead + Unpin>) -> anyhow::Result<String>
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// What the API server says, where it answers at all: kube shows the same text three times, once as Rust's
-/// debugging text.
+/// The API server's own message, if it answered: kube shows the same text three times, once in
+/// Rust's debug format.
 fn in_its_words(error: kube::Error) -> anyhow::Error {
     if let kube::Error::Api(status) = &error
         && !status.message.is_empty()
@@ -212,8 +212,8 @@ fn in_its_words(error: kube::Error) -> anyhow::Error {
     error.into()
 }
 
-/// The exit code, from how the API server tells the end of a command: `Success`, or `Failure` with the
-/// code among its causes (`k8s.io/apimachinery`, `StatusReasonNonZeroExitCode`).
+/// The exit code, from the status that the API server sends at the end of a command: `Success`, or
+/// `Failure` with the code among its causes (`k8s.io/apimachinery`, `StatusReasonNonZeroExitCode`).
 fn exit_code(
     status: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Status,
 ) -> anyhow::Result<u8> {
@@ -229,25 +229,27 @@ fn exit_code(
     code.with_context(|| message.to_owned())
 }
 
-/// For a part of a path or a query.
+/// Encodes a part of a path or a query.
 pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// Where the image has the agent.
+/// The agent's path in the image.
 const PROGRAM: &str = "/statlink";
-/// What the chart calls its container.
+/// The container's name in the chart.
 pub(super) const CONTAINER: &str = "statlink";
-/// As Knative labels them.
+/// Knative's own label.
 const ACTIVATORS: &str = "app=activator";
 /// kubectl's own page size.
 const PAGE: u32 = 500;
-/// Of a log: what an agent writes in some days, and a second of transfer.
+/// Lines of a log: an agent writes these in some days, and they transfer in a second.
 const LOG_LINES: u32 = 5_000;
-/// How the kubelet begins what it answers instead of a log, as a success, where it has removed the container
-/// whose log it was asked for (`GetContainerLogs()`, `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+/// The beginning of the kubelet's answer if it has removed the container whose log is requested. It
+/// comes instead of a log, and as a success (`GetContainerLogs()`,
+/// `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
 const NO_LOG: &str = "unable to retrieve container logs for ";
-/// What is read of one answer: 200 links are some 60 kB of status, so more is no answer.
+/// The most that is read of one answer. The status of 200 links is some 60 kB, so a larger answer
+/// is no status.
 const LARGEST: u64 = 16 << 20;
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
     preflight::{Finding, Verdict},
 };
 
-/// What `statlink check` said on one node.
+/// The result of `statlink check` on one node.
 #[derive(Debug)]
 pub(super) struct Checked {
     findings: Vec<Finding>,
@@ -35,7 +35,7 @@ struct Node<'a> {
     error: Option<&'a str>,
 }
 
-/// Prints what is not as it should be, by node; all findings as JSON. Gives the worst exit code.
+/// Prints every problem by node, or all findings as JSON. Returns the worst exit code.
 ///
 /// # Errors
 ///
@@ -54,11 +54,11 @@ pub(super) async fn run(api: &Api, json: bool) -> anyhow::Result<u8> {
     Ok(worst(&answers))
 }
 
-/// The check says by its exit code that something is wrong, and prints its findings all the same.
+/// A check with problems exits with an error code, but still prints its findings.
 fn read(output: &Output) -> Result<Checked, String> {
     let json: Value =
         serde_json::from_str(&output.stdout).map_err(|_| survey::complaint(output))?;
-    // A list, or an object that has it.
+    // A list, or an object that contains it.
     let findings = json.get("findings").cloned().unwrap_or(json);
     let findings = serde_json::from_value(findings)
         .map_err(|error| format!("an answer not understood: {error}"))?;
@@ -89,7 +89,7 @@ fn write(out: &mut impl Write, answers: &[Answer<Checked>]) -> io::Result<()> {
     Ok(())
 }
 
-/// The worst of all; an agent that does not answer is a failure.
+/// The worst of all exit codes; an agent that does not answer is a failure.
 fn worst(answers: &[Answer<Checked>]) -> u8 {
     let codes = answers.iter().map(|Answer { answer, .. }| match answer {
         Ok(checked) => checked.code,

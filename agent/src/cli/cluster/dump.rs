@@ -1,7 +1,7 @@
-//! `statlink cluster dump`: a bundle for whoever is asked for help.
+//! `statlink cluster dump`: a bundle for the person who is asked for help.
 //!
-//! Each part is collected by itself: a sick agent, or a right that the user lacks, costs its own part and a
-//! line in errors.txt. Everything goes through [`redact`].
+//! Each part is collected on its own: a sick agent, or a right that the user lacks, costs only that
+//! part and adds a line to errors.txt. Everything passes through [`redact`].
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ struct Bundle {
     errors: Vec<String>,
 }
 
-/// Collects it, and says where it is. The exit code says whether anything could not be had.
+/// Collects the bundle and prints its path. The exit code says whether anything is missing.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub(super) async fn run(api: &Api, output: Option<&Path>) -> anyhow::Result<u8> 
 impl Bundle {
     fn create(output: Option<&Path>) -> anyhow::Result<Self> {
         let directory = output.map_or_else(default_directory, Path::to_owned);
-        // What is there already is not mixed with anything.
+        // Add nothing to a directory that exists already.
         fs::create_dir(&directory)
             .with_context(|| format!("make the directory {}", directory.display()))?;
         Ok(Self {
@@ -68,7 +68,7 @@ impl Bundle {
         self.object("versions.json", version)
     }
 
-    /// Only what a node runs: its name, kernel and the like, and no address.
+    /// Only what the node runs, such as its name and kernel, and no address.
     async fn nodes(&mut self, api: &Api) -> anyhow::Result<()> {
         let nodes = api.list("/api/v1/nodes", "").await;
         let nodes = nodes.map(|nodes| nodes.iter().map(node).collect());
@@ -95,7 +95,7 @@ impl Bundle {
         let Agent { pod, down, .. } = agent;
         let file = |name: &str| format!("agents/{pod}/{name}");
         self.object(&file("agent.json"), Ok(json!(agent)))?;
-        // An agent that does not run is not asked; its logs tell why.
+        // An agent that does not run cannot answer; its logs say why.
         match down {
             Some(why) => self.note(pod, &anyhow::anyhow!("{why}")),
             None => {
@@ -110,8 +110,8 @@ impl Bundle {
             }
         }
         self.text(&file("log.txt"), api.log(pod, false).await)?;
-        // The kubelet keeps one ended container: the predecessor's, unless this one has ended, too. Then its own
-        // log tells why.
+        // The kubelet keeps one ended container: the predecessor's, unless this one has ended, too.
+        // Then its own log says why.
         if agent.restarts > 0 {
             self.text(&file("log-of-predecessor.txt"), api.log(pod, true).await)?;
         }

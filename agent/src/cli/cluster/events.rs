@@ -1,4 +1,4 @@
-//! `statlink cluster events`: what happens to the links of all nodes, line by line as it arrives.
+//! `statlink cluster events`: the events of all nodes' links, line by line as they arrive.
 
 use std::io::{self, Write as _};
 
@@ -16,12 +16,12 @@ use crate::{cli::events::text, cli::terminal::printable};
 ///
 /// # Errors
 ///
-/// If there are no agents, they cannot be listed, or standard output cannot be written; and once no
+/// If there are no agents, they cannot be listed, or standard output cannot be written; and when no
 /// agent is left.
 pub(super) async fn run(api: &Api, json: bool) -> anyhow::Result<()> {
     let agents = survey::agents(api).await?;
     let all = agents.len();
-    // Each agent's lines are printed whole, for nothing else runs between.
+    // Lines of different agents never mix: no other task runs while one is printed.
     let mut followed = stream::iter(agents)
         .map(|agent| async move {
             let ended = follow(api, &agent, json).await;
@@ -44,7 +44,7 @@ async fn follow(api: &Api, agent: &Agent, json: bool) -> anyhow::Result<()> {
     if let Some(why) = &agent.down {
         anyhow::bail!("{why}");
     }
-    // The connection lasts as long as the process is held.
+    // The connection lasts as long as `_process` is held.
     let (stdout, _process) = api.follow(&agent.pod, &["events", "--json"]).await?;
     let mut lines = BufReader::new(stdout).lines();
     while let Some(line) = lines.next_line().await.map_err(anyhow::Error::msg)? {
@@ -56,7 +56,7 @@ async fn follow(api: &Api, agent: &Agent, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A line of one agent, with its node.
+/// A line of one agent, with its node added.
 fn with_node(line: &str, node: &str, json: bool) -> anyhow::Result<String> {
     if !json {
         return Ok(format!("{}  {}", printable(node), text(line)?));

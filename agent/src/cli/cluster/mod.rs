@@ -10,7 +10,7 @@
 //! | `why` | the story of one activator, in plain words |
 //! | `dump`, `redact` | a bundle for whoever is asked for help, without secrets |
 //!
-//! Nothing is decided here about links: agents say what they know.
+//! Nothing here decides about links: the agents report their own state.
 
 #![expect(
     clippy::indexing_slicing,
@@ -68,7 +68,7 @@ pub(super) enum ClusterCommand {
     },
 }
 
-/// The arguments with `cluster` put in, where the program was called by the name that kubectl looks
+/// Inserts `cluster` into the arguments if the program was called by the name that kubectl looks
 /// for: `kubectl statlink status` runs `kubectl-statlink status`.
 pub(super) fn as_plugin(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments
@@ -80,11 +80,11 @@ pub(super) fn as_plugin(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Runs one of them; gives the exit code.
+/// Runs one of the commands; returns the exit code.
 ///
 /// # Errors
 ///
-/// If the cluster cannot be asked at all, or standard output cannot be written.
+/// If the cluster cannot be reached at all, or standard output cannot be written.
 pub(super) fn run(access: &Access, command: &ClusterCommand) -> anyhow::Result<u8> {
     // One thread is enough to wait for many agents.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -102,7 +102,7 @@ pub(super) fn run(access: &Access, command: &ClusterCommand) -> anyhow::Result<u
     })
 }
 
-/// The name under which kubectl finds a plugin for `kubectl statlink`.
+/// The file name by which kubectl finds the plugin for `kubectl statlink`.
 const PLUGIN: &str = "kubectl-statlink";
 #[cfg(test)]
 mod tests {

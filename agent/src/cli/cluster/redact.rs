@@ -1,11 +1,11 @@
-//! What may leave the cluster in a bundle: objects and logs without secrets.
+//! Redaction: removes secrets from the objects and logs of a bundle.
 //!
-//! A bundle is read by strangers. So nothing is taken of Secrets and ConfigMaps at all; of what is taken,
-//! values whose names sound like a secret are blanked, and so are credentials inside of texts.
+//! Strangers read a bundle. So Secrets and ConfigMaps are left out completely. In other objects,
+//! values whose names look like secrets are blanked, and so are credentials inside of texts.
 
 use serde_json::Value;
 
-/// Blanks secrets in an object of Kubernetes, and drops what tells nothing.
+/// Blanks secrets in a Kubernetes object, and drops fields that say nothing.
 pub(super) fn object(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -34,8 +34,8 @@ pub(super) fn object(value: &mut Value) {
     }
 }
 
-/// Blanks credentials in a text, word by word: what follows `Bearer` or `Basic`, `password=…` and the
-/// like, and `user:password@` of an address.
+/// Blanks credentials in a text, word by word: the word after `Bearer` or `Basic`, the value of
+/// `password=…` and the like, and `user:password@` in an address.
 pub(super) fn text(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut after_scheme = false;
@@ -55,14 +55,14 @@ pub(super) fn text(text: &str) -> String {
     kept
 }
 
-/// A word, and the characters that end it.
+/// Splits a word from the characters that end it.
 fn split_end(word: &str) -> (&str, &str) {
     let core = word.trim_end_matches(|c: char| c.is_whitespace() || c == ',' || c == ';');
     word.split_at(core.len())
 }
 
 fn word_without_secret(word: &str) -> String {
-    // An address first: its password may have any form.
+    // Addresses first: a password in one may have any form.
     if let Some((scheme, rest)) = word.split_once("://")
         && let Some((credentials, host)) = rest.split_once('@')
         && !credentials.contains('/')
@@ -80,11 +80,11 @@ fn word_without_secret(word: &str) -> String {
     word.to_owned()
 }
 
-/// Whether a name is one of something that nobody else may know.
+/// Whether a value with this name is likely to be a secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     SECRETS.iter().any(|word| name.contains(word))
-        // Names of files and of objects are no secrets: `tokenExpirationSeconds`, `secretName`.
+        // Names of files and objects are not secret: `tokenExpirationSeconds`, `secretName`.
         && !NO_SECRETS.iter().any(|word| name.contains(word))
 }
 

@@ -23,8 +23,8 @@ use crate::{
     runbook,
 };
 
-/// What `statlink status --json` says, as far as it is shown here. Agents of other versions may say more
-/// or less: fields that are missing are empty.
+/// The part of `statlink status --json` that is shown here. Agents of other versions may print more
+/// or fewer fields; a missing field is empty.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Status {
@@ -49,7 +49,7 @@ pub(super) struct Link {
     pub(super) checks: u64,
     pub(super) errors: u64,
     pub(super) connects: u64,
-    /// What is not shown here, for JSON.
+    /// Fields that only JSON shows.
     #[serde(flatten)]
     pub(super) rest: serde_json::Map<String, Value>,
 }
@@ -59,7 +59,7 @@ pub(super) struct Link {
 pub(super) struct Overview {
     agents: Vec<AgentRow>,
     links: Vec<Row>,
-    /// Activators that run, and of which no agent says anything.
+    /// Running activators that no agent reports.
     unobserved: Vec<Unobserved>,
 }
 
@@ -90,7 +90,7 @@ struct Unobserved {
     node: String,
 }
 
-/// Prints it. The exit code says whether every agent answered.
+/// Prints the table. The exit code says whether every agent answered.
 ///
 /// # Errors
 ///
@@ -98,7 +98,7 @@ struct Unobserved {
 pub(super) async fn run(api: &Api, json: bool) -> anyhow::Result<u8> {
     let answers = ask(api).await?;
     let silent = survey::footer(&answers);
-    // Without the right to see them, the table is what the agents say.
+    // Without the right to list them, the table has only what the agents report.
     let activators = api.activators().await.unwrap_or_default();
     let overview = Overview::of(answers, &activators);
     let mut out = io::stdout().lock();
@@ -111,7 +111,7 @@ pub(super) async fn run(api: &Api, json: bool) -> anyhow::Result<u8> {
     Ok(if silent.is_empty() { DONE } else { FAILED })
 }
 
-/// What every agent says.
+/// Asks every agent for its status.
 pub(super) async fn ask(api: &Api) -> anyhow::Result<Vec<Answer<Status>>> {
     let agents = survey::agents(api).await?;
     Ok(survey::ask(api, agents, &["status", "--json"], read).await)
@@ -151,7 +151,7 @@ impl Overview {
             }
             agents.push(row);
         }
-        // What somebody has to look at comes first.
+        // Links with problems come first.
         links.sort_by(|one, other| key(one).cmp(&key(other)));
         let unobserved = unobserved(&links, activators);
         Self {
@@ -195,7 +195,8 @@ impl Overview {
         Ok(())
     }
 
-    /// How many links are in which state: of a table that is longer than a screen, the end is what one sees.
+    /// The number of links in each state. Only the end of a long table stays on the screen, so the
+    /// summary is there.
     fn summary(&self) -> String {
         let mut counts = BTreeMap::new();
         for row in &self.links {
@@ -260,7 +261,7 @@ impl Overview {
 }
 
 impl Link {
-    /// For how long it has been so; nothing of what is no length of time.
+    /// How long the state has lasted; `None` if the value is no duration.
     pub(super) fn since(&self) -> Option<Duration> {
         Duration::try_from_secs_f64(self.since_seconds?).ok()
     }
@@ -270,7 +271,7 @@ fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 
-/// Orders rows: what is not reachable, then what is not known, then the rest; by name.
+/// Orders rows: unreachable links, then unknown ones, then the rest; by name.
 fn key(row: &Row) -> (u8, &str, &str, &str) {
     let Link {
         state,
@@ -281,17 +282,17 @@ fn key(row: &Row) -> (u8, &str, &str, &str) {
     } = &row.link;
     let rank = match state.as_str() {
         "unreachable" => 0,
-        // Nothing is to be connected there.
+        // An idle link has nothing to connect to.
         "idle" => 4,
         "reachable" => 3,
         "starting" | "ended" => 2,
-        // `unknown`, and what a later version says.
+        // `unknown`, and states of later versions.
         _ => 1,
     };
     (rank, namespace, pod, peer)
 }
 
-/// The activators that run, are not being deleted, and have no row.
+/// Activators that run, are not being deleted, and have no row.
 fn unobserved(links: &[Row], activators: &[Value]) -> Vec<Unobserved> {
     let known: BTreeSet<_> = links
         .iter()

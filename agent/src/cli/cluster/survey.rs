@@ -1,4 +1,4 @@
-//! The agents of a cluster, as their pods show them, and what each answers or why it does not.
+//! The agents of a cluster by their pods, and the answer of each or the reason why there is none.
 
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
@@ -10,21 +10,21 @@ use crate::{cli::terminal::printable, runbook};
 /// One agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Agent {
-    /// Its node; empty for a pod that has none yet.
+    /// Its node; empty for a pod without one.
     pub(super) node: String,
     /// Its pod.
     pub(super) pod: String,
     /// How often its container was restarted.
     pub(super) restarts: u64,
-    /// Why it cannot answer, as far as Kubernetes knows.
+    /// Why it cannot answer, if Kubernetes knows.
     #[serde(skip)]
     pub(super) down: Option<String>,
-    /// How its container ended before it was started again, in Kubernetes' own words.
+    /// How its container ended before its last restart, in Kubernetes' own words.
     #[serde(skip)]
     last_end: Option<String>,
 }
 
-/// What an agent answered, or why it did not.
+/// An agent's answer, or why there is none.
 #[derive(Debug)]
 pub(super) struct Answer<T> {
     pub(super) agent: Agent,
@@ -32,7 +32,7 @@ pub(super) struct Answer<T> {
 }
 
 impl Agent {
-    /// From the pod as the API has it.
+    /// Reads the agent's pod from the API.
     pub(super) fn of(pod: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let statuses = pod["status"]["containerStatuses"].as_array();
@@ -50,8 +50,8 @@ impl Agent {
         }
     }
 
-    /// Why it did not answer, though its container runs: one that crashes again and again runs for a
-    /// moment each time, and its last end says more than what the moment showed.
+    /// Why an agent did not answer although its container runs. A container that crashes again and
+    /// again runs for a moment each time; then its last end says more than `error`.
     pub(super) fn no_answer(&self, error: &anyhow::Error) -> String {
         match &self.last_end {
             Some(ended) => format!("{error:#} (last: {ended})"),
@@ -83,7 +83,7 @@ pub(super) async fn agents(api: &Api) -> anyhow::Result<Vec<Agent>> {
     Ok(agents)
 }
 
-/// Asks all agents at once, with the same command; `read` makes an answer of what one printed.
+/// Runs the same command on all agents at once; `read` parses what each printed.
 pub(super) async fn ask<T>(
     api: &Api,
     agents: Vec<Agent>,
@@ -104,7 +104,7 @@ pub(super) async fn ask<T>(
     answers.buffered(AT_ONCE).collect().await
 }
 
-/// What is said of agents that do not answer.
+/// One line for each agent that does not answer.
 pub(super) fn footer<T>(answers: &[Answer<T>]) -> Vec<String> {
     let mut lines: Vec<_> = answers.iter().filter_map(Answer::silence).collect();
     if !lines.is_empty() {
@@ -113,13 +113,13 @@ pub(super) fn footer<T>(answers: &[Answer<T>]) -> Vec<String> {
     lines
 }
 
-/// The first line of what a program wrote to standard error, without the word before it.
+/// The first line of a program's standard error, without its prefix.
 pub(super) fn complaint(output: &Output) -> String {
     let line = output.stderr.lines().next().unwrap_or("no answer");
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
-/// Why the container of a pod does not run, in Kubernetes' own words.
+/// Why a pod's container does not run, in Kubernetes' own words.
 fn why_down(pod: &Value, status: &Value) -> Option<String> {
     let state = &status["state"];
     if state["running"].is_object() {
@@ -147,7 +147,7 @@ fn how_ended(terminated: &Value) -> Option<String> {
     })
 }
 
-/// Commands that run at the same time: each is a connection through the API server.
+/// How many commands run at the same time: each is a connection through the API server.
 const AT_ONCE: usize = 16;
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A pod of an agent on a node, whose container is in this state.
+    /// An agent's pod on a node, with its container in this state.
     pub(in crate::cli::cluster) fn pod(name: &str, node: &str, state: &Value) -> Value {
         json!({
             "metadata": {"name": name},

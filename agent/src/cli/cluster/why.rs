@@ -27,33 +27,33 @@ use crate::{
     runbook,
 };
 
-/// What is known of one activator.
+/// The facts about one activator.
 struct Facts {
     namespace: String,
     pod: String,
-    /// The pod as Kubernetes has it; nothing if it may not be seen, or is gone.
+    /// The pod's object; `None` if the user may not read it, or it is gone.
     object: Option<Value>,
-    /// Its links, each with the node of the agent that knows it.
+    /// Its links, each with the node of the agent that reports it.
     links: Vec<(String, Link)>,
-    /// What the agent on its node says instead, if it does not answer.
+    /// Why the agent on its node does not answer, if it does not.
     silence: Option<String>,
     /// The newest lines of the agent's log about it, the oldest first.
     log: Vec<Value>,
 }
 
-/// What is known of it, in sentences.
+/// The facts in sentences.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Story {
     pod: String,
-    /// One sentence, or some, each.
+    /// Each has one sentence or more.
     lines: Vec<String>,
     runbook: Option<String>,
-    /// Whether somebody has to do something.
+    /// Whether nobody has to act.
     #[serde(skip)]
     is_well: bool,
 }
 
-/// Prints it. The exit code says whether all is well with it.
+/// Prints the story. The exit code says whether all is well.
 ///
 /// # Errors
 ///
@@ -86,7 +86,7 @@ impl Facts {
             encoded(namespace),
             encoded(pod)
         );
-        // Not to be allowed to see it, and that it is gone, take nothing from what the agents know.
+        // If the pod is gone or may not be read, the agents still know about it.
         let object = api.get(&path).await.ok();
         let node = object
             .as_ref()
@@ -129,7 +129,7 @@ impl Facts {
         }
     }
 
-    /// The pod of the agent whose log tells of it.
+    /// The pod of the agent whose log covers this activator.
     async fn agent(&self, api: &Api, node: Option<&str>) -> Option<String> {
         let node = node.or_else(|| self.links.first().map(|(node, _)| node.as_str()))?;
         let agents = super::survey::agents(api).await.ok()?;
@@ -172,10 +172,11 @@ impl Facts {
         }
     }
 
-    /// Why no agent says anything, and where it says what to do, if anything is to be done.
+    /// Why no agent reports the pod, and the runbook if somebody has to act.
     fn nothing_known(&self, name: &str) -> (String, Option<runbook::Page>) {
         if self.silence.is_none() && self.is_being_deleted() {
-            // An activator runs on for most of a minute then, and serves what it has.
+            // An activator that is being deleted runs on for most of a minute and serves its open
+            // requests.
             let line = format!(
                 "The link of {name} has ended with it, as it should: the pod is being deleted."
             );
@@ -200,7 +201,7 @@ impl Facts {
         object.is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null())
     }
 
-    /// What Kubernetes says of the pod.
+    /// What Kubernetes reports about the pod.
     fn kubernetes(&self) -> Option<String> {
         let object = self.object.as_ref()?;
         let status = &object["status"];
@@ -236,7 +237,7 @@ impl Facts {
     }
 }
 
-/// Lines of an agent's log about one pod that tell of outages; the newest of them.
+/// The newest lines of an agent's log about outages of one pod.
 fn lines_about(log: &str, namespace: &str, pod: &str) -> Vec<Value> {
     let lines = log
         .lines()
@@ -253,7 +254,7 @@ fn lines_about(log: &str, namespace: &str, pod: &str) -> Vec<Value> {
     lines
 }
 
-/// One line of the log, as a sentence.
+/// One line of the log as a sentence.
 fn sentence(line: &Value) -> Option<String> {
     let at = line["timestamp"].as_str()?;
     let message = line["message"].as_str()?;
@@ -271,5 +272,5 @@ fn sentence(line: &Value) -> Option<String> {
     Some(text)
 }
 
-/// So many outages make a pattern, and fit on a screen.
+/// This many outages show a pattern, and fit on a screen.
 const LINES: usize = 5;

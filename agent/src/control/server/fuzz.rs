@@ -1,4 +1,4 @@
-//! Requests on the control socket: whoever may open it may write anything.
+//! Fuzzes requests on the control socket: a process that may open it may write anything.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -28,7 +28,7 @@ fn any_request_is_answered_by_one_line_or_none() {
         .build()
         .unwrap();
     let (events, _kept) = broadcast::channel(1);
-    // Nobody takes a snapshot, as while the agent stops: `status` is answered by nothing.
+    // Nobody serves snapshots, as when the agent stops: `status` gets an empty answer.
     let (snapshots, _) = Snapshots::channel();
     let server = {
         let _entered = runtime.enter();
@@ -43,15 +43,15 @@ fn any_request_is_answered_by_one_line_or_none() {
             let request = REQUESTS[usize::from(*request) % REQUESTS.len()];
             let request = edited(request.as_bytes(), edits.get(..3).unwrap_or(edits));
             let mut stream = UnixStream::connect(&path).unwrap();
-            // Far beyond what it takes: a server that hangs fails the test, not the run.
+            // Far longer than it takes: a server that hangs fails the test, not the run.
             stream
                 .set_read_timeout(Some(Duration::from_secs(60)))
                 .unwrap();
-            // It may have gone after reading as much as it takes of a request.
+            // The server may have closed after reading the most that it reads of a request.
             let _ = stream.write_all(&request);
             let _ = stream.shutdown(Shutdown::Write);
             let mut answer = Vec::new();
-            // It may also go before it has read all, which ends the stream with an error.
+            // It may also close before it has read everything, which ends the stream with an error.
             if let Err(error) = stream.read_to_end(&mut answer) {
                 assert_ne!(error.kind(), ErrorKind::WouldBlock, "no answer and no end");
             }

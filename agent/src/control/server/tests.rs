@@ -1,4 +1,4 @@
-//! Who can reach the socket, and what its clients get.
+//! Tests: who can reach the socket, and what its clients get.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -89,7 +89,7 @@ async fn an_unknown_request_is_answered_with_the_known_ones() {
     assert_eq!(answer, "\"expected `status` or `events`\"\n");
 }
 
-/// 10 pods with names of 120 kB each made `status` fail, and so would 2,500 with short ones.
+/// Once, 10 pods with names of 120 kB each made `status` fail, and so would 2,500 with short ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_of_a_thousand_links_arrives_as_a_whole() {
     let directory = tempfile::tempdir().unwrap();

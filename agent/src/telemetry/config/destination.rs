@@ -25,7 +25,7 @@ pub(crate) struct Destination {
     pub gzip: bool,
     /// Time for one export with its retries.
     pub timeout: Duration,
-    /// Trusts nobody if the endpoint is plain http.
+    /// For a plain http endpoint it trusts no authority.
     pub tls: Tls,
 }
 
@@ -39,8 +39,8 @@ pub(crate) enum Protocol {
 }
 
 impl Destination {
-    /// Reads the variables of `signal`; `None` if one is bad, which is noted in `errors`. What is not
-    /// done as asked is noted in `warnings`.
+    /// Reads the variables of `signal`. Returns `None` and adds to `errors` if one is bad; adds
+    /// settings that are not honoured to `warnings`.
     pub(super) fn read(
         env: Env<'_>,
         signal: Signal,
@@ -56,7 +56,8 @@ impl Destination {
         let protocol = errors.note(protocol);
         let headers = env.otlp(signal, "HEADERS");
         let headers = errors.note(headers.as_ref().map_or(Ok(Vec::new()), pairs::headers));
-        // Each point repeats the names of its pod and its attributes: a tenth is left of them.
+        // gzip by default: each point repeats its pod's names and attributes, so only a tenth
+        // remains.
         let gzip = env.otlp(signal, "COMPRESSION").map_or(Ok(true), |var| {
             var.choice(&[("gzip", true), ("none", false)])
         });
@@ -170,7 +171,7 @@ fn parse(
     }
 }
 
-/// Whether the host is an IPv6 address without brackets, so that nobody can tell its port.
+/// Whether the host is an IPv6 address without brackets, so that its port is ambiguous.
 fn is_bare_ipv6(endpoint: &str) -> bool {
     let rest = endpoint
         .split_once("://")
@@ -182,8 +183,8 @@ fn is_bare_ipv6(endpoint: &str) -> bool {
 
 /// The scheme for a gRPC endpoint without one, if `INSECURE` says which.
 ///
-/// Without `INSECURE` the specification means https, but most people who write `collector:4317` mean
-/// http. So neither is assumed.
+/// Without `INSECURE` the specification means https, but most people who write `collector:4317`
+/// mean http. So neither is assumed.
 fn scheme(env: Env<'_>, signal: Signal) -> Option<Result<&'static str, ConfigError>> {
     let var = env.otlp(signal, "INSECURE")?;
     Some(var.choice(&[("true", "http"), ("false", "https")]))

@@ -17,7 +17,7 @@ pub(crate) struct Var {
     pub value: String,
 }
 
-/// What is exported.
+/// An exported signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     Metrics,
@@ -69,7 +69,7 @@ impl Env<'_> {
 }
 
 impl Var {
-    /// The error that shows the value and says what was expected.
+    /// An error that shows the value and the accepted form.
     pub(super) fn expected(&self, expected: impl Into<String>) -> ConfigError {
         ConfigError::Value {
             variable: self.name.clone(),
@@ -78,7 +78,7 @@ impl Var {
         }
     }
 
-    /// The error that does not show the value.
+    /// An error that does not show the value.
     pub(super) fn secret(&self, problem: impl Into<String>, expected: &'static str) -> ConfigError {
         ConfigError::Secret {
             variable: self.name.clone(),

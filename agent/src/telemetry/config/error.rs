@@ -1,4 +1,4 @@
-//! What can be wrong with the configuration. Each error is one line that names the variable.
+//! Errors of the configuration. Each is one line that names the variable.
 
 use std::{fmt, io};
 
@@ -8,9 +8,9 @@ pub(crate) enum ConfigError {
     /// A value that is not accepted.
     #[error("{variable}={value}: expected {expected}")]
     Value {
-        /// Where it came from.
+        /// The variable or flag.
         variable: String,
-        /// What it says.
+        /// Its value.
         value: String,
         /// The accepted form.
         expected: String,
@@ -18,22 +18,22 @@ pub(crate) enum ConfigError {
     /// A value that is not accepted and may hold a secret.
     #[error("{variable}: {problem}; expected {expected}")]
     Secret {
-        /// Where it came from.
+        /// The variable or flag.
         variable: String,
         /// What is wrong, without the value.
         problem: String,
         /// The accepted form.
         expected: &'static str,
     },
-    /// A reference that stands for a value.
+    /// A reference to another variable that was not expanded.
     #[error(
         "{variable}={value}: a reference to a variable was not expanded; Kubernetes expands \
          $(NAME) only if NAME stands before this variable in the container's env"
     )]
     Unexpanded {
-        /// Where it came from.
+        /// The variable or flag.
         variable: String,
-        /// What it says.
+        /// Its value.
         value: String,
     },
     /// A resource attribute that would hide the activator's.
@@ -42,7 +42,7 @@ pub(crate) enum ConfigError {
          place of the activator's; leave it out"
     )]
     Reserved {
-        /// Where it came from.
+        /// The variable or flag.
         variable: String,
         /// The attribute's key.
         attribute: String,
@@ -50,7 +50,7 @@ pub(crate) enum ConfigError {
     /// A file that cannot be read.
     #[error("{variable}={path}: cannot be read: {source}")]
     Unreadable {
-        /// Where it came from.
+        /// The variable or flag.
         variable: String,
         /// The file.
         path: String,
@@ -60,19 +60,19 @@ pub(crate) enum ConfigError {
     /// A file without what it should hold.
     #[error("{variable}={path}: expected {expected} in PEM form")]
     Pem {
-        /// Where it came from.
+        /// The variable or flag.
         variable: String,
         /// The file.
         path: String,
-        /// What should be in it.
+        /// The expected content.
         expected: &'static str,
     },
-    /// One half of a pair.
+    /// One of two settings that need each other.
     #[error("{variable} is set without {missing}: a client needs both its certificate and its key")]
     Half {
-        /// The half that is there.
+        /// The one that is set.
         variable: String,
-        /// The half that is not.
+        /// The missing one.
         missing: String,
     },
     /// https without any certificate authority to trust.
@@ -81,15 +81,15 @@ pub(crate) enum ConfigError {
          name one with OTEL_EXPORTER_OTLP_CERTIFICATE"
     )]
     NoRoots {
-        /// Where the endpoint came from.
+        /// The variable or flag of the endpoint.
         variable: String,
         /// The endpoint.
         endpoint: String,
     },
-    /// Certificates and key that do not go together.
+    /// A certificate and a key that do not belong together.
     #[error("{variable}={path}: {source}")]
     Tls {
-        /// Where it came from.
+        /// The variable or flag.
         variable: String,
         /// The file.
         path: String,
@@ -123,12 +123,13 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Collects errors, so that all are reported at once. An error that both signals share is kept once.
+/// Collects errors, so that all are reported at once. An error that both signals share is kept
+/// once.
 #[derive(Debug, Default)]
 pub(super) struct Errors(Vec<ConfigError>);
 
 impl Errors {
-    /// The value; or `None`, and the error is kept.
+    /// Returns the value, or keeps the error and returns `None`.
     pub(super) fn note<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -142,7 +143,7 @@ impl Errors {
         }
     }
 
-    /// `value`, if there was no error.
+    /// Returns `value` if there was no error.
     pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.0.is_empty() {
             Ok(value)

@@ -1,4 +1,4 @@
-//! The reader of OpenTelemetry's environment variables.
+//! Fuzzes the reader of OpenTelemetry's environment variables.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use bolero::check;
 use super::{Config, INTERVALS, Overrides};
 use crate::fuzz::{Edit, ITERATIONS, edited_text};
 
-/// Each variable with a value that is accepted. Not those that name files, and no https: each would
-/// have it read files of this machine.
+/// Each variable with an accepted value. There are no variables that name files, and no https: they
+/// would make it read files of this machine.
 const VARIABLES: [(&str, &str); 16] = [
     ("OTEL_SDK_DISABLED", "false"),
     ("OTEL_METRICS_EXPORTER", "otlp"),
@@ -46,7 +46,7 @@ fn any_values_are_valid_or_named() {
         .with_iterations(ITERATIONS)
         .with_type::<(u16, [(u8, Vec<Edit>); 2])>()
         .for_each(|(set, changes)| {
-            // Two are changed at most: one that is refused hides what the others would do.
+            // At most two are changed: a refused one hides what the others would do.
             let values: Vec<_> = VARIABLES
                 .into_iter()
                 .enumerate()

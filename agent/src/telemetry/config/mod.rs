@@ -78,7 +78,8 @@ pub(crate) struct Overrides {
 pub(crate) struct Config {
     /// `None` when metrics are switched off.
     pub metrics: Option<Destination>,
-    /// Whether a page of metrics is made, for a Prometheus that scrapes: also where nothing is exported.
+    /// Whether to make a page of metrics for a Prometheus that scrapes; possible without any
+    /// export.
     pub page: bool,
     /// `None` unless switched on.
     pub logs: Option<Destination>,
@@ -86,7 +87,7 @@ pub(crate) struct Config {
     pub interval: Duration,
     /// Attributes of the resource.
     pub resource: BTreeMap<String, String>,
-    /// What is not done as asked, one line each.
+    /// Settings that are not honoured, one line each.
     pub warnings: BTreeSet<String>,
 }
 
@@ -99,7 +100,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every value that is not accepted, not only the first.
+    /// Returns every value that is not accepted, not only the first.
     pub(crate) fn read(
         lookup: &dyn Fn(&str) -> Option<String>,
         overrides: &Overrides,
@@ -153,7 +154,7 @@ fn exporter(env: Env<'_>, name: &str) -> Result<Option<bool>, ConfigError> {
     let Some(var) = env.get(name) else {
         return Ok(None);
     };
-    // The specification's list of several exporters. Which part is the problem is worth saying.
+    // The specification's list of several exporters: name the part that is the problem.
     let parts: Vec<&str> = var.value.split(',').map(str::trim).collect();
     let is_known = |part: &str| {
         CHOICES
@@ -181,7 +182,7 @@ fn only_cumulative(env: Env<'_>) -> Result<(), ConfigError> {
     var.map_or(Ok(()), |var| var.choice(&[("cumulative", ())]))
 }
 
-/// Rejects other histograms than those with explicit buckets, which is what the dashboards read.
+/// Rejects histograms without explicit buckets: the dashboards read explicit buckets.
 fn only_explicit_buckets(env: Env<'_>) -> Result<(), ConfigError> {
     let var = env.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION");
     var.map_or(Ok(()), |var| {

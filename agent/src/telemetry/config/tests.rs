@@ -1,4 +1,4 @@
-//! What each variable accepts.
+//! Tests: what each variable accepts.
 
 mod errors;
 

@@ -1,4 +1,4 @@
-//! TLS with the Collector: which authorities to trust, and the client's own certificate.
+//! TLS with the Collector: the trusted authorities and the client's own certificate.
 
 use std::{fmt, fs, sync::Arc};
 
@@ -13,25 +13,25 @@ use super::{
     error::ConfigError,
 };
 
-/// TLS with one destination: where its certificates are, and what they were at the start.
+/// TLS with one destination: where its certificates are, and their content at the start.
 ///
-/// Whoever connects reads the files again ([`Self::read`], [`Self::build`]): certificates are renewed
+/// A connector reads the files again ([`Self::read`], [`Self::build`]): certificates are renewed
 /// while the agent runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     endpoint: Var,
     trust: Trust,
     identity: Option<Identity>,
-    /// What the files held at the start.
+    /// The files' content at the start.
     pub(crate) first_read: Files,
-    /// What was made of it.
+    /// The configuration built from it.
     pub(crate) first: Arc<ClientConfig>,
 }
 
-/// Whom to trust.
+/// The trusted authorities.
 #[derive(Clone, Debug)]
 enum Trust {
-    /// The endpoint is plain http.
+    /// None: the endpoint is plain http.
     Nobody,
     /// The system's authorities.
     System(RootCertStore),
@@ -46,7 +46,7 @@ struct Identity {
     key: Var,
 }
 
-/// What the files held. A file that is not named is empty.
+/// The files' content. A file that is not named is empty.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Files {
     authorities: Vec<u8>,
@@ -62,10 +62,11 @@ impl fmt::Debug for Files {
 }
 
 impl Tls {
-    /// Loads what `CERTIFICATE`, `CLIENT_CERTIFICATE` and `CLIENT_KEY` name, for an https endpoint.
+    /// Loads the files of `CERTIFICATE`, `CLIENT_CERTIFICATE` and `CLIENT_KEY` for an https
+    /// endpoint.
     ///
-    /// `CERTIFICATE` replaces the system's authorities and does not add to them. For a plain http
-    /// endpoint none of the three is read, as the specification asks.
+    /// `CERTIFICATE` replaces the system's authorities; it does not add to them. For a plain http
+    /// endpoint none of the three is read, as the specification demands.
     pub(super) fn load(
         env: Env<'_>,
         signal: Signal,
@@ -100,7 +101,7 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Whether files are named, which may change.
+    /// Whether files are named; these may change.
     pub(crate) const fn has_files(&self) -> bool {
         matches!(self.trust, Trust::Named(_)) || self.identity.is_some()
     }
@@ -122,11 +123,11 @@ impl Tls {
         Ok(files)
     }
 
-    /// What connections are made with, by what the files held.
+    /// Builds the configuration of connections from the files' content.
     ///
     /// # Errors
     ///
-    /// If one does not hold what it should, or certificate and key do not belong together.
+    /// If a file has the wrong content, or certificate and key do not belong together.
     pub(crate) fn build(&self, files: &Files) -> Result<Arc<ClientConfig>, ConfigError> {
         let roots = match &self.trust {
             Trust::Nobody => RootCertStore::empty(),

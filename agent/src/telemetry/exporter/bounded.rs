@@ -1,4 +1,4 @@
-//! An exporter whose every export is bounded in time and counted.
+//! An exporter that bounds the time of each export and counts it.
 
 use std::{
     fmt,
@@ -48,7 +48,7 @@ impl<E> BoundedExporter<E> {
             return Err(OTelSdkError::AlreadyShutdown);
         }
         let timeout = self.timeout;
-        // The timer is a task of the runtime. If the runtime is gone, it ends at once.
+        // The timer is a task of the runtime. If the runtime is gone, the timer ends at once.
         let mut limit = self
             .runtime
             .spawn(async move { tokio::time::sleep(timeout).await });

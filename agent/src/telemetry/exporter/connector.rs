@@ -16,7 +16,7 @@ use tower::{BoxError, Service};
 use super::credentials::Credentials;
 use crate::telemetry::config::{Destination, Protocol};
 
-/// Makes connections. Each is made with the certificates that the files hold at that time.
+/// Makes connections, each with the certificates that the files hold at that time.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     tcp: HttpConnector,
@@ -30,9 +30,9 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(to.timeout));
-        // Without it, a gRPC connection whose other end vanished stays in use until the kernel gives
-        // up on it, after about 15 minutes (`tcp_retries2`, tcp(7)). HTTP/2 pings would notice too,
-        // but gRPC servers close connections that ping often (`too_many_pings`).
+        // Without it, a gRPC connection whose other end vanished stays in use until the kernel
+        // gives up on it, after about 15 minutes (`tcp_retries2`, tcp(7)). HTTP/2 pings would
+        // notice too, but gRPC servers close connections that ping often (`too_many_pings`).
         tcp.set_tcp_user_timeout(Some(to.timeout));
         Self {
             tcp,

@@ -1,4 +1,4 @@
-//! The certificates of new connections to a Collector: read again whenever their files changed.
+//! The certificates for new connections to a Collector, read again whenever their files change.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -12,14 +12,14 @@ use crate::{
     warn_once::WarnOnce,
 };
 
-/// What new connections to one destination are made with.
+/// The certificates for new connections to one destination.
 #[derive(Debug)]
 pub(super) struct Credentials {
     tls: Tls,
     last: Mutex<Last>,
 }
 
-/// What was read last and could be used.
+/// The last content that could be used.
 #[derive(Debug)]
 struct Last {
     files: Files,
@@ -44,9 +44,8 @@ impl Credentials {
         self.tls.has_files()
     }
 
-    /// What the files say now. While they cannot be used, because one is missing or half of a pair
-    /// has been renewed, it is what they said before. May block for as long as it takes to read
-    /// them.
+    /// The certificates in the files now. If they cannot be used, because one is missing or only
+    /// half of a pair has been renewed, returns the former ones. May block while it reads.
     pub(super) fn current(&self) -> Arc<ClientConfig> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_files() {

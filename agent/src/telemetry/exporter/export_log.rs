@@ -1,4 +1,4 @@
-//! Counts the exports of one signal and logs when they begin to fail and when they work again.
+//! Counts the exports of one signal, and logs when they begin to fail and when they work again.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 use super::failure::Failure;
 use crate::warn_once::WarnOnce;
 
-/// How the exports of one signal went.
+/// The results of one signal's exports.
 #[derive(Debug)]
 pub(crate) struct ExportLog {
     signal: &'static str,
@@ -61,8 +61,8 @@ impl ExportLog {
         self.collected.store(at, Ordering::Relaxed);
     }
 
-    /// Makes every further export fail at once, uncounted. When the SDK is stopped or dropped it makes
-    /// a last export in any case, and blocks until that has ended.
+    /// Makes every further export fail at once, uncounted. The SDK always makes a last export when
+    /// it is stopped or dropped, and blocks until that has ended.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
@@ -94,8 +94,8 @@ impl ExportLog {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 let failure = Failure::of(&error);
                 let advice = failure.advice();
-                // One outage has many errors (refused, then a timeout, then unavailable) and deserves
-                // one warning; another cure is another matter.
+                // One outage has many errors (refused, then a timeout, then unavailable) and
+                // deserves one warning. An error with another cure deserves one of its own.
                 if warnings.failed(now, advice) {
                     tracing::warn!(
                         name: "statlink.export.failing",

@@ -1,21 +1,21 @@
-//! What a failed export means for whoever reads of it. The SDK tells it in words only.
+//! Why an export failed, and what a person can do about it. The SDK reports it only as text.
 
-/// Why exports fail, as far as the cure differs.
+/// Kinds of failed exports that need different cures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The Collector answers that this is too much: for its limits, or for now.
+    /// The Collector refuses the amount: it is above its limits, or too much for now.
     TooMuch,
-    /// It answers that this may not come from here.
+    /// The Collector refuses this client.
     Denied,
-    /// Whatever answers does not know what this is.
+    /// Whatever answers does not accept OTLP of this kind.
     NotTaken,
-    /// Nobody answers, or in another way.
+    /// Nobody answers, or the answer means something else.
     Away,
 }
 
 impl Failure {
-    /// By the SDK's error: it has the gRPC status as `Code`, or the HTTP status, and never the text
-    /// that came with it.
+    /// Classifies the SDK's error. It contains the gRPC status as `Code`, or the HTTP status, and
+    /// never the text that came with it.
     pub(super) fn of(error: &str) -> Self {
         let says = |words: &[&str]| words.iter().any(|word| error.contains(word));
         if says(&["ResourceExhausted", "status code: 413", "status code: 429"]) {
@@ -34,7 +34,7 @@ impl Failure {
         }
     }
 
-    /// What to look at.
+    /// What the operator should look at.
     pub(super) const fn advice(self) -> &'static str {
         match self {
             Self::TooMuch => {

@@ -1,4 +1,4 @@
-//! The HTTP client for http/protobuf. Its requests run on the runtime, whichever thread asks.
+//! The HTTP client for http/protobuf. Its requests run on the runtime, whichever thread makes them.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Client {
     pub(super) fn new(to: &Destination, runtime: &Handle, last_error: LastError) -> Self {
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            // Exports do not overlap, so there is never a use for a second connection.
+            // Exports do not overlap, so a second connection would never be used.
             .pool_max_idle_per_host(1)
             .build(Connector::new(to));
         Self {
@@ -70,5 +70,5 @@ async fn exchange(
     Ok(Response::from_parts(parts, body))
 }
 
-/// A Collector answers with a few bytes. Whatever sends more than this is not one.
+/// A Collector answers with a few bytes. A server that sends more than this is not one.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;

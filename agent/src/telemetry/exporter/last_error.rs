@@ -16,7 +16,7 @@ impl LastError {
         self.0.store(Some(Arc::new(chain(error))));
     }
 
-    /// `error`, with the last HTTP error if there is one; that is then forgotten.
+    /// `error`, with the last HTTP error if there is one. Forgets the latter.
     pub(super) fn explain(&self, error: String) -> String {
         match self.0.swap(None) {
             Some(reason) => format!("{error}: {reason}"),

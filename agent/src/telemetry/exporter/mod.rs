@@ -1,8 +1,8 @@
 //! Builds the OTLP exporters. Both protocols connect and verify certificates in the same way.
 //!
-//! The SDK's own HTTP clients are not used: its asynchronous ones panic on the thread of its reader,
-//! and its blocking one brings a second runtime. tonic's TLS is not used either, so that both
-//! protocols trust the same authorities, from the same variables.
+//! The SDK's own HTTP clients are not used: the asynchronous ones panic on the thread of its
+//! reader, and the blocking one brings a second runtime. tonic's TLS is not used either, so that
+//! both protocols trust the same authorities, from the same variables.
 
 mod bounded;
 mod connector;
@@ -66,10 +66,10 @@ pub(crate) enum BuildError {
 /// Why a Collector did not accept a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    /// No exporter could be built for it.
+    /// No exporter could be built for the destination.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// It cannot be reached or did not accept.
+    /// The Collector cannot be reached or did not accept the request.
     #[error("{0}")]
     Refused(String),
 }
@@ -80,8 +80,8 @@ impl From<TryCurrentError> for ProbeError {
     }
 }
 
-/// Builds the exporter of metrics. It connects at the first export, on `runtime`. With a `memory`, the
-/// counters of pods have the start times that are remembered there.
+/// Builds the exporter of metrics. It connects at the first export, on `runtime`. With a `memory`,
+/// pods' counters get the start times that it holds.
 pub(super) fn metrics(
     to: &Destination,
     runtime: &Handle,
@@ -180,7 +180,7 @@ where
     }
 }
 
-/// Requests of HTTP by this client.
+/// Sends requests over HTTP with this client.
 fn over<B>(builder: B, to: &Destination, client: impl HttpClient + 'static) -> B
 where
     B: WithHttpConfig + WithExportConfig,
@@ -193,7 +193,7 @@ where
         .with_retry_policy(RetryPolicy::recommended())
 }
 
-/// A channel with a bound on connecting as well: tonic's own timeout begins once it is connected.
+/// A channel that also bounds the time to connect: tonic's own timeout begins once it is connected.
 fn channel(to: &Destination, runtime: &Handle) -> Result<Channel, BuildError> {
     let endpoint = Endpoint::from_shared(to.endpoint.to_string())
         .and_then(|endpoint| endpoint.user_agent(USER_AGENT))

@@ -1,10 +1,10 @@
-//! Gives the counters of pods the start times that are remembered.
+//! Gives pods' counters the start times that the memory holds.
 //!
-//! The SDK dates every counter from its own start, and has no way to say otherwise. A pod's counters may
-//! be older: they go on where an agent before this one left them. Whoever goes by the start time would
-//! take a new one for a reset, and count all of it again. So requests are written anew on their way out:
-//! the SDK's exporter hands each one to this client as protobuf, whatever the protocol, and retries as
-//! it does.
+//! The SDK dates every counter from its own start and offers no other way. A pod's counters may be
+//! older: they continue those of an agent before this one. A backend that reads the start time
+//! would take a new one for a reset and count everything again. So requests are rewritten on their
+//! way out: the SDK's exporter gives each one to this client as protobuf, whatever the protocol,
+//! and handles retries itself.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -34,7 +34,7 @@ use tonic_types::StatusExt as _;
 use super::{http_client::Client, last_error::LastError};
 use crate::{memory::Memory, snapshot::SeriesName};
 
-/// Writes requests anew, and sends them.
+/// Rewrites requests and sends them.
 #[derive(Debug)]
 pub(super) struct StartTimes {
     pub(super) memory: Arc<Memory>,
@@ -42,7 +42,7 @@ pub(super) struct StartTimes {
     pub(super) transport: Transport,
 }
 
-/// How requests are sent.
+/// The transport of the rewritten requests.
 #[derive(Debug)]
 pub(super) enum Transport {
     Http(Box<Client>),
@@ -62,7 +62,7 @@ pub(super) struct Grpc {
 impl HttpClient for StartTimes {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut parts, body) = request.into_parts();
-        // The SDK compresses by itself where the environment asks for it.
+        // The SDK compresses by itself if the environment asks for it.
         let mut metrics = match parts.headers.remove(CONTENT_ENCODING) {
             Some(_) => ExportMetricsServiceRequest::decode(&*decompressed(&body)?)?,
             None => ExportMetricsServiceRequest::decode(body)?,
@@ -100,7 +100,7 @@ impl Grpc {
         }
     }
 
-    /// Answers as a Collector that speaks HTTP would.
+    /// Answers like a Collector that speaks HTTP.
     async fn send(
         &self,
         metrics: ExportMetricsServiceRequest,
@@ -128,9 +128,9 @@ impl Grpc {
     }
 }
 
-/// The answer by HTTP that has the SDK do what the status of gRPC asks for, to try again or not, and that
-/// is [told](super::failure) as the same. (OTLP specification, *OTLP/gRPC response*; a refusal for lack of
-/// resources without a delay is final.)
+/// The HTTP answer with the same meaning as a gRPC status: the SDK retries or gives up as the
+/// status demands, and [`failure`](super::failure) classifies it alike. (OTLP specification,
+/// *OTLP/gRPC response*; a refusal for lack of resources without a delay is final.)
 fn answer(refused: &Status) -> Response<Bytes> {
     let delay = refused.get_details_retry_info();
     let delay = delay.and_then(|info| info.retry_delay);
@@ -158,14 +158,14 @@ fn answer(refused: &Status) -> Response<Bytes> {
     *answer.status_mut() = status;
     let is_asked_to_wait = matches!(refused.code(), Code::ResourceExhausted | Code::Unavailable);
     if let Some(delay) = delay.filter(|_| is_asked_to_wait) {
-        // The header has whole seconds: rather later than too soon.
+        // The header has whole seconds. Round up: a later retry is better than an early one.
         let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     answer
 }
 
-/// Dates the counters of every pod of which it is known since when they count, given the time of a point.
+/// Dates the counters of each pod with a known start time, given the time of a point.
 fn date(
     metrics: &mut ExportMetricsServiceRequest,
     began: impl Fn(&SeriesName, u64) -> Option<u64>,
@@ -184,7 +184,7 @@ fn date(
     }
 }
 
-/// The pod's series that a point is of; `None` of a point about the agent.
+/// The series that a point belongs to; `None` for a point about the agent.
 fn series(point: &NumberDataPoint) -> Option<SeriesName> {
     let value = |key: &str| {
         let mut attributes = point.attributes.iter();
@@ -226,7 +226,7 @@ mod tests {
 
     use super::{super::failure::Failure, *};
 
-    /// Whoever reads the log, or tries again, cannot tell that there is a memory.
+    /// A memory must not change retries or what the log says.
     #[test]
     fn a_refusal_by_grpc_means_the_same_with_a_memory() {
         for code in (0..17).map(Code::from_i32) {
@@ -234,7 +234,7 @@ mod tests {
             let by_grpc = format!("export failed with gRPC code: {code:?}");
             let by_http = format!("export failed with status code: {}", answer.status());
             assert_eq!(Failure::of(&by_http), Failure::of(&by_grpc), "{code:?}");
-            // As the SDK has it for gRPC.
+            // The SDK's own rule for gRPC.
             let is_tried_again = [
                 Code::Cancelled,
                 Code::DeadlineExceeded,

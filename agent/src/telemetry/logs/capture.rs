@@ -20,7 +20,7 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    /// Captures what passes `filter`, from now on.
+    /// Starts to capture events that pass `filter`.
     pub(crate) fn new(filter: &str) -> Self {
         let lines = Arc::<Lines>::default();
         let filter = filter.parse().unwrap();
@@ -52,11 +52,12 @@ impl io::Write for &Lines {
     }
 }
 
-/// Makes `subscriber` this thread's, until the guard is dropped.
+/// Installs `subscriber` for this thread until the guard is dropped.
 pub(super) fn on_this_thread(subscriber: impl Subscriber + Send + Sync + 'static) -> DefaultGuard {
-    // While the process has one subscriber, a call site asks only the thread that reaches it first
-    // whether it is enabled (tracing-core, callsite.rs, `Rebuilder::JustOne`). If that is another
-    // test's thread, which has no subscriber, the call site is off for all. So keep a second one.
+    // While the process has one subscriber, a call site asks only the first thread that reaches it
+    // whether it is enabled (tracing-core, callsite.rs, `Rebuilder::JustOne`). If that thread is
+    // another test's, without a subscriber, the call site is off for all. So keep a second
+    // subscriber.
     static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
     LazyLock::force(&SECOND);
     tracing::subscriber::set_default(subscriber)

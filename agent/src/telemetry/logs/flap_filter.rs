@@ -1,8 +1,8 @@
 //! Which events of a link are logged, so that its log stays readable.
 //!
 //! Pure: events and the time go in, log entries come out. An outage has two entries, one at each
-//! end. After [`LOGGED_EACH`] outages within a minute the link is flapping: from then on one summary
-//! a minute replaces them, until no outage ends for a minute.
+//! end. After [`LOGGED_EACH`] outages within a minute the link is flapping: then one summary a
+//! minute replaces the entries, until no outage ends for a minute.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,20 +18,20 @@ use crate::{
 /// One thing to log about a link.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum LogEntry {
-    /// An event, now or a while ago.
+    /// An event, new or held back for a while.
     Event(EventKind),
-    /// Outages are summed up from here on.
+    /// From here on, summaries replace the outages' own entries.
     Flapping,
-    /// What one minute of flapping had.
+    /// The summary of one minute of flapping.
     Summary(FlapSummary),
     /// The link no longer flaps: no outage ended for a minute and none is under way.
     Settled,
 }
 
-/// One stretch of flapping.
+/// The summary of a period of flapping.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct FlapSummary {
-    /// How long the stretch is.
+    /// How long the period is.
     pub length: Duration,
     /// Number of outages that ended in it, by the cause at their onset.
     pub outages: BTreeMap<Cause, u64>,
@@ -39,19 +39,19 @@ pub(crate) struct FlapSummary {
     pub unreachable: Duration,
     /// Sum of their errors.
     pub errors: u64,
-    /// Whether another outage is under way at the end of the stretch.
+    /// Whether an outage is under way at the end of the period.
     pub under_way: bool,
 }
 
-/// Decides what is logged of one link.
+/// Decides what to log about one link.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FlapFilter {
     /// The outage under way.
     outage: Option<Onset>,
-    /// The outage's entry waits until then for its cause to become known.
+    /// Until then, the outage's entry waits for its cause to become known.
     waits_until: Option<Timestamp>,
-    /// Whether the link was reachable before. If so, an outage begins with a loss, which has its
-    /// cause already.
+    /// Whether the link was reachable before. If so, an outage begins with a loss, whose cause is
+    /// known at once.
     was_reachable: bool,
     /// When the last outages with an entry of their own began.
     logged: VecDeque<Timestamp>,
@@ -61,7 +61,7 @@ pub(crate) struct FlapFilter {
 /// How an outage began.
 #[derive(Clone, Debug)]
 struct Onset {
-    /// The newest event about it.
+    /// The newest event about the outage.
     event: EventKind,
     logged: bool,
 }
@@ -73,19 +73,19 @@ struct Flapping {
     summary: FlapSummary,
 }
 
-/// How many outages within a minute have entries of their own. A restart of the autoscaler gives a
-/// link one outage, and a rolling update of its two replicas usually two. A fourth in a minute is no
-/// longer an incident to read about but a condition, and a summary says more than its lines.
+/// How many outages within a minute have their own entries. A restart of the autoscaler gives a
+/// link one outage, and a rolling update of its two replicas usually two. Four in a minute are a
+/// condition rather than incidents, and one summary says more than their lines.
 const LOGGED_EACH: usize = 3;
-/// Flapping is summed up once in so long, and is over after so long without an outage: often enough to
-/// read that it goes on, and a line a minute drowns nothing.
+/// How often flapping is summed up, and how long it must stop to be over. One line a minute shows
+/// that it continues, and floods no log.
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long an outage at the start waits for its cause. A client without an attempt for 20 s has the
-/// cause `no_attempt`; the liveness check that says so comes at most 5 s later.
+/// How long an outage at the start waits for its cause. A client without an attempt for 20 s has
+/// the cause `no_attempt`; the liveness check that finds it comes at most 5 s later.
 const LOG_WAITS: Duration = Duration::from_secs(25);
 
 impl FlapFilter {
-    /// Takes in an event that became known at `now`; gives what to log.
+    /// Applies an event that became known at `now`; returns what to log.
     pub(crate) fn apply(&mut self, now: Timestamp, event: &EventKind) -> Vec<LogEntry> {
         match event {
             EventKind::Unreachable { .. } => self.unreachable(now, event),
@@ -110,7 +110,7 @@ impl FlapFilter {
         self.waits_until.into_iter().chain(summary).min()
     }
 
-    /// Gives what to log at `now`. A call before the deadline gives nothing.
+    /// Returns what to log at `now`. A call before the deadline returns nothing.
     pub(crate) fn on_deadline(&mut self, now: Timestamp) -> Option<LogEntry> {
         if self.waits_until.take_if(|until| *until <= now).is_some() {
             return self.outage.as_mut().and_then(Onset::log_once);
@@ -130,7 +130,7 @@ impl FlapFilter {
         }
     }
 
-    /// Gives what was held back, and starts anew: nothing follows for this link.
+    /// Returns what was held back, and starts over: no more events follow for this link.
     pub(crate) fn flush(&mut self, now: Timestamp) -> Vec<LogEntry> {
         let held = self.waits_until.take().and(self.outage.as_mut());
         let held = held.and_then(Onset::log_once);
@@ -194,22 +194,22 @@ impl FlapFilter {
         held.into_iter().chain([entry(event)]).collect()
     }
 
-    /// Nobody can tell any more. Flapping or not, that is to be read; and an outage that goes on
-    /// afterwards has an entry again.
+    /// The link's state is unknown now. That is logged even while the link flaps, and an outage
+    /// that continues afterwards gets a new entry.
     fn unknown(&mut self, event: &EventKind) -> Vec<LogEntry> {
         self.was_reachable = false;
         let held = self.end_outage();
         held.into_iter().chain([entry(event)]).collect()
     }
 
-    /// Ends the outage under way; gives its first entry if that was held back.
+    /// Ends the outage under way; returns its first entry if that was held back.
     fn end_outage(&mut self) -> Option<LogEntry> {
         let mut onset = self.outage.take();
         let held = self.waits_until.take().and(onset.as_mut());
         held.and_then(Onset::log_once)
     }
 
-    /// The summary since the last one, if an outage ended since.
+    /// The summary since the last one, if an outage has ended since.
     fn take_summary(&mut self, now: Timestamp) -> Option<FlapSummary> {
         let flapping = self.flapping.as_mut()?;
         let length = now.saturating_since(flapping.since);
@@ -224,7 +224,7 @@ impl FlapFilter {
 }
 
 impl Onset {
-    /// Its entry, the first time.
+    /// The outage's entry, the first time only.
     fn log_once(&mut self) -> Option<LogEntry> {
         let first = !std::mem::replace(&mut self.logged, true);
         first.then(|| entry(&self.event))
@@ -235,7 +235,7 @@ fn entry(event: &EventKind) -> LogEntry {
     LogEntry::Event(event.clone())
 }
 
-/// Whether nothing is known of the cause yet, not even an attempt.
+/// Whether nothing points to a cause yet, not even an attempt.
 fn is_unexplained(event: &EventKind) -> bool {
     matches!(event, EventKind::Unreachable { cause: Cause::Other, attempts, .. } if attempts.is_empty())
 }

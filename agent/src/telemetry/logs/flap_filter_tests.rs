@@ -1,4 +1,4 @@
-//! Events and time in, log entries out.
+//! Tests: events and time in, log entries out.
 
 use std::net::SocketAddr;
 
@@ -35,7 +35,7 @@ fn up(cause: Cause, duration: f64) -> EventKind {
     }
 }
 
-/// Outages of 100 ms, from `begin` on, one every `every` milliseconds; gives what is logged.
+/// Outages of 100 ms, from `begin` on, one every `every` milliseconds; returns what is logged.
 fn flap(filter: &mut FlapFilter, begin: u64, every: u64, outages: u64) -> Vec<LogEntry> {
     let mut entries = Vec::new();
     for n in 0..outages {
@@ -118,7 +118,7 @@ fn idle_ends_an_outage_like_a_recovery() {
         [LogEntry::Event(unknown), LogEntry::Event(EventKind::Idle)]
     );
     assert_eq!(filter.next_deadline(), None);
-    // While the link flaps, the summary stands for it.
+    // While the link flaps, the summary replaces it.
     flap(&mut filter, 2_000, 300, 10);
     filter.apply(at(6_000), &down(Cause::Stalled));
     assert_eq!(filter.apply(at(6_100), &EventKind::Idle), []);
@@ -145,7 +145,7 @@ fn flapping_is_one_entry_a_minute() {
         assert_eq!(summary.unreachable, Duration::from_secs(20));
         assert_eq!(summary.length, MINUTE);
     }
-    // The last minute, which had begun; then a quiet one.
+    // The last minute that had begun, then a quiet one.
     assert!(matches!(
         filter.on_deadline(at(301_000)),
         Some(LogEntry::Summary(_))
@@ -190,7 +190,7 @@ fn flush_gives_what_was_held_back() {
 proptest! {
     #[test]
     fn an_outage_has_at_most_two_entries_and_summaries_come_once_a_minute(
-        // Milliseconds until the next onset, and how long it lasts; whether its cause is known.
+        // Milliseconds until the next onset, its duration, and whether its cause is known.
         outages in prop::collection::vec((1..90_000_u64, 1..90_000_u64, any::<bool>()), 1..200),
     ) {
         let mut filter = FlapFilter::default();

@@ -12,8 +12,8 @@ use crate::{
     runbook,
 };
 
-/// Logs `entry` about `link`: outages at ERROR, what nobody can tell at WARN,
-/// ends of both at INFO, single connections at DEBUG.
+/// Logs `entry` about `link`: outages at ERROR, unknown states at WARN, the ends of both at INFO,
+/// single connections at DEBUG.
 pub(crate) fn log(link: &LinkName, entry: &LogEntry) {
     match entry {
         LogEntry::Event(event) => log_event(link, event),

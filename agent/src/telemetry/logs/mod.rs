@@ -51,7 +51,7 @@ pub(crate) enum LogError {
          or target=level,target=level"
     )]
     Filter {
-        /// What was given.
+        /// The given filter.
         filter: String,
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
@@ -117,8 +117,8 @@ where
         }
         Format::Text => lines.with_ansi(false).boxed(),
     };
-    // OTLP gets a filter of its own: events of the libraries that carry the export would cause
-    // further exports, whatever the filter of standard output lets through.
+    // OTLP has its own filter: events of the libraries that carry the export would cause further
+    // exports, whatever standard output's filter allows.
     let own = filter_fn(is_own).and(LevelFilter::INFO);
     let otlp = otlp.map(|provider| OpenTelemetryTracingBridge::new(provider).with_filter(own));
     tracing_subscriber::registry()
@@ -131,7 +131,7 @@ fn is_own(metadata: &Metadata<'_>) -> bool {
     target == "statlink" || target.starts_with("statlink::")
 }
 
-/// kube tells of each failed request, one as an error and one as a warning; statlink warns once an
-/// outage, with the same reason. What kube says of certificates and of its configuration stays.
+/// kube logs each failed request twice, as an error and as a warning. statlink warns once an
+/// outage, with the same reason. kube's messages about certificates and its configuration stay.
 const LIBRARIES: &str =
     "warn,kube_runtime=error,kube_client::client=off,kube_client::client::tls=warn";

@@ -1,4 +1,4 @@
-//! What each entry looks like on standard output, and which reach OTLP.
+//! Tests: each entry on standard output, and which entries reach OTLP.
 
 use std::{
     collections::BTreeMap,

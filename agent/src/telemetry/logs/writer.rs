@@ -1,9 +1,9 @@
-//! Writes log lines on a thread of its own, so that nobody waits for whoever reads them.
+//! Writes log lines on a thread of its own, so that nobody waits for the reader of standard output.
 //!
-//! Standard output of a container is a pipe that the node's runtime empties. Where it does not, a
-//! write blocks, and a loop that wrote would stand still: it would miss the deadlines of its links and
-//! let the ring overflow. So lines wait in a bounded queue. Those that find no room are dropped and
-//! counted, and once there is room again a line says how many.
+//! A container's standard output is a pipe that the node's runtime empties. If it does not, a write
+//! blocks. A loop that wrote would then stop, miss the deadlines of its links, and let the ring
+//! overflow. So lines wait in a bounded queue. Lines without room are dropped and counted; once
+//! there is room again, a line reports how many.
 
 use std::{
     io::{self, Write},
@@ -20,14 +20,14 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::privileges;
 
-/// Where lines go; a line is written at once, never in parts.
+/// The sink of log lines; it takes each line whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
     queue: SyncSender<Message>,
     lost: Arc<AtomicU64>,
 }
 
-/// Has what waits written when it is dropped.
+/// When dropped, waits until the queued lines are written.
 ///
 /// It must outlive everything that logs.
 #[derive(Debug)]
@@ -39,16 +39,16 @@ pub(crate) struct Flush {
 #[derive(Debug)]
 enum Message {
     Line(Vec<u8>),
-    /// Answered when all lines before it are written.
+    /// Answered when all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
 impl Lines {
-    /// Lines on standard output. How many were lost is logged like anything else.
+    /// Lines on standard output. The number of lost lines is itself logged.
     ///
     /// # Errors
     ///
-    /// Fails if no thread can be started.
+    /// If no thread can be started.
     pub(crate) fn of_stdout() -> io::Result<(Self, Flush)> {
         Self::start(io::stdout(), FLUSH, |lost| {
             tracing::warn!(
@@ -58,7 +58,7 @@ impl Lines {
         })
     }
 
-    /// `report` is called on the thread that writes, with how many lines were lost.
+    /// The writing thread calls `report` with the number of lost lines.
     fn start(
         output: impl Write + Send + 'static,
         limit: Duration,
@@ -90,7 +90,7 @@ fn write_all(
         let message = match messages.try_recv() {
             Ok(message) => message,
             Err(TryRecvError::Empty) => {
-                // There is room for the line that says it.
+                // A line was taken from the queue, so there is room for the report.
                 let lines = lost.swap(0, Ordering::Relaxed);
                 if lines > 0 {
                     report(lines);
@@ -103,13 +103,13 @@ fn write_all(
             Err(TryRecvError::Disconnected) => return,
         };
         match message {
-            // Whoever read it may have gone: the agent does its work all the same.
+            // The reader may be gone; the agent works on.
             Message::Line(line) => {
                 let _ = output.write_all(&line);
             }
             Message::Flush(done) => {
                 let _ = output.flush();
-                // Whoever asked may have given up.
+                // The caller may have given up.
                 let _ = done.try_send(());
             }
         }
@@ -117,7 +117,7 @@ fn write_all(
 }
 
 impl Write for &Lines {
-    /// Takes all of `line`, or counts it as lost.
+    /// Queues the whole `line`, or counts it as lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -141,8 +141,7 @@ impl<'a> MakeWriter<'a> for Lines {
 impl Drop for Flush {
     fn drop(&mut self) {
         let (done, written) = sync_channel(1);
-        // A full queue is one that nobody reads: then there is nothing to wait for but the limit, in
-        // which it may get room.
+        // The queue is full, so nobody reads. It may get room before the time is over.
         let step = self.limit / STEPS;
         let mut message = Message::Flush(done);
         for waited in 0..STEPS {
@@ -163,14 +162,15 @@ impl Drop for Flush {
     }
 }
 
-/// Lines that wait for standard output: a common outage of 110 pods, the most that a node runs by
-/// default, has two lines each. A line takes up to 1 kB, so half a megabyte at most.
+/// How many lines may wait for standard output. If 110 pods, the most that a node runs by default,
+/// lose their links together, each has two lines. A line takes up to 1 kB, so this is half a
+/// megabyte at most.
 const WAITING: usize = 512;
-/// How long the end of the process waits for the last lines. A pipe that is read takes them in
-/// milliseconds; one that is not must not keep the process from ending, whose last export had 5 s of
-/// the 10 s that the chart gives.
+/// How long the end of the process waits for the last lines. A pipe with a reader takes them in
+/// milliseconds. A pipe without one must not delay the end of the process: its last export had 5 s
+/// of the 10 s that the chart gives.
 const FLUSH: Duration = Duration::from_secs(1);
-/// How often to look for room in that time: each 50 ms, which delays no end that anybody waits for.
+/// How many times to look for room in that time: every 50 ms, a delay that nobody notices.
 const STEPS: u32 = 20;
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that takes each write when the test lets it, and shows what it was.
+    /// An output that takes each write when the test allows it, and shows the written text.
     struct Gate {
         entered: Sender<()>,
         opened: Receiver<()>,
@@ -189,7 +189,7 @@ mod tests {
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.entered.send(());
-            // Once the test has dropped its end, everything passes.
+            // After the test has dropped its end, every write passes.
             let _ = self.opened.recv();
             let text = String::from_utf8_lossy(bytes).into_owned();
             let _ = self.written.send(text);

@@ -1,6 +1,6 @@
-//! The metrics of the agent itself. Without a link, only those that say that it lives, and which hooks
-//! it lacks: `statlink.links`, `statlink.exports`, `statlink.hook.attached` where it is 0, and what is
-//! amiss with links that it should have.
+//! The agent's own metrics. An agent without a link exports only a few, which say that it lives and
+//! what it lacks: `statlink.links`, `statlink.exports`, `statlink.hook.attached` where it is 0, and
+//! problems with links that it should have.
 //!
 //! | metric | instrument, unit | attributes | what |
 //! |---|---|---|---|
@@ -87,7 +87,7 @@ pub(super) fn create(meter: &Meter, view: &CurrentView, log: &Arc<ExportLog>) {
     memory(meter, view);
 }
 
-/// The agent's figures, where all of them are shown.
+/// The agent's figures, if this request shows all of them.
 fn in_full(view: &ExportView) -> Option<&AgentSnapshot> {
     (view.of_agent == OfAgent::All).then_some(&view.snapshot.agent)
 }

@@ -1,5 +1,5 @@
 //! Histograms of durations, by `peer` and, for a failure, `error.type`. Never by pod: a histogram's
-//! series cannot be withdrawn, and a pod's would stay after its end.
+//! series cannot be withdrawn, and a pod's would outlive the pod.
 //!
 //! | metric | unit | recorded |
 //! |---|---|---|
@@ -16,7 +16,7 @@ use opentelemetry::{
 use super::links::cause_attribute;
 use crate::link::Cause;
 
-/// The instruments that are recorded rather than observed.
+/// The instruments that are recorded and not observed.
 #[derive(Clone, Debug)]
 pub(crate) struct Durations {
     connect: Histogram<f64>,

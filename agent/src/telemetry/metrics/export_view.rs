@@ -1,4 +1,4 @@
-//! What one request shows: a part of a snapshot, made ready for the callbacks of the instruments.
+//! What one request shows: a part of a snapshot, prepared for the instruments' callbacks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,28 +13,28 @@ use crate::{
 /// What one request shows.
 #[derive(Debug, Default)]
 pub(super) struct ExportView {
-    /// One for each set of attributes, in no particular order.
+    /// One view for each set of attributes, in no particular order.
     pub(super) links: Vec<LinkView>,
-    /// How much of the agent's own figures.
+    /// How much it shows of the agent's own figures.
     pub(super) of_agent: OfAgent,
-    /// Holds the agent's own figures, and the number of links.
+    /// Contains the agent's own figures and the number of links.
     pub(super) snapshot: Arc<Snapshot>,
 }
 
-/// How much is shown of the agent itself.
+/// How much a request shows of the agent itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum OfAgent {
-    /// Nothing: another request of this export has it.
+    /// Nothing: another request of this export shows it.
     Nothing,
-    /// That it lives, and what it lacks. A fleet has far more nodes without a link than with one, and
-    /// what the rest would say is of no use there.
+    /// That the agent lives, and what it lacks. A fleet has far more nodes without a link than with
+    /// one, and the other figures are of no use there.
     Life,
     /// Everything.
     #[default]
     All,
 }
 
-/// Where callbacks find the view of the request under way. It does not change while they run, so the
+/// Where callbacks find the view of the current request. It does not change while they run, so the
 /// figures of one request agree.
 pub(super) type CurrentView = Arc<ArcSwap<ExportView>>;
 
@@ -48,17 +48,17 @@ pub(super) struct LinkView {
     pub(super) rtt: Option<Duration>,
     pub(super) silence: Option<Duration>,
     pub(super) total: PodCounts,
-    /// Whether it shows zeros, whatever the counts.
+    /// Whether it shows zeros instead of the counts.
     pub(super) is_withheld: bool,
-    /// Whether the counts that it withholds are due at once.
+    /// Whether the withheld counts are due at once.
     pub(super) owes_counts: bool,
     /// Whether its pod has no process left.
     pub(super) has_departed: bool,
 }
 
 impl LinkView {
-    /// A pod with a process. `has_begun` says whether its zeros have arrived: `increase()` ignores a
-    /// series' first sample, so whatever it has counted, 0 is exported first.
+    /// A pod with a process. `has_begun` says whether its zeros have arrived: `increase()` ignores
+    /// a series' first sample, so 0 is exported first, whatever the pod has counted.
     pub(super) fn of_link(link: &LinkSnapshot, has_begun: bool) -> Self {
         Self {
             reachable: link.state.reachable(),
@@ -68,7 +68,7 @@ impl LinkView {
         }
     }
 
-    /// A pod without one: its last counts, and nothing else.
+    /// A pod without a process: only its last counts.
     pub(super) fn of_departed(departed: &Departed, has_begun: bool) -> Self {
         Self {
             owes_counts: !has_begun,
@@ -100,12 +100,12 @@ impl LinkView {
         }
     }
 
-    /// The link's attributes, and `more`.
+    /// The link's attributes, plus `more`.
     pub(super) fn with<const N: usize>(&self, more: [KeyValue; N]) -> Vec<KeyValue> {
         self.attributes.iter().cloned().chain(more).collect()
     }
 
-    /// How large its points are at most, in OTLP.
+    /// The maximum size of its points in OTLP.
     fn bytes(&self) -> usize {
         let SeriesName {
             peer,
@@ -116,9 +116,9 @@ impl LinkView {
     }
 }
 
-/// Distributes an export over requests, none of which is too large for a Collector. All points of one
-/// pod are in the same request, so that what belongs together agrees in each. The first one has the
-/// agent's own figures; there is always a first one.
+/// Divides an export into requests, none of which is too large for a Collector. All points of one
+/// pod are in one request, so that they agree. The first request has the agent's own figures; there
+/// is always a first one.
 pub(super) fn requests(
     links: Vec<LinkView>,
     of_agent: OfAgent,
@@ -145,15 +145,16 @@ pub(super) fn requests(
     requests
 }
 
-/// How many pods are in one request at most. Instruments have room for the attribute sets of so many,
-/// so however many links there are, none comes to the SDK's limit. Nearly every node has fewer
-/// activators and sends one request; 200, the most that a node is made for, take four.
+/// How many pods one request may have. The instruments have room for the attribute sets of this
+/// many, so the number of links never reaches the SDK's limit. Nearly every node has fewer
+/// activators and sends one request; 200, the most that a node is designed for, take four.
 pub(super) const REQUEST_LINKS: usize = 64;
 /// How large the points of one request may be. A Collector takes 4 MiB, uncompressed
-/// (`max_recv_msg_size_mib` of its `otlp` receiver); a quarter is left to the resource, the agent's own
-/// figures, and the histograms. With names of 30 characters, [`REQUEST_LINKS`] are 0.7 MB.
+/// (`max_recv_msg_size_mib` of its `otlp` receiver). A quarter is left for the resource, the
+/// agent's own figures and the histograms. With names of 30 characters, [`REQUEST_LINKS`] take 0.7
+/// MB.
 const REQUEST_BYTES: usize = 3 << 20;
-/// Points of one pod at most: errors of each kind and cause, checks of each kind, and six more.
+/// The most points of one pod: errors of each kind and cause, checks of each kind, and six more.
 const POINTS: usize = CheckKind::ALL.len() * (Cause::ALL.len() + 1) + 6;
 /// One point without the pod's names: times and value (3 × 9), keys and values of five attributes
 /// (68 for the keys, 31 for the longest kind and cause), and the framing of all of them (5 × 8, and 8).

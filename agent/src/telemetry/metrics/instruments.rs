@@ -19,10 +19,10 @@ use crate::{
     telemetry::exporter::ExportLog,
 };
 
-/// An interval that never ends: the agent's driver says when to export, not the SDK's reader.
+/// An interval that never ends: the agent decides when to export, not the SDK's reader.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// A provider that exports only when flushed, with all instruments.
+/// A provider with all instruments, which exports only when flushed.
 pub(super) fn provider(
     exporter: impl PushMetricExporter,
     resource: Resource,
@@ -45,9 +45,9 @@ pub(super) fn provider(
     (provider, durations)
 }
 
-/// Sets the cardinality limit of `errors` to every pair of kind and cause of as many pods as one request
-/// may have; those of the others are far from it. Beyond the limit, 2,000 attribute sets by default, the SDK merges all further sets into one that says only
-/// `otel.metric.overflow`.
+/// Sets the cardinality limit of `errors` to every pair of kind and cause for the most pods of one
+/// request; the other instruments need far less. Beyond the limit, by default 2,000 attribute sets,
+/// the SDK merges all further sets into one that says only `otel.metric.overflow`.
 fn room_for_errors(instrument: &Instrument) -> Option<Stream> {
     if instrument.name() != links::ERRORS {
         return None;

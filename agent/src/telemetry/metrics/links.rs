@@ -1,5 +1,5 @@
-//! The metrics of each pod's link. Once it has ended its counters are exported once more, and are gone
-//! from the next export; its gauges are gone at once.
+//! The metrics of each pod's link. When the link has ended, its counters are exported once more and
+//! then no longer; its gauges end at once.
 //!
 //! | metric | instrument, unit | more attributes |
 //! |---|---|---|

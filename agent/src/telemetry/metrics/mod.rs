@@ -1,8 +1,8 @@
-//! Metrics: which instruments there are, and what one export shows.
+//! Metrics: the instruments, and what one export shows.
 //!
 //! Observable instruments read one [`ExportView`](export_view::ExportView), so the figures of one
-//! export always agree; their callbacks take no lock and cannot panic. The tables of all metrics are
-//! in [`links`], [`durations`] and [`agent`].
+//! export always agree. Their callbacks take no lock and cannot panic. The tables of all metrics
+//! are in [`links`], [`durations`] and [`agent`].
 
 mod agent;
 mod durations;

@@ -1,11 +1,11 @@
-//! The same metrics as a page that a Prometheus scrapes: names and labels as Prometheus' own OTLP receiver
-//! makes them (dots become underscores, a unit of `s` is `_seconds`, `By` is `_bytes`, a counter ends in
-//! `_total`), the resource as `target_info`.
+//! The same metrics as a page for a Prometheus that scrapes. Names and labels are those of
+//! Prometheus' own OTLP receiver: dots become underscores, a unit of `s` is `_seconds`, `By` is
+//! `_bytes`, a counter ends in `_total`, and the resource is `target_info`.
 //!
-//! It is a pipeline of its own: what the Collector has been told, the page has not. Who asks for a page is not
-//! known, nor whether another asks as well. So a page goes by time, whoever asks: a pod's zeros are on every
-//! page of [`ZEROS`], its last counts on every page of [`LAST_COUNTS`], each from the first page that has
-//! them. Whoever asks less often may miss them.
+//! The page has a pipeline of its own, because it has not shown what the Collector was told. The
+//! agent does not know who requests a page, or how many do. So a page goes by time: it shows a
+//! pod's zeros for [`ZEROS`] and its last counts for [`LAST_COUNTS`], each from the first page with
+//! them. A client that asks less often may miss them.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Page {
     pipeline: MetricPipeline,
-    /// What the pipeline has collected for the page under way. A mutex of its own keeps pages apart.
+    /// What the pipeline has collected for the current page. A separate mutex keeps pages apart.
     collected: Arc<Mutex<Families>>,
     turn: Mutex<()>,
 }
@@ -60,7 +60,8 @@ impl Page {
         }
     }
 
-    /// Goes on at `now` from what the page of the agent before this one showed, and keeps that up to date.
+    /// Continues at `now` from the page of the agent before this one, and keeps the memory up to
+    /// date.
     pub(crate) fn with_memory(self, memory: Option<Arc<Memory>>, now: Timestamp) -> Self {
         Self {
             pipeline: self.pipeline.with_memory(memory, Receiver::Page, now),
@@ -68,7 +69,7 @@ impl Page {
         }
     }
 
-    /// Where durations are recorded.
+    /// The pipeline, to record durations.
     pub(crate) fn pipeline(&self) -> &MetricPipeline {
         &self.pipeline
     }
@@ -87,15 +88,15 @@ impl Page {
                 .unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *families)
         };
-        // What a page that was not finished has left.
+        // An unfinished page may have left something.
         drop(collected());
-        // It cannot fail: its exporter takes everything.
+        // It cannot fail: its exporter accepts everything.
         self.pipeline.export_at(snapshot, now);
         collected().into_text()
     }
 }
 
-/// Takes what the SDK collects, all requests of one export together.
+/// Takes what the SDK collects: all requests of one export together.
 struct ToPage(Arc<Mutex<Families>>);
 
 impl PushMetricExporter for ToPage {
@@ -124,7 +125,7 @@ impl fmt::Debug for ToPage {
     }
 }
 
-/// Sorted by name; two spellings of one label cannot meet, for all names are ours.
+/// Sorted by name. No two labels get the same spelling, because all names are ours.
 type Labels = Vec<(String, String)>;
 
 /// The metrics of one page by name.
@@ -136,7 +137,7 @@ struct Family {
     help: String,
     unit: Option<Unit>,
     kind: MetricType,
-    /// Histograms are in each request of an export: the newest is as good as any.
+    /// Each request of an export contains the histograms; the newest is as good as any.
     samples: BTreeMap<Labels, Sample>,
 }
 
@@ -147,7 +148,7 @@ enum Sample {
     Histogram {
         sum: f64,
         count: u64,
-        /// Upper bounds, and how many lie between one and the one before.
+        /// Upper bounds, each with the number of values between the previous bound and this one.
         buckets: Vec<(f64, u64)>,
     },
 }
@@ -176,7 +177,7 @@ impl Families {
             return;
         };
         let family = self.0.entry(name(metric.name())).or_insert_with(|| Family {
-            // The encoder ends it with a full stop of its own.
+            // The encoder appends a full stop.
             help: metric.description().trim_end_matches('.').to_owned(),
             unit: unit(metric.unit()),
             kind,
@@ -226,8 +227,8 @@ impl Collector for Families {
     }
 }
 
-/// The samples of one metric. The agent has gauges, counters and histograms with given bounds; what else the
-/// SDK knows is nothing.
+/// The samples of one metric. The agent uses gauges, counters and histograms with explicit bounds;
+/// other kinds of the SDK give none.
 fn samples(data: &AggregatedMetrics) -> Option<(MetricType, Vec<(Labels, Sample)>)> {
     Some(match data {
         AggregatedMetrics::U64(MetricData::Gauge(gauge)) => {
@@ -271,13 +272,14 @@ fn labels<'a>(attributes: impl Iterator<Item = &'a KeyValue>) -> Labels {
     labels
 }
 
-/// As Prometheus spells a name: what is neither a letter nor a digit is an underscore.
+/// A name as Prometheus spells it: every character that is neither a letter nor a digit becomes an
+/// underscore.
 fn name(name: &str) -> String {
     let spelled = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     name.chars().map(spelled).collect()
 }
 
-/// As Prometheus spells the units that the metrics have; one in braces only says what is counted.
+/// A unit as Prometheus spells it; a unit in braces only says what is counted, and is left out.
 fn unit(unit: &str) -> Option<Unit> {
     match unit {
         "s" => Some(Unit::Seconds),
@@ -290,12 +292,14 @@ const REPEATS: Repeats = Repeats {
     zeros: ZEROS,
     last: LAST_COUNTS,
 };
-/// From the first page that has a pod's zeros. A Prometheus that scrapes every 10 s, as the chart has it, gets
-/// them though two scrapes fail, or others ask first; and one that alone asks gets them however seldom it
-/// does. The pod's counts are late by as much, its state is not.
+/// Counted from the first page with a pod's zeros. A Prometheus that scrapes every 10 s, as the
+/// chart configures it, gets them even if two scrapes fail or another client asks first. A
+/// Prometheus that is the only client gets them however seldom it scrapes. The pod's counts come
+/// that much later; its state does not.
 const ZEROS: Duration = Duration::from_secs(30);
-/// From the first page that has a pod's last counts: five scrapes at Prometheus' default interval, a minute.
-/// By OTLP Prometheus shows them as long after the last export (`query.lookback-delta`).
+/// Counted from the first page with a pod's last counts: five scrapes at Prometheus' default
+/// interval of a minute. Over OTLP, Prometheus shows them equally long after the last export
+/// (`query.lookback-delta`).
 const LAST_COUNTS: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]

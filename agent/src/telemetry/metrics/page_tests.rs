@@ -1,4 +1,4 @@
-//! What a Prometheus that scrapes gets, as text.
+//! Tests: the text that a scraping Prometheus gets.
 
 use std::{path::Path, time::Duration};
 
@@ -67,7 +67,7 @@ fn snapshot(pods: &[&str], departed: Vec<Departed>) -> Arc<Snapshot> {
 
 const OF_A: &str = r#"k8s_namespace_name="knative-serving",k8s_pod_name="a",peer="autoscaler""#;
 
-/// The lines of a page that begin so.
+/// The lines of a page with this beginning.
 fn lines<'a>(page: &'a str, start: &str) -> Vec<&'a str> {
     page.lines()
         .filter(|line| line.starts_with(start))
@@ -107,7 +107,7 @@ fn names_and_labels_are_those_that_prometheus_makes_of_otlp() {
     }
     let of_outage = "kn_activator_stats_conn_outage_duration_seconds_bucket";
     let buckets = lines(&text, of_outage);
-    // Two hours are more than the largest bound.
+    // Two hours exceed the largest bound.
     let labels =
         |le| format!("{of_outage}{{error_type=\"stalled\",peer=\"autoscaler\",le=\"{le}\"}}");
     assert_eq!(
@@ -124,12 +124,12 @@ fn names_and_labels_are_those_that_prometheus_makes_of_otlp() {
     assert_eq!(lines(&text, "target_info"), [info]);
 }
 
-/// So long after the start.
+/// The moment this long after the start.
 fn after(time: Duration) -> Timestamp {
     Timestamp::from_nanos(time.as_nanos().try_into().unwrap())
 }
 
-/// How many dials of `pod` were refused, as a page has it.
+/// The number of refused dials of `pod` on a page.
 fn refused(page: &str, pod: &str) -> Option<u64> {
     let errors = format!(
         "kn_activator_stats_conn_errors_total{{error_type=\"connection_refused\",{},kn_check_kind=\"connect\",peer=\"autoscaler\"}} ",
@@ -149,7 +149,7 @@ fn departed(pod: &str, lives: u64) -> Departed {
 
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// The first pages may be anybody's: of a second replica, or of a person with `curl`.
+/// The first pages may go to anybody: a second replica, or a person with `curl`.
 #[test]
 fn whoever_asks_first_takes_neither_zeros_nor_last_counts_from_the_others() {
     let page = page();
@@ -169,7 +169,7 @@ fn whoever_asks_first_takes_neither_zeros_nor_last_counts_from_the_others() {
     ] {
         let text = page.render_at(shown, after(time));
         assert_eq!(refused(&text, "a"), expected, "after {time:?}");
-        // An ended pod is not known to be reachable.
+        // Nobody knows whether an ended pod is reachable.
         let reachable = lines(&text, "kn_activator_stats_conn_reachable{").len();
         assert_eq!(reachable, shown.links.len(), "after {time:?}");
     }
@@ -181,7 +181,7 @@ fn a_pod_that_comes_back_never_falls_and_its_next_end_is_shown_as_long() {
     let (here, short) = (snapshot(&["a"], Vec::new()), Duration::from_secs(1));
     let first = snapshot(&[], vec![departed("a", 1)]);
     let second = snapshot(&[], vec![departed("a", 2)]);
-    // It came and went within the time of its zeros.
+    // The pod came and went while its zeros were shown.
     for (shown, time, expected) in [
         (&first, short, Some(0)),
         (&first, short + ZEROS, Some(3)),
@@ -195,7 +195,7 @@ fn a_pod_that_comes_back_never_falls_and_its_next_end_is_shown_as_long() {
     }
 }
 
-/// A Prometheus that alone asks, once an hour, has the zeros first as well.
+/// A Prometheus that is the only client, and asks once an hour, also gets the zeros first.
 #[test]
 fn zeros_are_on_the_first_page_however_late_it_is() {
     let page = page();
@@ -207,16 +207,16 @@ fn zeros_are_on_the_first_page_however_late_it_is() {
     assert_eq!(counts, [Some(0), Some(3)]);
 }
 
-/// The page of an agent at `now` that goes on from what is in `directory`.
+/// The page of an agent that starts at `now` and continues from `directory`.
 fn next_page(directory: &Path, now: Duration) -> Page {
     let memory = memory::open_again(directory);
     let page = page().with_memory(Some(Arc::clone(&memory)), after(now));
-    // As the loop does, before it gives a snapshot.
+    // Like the loop, before it gives a snapshot.
     memory.write_down([memory::Pod::counting_since(name("a"), 1, clock::now())]);
     page
 }
 
-/// A counter that fell to 0 and came back would be counted twice, and each restart again.
+/// A counter that fell to 0 and came back would be counted twice, and again at each restart.
 #[test]
 fn the_page_of_a_successor_goes_on_where_the_one_before_was() {
     let directory = tempfile::tempdir().unwrap();
@@ -227,7 +227,8 @@ fn the_page_of_a_successor_goes_on_where_the_one_before_was() {
     let text = first.render_at(&here, after(begun));
     assert_eq!(refused(&text, "a"), Some(0));
     drop(first);
-    // It is killed before it has shown more. Whoever has not asked yet gets the zeros of the next one.
+    // The agent is killed before it has shown more. A client that has not asked yet gets the zeros
+    // of the next one.
     let second_begun = begun + ZEROS * 2;
     let second = next(second_begun);
     for (time, expected) in [
@@ -239,12 +240,12 @@ fn the_page_of_a_successor_goes_on_where_the_one_before_was() {
         assert_eq!(refused(&text, "a"), expected, "after {time:?}");
     }
     drop(second);
-    // However soon the next ones are killed, none of them shows zeros again.
+    // However soon the next agents are killed, none of them shows zeros again.
     let mut now = second_begun + ZEROS;
     for _ in 0..2 {
         now += MOMENT;
         let next = next(now);
-        // It has not found the pod's process yet.
+        // The agent has not found the pod's process yet.
         let text = next.render_at(&nothing, after(now));
         assert_eq!(refused(&text, "a"), None);
         let text = next.render_at(&here, after(now));
@@ -265,7 +266,7 @@ fn last_counts_are_shown_for_their_time_by_one_agent_after_the_other() {
     let text = first.render_at(&gone, after(ended));
     assert_eq!(refused(&text, "a"), Some(3));
     drop(first);
-    // Nobody may have asked that one.
+    // Nobody may have asked the agent before.
     let again = ended + LAST_COUNTS - MOMENT;
     let second = next(again);
     let last = again + LAST_COUNTS - MOMENT;
@@ -282,7 +283,7 @@ fn last_counts_are_shown_for_their_time_by_one_agent_after_the_other() {
     assert_eq!(refused(&text, "a"), Some(3));
 }
 
-/// What a pod had counted before there was a page would be all at once to a Prometheus.
+/// To a new Prometheus, everything that a pod had counted before would seem to happen at once.
 #[test]
 fn a_page_that_is_new_begins_with_what_was_counted_without_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -292,11 +293,11 @@ fn a_page_that_is_new_begins_with_what_was_counted_without_it() {
     let page = page().with_memory(Some(memory), after(MOMENT));
     let text = page.render_at(&snapshot(&["a", "b"], Vec::new()), after(MOMENT));
     assert_eq!(refused(&text, "a"), Some(3));
-    // A pod that comes later has its zeros.
+    // A pod that comes later gets its zeros.
     assert_eq!(refused(&text, "b"), Some(0));
 }
 
-/// An export of so many pods takes several requests of OTLP.
+/// Over OTLP, an export of this many pods takes several requests.
 #[test]
 fn many_pods_are_one_page_with_each_metric_once() {
     let page = page();

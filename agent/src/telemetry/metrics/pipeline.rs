@@ -27,12 +27,12 @@ pub(crate) struct MetricPipeline {
     provider: SdkMeterProvider,
     durations: Durations,
     view: CurrentView,
-    /// It stays locked during an export, so that exports do not change each other's view.
+    /// Locked during an export, so that exports do not change each other's view.
     progress: Mutex<Progress>,
 }
 
 impl MetricPipeline {
-    /// A pipeline whose exporter knows what has arrived.
+    /// A pipeline whose exporter reports what has arrived.
     pub(crate) fn new(
         exporter: impl PushMetricExporter,
         resource: Resource,
@@ -57,7 +57,8 @@ impl MetricPipeline {
         }
     }
 
-    /// Goes on at `now` from what `receiver` was told by the agent before this one, and keeps that up to date.
+    /// Continues at `now` from what the agent before this one told `receiver`, and keeps the memory
+    /// up to date.
     pub(crate) fn with_memory(
         self,
         memory: Option<Arc<Memory>>,
@@ -70,7 +71,7 @@ impl MetricPipeline {
         self
     }
 
-    /// Where durations are recorded.
+    /// The histograms, to record durations.
     pub(crate) const fn durations(&self) -> &Durations {
         &self.durations
     }
@@ -80,11 +81,11 @@ impl MetricPipeline {
         self.lock().is_idle(snapshot, clock::now())
     }
 
-    /// Exports `snapshot`, in as many requests as it takes.
+    /// Exports `snapshot` in as many requests as needed.
     ///
-    /// A pod's zeros count as exported once a request with them has arrived. So one that is discovered
-    /// and fails while the Collector is away still begins with its zeros. And one that has departed is
-    /// shown until a request with its last counts has arrived.
+    /// A pod's zeros count as exported once a request with them has arrived. So a pod that is
+    /// discovered and fails while the Collector is away still begins with its zeros. A departed pod
+    /// is shown until a request with its last counts has arrived.
     pub(crate) fn export(&self, snapshot: &Arc<Snapshot>) -> Delivery {
         self.export_at(snapshot, clock::now())
     }
@@ -95,13 +96,14 @@ impl MetricPipeline {
         let withheld = links.iter().any(|link| link.owes_counts);
         let of_agent = of_agent(&progress, snapshot, now);
         let mut requests = requests(links, of_agent, snapshot).into_iter();
-        // The Collector would refuse the others alike, and each may take its whole time-out.
+        // If one fails, stop: the Collector would refuse the others, too, and each may take its
+        // whole timeout.
         let arrived = requests.all(|request| self.send(request, &mut progress, now));
         progress.retain(snapshot);
         Delivery { arrived, withheld }
     }
 
-    /// Exports `snapshot` for the last time; says whether it arrived. If there are pods whose zeros
+    /// Exports `snapshot` for the last time; returns whether it arrived. If pods have zeros that
     /// have not arrived, it exports twice, so that their counts are shown too.
     pub(crate) fn shutdown(&self, snapshot: &Arc<Snapshot>, exports: &ExportLog) -> bool {
         let now = clock::now();
@@ -113,19 +115,19 @@ impl MetricPipeline {
         let mut progress = self.lock();
         let links = progress.views(snapshot, now);
         let mut requests = requests(links, of_agent(&progress, snapshot, now), snapshot);
-        // The SDK makes a last export of its own.
+        // The SDK itself makes a last export.
         let last = requests.pop().unwrap_or_default();
         let mut requests = requests.into_iter();
         arrived = arrived && requests.all(|request| self.send(request, &mut progress, now));
         if !arrived {
-            // The Collector is away. A further attempt would only use up the time for the logs.
+            // The Collector is away. Another attempt would only use up the time for the logs.
             exports.close();
         }
         self.view.store(Arc::new(last));
         self.provider.shutdown().is_ok()
     }
 
-    /// Sends one request; says whether it arrived.
+    /// Sends one request; returns whether it arrived.
     fn send(&self, request: ExportView, progress: &mut Progress, now: Timestamp) -> bool {
         let request = Arc::new(request);
         self.view.store(Arc::clone(&request));

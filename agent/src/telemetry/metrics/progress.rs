@@ -13,8 +13,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// For how long what begins and what ends a pod's series is shown again after it has first arrived. Not at
-/// all, where it is known that it has arrived at whom it is for.
+/// How long to repeat a pod's zeros and last counts after they first arrived. Not at all, if an
+/// arrival is known to have reached its receiver.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Repeats {
     /// Its zeros.
@@ -27,11 +27,11 @@ pub(super) struct Repeats {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     repeats: Repeats,
-    /// When the zeros of each pod have first arrived; `None` if that is long ago.
+    /// When the zeros of each pod first arrived; `None` if that is long ago.
     begun: HashMap<SeriesName, Option<Timestamp>>,
     /// The pods whose last counts have arrived.
     ended: HashMap<SeriesName, Ended>,
-    /// Where a successor of the agent finds it, and under whose name.
+    /// The memory for a successor, and the receiver that this progress is about.
     memory: Option<(Arc<Memory>, Receiver)>,
 }
 
@@ -43,25 +43,27 @@ impl Progress {
         }
     }
 
-    /// Goes on from `now` where the agent before this one was with `receiver`, and keeps that up to date.
+    /// Continues from `now` with what the agent before this one told `receiver`, and keeps the
+    /// memory up to date.
     pub(super) fn go_on(&mut self, memory: Arc<Memory>, receiver: Receiver, now: Timestamp) {
         for told in memory.told(receiver) {
-            // What was still to be shown for a while when that agent ended is shown as long anew: nobody
-            // may have asked while there was none.
+            // Last counts that were still repeated when that agent ended are repeated for the full
+            // time again: nobody may have asked while no agent ran.
             let ended = told.ended.filter(|ended| self.is_over(*ended, now));
             self.ended
                 .extend(ended.map(|ended| (told.name.clone(), ended)));
-            // Its counts may have been shown, and zeros after them would have them counted twice.
+            // Its counts may have been shown, and zeros after them would make them count twice.
             self.begun.insert(told.name, None);
         }
-        // What pods counted before it was told of any would be all at once to it.
+        // To a new receiver, earlier counts of these pods would seem to happen at once, so they get
+        // no zeros.
         let before = memory.join(receiver).into_iter();
         self.begun.extend(before.map(|name| (name, None)));
         self.memory = Some((memory, receiver));
     }
 
-    /// What an export of `snapshot` at `now` shows: every link, and the pods that have departed and whose
-    /// last counts are still to be shown.
+    /// What an export of `snapshot` at `now` shows: every link, and the departed pods whose last
+    /// counts must still be shown.
     pub(super) fn views(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<LinkView> {
         let has_begun = |name| self.has_begun(name, now);
         let links = snapshot.links.iter();
@@ -97,8 +99,8 @@ impl Progress {
         self.tell(links, now);
     }
 
-    /// Has a successor know whose counts are shown from here on, before they are: after zeros that have
-    /// arrived at whom they are for, or on this page, which is not on its way yet.
+    /// Tells the memory whose counts will be shown from now on, before they are. Counts follow
+    /// zeros that have reached their receiver, or that are on this page, which is not sent yet.
     fn tell(&self, links: &[LinkView], now: Timestamp) {
         let Some((memory, receiver)) = &self.memory else {
             return;
@@ -117,7 +119,7 @@ impl Progress {
         let links = snapshot.links.iter().map(|link| &link.name);
         let departed = snapshot.departed.iter().map(|departed| &departed.name);
         let known: HashSet<_> = links.chain(departed).collect();
-        // A pod of which the agent before this one knew may not be found yet.
+        // A pod that the agent before this one knew may not be found yet.
         let memory = self.memory.as_ref();
         let is_kept = |name: &SeriesName| {
             known.contains(name) || memory.is_some_and(|(memory, _)| memory.knows(name))
@@ -137,7 +139,7 @@ impl Progress {
         ended.is_some_and(|ended| ended.lives == departed.total.lives && self.is_over(*ended, now))
     }
 
-    /// Whether last counts have been shown for as long as they are.
+    /// Whether last counts have been shown for their full time.
     fn is_over(&self, ended: Ended, now: Timestamp) -> bool {
         now.saturating_since(ended.at) >= self.repeats.last
     }

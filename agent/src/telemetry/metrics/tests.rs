@@ -1,4 +1,4 @@
-//! What is exported, as the SDK's in-memory exporter receives it.
+//! Tests: exports as the SDK's in-memory exporter receives them.
 
 mod failures;
 mod harness;
@@ -74,7 +74,7 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
         assert_eq!(total(&first, metric), 0.0, "{metric}");
     }
     assert_eq!(first[CHECKS].len(), 3);
-    // Of a dial, of liveness, and of the end of a live connection.
+    // Errors of a dial, of liveness, and of the end of a live connection.
     assert_eq!(first[links::ERRORS].len(), 14 + 18 + 15);
     assert_eq!(first[REACHABLE][A], 1.0);
 
@@ -92,7 +92,7 @@ fn counters_are_exported_as_zero_first_and_then_in_full() {
     assert_eq!(second["kn.activator.stats.conn.rtt"][A], 0.00025);
     assert_eq!(second["kn.activator.stats.conn.silence"][A], 1.2);
 
-    // Each link on its own: a second one begins at zero beside the first one's counts.
+    // Each link begins on its own: the second one begins at zero beside the first one's counts.
     let third = harness.export(vec![link("a"), link("b")]);
     assert_eq!(
         third["kn.activator.stats.conn.retransmits"],
@@ -137,8 +137,8 @@ fn reachable_waits_for_the_grace_and_gauges_for_a_connection() {
 
 const RETRANSMITS: &str = "kn.activator.stats.conn.retransmits";
 
-/// 100 refused dials a second for 9 s, and the activator is killed 1 s before the next export: of 900,
-/// 500 were exported.
+/// A case from the field: 100 refused dials a second for 9 s, and the activator is killed 1 s
+/// before the next export. Of 900 errors, 500 were exported.
 #[test]
 fn what_an_ended_pod_counted_is_exported_once_more() {
     let harness = Harness::new();
@@ -149,7 +149,7 @@ fn what_an_ended_pod_counted_is_exported_once_more() {
     let first = flatten(first);
     assert_eq!(first[RETRANSMITS][A], 900.0);
     assert_eq!(first["statlink.links"][""], 1.0);
-    // It is not known any more whether it is reachable.
+    // Nobody knows any more whether it is reachable.
     for gauge in [REACHABLE, "kn.activator.stats.conn.rtt"] {
         let pods: Vec<_> = first[gauge].keys().collect();
         assert_eq!(pods, [B], "{gauge}");
@@ -171,11 +171,11 @@ fn a_pod_that_comes_back_goes_on_and_its_next_end_is_exported_too() {
     assert_eq!(exports(vec![link("a")], vec![]), Some(0.0));
     assert_eq!(exports(vec![], vec![departed("a", 1)]), Some(5.0));
     assert_eq!(exports(vec![], vec![departed("a", 1)]), None);
-    // Not from 0 again: that would be a fall under one start time.
+    // Not from 0 again: the counter would fall under one start time.
     assert_eq!(exports(vec![link("a")], vec![]), Some(5.0));
     assert_eq!(exports(vec![], vec![departed("a", 2)]), Some(5.0));
     assert_eq!(exports(vec![], vec![departed("a", 2)]), None);
-    // Once its account is closed, a pod of that name is a new one.
+    // After its account is closed, a pod with that name is a new one.
     assert_eq!(exports(vec![], vec![]), None);
     assert_eq!(exports(vec![link("a")], vec![]), Some(0.0));
 }
@@ -202,7 +202,7 @@ fn a_pod_that_came_and_went_between_two_exports_is_exported_twice() {
     exported(None, false);
 }
 
-/// The errors of 150 pods once went to `otel.metric.overflow`, the real one's among them.
+/// The errors of 150 pods once went to `otel.metric.overflow`, those of the real one among them.
 #[test]
 fn however_many_links_there_are_each_is_exported_in_full_and_agrees() {
     let harness = Harness::new();
@@ -231,7 +231,7 @@ fn however_many_links_there_are_each_is_exported_in_full_and_agrees() {
         seen += request[REACHABLE].len();
     }
     assert_eq!(seen, pods);
-    // The agent's own figures are in one of them.
+    // One request has the agent's own figures.
     let own: Vec<_> = requests
         .iter()
         .map(|request| {

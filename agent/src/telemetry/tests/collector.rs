@@ -38,7 +38,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::telemetry::config::Protocol;
 
-/// After this, what should have happened never will. It bounds a failing test, not a passing one.
+/// What should happen has happened by then. It bounds a failing test, not a passing one.
 pub(super) const HANG: Duration = Duration::from_secs(60);
 
 /// One request as the stand-in saw it.
@@ -53,7 +53,7 @@ pub(super) struct Seen {
 pub(super) struct Collector {
     pub(super) address: SocketAddr,
     pub(super) requests: mpsc::UnboundedReceiver<Seen>,
-    /// What went over its connections, both ways, headers and all.
+    /// The bytes of its connections in both directions, headers included.
     pub(super) exchanged: Arc<AtomicUsize>,
     /// A change ends every connection.
     pub(super) tls: watch::Sender<Option<Arc<ServerConfig>>>,
@@ -169,7 +169,7 @@ where
 {
     let service = service_fn(move |request| respond(request, protocol, seen.clone()));
     let stream = TokioIo::new(stream);
-    // How the connection ends is not what is tested.
+    // How the connection ends is not tested.
     let _ = match protocol {
         Protocol::Grpc => {
             let server = http2::Builder::new(TokioExecutor::new());

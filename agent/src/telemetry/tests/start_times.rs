@@ -1,4 +1,4 @@
-//! The start times that are exported where they are remembered.
+//! Tests: exported start times with a memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
     telemetry::{Telemetry, config::Protocol},
 };
 
-/// A pod's counters are as old as they were said to be, and the agent's own as old as the agent.
+/// A pod's counters are as old as the memory says, and the agent's own as old as the agent.
 #[tokio::test]
 async fn a_pods_counters_have_the_start_time_that_is_remembered() {
     const BEGAN: u64 = 1_700_000_000_000_000_000;
@@ -53,7 +53,7 @@ async fn a_pods_counters_have_the_start_time_that_is_remembered() {
         let tenants: Vec<_> = seen.headers.get_all("x-tenant").iter().collect();
         assert_eq!(tenants, ["a b"]);
         let frame = match protocol {
-            // One byte says that it is not compressed, four how long it is.
+            // One byte says that it is not compressed, four give its length.
             Protocol::Grpc => seen.body.slice(5..),
             Protocol::Http => seen.body,
         };

@@ -1,4 +1,4 @@
-//! What the table of a whole cluster says.
+//! Tests: the table of a whole cluster.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn activator(name: &str, node: &str, phase: &str) -> Value {
            "spec": {"nodeName": node}, "status": {"phase": phase}})
 }
 
-/// A healthy agent, a dead one and one that crashes again and again.
+/// A healthy agent, a dead one, and one that crashes again and again.
 fn three() -> (Vec<Answer<Status>>, Vec<Value>) {
     let mut lost = link("activator-b", "unreachable");
     lost["cause"] = "timeout".into();

@@ -1,4 +1,4 @@
-//! Which story is told of an activator.
+//! Tests: the story of an activator.
 
 use serde_json::json;
 

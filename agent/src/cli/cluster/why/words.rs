@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{cli::cluster::status::Link, link::Cause};
 
-/// What a link's state means, after "POD on NODE".
+/// The meaning of a link's state, after "POD on NODE".
 pub(crate) fn in_words(link: &Link) -> String {
     let Link {
         peer,
@@ -51,7 +51,7 @@ pub(crate) fn in_words(link: &Link) -> String {
     }
 }
 
-/// What a cause means to whoever is on call.
+/// The meaning of a cause for the person on call.
 pub(crate) const fn meaning(cause: Cause) -> &'static str {
     match cause {
         Cause::ConnectionRefused => {
@@ -99,7 +99,7 @@ pub(crate) const fn meaning(cause: Cause) -> &'static str {
     }
 }
 
-/// A length of time, to the second where it has some.
+/// A duration in words, to the second where it is that long.
 pub(crate) fn length(duration: Duration) -> String {
     let whole = if duration.as_secs() > 0 {
         Duration::from_secs(duration.as_secs())

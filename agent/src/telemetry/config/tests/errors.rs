@@ -1,4 +1,4 @@
-//! What is refused, and the line that an operator sees of it.
+//! Tests: refused values, and the line that an operator sees for each.
 
 use super::*;
 
@@ -149,7 +149,7 @@ fn bad_certificates_are_named() {
     ] {
         assert_eq!(errors(variables), [expected]);
     }
-    // With plain http none of them is read.
+    // For plain http none of them is read.
     assert!(read(&[(CA, "/nowhere/ca.pem"), (CLIENT, "/nowhere/tls.crt")]).is_ok());
 }
 

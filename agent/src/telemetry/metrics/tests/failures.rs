@@ -1,4 +1,4 @@
-//! Exports that fail, and the last one.
+//! Tests: failing exports, and the last export.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::telemetry::exporter::ExportLog;
 
-/// Keeps what it is given even if it fails, like a Collector whose answer is lost.
+/// Keeps the data of a request even if the request fails, like a Collector whose answer is lost.
 #[derive(Clone, Default)]
 struct Flaky {
     memory: InMemoryMetricExporter,
@@ -77,7 +77,7 @@ fn a_failed_export_neither_uses_up_the_zero_nor_repeats_it() {
     assert_eq!(retransmits(false, vec![a(), b()]), shown(5.0, 5.0));
 }
 
-/// The last counts of a pod are kept for as long as the Collector is away.
+/// The agent keeps the last counts of a pod for as long as the Collector is away.
 #[test]
 fn an_ended_pod_is_exported_until_that_has_arrived() {
     let flaky = Flaky::default();

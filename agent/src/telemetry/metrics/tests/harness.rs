@@ -1,4 +1,4 @@
-//! Links of tests, and a pipeline that exports them into memory.
+//! Links for tests, and a pipeline that exports them into memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,7 +89,7 @@ pub(super) fn link(pod: &str) -> LinkSnapshot {
     }
 }
 
-/// A pod that ended, after so many lives.
+/// A pod that ended after this many lives.
 pub(super) fn departed(pod: &str, lives: u64) -> Departed {
     let mut total = link(pod).total;
     total.lives = lives;
@@ -112,7 +112,7 @@ pub(super) fn total(export: &FlatExport, metric: &str) -> f64 {
     export[metric].values().sum()
 }
 
-/// `passed` checks of each kind, the failed ones beside them, and connects.
+/// Counts with `passed` checks of each kind, the failed ones, and connects.
 pub(super) fn counts_of(passed: u64, failed: &[(CheckKind, Cause, u64)], connects: u64) -> Counts {
     let mut counts = Counts::default();
     for kind in CheckKind::ALL {

@@ -1,4 +1,4 @@
-//! What the agent exports of itself.
+//! Tests: what the agent exports about itself.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One agent after the other, with a memory.
+//! Tests: one agent after another, with a memory.
 
 use super::{
     harness::{A, Harness, departed, link},
@@ -22,7 +22,7 @@ fn the_zeros_of_a_pod_are_exported_by_one_agent_alone() {
             harness
                 .pipeline
                 .with_memory(Some(Arc::clone(&memory)), to, clock::now());
-        // As the loop does, before it gives a snapshot.
+        // Like the loop, before it gives a snapshot.
         let name = SeriesName::of_activator("a");
         memory.write_down([memory::Pod::counting_since(name, 1, clock::now())]);
         harness
@@ -30,10 +30,10 @@ fn the_zeros_of_a_pod_are_exported_by_one_agent_alone() {
     let retransmits = |harness: &Harness| harness.export(vec![link("a")])[RETRANSMITS][A];
     let first = agent();
     assert_eq!(retransmits(&first), 0.0);
-    // It is killed.
+    // The agent is killed.
     drop(first);
     let second = agent();
-    // It has not found the pod's process yet.
+    // The agent has not found the pod's process yet.
     second.export_all(Vec::new(), Vec::new());
     assert_eq!(retransmits(&second), 5.0);
     assert!(second.export_all(Vec::new(), vec![departed("a", 1)]).len() == 1);
