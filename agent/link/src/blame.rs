@@ -1,22 +1,22 @@
-//! What is blamed: which cause is shown, if there are several.
+//! Blame: which cause is shown if there are several.
 
 use std::net::SocketAddr;
 
 use crate::{Cause, ConnectionId, ProxyEvent, finding::Facts, proxies::Proxies, time::Timestamp};
 
-/// The newest cause, and the failures of proxies that may be behind the next.
+/// The newest cause, and failures of proxies that may explain the next one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Blame {
-    /// Of the newest loss, failed attempt or lack of attempts.
+    /// The newest loss, failed attempt or lack of attempts.
     newest: Option<(Timestamp, Why)>,
     proxies: Proxies,
 }
 
-/// A cause, and the proxy whose failure it was, if it was one's.
+/// A cause, and the proxy's address if the failure was a proxy's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Why {
     pub(crate) cause: Cause,
-    /// Where the proxy's connection went.
+    /// The destination of the proxy's connection.
     pub(crate) proxy: Option<SocketAddr>,
 }
 
@@ -32,7 +32,7 @@ impl Blame {
         self.newest.map_or(Cause::Other.into(), |(_, why)| why)
     }
 
-    /// This happened at `at`; `false` if something newer is known.
+    /// This happened at `at`; returns `false` if something newer is known.
     pub(crate) fn put_on(&mut self, at: Timestamp, why: Why) -> bool {
         if self.newest.is_some_and(|(newest, _)| newest > at) {
             return false;
@@ -41,7 +41,7 @@ impl Blame {
         true
     }
 
-    /// A proxy's connection has come to this.
+    /// A proxy's connection reported this event.
     pub(crate) fn proxy(
         &mut self,
         at: Timestamp,

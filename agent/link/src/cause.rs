@@ -1,8 +1,8 @@
-//! Causes: which there are, what an end means, what a check of each kind can end with, and which
-//! of them a proxy may be behind.
+//! Causes: their list, the meaning of an end, the causes that each kind of check can have, and
+//! those that a proxy may explain.
 //!
-//! To add one, add it to the list of [`Cause`], which makes its word, its place in
-//! [`Cause::ALL`] and its JSON; the compiler then asks for it in every rule below.
+//! To add a cause, add it to the list of [`Cause`], which defines its word, its place in
+//! [`Cause::ALL`] and its JSON. The compiler then asks for it in every rule below.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ closed_list! {
         LocalClosed = "local_closed",
         /// Established, but data goes unacknowledged or pings unanswered.
         Stalled = "stalled",
-        /// The client itself has sent nothing for 12 s, and heard nothing: it is frozen, starved of
+        /// The client itself has sent nothing and heard nothing for 12 s: it is frozen, starved of
         /// CPU or deadlocked.
         LocalStalled = "local_stalled",
         /// The destination is not an address of the autoscaler.
@@ -49,7 +49,7 @@ closed_list! {
         Dns = "dns",
         /// A running client with no connection and no attempt for 20 s.
         NoAttempt = "no_attempt",
-        /// Anything else, and what is not known.
+        /// Anything else, and unknown causes.
         Other = "_OTHER",
     }
 }
@@ -60,10 +60,10 @@ impl fmt::Display for Cause {
     }
 }
 
-// === What an end means ===
+// === The meaning of an end ===
 
 impl Cause {
-    /// Why a connection ended that had come this far.
+    /// Why a connection in this phase ended.
     pub(crate) const fn of_end(phase: Phase, how: End) -> Self {
         match phase {
             Phase::Connecting => of_connecting(how),
@@ -73,7 +73,7 @@ impl Cause {
     }
 }
 
-/// Why an attempt failed whose SYN had not been answered.
+/// Why an attempt failed before its SYN was answered.
 const fn of_connecting(how: End) -> Cause {
     match how {
         End::Refused => Cause::ConnectionRefused,
@@ -90,7 +90,7 @@ const fn of_connecting(how: End) -> Cause {
     }
 }
 
-/// Why an attempt failed that was established, but not upgraded.
+/// Why an attempt failed that was established but not upgraded.
 const fn of_handshaking(how: End) -> Cause {
     match how {
         End::Reset => Cause::ConnectionReset,
@@ -143,17 +143,16 @@ pub(crate) const fn is_local(how: End) -> bool {
     }
 }
 
-// === What a check can end with ===
+// === The causes of a check ===
 
 impl Cause {
-    /// Whether a check of this kind can end with this cause, by itself or for a proxy's failure.
-    /// Such pairs are exported from the start, at 0. What is counted all the same is exported from
-    /// when it is counted.
+    /// Whether a check of this kind can have this cause, by itself or through a proxy's failure.
+    /// Such pairs are exported from the start, at 0. Any other pair is exported once it is counted.
     pub const fn is_feasible(self, kind: CheckKind) -> bool {
         match kind {
             CheckKind::Connect => self.can_fail_an_attempt(),
             CheckKind::Disconnect => self.can_end_a_live_connection(),
-            // It repeats whatever ended the connection or the attempt before.
+            // It repeats the cause that ended the last connection or attempt.
             CheckKind::Liveness => true,
         }
     }
@@ -200,22 +199,22 @@ impl Cause {
     }
 }
 
-// === What a proxy may be behind ===
+// === What a proxy may explain ===
 
-/// Since when a proxy's failures may be what is behind the failure of the client's connection.
+/// From when on a proxy's failures may explain the failure of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyEvidence {
-    /// Since the client's connection began.
+    /// From the beginning of the client's connection.
     SinceItBegan,
-    /// Since shortly before its end.
+    /// From shortly before its end.
     JustBefore,
-    /// Since the peer was last heard on it.
+    /// From the moment the peer was last heard on it.
     SinceHeard,
 }
 
 impl Cause {
-    /// Which of a proxy's failures may be behind it; `None` where the client's own connection
-    /// tells all that there is to tell.
+    /// Which of a proxy's failures may explain this cause; `None` if the client's own connection
+    /// says everything.
     pub(crate) const fn proxy_evidence(self) -> Option<ProxyEvidence> {
         match self {
             Self::HandshakeFailed => Some(ProxyEvidence::SinceItBegan),
@@ -241,7 +240,7 @@ impl Cause {
     /// Why a proxy's connection failed; `None` if the proxy itself ended it, as it does when the
     /// client closes.
     pub(crate) fn of_a_proxy(phase: Phase, how: End) -> Option<Self> {
-        // A SYN that it gave up on had gone unanswered.
+        // If the proxy gave up on a SYN, the SYN had gone unanswered.
         let own = is_local(how) && how != End::Unanswered;
         (!own).then(|| Self::of_end(phase, how))
     }

@@ -1,4 +1,4 @@
-//! What a check is.
+//! The kinds of checks.
 
 use crate::closed_list::closed_list;
 

@@ -1,7 +1,7 @@
 //! Enums whose values are attributes of a metric: a closed list, written once.
 //!
-//! A value that is added to the list has its word, its JSON and its place in `ALL`. Counts are kept
-//! by that place, so one that were missing there would be counted nowhere.
+//! A value in the list gets its word, its JSON and its place in `ALL`. Counts are indexed by that
+//! place, so a value that is missing there would not be counted.
 
 /// An enum of words, with `ALL` and `as_str`.
 macro_rules! closed_list {

@@ -1,4 +1,4 @@
-//! What a link counts: checks, errors by cause, connects.
+//! The counts of a link: checks, errors by cause, connects.
 
 use crate::{Cause, CheckKind};
 
@@ -8,7 +8,8 @@ pub struct Counts {
     checks: [u64; CheckKind::ALL.len()],
     errors: [[u64; Cause::ALL.len()]; CheckKind::ALL.len()],
     connects: u64,
-    /// connect()s that are no attempts of their own: of one dial, and another one came up.
+    /// connect()s that are no attempts of their own, because another one of the same dial
+    /// succeeded.
     races_lost: u64,
 }
 
@@ -18,7 +19,7 @@ impl Counts {
         self.checks.get(kind as usize).copied().unwrap_or_default()
     }
 
-    /// Checks of `kind` that decided against, for `cause`.
+    /// Failed checks of `kind` with `cause`.
     pub fn errors(&self, kind: CheckKind, cause: Cause) -> u64 {
         self.errors
             .get(kind as usize)
@@ -32,8 +33,8 @@ impl Counts {
         self.connects
     }
 
-    /// connect()s that lost to another one of the same dial: no attempts. With them, the connect
-    /// checks are all that the kernel counted.
+    /// connect()s that lost to another one of the same dial: no attempts. The connect checks and
+    /// these add up to what the kernel counted.
     pub const fn races_lost(&self) -> u64 {
         self.races_lost
     }
@@ -48,7 +49,7 @@ impl Counts {
         self.errors.iter().flatten().sum()
     }
 
-    /// What `other` has counted, too.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Self) {
         let own = self.checks.iter_mut().chain(self.errors.as_flattened_mut());
         let others = other.checks.iter().chain(other.errors.as_flattened());
@@ -64,14 +65,14 @@ impl Counts {
         self.races_lost = self.races_lost.saturating_add(1);
     }
 
-    /// `n` checks of `kind` decided for reachable.
+    /// `n` checks of `kind` passed.
     pub fn pass(&mut self, kind: CheckKind, n: u64) {
         if let Some(checks) = self.checks.get_mut(kind as usize) {
             *checks = checks.saturating_add(n);
         }
     }
 
-    /// `n` checks of `kind` decided against reachable, for `cause`.
+    /// `n` checks of `kind` failed with `cause`.
     pub fn fail(&mut self, kind: CheckKind, cause: Cause, n: u64) {
         self.pass(kind, n);
         if let Some(errors) = self

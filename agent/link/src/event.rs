@@ -1,7 +1,7 @@
-//! What happens to a link, in the one form that the core, logs and `statlink events` share.
+//! Events: what happens to a link, in the one form that the core, logs and `statlink events` share.
 //!
-//! `T` is the type of its times: [`Timestamp`] in the core, wall-clock time where it is shown
-//! ([`Event::map_time`]). The JSON is a contract with whoever reads `statlink events --json`.
+//! `T` is the type of its times: [`Timestamp`] in the core, wall-clock time for output
+//! ([`Event::map_time`]). The JSON is a contract with readers of `statlink events --json`.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{Cause, UnknownReason, time::Timestamp};
 /// One thing that happened to a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<T = Timestamp> {
-    /// When it happened, which may be long before it was known.
+    /// When it happened, possibly long before it was known.
     pub at: T,
     /// What happened.
     pub kind: EventKind<T>,
@@ -22,14 +22,14 @@ pub struct Event<T = Timestamp> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind<T = Timestamp> {
-    /// The client was discovered. The driver's to say: it made the link.
+    /// The client was discovered. The driver creates this event, because it creates the link.
     Discovered,
     /// A connection reached *upgraded*; dated by the peer's answer.
     Connected {
-        /// Where it goes.
+        /// The connection's destination.
         peer_address: SocketAddr,
-        /// From connect() to the answer; absent when connect() was not seen, or when the attempt
-        /// had been given up as failed before, and its duration reported then.
+        /// From connect() to the answer. Absent when connect() was not seen, or when the attempt
+        /// had already been reported as failed, with its duration.
         #[serde(with = "seconds::optional")]
         #[serde(skip_serializing_if = "Option::is_none", default)]
         duration: Option<Duration>,
@@ -38,31 +38,31 @@ pub enum EventKind<T = Timestamp> {
     ConnectFailed(FailedAttempt<T>),
     /// A live connection was lost.
     Disconnected {
-        /// Where it went.
+        /// The connection's destination.
         peer_address: SocketAddr,
         /// Why.
         cause: Cause,
-        /// Where the connection of a proxy in the pod went whose failure is the cause.
+        /// The destination of the proxy's connection whose failure is the cause.
         #[serde(rename = "hop_address")]
         #[serde(skip_serializing_if = "Option::is_none", default)]
         proxy_address: Option<SocketAddr>,
     },
-    /// The link became reachable; ends an outage if there was one.
+    /// The link became reachable; this ends an outage if there was one.
     Reachable {
-        /// The outage that this ends; absent at the first reachability.
+        /// The outage that this ends; absent when the link is reachable for the first time.
         #[serde(skip_serializing_if = "Option::is_none")]
         outage: Option<EndedOutage<T>>,
-        /// Where the live connection goes.
+        /// The live connection's destination.
         peer_address: SocketAddr,
     },
     /// The link is not reachable: an outage began, or the cause of one became known.
     Unreachable {
-        /// Why; [`Cause::Other`] while that is not known.
+        /// Why; [`Cause::Other`] while the cause is not known.
         cause: Cause,
-        /// Where the lost connection or the last attempt went.
+        /// The destination of the lost connection or the last attempt.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         peer_address: Option<SocketAddr>,
-        /// Where the connection of a proxy in the pod went whose failure is the cause.
+        /// The destination of the proxy's connection whose failure is the cause.
         #[serde(rename = "hop_address")]
         #[serde(skip_serializing_if = "Option::is_none", default)]
         proxy_address: Option<SocketAddr>,
@@ -70,24 +70,24 @@ pub enum EventKind<T = Timestamp> {
         /// [`ATTEMPTS_REPORTED`](crate::ATTEMPTS_REPORTED).
         attempts: Vec<FailedAttempt<T>>,
     },
-    /// The agent cannot tell any more whether the link is reachable. What it could tell before, an
-    /// outage perhaps, goes on once it can tell again.
+    /// The agent can no longer tell whether the link is reachable. An earlier state, such as an
+    /// outage, continues once it can tell again.
     Unknown {
         /// Why not.
         reason: UnknownReason,
     },
-    /// There is nobody left to be reachable or not: the client has let go of every target, or
-    /// those that are left are in their grace.
+    /// Nothing is left that could be reachable: the client has let go of every target, or the
+    /// remaining ones are in their grace.
     Idle,
     /// The process ended, as it may.
     Ended,
 }
 
-/// An outage that is over.
+/// An outage that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedOutage<T = Timestamp> {
     /// From the loss of the last live connection, or the end of the start-up grace, to the answer
-    /// on the next.
+    /// on the next connection.
     #[serde(with = "seconds")]
     pub duration: Duration,
     /// The cause at its onset, or the first that became known.
@@ -104,16 +104,16 @@ pub struct EndedOutage<T = Timestamp> {
 pub struct FailedAttempt<T = Timestamp> {
     /// When it failed.
     pub at: T,
-    /// Where it went; absent when its records were lost.
+    /// The attempt's destination; absent when its records were lost.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub peer_address: Option<SocketAddr>,
     /// Why it failed.
     pub cause: Cause,
-    /// Where the connection of a proxy in the pod went whose failure is the cause.
+    /// The destination of the proxy's connection whose failure is the cause.
     #[serde(rename = "hop_address")]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub proxy_address: Option<SocketAddr>,
-    /// The errno behind it, where there was one.
+    /// The errno behind it, if there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub errno: Option<u16>,
     /// From connect() to its failure; absent when connect() was not seen.
@@ -123,7 +123,7 @@ pub struct FailedAttempt<T = Timestamp> {
 }
 
 impl<T> Event<T> {
-    /// The same, with each time as `convert` has it.
+    /// The same event, with each time converted.
     pub fn map_time<U>(self, mut convert: impl FnMut(T) -> U) -> Event<U> {
         Event {
             at: convert(self.at),
@@ -133,7 +133,7 @@ impl<T> Event<T> {
 }
 
 impl<T> EventKind<T> {
-    /// The same, with each time as `convert` has it.
+    /// The same kind, with each time converted.
     pub fn map_time<U>(self, mut convert: impl FnMut(T) -> U) -> EventKind<U> {
         match self {
             Self::Discovered => EventKind::Discovered,

@@ -1,4 +1,4 @@
-//! What is certain about connections: what the table of connections hands to the assessment.
+//! Findings: what is certain about connections, passed from their table to the assessment.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
 /// One thing that is certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
-    /// The client turned to this address: a connection to it began, or is known by its end.
+    /// The client dialled this address: a connection to it began, or is known by its end.
     Dialled(SocketAddr),
     /// A connection is live.
     Upgraded { of: Facts, upgrade: Upgrade },
-    /// A connection that was lost to a stall before the agent has not healed.
+    /// A connection that stalled before this agent has not healed.
     StillStalled,
     /// A stall is over: the connection is live again.
     Healed { of: Facts, at: Timestamp },
@@ -33,19 +33,19 @@ pub(crate) enum Finding {
         of: Facts,
         at: Timestamp,
         cause: Cause,
-        /// Another connection that was live at that moment, or is since.
+        /// Another connection that was live at that moment, or became live since.
         other: Option<Live>,
     },
-    /// So many connections ended like this, and nothing else is known of them.
+    /// `number` connections ended like this, and nothing else is known of them.
     EndedUnseen {
         at: Timestamp,
         phase: Phase,
         how: End,
         number: u32,
     },
-    /// A dial failed, and another connect() of the same dial came up.
+    /// A dial failed, and another connect() of the same dial succeeded.
     LostRace,
-    /// The client has let go of a live connection, and no other is live, but it dials on.
+    /// The client has let go of a live connection, and no other one is live, but it keeps dialling.
     LetGo { at: Timestamp },
     /// The client has let go of its last connection, and so of the peer.
     Withdrawn { at: Timestamp },
@@ -55,28 +55,28 @@ pub(crate) enum Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) peer: SocketAddr,
-    /// When connect() was called, where that was seen.
+    /// When connect() was called, if that was seen.
     pub(crate) attempted: Option<Timestamp>,
-    /// The same, or the first that is known of it.
+    /// The same, or the first moment known of it.
     pub(crate) began: Timestamp,
     /// When the peer answered, if it was upgraded and that was seen.
     pub(crate) answered: Option<Timestamp>,
     /// When the peer was last heard on it.
     pub(crate) heard: Option<Timestamp>,
-    /// Whether its connect check, and its upgrade, are the agent's to count.
+    /// Whether its connect check and its upgrade are the agent's to count.
     pub(crate) counts_connect: bool,
 }
 
 /// A connection that is live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Live {
-    /// `None`: since before the agent.
+    /// `None` if since before the agent.
     pub(crate) since: Option<Timestamp>,
     pub(crate) peer: SocketAddr,
 }
 
 impl Facts {
-    /// What is known of this one.
+    /// The facts about this connection.
     pub(crate) fn of(connection: &Connection) -> Self {
         Self {
             peer: connection.peer,
@@ -88,7 +88,7 @@ impl Facts {
         }
     }
 
-    /// From connect() to `end`, where connect() was seen.
+    /// From connect() to `end`, if connect() was seen.
     pub(crate) fn duration(&self, end: Timestamp) -> Option<Duration> {
         self.attempted
             .map(|attempted| end.saturating_since(attempted))

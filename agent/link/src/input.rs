@@ -1,4 +1,4 @@
-//! What goes into a link: inputs, and the values that they carry.
+//! Inputs of a link, and the values in them.
 
 use std::{
     collections::BTreeSet,
@@ -10,8 +10,8 @@ use statlink_ebpf::{ENDS, End, PHASES, Phase};
 
 use crate::{Cause, Legacy, UnknownReason, time::Timestamp};
 
-/// Names one connection for ever: an address of a `struct sock` is used again, but never with
-/// the same birth.
+/// Identifies one connection for ever: the kernel reuses the address of a `struct sock`, but never
+/// with the same birth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     /// Address of the `struct sock`; 0 when connect() failed before a socket was involved.
@@ -20,102 +20,103 @@ pub struct ConnectionId {
     pub born: Timestamp,
 }
 
-/// One thing that a link is to know. Its time is passed beside it.
+/// One input of a link. Its time is passed with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// connect() was called, at the input's time, and the SYN is about to be sent.
+    /// connect() was called at the input's time, and the SYN is about to be sent.
     Attempted {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Where to.
+        /// Its destination.
         peer_address: SocketAddr,
     },
     /// The TCP handshake is complete.
     Established {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Where to.
+        /// Its destination.
         peer_address: SocketAddr,
-        /// When connect() was called, where that is known.
+        /// When connect() was called, if known.
         attempted: Option<Timestamp>,
     },
     /// Data went unacknowledged through `timeouts` retransmission timeouts in a row.
     RetransmissionTimeout {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// How many.
+        /// The number of timeouts.
         timeouts: u8,
     },
     /// An attempt failed or a connection ended.
     Ended {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Where to.
+        /// Its destination.
         peer_address: SocketAddr,
-        /// When connect() was called; `None` when that was before the agent.
+        /// When connect() was called; `None` if that was before the agent.
         attempted: Option<Timestamp>,
         /// How far it had come, as far as the kernel half knows.
         phase: Phase,
         /// What ended it.
         how: End,
-        /// The errno behind it, 0 where there was none.
+        /// The errno behind it; 0 if there was none.
         errno: u16,
         /// When data was last received on it; `None` if never.
         heard: Option<Timestamp>,
     },
-    /// The answer to [`Output::Sample`](super::Output::Sample). A driver that cannot look does
-    /// not answer: `None` says that the connection is gone.
+    /// The answer to [`Output::Sample`](super::Output::Sample). A driver that cannot look does not
+    /// answer: an input with `None` says that the connection is gone.
     Sampled {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
         /// `None`: the kernel no longer knows the connection.
         sample: Option<Sample>,
     },
-    /// After records were lost, and once at discovery: what is open, and which ends were missed.
+    /// After records were lost, and once at discovery: the open connections and the missed ends.
     ///
-    /// Its time is that of the listing. Records read from the ring before the listing was made
-    /// are handed in before it.
+    /// Its time is that of the listing. The driver passes records that were read before the listing
+    /// first.
     Resynchronised {
         /// All connections that are open.
         open: Vec<OpenConnection>,
-        /// The ends whose record never arrived, since the last time.
+        /// The ends without a record since the last time.
         missed: MissedEnds,
     },
-    /// A connection of another process in the client's network namespace, on the watched
-    /// port: a proxy's upstream, or anybody else's.
+    /// A connection of another process in the client's network namespace on the watched port: a
+    /// proxy's upstream connection, or any other.
     Proxy {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Where to.
+        /// Its destination.
         peer_address: SocketAddr,
-        /// When connect() was called; `None` when that was before the agent.
+        /// When connect() was called; `None` if that was before the agent.
         attempted: Option<Timestamp>,
-        /// What it has come to.
+        /// What happened to it.
         event: ProxyEvent,
     },
     /// The client asks a name server.
     LookedUp,
-    /// The peer's addresses, those of its Service and its endpoints; `None`: not known.
+    /// The addresses of the peer's Service and endpoints; `None`: not known.
     PeerAddresses(Option<BTreeSet<IpAddr>>),
-    /// From here on evidence about the client may be missing, for this reason. A link without a
-    /// live connection is [unknown](crate::State::Unknown) until it is [back](Self::EvidenceBack).
+    /// From now on evidence about the client may be missing, for this reason. A link without a live
+    /// connection is [unknown](crate::State::Unknown) until the evidence is
+    /// [back](Self::EvidenceBack).
     EvidenceLost(UnknownReason),
-    /// Evidence is not missing for this reason any more. What is open has been handed in before, as
-    /// a resynchronisation.
+    /// Evidence is no longer missing for this reason. The driver has passed the open connections
+    /// before, as a resynchronisation.
     EvidenceBack(UnknownReason),
-    /// The pod's last life ended without having been reachable, for this cause. Handed in right
-    /// after the discovery: a start-up grace that every life of a crash loop had anew would hide
-    /// that the pod has no link.
+    /// The pod's last life ended without having been reachable, for this cause. Passed right after
+    /// the discovery. If every life of a crash loop had a new start-up grace, nobody would see that
+    /// the pod has no link.
     FollowsUnreached(Cause),
-    /// The agent before this one knew this of the same process. Handed in right after the discovery. An
-    /// outage that was under way goes on, unless the link turns out to be reachable within the
-    /// start-up grace.
+    /// What the agent before this one knew of the same process. Passed right after the discovery.
+    /// An outage that was under way continues, unless the link proves reachable within the start-up
+    /// grace.
     Inherited(Legacy),
-    /// The process is gone: the expected end.
+    /// The process has ended: the expected end.
     ProcessEnded,
 }
 
-/// What a proxy's connection has come to.
+/// An event of a proxy's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyEvent {
     /// connect() was called.
@@ -153,11 +154,11 @@ pub struct Sample {
 /// One connection in a listing of all that are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenConnection {
-    /// Which.
+    /// The connection.
     pub connection: ConnectionId,
-    /// Where to.
+    /// Its destination.
     pub peer_address: SocketAddr,
-    /// When connect() was called; `None` when that was before the agent.
+    /// When connect() was called; `None` if that was before the agent.
     pub attempted: Option<Timestamp>,
     /// [`Phase::Connecting`] or [`Phase::Established`].
     pub phase: Phase,
@@ -175,7 +176,7 @@ impl MissedEnds {
         Self { counts }
     }
 
-    /// `n` more ends of this kind.
+    /// Adds `n` ends of this kind.
     pub fn add(&mut self, phase: Phase, how: End, n: u32) {
         if let Some(count) = self
             .counts
@@ -200,7 +201,7 @@ impl MissedEnds {
             .unwrap_or_default()
     }
 
-    /// As many more as `other` has.
+    /// Adds the ends of `other`.
     pub(crate) fn add_all(&mut self, other: &Self) {
         let others = other.counts.as_flattened();
         for (count, other) in self.counts.as_flattened_mut().iter_mut().zip(others) {
@@ -208,7 +209,7 @@ impl MissedEnds {
         }
     }
 
-    /// Takes one of this kind out, if there is one.
+    /// Removes one of this kind, if there is one.
     pub(crate) fn take(&mut self, phase: Phase, how: End) {
         if let Some(count) = self
             .counts

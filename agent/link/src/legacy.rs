@@ -1,11 +1,11 @@
-//! What an agent leaves of a link to its successor.
+//! Legacy: what an agent leaves of a link to its successor.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Cause, FailedAttempt, time::Timestamp};
 
-/// What the next agent has to know of a link to go on with it. It says nothing of whether the link is
-/// reachable now: that takes a look.
+/// What the next agent needs to know of a link to continue. It does not say whether the link is
+/// reachable now: the successor has to look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Legacy {
@@ -13,8 +13,8 @@ pub struct Legacy {
     pub was_reachable: bool,
     /// The outage that was under way.
     pub outage: Option<OutageUnderWay>,
-    /// Whether the last dial that was answered and held was refused all the same: the next one has to
-    /// show more before it counts.
+    /// Whether the last dial was answered and held and then refused: the next one must show more
+    /// before it counts.
     pub wary: bool,
 }
 

@@ -11,65 +11,65 @@
 //!                                          Finding
 //! ```
 //!
-//! So there is one place to look for "what does the kernel's record mean for a connection", and one
-//! for "what does that mean for the link". Each owns its fields; [`Link`] only passes on.
+//! So there is one place for the question "what does the kernel's record mean for a connection",
+//! and one for "what does that mean for the link". Each owns its fields; [`Link`] only connects
+//! them.
 //!
 //! # What is where
 //!
-//! Each file uses files above it in this list, and none below.
+//! Each file uses only files above it in this list.
 //!
-//! What crosses the border of the crate:
+//! The crate's interface:
 //!
 //! - `time`: the one clock, which nothing here reads.
 //! - `closed_list`: enums whose values are attributes of a metric.
-//! - `check`: what a check is.
-//! - `cause`: which causes there are, what an end means, what a check of each kind can end with.
-//! - `counts`: what is counted.
-//! - `unknown`: why the agent cannot tell.
-//! - `input`: what goes into a link, and the values that inputs carry.
-//! - `event`: what happens to a link, in the one form that logs and `statlink events` share.
+//! - `check`: the kinds of checks.
+//! - `cause`: the causes, the meaning of an end, and the causes that each kind of check can have.
+//! - `counts`: the counts of a link.
+//! - `unknown`: why a link's state is unknown.
+//! - `input`: inputs, and the values in them.
+//! - `event`: events, in the one form that logs and `statlink events` share.
 //! - `output`: what a link asks its driver to do.
-//! - `state`: what a link is at one instant.
+//! - `state`: the state of a link at one instant.
 //! - `legacy`: what an agent leaves of a link to its successor.
 //! - `machine`: [`LinkMachine`], what the agent's loop drives.
 //!
 //! The numbers:
 //!
 //! - `timings`: every timing, with its reason and source.
-//! - `limits`: how much is remembered at most, and why that is enough.
+//! - `limits`: the bounds of what a link remembers, and why they suffice.
 //!
 //! Connections:
 //!
 //! - `address_check`: whether a connection goes to the right address.
-//! - `connection`: one connection, from its first record until it is decided what its end comes to;
-//!   in it `ending` (what an end comes to), `ended` (when it does), `handshake` (how far it has come
-//!   before it is upgraded), `pulse` (when silence is a stall), `open` (what an open one waits for,
-//!   what a look shows).
+//! - `connection`: one connection, from its first record to the verdict on its end; in it `ending`
+//!   (what an end means), `ended` (when that is decided), `handshake` (a connection before it is
+//!   upgraded), `pulse` (when silence is a stall), `open` (what an open one waits for, what a look
+//!   shows).
 //! - `finding`: what is certain about a connection.
 //! - `races`: several connect()s of one dial, of which one wins.
-//! - `tombstones`: those that are over, so that a record which comes twice is no news.
-//! - `table`: all that there are, and that were.
-//! - `connections`: turns inputs about them into findings; in it `verdicts` (what steps and ends
-//!   come to).
-//! - `resync`: matching the table with a listing, and with ends that were missed.
+//! - `tombstones`: connections that are over, so that a repeated record changes nothing.
+//! - `table`: all connections, and those that are over.
+//! - `connections`: turns inputs into findings; in it `verdicts` (what steps and ends mean).
+//! - `resync`: matches the table with a listing and with missed ends.
 //!
 //! The link:
 //!
-//! - `outage_history`: what the events at both ends of an outage say of it.
+//! - `outage_history`: what the events at both ends of an outage report.
 //! - `reachability`: how outages begin and end, for one link and for several together.
 //! - `proxies`: what a proxy's connections explain.
-//! - `blame`: which cause is shown, if there are several.
+//! - `blame`: which cause is shown if there are several.
 //! - `lookups`: when failing name lookups are the cause.
 //! - `target`: when a target is over.
-//! - `assessment`: what findings mean: counts, liveness, outages; in it `consequences` (what follows
-//!   from a finding) and `due` (what falls due by itself).
-//! - `link`: [`Link`], the composer of connections and assessment; in it `due` (what falls due
-//!   first).
+//! - `assessment`: what findings mean: counts, liveness, outages; in it `consequences` (what
+//!   follows from a finding) and `due` (deadlines).
+//! - `link`: [`Link`], which connects connections and assessment; in it `due` (which deadline is
+//!   next).
 //!
 //! Several links:
 //!
 //! - `fanout`: [`Fanout`], a link to each address that a process dials.
-//! - `shape`: which of both a kind of link has.
+//! - `shape`: which of the two a kind of link has.
 
 #![forbid(unsafe_code)]
 // Tests may print a seed.

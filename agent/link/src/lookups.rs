@@ -1,14 +1,14 @@
 //! When failing name lookups are the cause: the rules of `dns`.
 //!
-//! The agent sees that a name server is asked, not what it answers. But a lookup that succeeds is
-//! followed by an attempt, so an attempt that does not come says that it failed. Two things could
-//! mislead: the same process may look up other names, and a client that pauses between two dials
-//! dials nothing. So lookups since the link's last activity are the cause once there is no attempt
+//! The agent sees that a name server is asked, but not the answer. A lookup that succeeds is
+//! followed by an attempt, so a missing attempt shows that it failed. Two things could mislead: the
+//! same process may look up other names, and a client that pauses between two dials dials nothing.
+//! So lookups since the link's last activity are the cause if no attempt follows within
 //!
 //! - [`LOOKUP_ANSWERED`] after the first of them, and
-//! - [`LOOKUP_ANSWERED`] after the longest pause that the client makes after as many failures.
+//! - [`LOOKUP_ANSWERED`] after the client's longest pause for its number of failures.
 //!
-//! They stay the cause until there is an attempt, or they stop for longer than any pause.
+//! They stay the cause until there is an attempt, or until they stop for longer than any pause.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) struct Lookups {
 }
 
 impl Lookups {
-    /// There was one at `at`.
+    /// A lookup was seen at `at`.
     pub(crate) fn looked_up(&mut self, at: Timestamp, last_activity: Timestamp) {
         if self.first.is_none_or(|first| first <= last_activity) {
             self.first = Some(at);
@@ -46,26 +46,26 @@ impl Lookups {
         self.failures = 0;
     }
 
-    /// The longest pause that the client makes after as many failures as there were.
+    /// The client's longest pause for its number of failures.
     pub(crate) fn pause(&self) -> Duration {
         longest_pause(self.failures)
     }
 
-    /// They were blamed, or something else was: only new ones count from here on.
+    /// The lookups, or something else, got the blame: from here on only new ones count.
     pub(crate) fn judged(&mut self) {
         self.first = None;
-        // How often the client has failed without a dial, and so how long it may pause, is not
-        // known.
+        // Nobody knows how often the client has failed without a dial, and so how long it may
+        // pause.
         self.failures = BACK_OFF_STEPS;
     }
 
-    /// When they are the cause, if no attempt follows.
+    /// When they become the cause, if no attempt follows.
     pub(crate) fn due(&self, last_activity: Timestamp) -> Option<Timestamp> {
         let first = self.first.filter(|&first| first > last_activity)?;
         Some((last_activity + longest_pause(self.failures)).max(first) + LOOKUP_ANSWERED)
     }
 
-    /// When they have stopped, if none follows.
+    /// When they count as stopped, if no more follow.
     pub(crate) fn stopped_due(&self, last_activity: Timestamp) -> Timestamp {
         self.last
             .map_or(last_activity, |last| last.max(last_activity))

@@ -1,4 +1,4 @@
-//! What the agent's loop drives: one peer at one address after the other, or several at a time.
+//! The state machine that the agent's loop drives, for one peer or for several at a time.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,41 +7,40 @@ use crate::{Cause, ConnectionId, Counts, Input, Legacy, Output, State};
 
 /// A state machine between one process and one peer.
 ///
-/// Who calls what, and when, is the contract of [`Link`](crate::Link).
+/// [`Link`](crate::Link) documents who calls what, and when.
 pub trait LinkMachine: Send {
-    /// Takes in one input, that became true at `at`.
+    /// Applies one input, which became true at `at`.
     fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>);
 
-    /// When [`on_deadline`](Self::on_deadline) is to be called next; `None` while nothing is due.
+    /// When to call [`on_deadline`](Self::on_deadline) next; `None` while nothing is due.
     fn next_deadline(&self) -> Option<Timestamp>;
 
-    /// Does what is due by `now`. Early, it does nothing.
+    /// Does what is due by `now`. An early call does nothing.
     fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>);
 
-    /// What it is now.
+    /// Its state now.
     fn state(&self) -> State;
 
-    /// Why it has never been reachable; `None` if it has. What
-    /// [`Input::FollowsUnreached`] hands on to the pod's next life.
+    /// Why it has never been reachable; `None` if it has. [`Input::FollowsUnreached`] passes this
+    /// to the pod's next life.
     fn never_reachable(&self) -> Option<Cause>;
 
-    /// What a successor of the agent has to know of it, to be handed in as
-    /// [`Input::Inherited`].
+    /// What a successor of the agent needs to know of it, to be passed as [`Input::Inherited`].
     fn legacy(&self) -> Legacy;
 
-    /// What it has counted since the discovery.
+    /// Its counts since the discovery.
     fn counts(&self) -> Counts;
 
-    /// The address that tells most: of what is not reachable, or else of a live connection, or
-    /// else of the last attempt.
+    /// The address that says most: of an unreachable target, or else of a live connection, or else
+    /// of the last attempt.
     fn peer_address(&self) -> Option<SocketAddr>;
 
-    /// A live connection to each address that has one.
+    /// One live connection to each address that has one.
     fn live(&self) -> Vec<ConnectionId>;
 
     /// Smoothed round-trip time of the live connection; the longest of several.
     fn rtt(&self) -> Option<Duration>;
 
-    /// When the peer was last heard; of several addresses, the one not heard for longest.
+    /// When the peer was last heard; of several addresses, the one silent for longest.
     fn heard(&self) -> Option<Timestamp>;
 }

@@ -1,5 +1,5 @@
-//! What is remembered since a link, or several together, were reachable: what the events at both
-//! ends of an outage say of it.
+//! What is remembered of an outage, of one link or several together, for the events at its begin
+//! and end.
 
 use std::collections::VecDeque;
 
@@ -11,18 +11,18 @@ pub(crate) struct OutageHistory {
     /// Oldest first.
     attempts: VecDeque<FailedAttempt>,
     errors_before: u64,
-    /// Errors of it that the agent before this one counted.
+    /// Errors of the outage that the agent before this one counted.
     inherited: u64,
 }
 
 impl OutageHistory {
-    /// It begins with so many errors counted.
+    /// The outage begins when this many errors were counted.
     pub(crate) fn begins(&mut self, errors: u64) {
         self.errors_before = errors;
         self.inherited = 0;
     }
 
-    /// So many errors of it were counted by the agent before this one.
+    /// The agent before this one counted this many errors of it.
     pub(crate) fn inherit(&mut self, errors: u64) {
         self.inherited = errors;
     }
@@ -39,13 +39,12 @@ impl OutageHistory {
         self.attempts.iter().copied().collect()
     }
 
-    /// How many of these `errors` are its own.
+    /// How many of these `errors` belong to the outage.
     pub(crate) fn errors(&self, errors: u64) -> u64 {
         (errors - self.errors_before).saturating_add(self.inherited)
     }
 
-    /// The outage that began at `began`, for `cause`, and is over at `at`, with so many `errors`
-    /// counted by then.
+    /// The outage from `began` to `at` with this cause; `errors` is the count at its end.
     pub(crate) fn outage(
         &self,
         began: Timestamp,
@@ -61,12 +60,12 @@ impl OutageHistory {
         }
     }
 
-    /// The attempts are told anew.
+    /// The attempts will be reported anew.
     pub(crate) fn clear_attempts(&mut self) {
         self.attempts.clear();
     }
 
-    /// It is over.
+    /// The outage is over.
     pub(crate) fn clear(&mut self) {
         self.attempts.clear();
         self.inherited = 0;

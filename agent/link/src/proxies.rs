@@ -1,12 +1,12 @@
-//! What proxies explain: a proxy in the client's pod accepts its connection and opens one of its
-//! own. That one may explain a failure, and never proves that the link is reachable.
+//! Proxies: a proxy in the client's pod accepts its connection and opens one of its own. That one
+//! may explain a failure, and never proves that the link is reachable.
 //!
-//! Others in the pod dial the port, too: an engineer with curl above all. Which process accepted the
-//! client's connection, the kernel half does not see. What tells a proxy from others is when it
-//! dials: after the client's connection began, for its sake and so at once, and before the client
-//! has its answer, which comes by that way. A connection that began at another moment is nobody's
-//! hop. Nor is one that does not go to the peer, where the peer's addresses are known: whoever
-//! hands it in sees to that.
+//! Other processes in the pod dial the port, too, such as an engineer's curl. The kernel half does
+//! not see which process accepted the client's connection. A proxy differs by the time of its dial:
+//! it dials for the client's connection, so right after that began, and before the client gets its
+//! answer, which comes through the proxy. A connection that began at another moment is not a
+//! proxy's. Nor is one with another destination than the peer, if the peer's addresses are known;
+//! the caller checks that.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -34,7 +34,7 @@ pub(crate) struct Proxies {
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     since: Timestamp,
-    /// When it was decided. An end of the client's connection that came before is judged later:
+    /// When it was decided. An earlier end of the client's connection may be judged later, because
     /// a close settles first.
     until: Option<Timestamp>,
     peer: SocketAddr,
@@ -50,7 +50,7 @@ struct Failure {
 }
 
 impl Proxies {
-    /// A proxy's connection to `peer` has come to this.
+    /// A proxy's connection to `peer` reported this event.
     pub(crate) fn record(
         &mut self,
         at: Timestamp,
@@ -104,10 +104,10 @@ impl Proxies {
         self.failures.push_back(failure);
     }
 
-    /// Which proxy's failure, if any, is behind the failure at `at` of a connection `of` the client's
-    /// that failed for this cause of its `own`.
+    /// Which proxy's failure, if any, explains the failure at `at` of the client's connection `of`,
+    /// which failed with its `own` cause.
     ///
-    /// On a connection that stalls, failures count since the peer was last heard.
+    /// For a connection that stalls, failures count since the peer was last heard.
     pub(crate) fn explain(
         &self,
         of: &Facts,
@@ -140,7 +140,8 @@ impl Proxies {
     }
 }
 
-/// Whether a connection that was `attempted` then is the hop behind one `of` the client's.
+/// Whether a connection that was `attempted` then belongs to the proxy of the client's connection
+/// `of`.
 fn is_hop(attempted: Option<Timestamp>, of: &Facts) -> bool {
     match (attempted, of.attempted) {
         (Some(attempted), Some(began)) => {
@@ -148,7 +149,7 @@ fn is_hop(attempted: Option<Timestamp>, of: &Facts) -> bool {
             let latest = answered.into_iter().fold(began + PROXY_DIALS, Ord::min);
             (began..=latest).contains(&attempted)
         }
-        // Both are older than the agent: it was there when the client was.
+        // Both are older than the agent, so the proxy's existed together with the client's.
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     }

@@ -1,4 +1,4 @@
-//! How outages begin and end: the same for one link and for several together.
+//! How outages begin and end, for one link and for several together.
 
 use crate::{
     Cause, EndedOutage, FailedAttempt, Legacy, OutageUnderWay, UnknownReason,
@@ -16,7 +16,7 @@ pub(crate) struct Reachability {
 /// Whether it is reachable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Neither is decided: it was never reachable and is not due to be, or has nothing to reach.
+    /// Not decided: it was never reachable and is not due to be, or has nothing to reach.
     #[default]
     Undecided,
     Reachable {
@@ -27,11 +27,11 @@ pub(crate) enum Reach {
         /// The cause at onset, or the first that became known.
         onset: Cause,
     },
-    /// Nobody can tell.
+    /// The state is unknown.
     Unknown {
         since: Timestamp,
         reason: UnknownReason,
-        /// Since when there was an outage before, and the cause at its onset.
+        /// When a former outage began, if there was one, and the cause at its onset.
         outage: Option<(Timestamp, Cause)>,
     },
     Ended,
@@ -55,8 +55,8 @@ impl Reachability {
         self.was_reachable
     }
 
-    /// An outage begins at `at`, for `cause`; `false` if one is under way, or nothing is to be
-    /// said any more. One that nobody could tell of for a while goes on.
+    /// An outage begins at `at` with `cause`. Returns `false` if one is under way, or the link has
+    /// ended. A former outage that was unknown for a while continues.
     pub(crate) fn begin_outage(&mut self, at: Timestamp, cause: Cause) -> bool {
         match self.reach {
             Reach::Undecided | Reach::Reachable { .. } => {
@@ -75,7 +75,7 @@ impl Reachability {
         }
     }
 
-    /// From `at` on nobody can tell, for `reason`; `false` if that is no news.
+    /// From `at` on the state is unknown, for `reason`. Returns `false` if it was already.
     pub(crate) fn lose_sight(&mut self, at: Timestamp, reason: UnknownReason) -> bool {
         let (since, outage) = match self.reach {
             Reach::Undecided | Reach::Reachable { .. } => (at, None),
@@ -92,8 +92,8 @@ impl Reachability {
         is_news
     }
 
-    /// It can be told again what it is: undecided, or the outage of before goes on. The cause at
-    /// its onset, if so.
+    /// The state can be told again: it is undecided, or the former outage continues. Returns the
+    /// cause at its onset in that case.
     pub(crate) fn regain_sight(&mut self) -> Option<Cause> {
         let Reach::Unknown { outage, .. } = self.reach else {
             return None;
@@ -105,7 +105,7 @@ impl Reachability {
         outage.map(|(_, onset)| onset)
     }
 
-    /// `cause` became known; whether that is news for an outage whose cause was not known.
+    /// `cause` became known. Returns whether this is new for an outage whose cause was not known.
     pub(crate) fn name_cause(&mut self, cause: Cause) -> bool {
         match &mut self.reach {
             Reach::Unreachable { onset, .. } if *onset == Cause::Other && cause != Cause::Other => {
@@ -120,8 +120,8 @@ impl Reachability {
         }
     }
 
-    /// It is reachable `since` then; if that is longer than known, since `at`. With so many
-    /// `errors` counted. `None` if that is no news.
+    /// The link has been reachable since `since`; `None` means longer than known, and then `at`
+    /// counts. `errors` is the present count. Returns `None` if it was reachable already.
     pub(crate) fn recover(
         &mut self,
         since: Option<Timestamp>,
@@ -141,7 +141,8 @@ impl Reachability {
                 outage: Some((began, onset)),
                 ..
             } => {
-                // It may have answered before the outage began, and be confirmed only now.
+                // The connection may have been answered before the outage began, and is confirmed
+                // only now.
                 let at = at.max(began);
                 let outage = Some(self.history.outage(began, at, onset, errors));
                 (Some(at), Recovery { at, outage })
@@ -153,21 +154,21 @@ impl Reachability {
         Some(recovery)
     }
 
-    /// There is nothing to reach any more.
+    /// Nothing is left to reach.
     pub(crate) fn rest(&mut self) {
         self.reach = Reach::Undecided;
         self.history.clear();
     }
 
-    /// Nothing follows.
+    /// The link ends; nothing follows.
     pub(crate) fn end(&mut self) {
         self.reach = Reach::Ended;
     }
 }
 
-/// From one agent to the next.
+/// Succession: from one agent to the next.
 impl Reachability {
-    /// What a successor has to know, with so many `errors` counted.
+    /// What a successor needs to know, with this many `errors` counted.
     pub(crate) fn legacy(&self, errors: u64) -> Legacy {
         let outage = match self.reach {
             Reach::Unreachable { since, onset }
@@ -197,7 +198,7 @@ impl Reachability {
         self.was_reachable = true;
     }
 
-    /// The outage of before goes on, unless it was found to be over; whether that is to be shown.
+    /// The inherited outage continues, unless it was found to be over. Returns whether to show it.
     pub(crate) fn inherit_outage(&mut self, inherited: OutageUnderWay) -> bool {
         let began = (inherited.since, inherited.cause);
         self.reach = match self.reach {
@@ -231,10 +232,10 @@ impl Reachability {
     }
 }
 
-/// What is remembered for the events at an outage's ends.
+/// The history for the events at an outage's ends.
 impl Reachability {
-    /// Something is lost, or begins to fail, with so many errors counted before: what is counted
-    /// from here on is the outage's, if one follows.
+    /// Something is lost, or begins to fail, after this many errors: errors from now on belong to
+    /// the outage, if one follows.
     pub(crate) fn errors_begin(&mut self, errors: u64) {
         self.history.begins(errors);
     }

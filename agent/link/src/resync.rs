@@ -1,10 +1,10 @@
-//! Bringing the connections up to date after records were lost: what is open is taken up, what is
-//! gone is matched with the ends that were missed.
+//! Resynchronisation after records were lost: open connections are adopted, and missing ones are
+//! matched with the missed ends.
 //!
-//! A listing may lack a connection that is open: the walk of a map misses what is moved in it
-//! meanwhile. So what is missing in it is looked at before it is taken for gone, and until then the
-//! missed ends wait ([`Reconciliation`]). What is gone without a missed end has its record to come,
-//! and waits for that as any other connection that looks find gone.
+//! A listing may lack a connection that is open: the walk of a map misses entries that move
+//! meanwhile. So missing connections are looked at before they count as gone, and until then the
+//! missed ends wait ([`Reconciliation`]). A connection that is gone without a missed end has a
+//! record on its way, and waits for it like any other connection that looks find gone.
 
 use std::collections::BTreeSet;
 
@@ -15,18 +15,18 @@ use crate::{
     time::Timestamp, timings::VANISHED,
 };
 
-/// A listing, and looks at what is missing in it.
+/// A listing, and looks at the connections that it lacks.
 #[derive(Clone, Debug)]
 pub(crate) struct Reconciliation {
     /// When the listing was made.
     pub(crate) at: Timestamp,
     pub(crate) open: Vec<OpenConnection>,
     pub(crate) missed: MissedEnds,
-    /// Not in the listing, and to be looked at.
+    /// Not in the listing, and not looked at yet.
     unlooked: BTreeSet<ConnectionId>,
-    /// Not in the listing, and not there.
+    /// Not in the listing, and gone.
     gone: BTreeSet<ConnectionId>,
-    /// Whoever has not been found by then is gone.
+    /// A connection that was not found by then is gone.
     due: Timestamp,
 }
 
@@ -42,22 +42,22 @@ impl Reconciliation {
         }
     }
 
-    /// Another listing came before this one was complete: the newer one holds.
+    /// A newer listing came before this one was complete, and replaces it.
     pub(crate) fn succeed(&mut self, before: &Self) {
         self.missed.add_all(&before.missed);
     }
 
-    /// Which of `connections` are missing in it: they are to be looked at.
+    /// Finds the `connections` that the listing lacks; they must be looked at.
     pub(crate) fn compare(&mut self, connections: &mut Connections) {
         let missing: Vec<_> = connections
             .open()
-            // One that is younger than the listing cannot be in it.
+            // A connection that is younger than the listing cannot be in it.
             .filter(|id| id.born <= self.at)
             .filter(|id| self.open.iter().all(|found| found.connection != *id))
             .collect();
         for id in missing {
             match connections.look_for(id, self.at) {
-                // A look has found it gone before: its own patience ends that much earlier.
+                // An earlier look found it gone, so its own deadline comes that much earlier.
                 Some(vanished) => {
                     self.due = self.due.min(vanished + VANISHED);
                     self.gone.insert(id);
@@ -69,35 +69,34 @@ impl Reconciliation {
         }
     }
 
-    /// A look at `connection` gave `sample`.
+    /// A look at `connection` returned `sample`.
     pub(crate) fn looked(&mut self, connection: ConnectionId, sample: Option<&Sample>) {
         if self.unlooked.remove(&connection) && sample.is_none() {
             self.gone.insert(connection);
         }
     }
 
-    /// Its end was read.
+    /// The record of its end was read.
     pub(crate) fn ended(&mut self, connection: ConnectionId) {
         self.unlooked.remove(&connection);
         self.gone.remove(&connection);
     }
 
-    /// Whether every connection that is missing in it has been looked at.
+    /// Whether every connection that the listing lacks has been looked at.
     pub(crate) fn is_complete(&self) -> bool {
         self.unlooked.is_empty()
     }
 
-    /// When it is to be completed, whatever was not looked at.
+    /// When to complete it, even if some connections were not looked at.
     pub(crate) fn due(&self) -> Timestamp {
         self.due
     }
 
-    /// Takes the missed ends of those of `connections` that are gone, and then takes up those that
-    /// are listed and `belong` here.
+    /// Spends the missed ends on those of `connections` that are gone, and then adopts listed ones
+    /// that `belong` here.
     ///
-    /// Each missed end is spent once: on a connection that is gone, on one that was decided without its
-    /// end, or else it is left in `missed`.
-    /// So attempts and losses add up to the kernel's.
+    /// Each missed end is spent once: on a connection that is gone, on one that was decided without
+    /// its end, or it stays in `missed`. So attempts and losses add up to the kernel's.
     pub(crate) fn complete(
         &mut self,
         connections: &mut Connections,
@@ -123,14 +122,14 @@ impl Reconciliation {
         });
         // Those were counted when they were decided without their ends.
         self.spend(|_, _, progress| connections.take_unaccounted(progress, at));
-        // After the ends: what is found cannot cover a loss before it was looked at.
+        // Ends first: a connection found here must not hide a loss that came before.
         for found in self.open.iter().filter(|found| belongs(found)) {
             connections.listed(self.at, found);
         }
     }
 
-    /// Takes missed ends, best match first, for as long as `takes` has a connection for one: told the end
-    /// by its phase and kind, and how far the connection is known to have come.
+    /// Spends missed ends, best match first, as long as `takes` finds a connection for one. `takes`
+    /// gets the end's phase and kind, and how far the connection is known to have come.
     fn spend(&mut self, mut takes: impl FnMut(Phase, End, Phase) -> bool) {
         for (phase, progress) in MATCHES {
             for how in End::ALL {
@@ -142,10 +141,10 @@ impl Reconciliation {
     }
 }
 
-/// What is left of `missed` are ends of connections that were never known.
+/// Ends that remain in `missed` belong to connections that were never known.
 pub(crate) fn history(connections: &mut Connections, at: Timestamp, missed: &MissedEnds) {
     for phase in Phase::ALL {
-        // A process that is ending takes its connections with it: they are not counted.
+        // A process that ends closes its connections: these are not counted.
         for how in End::ALL.into_iter().filter(|how| *how != End::Exiting) {
             let number = missed.count(phase, how);
             if number > 0 {
@@ -155,8 +154,8 @@ pub(crate) fn history(connections: &mut Connections, at: Timestamp, missed: &Mis
     }
 }
 
-/// Which missed end goes with a connection how far known to have come, best match first. A
-/// connection may have come further than its records did, never less far.
+/// Which phase of a missed end matches a connection in which known phase, best match first. A
+/// connection may have come further than its records, never less far.
 const MATCHES: [(Phase, Phase); 6] = [
     (Phase::Held, Phase::Held),
     (Phase::Established, Phase::Established),

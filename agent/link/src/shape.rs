@@ -1,11 +1,11 @@
-//! Which state machine a kind of link has.
+//! The shape of a kind of link: which state machine it has.
 
 use crate::{Fanout, Link, LinkMachine, time::Timestamp};
 
-/// How a process is connected to a peer.
+/// How a process connects to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Always, and whatever the address: one [`Link`].
+    /// Always, to one peer at any address: one [`Link`].
     One,
     /// To each of several addresses, which come and go: a [`Fanout`].
     PerDestination,

@@ -1,22 +1,22 @@
-//! What a link is at one instant: the one type that status, metrics and the command line read.
+//! The state of a link at one instant: the one type that status, metrics and the command line read.
 
 use crate::{Cause, UnknownReason, time::Timestamp};
 
-/// What a link is at one instant.
+/// The state of a link at one instant.
 ///
-/// `T` says since when: as a moment here, as how long ago where it is shown.
+/// `T` is the type of "since": a moment in the core, a duration in output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State<T = Timestamp> {
     /// Within the start-up grace, and not reachable yet.
     Starting,
-    /// There is nothing to be connected to: a forwarder without an owner to forward to.
+    /// Nothing to connect to: a forwarder without an owner to forward to.
     Idle,
     /// There is a live connection.
     Reachable {
-        /// `None`: since before the agent.
+        /// `None` if since before the agent.
         since: Option<T>,
     },
-    /// There is none.
+    /// There is no live connection.
     Unreachable {
         /// When the outage began.
         since: T,
@@ -25,17 +25,17 @@ pub enum State<T = Timestamp> {
     },
     /// The agent cannot tell.
     Unknown {
-        /// Since it cannot.
+        /// When that began.
         since: T,
         /// Why not.
         reason: UnknownReason,
     },
-    /// The process is gone, as it may.
+    /// The process has ended, as it may.
     Ended,
 }
 
 impl<T> State<T> {
-    /// The word for it, as in JSON.
+    /// The state's word, as in JSON.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -47,7 +47,7 @@ impl<T> State<T> {
         }
     }
 
-    /// The value of `reachable`; `None` where there is none to give.
+    /// The value of `reachable`; `None` if there is none.
     pub const fn reachable(&self) -> Option<bool> {
         match self {
             Self::Reachable { .. } => Some(true),
@@ -68,7 +68,7 @@ impl<T> State<T> {
         }
     }
 
-    /// The same, with each time as `convert` has it.
+    /// The same state, with each time converted.
     pub fn map_time<U>(self, convert: impl FnOnce(T) -> U) -> State<U> {
         match self {
             Self::Starting => State::Starting,

@@ -1,4 +1,4 @@
-//! Which connections there are: those that exist or wait to be decided, and those that are over.
+//! The table of connections: those that exist or wait to be decided, and those that are over.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(crate) struct Table {
     tombstones: Tombstones,
 }
 
-// === One of them ===
+// === One connection ===
 
 impl Table {
     pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
@@ -35,33 +35,34 @@ impl Table {
         self.tracked.insert(connection.id, connection);
     }
 
-    /// Takes it out, so that what is in the table are the others.
+    /// Takes it out, so that only the others are in the table.
     pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.tracked.remove(&id)
     }
 
-    /// It is over.
+    /// Marks it as over.
     pub(crate) fn bury(&mut self, id: ConnectionId) {
         self.tombstones.bury(id);
     }
 
-    /// Whether this very connection is remembered to be over.
+    /// Whether this very connection is remembered as over.
     pub(crate) fn is_buried(&self, id: ConnectionId) -> bool {
         self.tombstones.holds(id)
     }
 
-    /// Whether a record about a connection that is not here is late: it is over.
+    /// Whether a record about a connection that is not in the table is late: the connection is
+    /// over.
     pub(crate) fn is_past(&self, id: ConnectionId) -> bool {
         self.tombstones.covers(id)
     }
 
-    /// Whether a record about a connection begins something.
+    /// Whether a record about a connection begins a new one.
     pub(crate) fn is_news(&self, id: ConnectionId) -> bool {
         !self.tracked.contains_key(&id) && !self.is_past(id)
     }
 }
 
-// === All of them ===
+// === All connections ===
 
 impl Table {
     pub(crate) fn is_empty(&self) -> bool {
@@ -82,7 +83,7 @@ impl Table {
         open.map(|known| known.id)
     }
 
-    /// What falls due next.
+    /// What is due next.
     pub(crate) fn next_due(&self) -> Option<(Timestamp, Due, ConnectionId)> {
         let due = |connection: &Connection| {
             let (at, due) = connection.due();
@@ -91,7 +92,7 @@ impl Table {
         self.tracked.values().map(due).min()
     }
 
-    /// The one to be given up, if there is no room for another: the oldest that is not live.
+    /// The one to drop if there is no room for another: the oldest that is not live.
     pub(crate) fn in_the_way(&self) -> Option<ConnectionId> {
         let is_full = self.tracked.len() >= CONNECTIONS;
         let all = self.tracked.values().filter(|_| is_full);
@@ -105,7 +106,7 @@ impl Table {
         live.max_by_key(|known| known.id.born)
     }
 
-    /// One that was live at `at`, or is since.
+    /// One that was live at `at`, or became live since.
     pub(crate) fn live_from(&self, at: Timestamp) -> Option<Live> {
         let live = self.tracked.values().filter_map(|other| {
             let span = other.live_span()?;
@@ -118,7 +119,7 @@ impl Table {
         live.min()
     }
 
-    /// When the peer was last heard, on one that exists.
+    /// When the peer was last heard on an existing connection.
     pub(crate) fn heard(&self) -> Option<Timestamp> {
         self.tracked.values().filter_map(Connection::heard).max()
     }
@@ -127,7 +128,7 @@ impl Table {
 // === Races ===
 
 impl Table {
-    /// Whether one that has ended, and is not here, is the loser of a race.
+    /// The result of the race of a connection that has ended, and is not in the table.
     pub(crate) fn race(&self, ended: &Connection) -> Race {
         races::judge(ended, self.tracked.values())
     }
@@ -146,7 +147,7 @@ impl Table {
         self.insert(ended);
     }
 
-    /// Something has ended at `at`: whoever waited for it need not any longer.
+    /// Something has ended at `at`: connections that waited for it need not wait any longer.
     pub(crate) fn release(&mut self, at: Timestamp) {
         for known in self.tracked.values_mut() {
             if known.due().0 == HELD {

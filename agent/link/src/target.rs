@@ -2,22 +2,22 @@
 //!
 //! Knative's forwarder (`pkg/autoscaler/statforwarder`) keeps a connection to the owner of each
 //! bucket, and when the owner changes calls `Shutdown` on it (`pkg/websocket/connection.go`).
-//! Nothing on the wire says so. What tells is what the client does next:
+//! Nothing on the wire shows this, but the client's next steps do:
 //!
-//! - `Shutdown` of a live connection waits for the reader, which gives up 10 s after the last
-//!   pong, and keeps everybody from writing meanwhile. So the silence that follows is no stall
-//!   unless a ping was sent into it: stats that went out before are never answered.
-//! - A connection that broke is dialled again at once. So a live one that the client closes is
-//!   withdrawn, and not lost, if no dial to the same address follows within
+//! - `Shutdown` of a live connection waits for the reader, which gives up 10 s after the last pong,
+//!   and blocks all writers meanwhile. So the silence that follows is no stall unless a ping was
+//!   sent into it: stats sent before are never answered.
+//! - The client dials again at once after a connection broke. So a live one that the client closes
+//!   is withdrawn, and not lost, if no dial to the same address follows within
 //!   [`SETTLE`](crate::timings::SETTLE) and either nothing else is open to it or another connection
 //!   to it is live.
-//! - `Shutdown` in the middle of a series of dials ends the series. A connection that was live is
-//!   dialled for ever, so the target was given up once no dial has come for longer than the
-//!   client's longest pause after as many failures, and [`PAUSE_SLACK`].
-//! - The first connection to an owner is dialled for 500 ms only, at the pod's address and then at
-//!   the bucket's Service, and again with the next stat. So an address that never answered is
-//!   given up likewise if another target has answered since its last dial; and else, for there
-//!   may be nothing to forward for a while, only after the longest pause that there is.
+//! - `Shutdown` during a series of dials ends the series. For a connection that was live, the
+//!   client dials for ever; so the target was given up when no dial has come for longer than the
+//!   client's longest pause for its number of failures, plus [`PAUSE_SLACK`].
+//! - The first connection to an owner is dialled for only 500 ms, at the pod's address and then at
+//!   the bucket's Service, and again with the next stat. So an address that never answered is also
+//!   given up if another target has answered since its last dial. Otherwise there may be nothing to
+//!   forward for a while, so it is given up only after the longest of all pauses.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::{
     timings::{BACK_OFF_STEPS, PAUSE_SLACK, longest_pause},
 };
 
-/// What a link knows of its being a target.
+/// What a link knows about being a target.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Target {
     was_live: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// It was live.
+    /// It has been live.
     pub(crate) fn was_live(&mut self) {
         self.was_live = true;
     }
@@ -45,8 +45,8 @@ impl Target {
         self.elsewhere = self.elsewhere.max(Some(at));
     }
 
-    /// When it has been given up, if it is not live, nothing has happened on it since `quiet`, and
-    /// this is the client's `pause` after as many failures as it had.
+    /// When it counts as given up, if it is not live and nothing has happened on it since `quiet`.
+    /// `pause` is the client's longest pause for its number of failures.
     pub(crate) fn given_up_due(&self, quiet: Timestamp, pause: Duration) -> Timestamp {
         let replaced = self.elsewhere > Some(quiet);
         let pause = if self.was_live || replaced {

@@ -1,6 +1,6 @@
-//! The one clock of the agent: `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it in the kernel.
+//! The agent's only clock: `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reads it in the kernel.
 //!
-//! Nothing here reads it; the shells do, and pass it in.
+//! Nothing here reads it; the callers do, and pass the time in.
 
 use std::{
     ops::{Add, Sub},
@@ -32,7 +32,7 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The first moment after `now` on the grid of this `step` that this moment is on.
+    /// The first moment after `now` on the grid of step `step` that contains this moment.
     pub(crate) fn next_on_grid(self, step: Duration, now: Self) -> Self {
         let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
         let passed = now.0.saturating_sub(self.0) / step;

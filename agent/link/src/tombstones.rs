@@ -1,19 +1,19 @@
-//! Connections that are over: a record of one comes twice or late, and is no news.
+//! Tombstones of ended connections: a repeated or late record of one changes nothing.
 
 use std::collections::VecDeque;
 
 use crate::{ConnectionId, limits::TOMBSTONES, time::Timestamp};
 
-/// The last connections that ended, and a mark for all before them.
+/// The last connections that ended, and a watermark for all earlier ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tombstones {
     recent: VecDeque<ConnectionId>,
-    /// The newest birth among those no longer remembered one by one.
+    /// The newest birth among those that are no longer remembered one by one.
     watermark: Option<Timestamp>,
 }
 
 impl Tombstones {
-    /// `connection` is over.
+    /// Marks `connection` as over.
     pub(crate) fn bury(&mut self, connection: ConnectionId) {
         if self.recent.len() >= TOMBSTONES
             && let Some(oldest) = self.recent.pop_front()
@@ -23,13 +23,13 @@ impl Tombstones {
         self.recent.push_back(connection);
     }
 
-    /// Whether this very connection is remembered to be over.
+    /// Whether this very connection is remembered as over.
     pub(crate) fn holds(&self, connection: ConnectionId) -> bool {
         self.recent.contains(&connection)
     }
 
-    /// Whether a record of `connection`, which is not tracked, is to be ignored: it is over, or
-    /// so old that this is not remembered.
+    /// Whether to ignore a record of `connection`, which is not tracked: it is over, or so old that
+    /// its tombstone is gone.
     pub(crate) fn covers(&self, connection: ConnectionId) -> bool {
         self.watermark >= Some(connection.born) || self.holds(connection)
     }

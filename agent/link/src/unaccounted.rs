@@ -1,9 +1,9 @@
-//! Connections that were decided without their end: it is still to come.
+//! Connections that were decided without their end, which is still to come.
 //!
-//! Looks find a connection gone, no record tells how it ended, and the link decides after
-//! [`VANISHED`](crate::timings::VANISHED) that it ended for an unknown cause. While a burst fills the
-//! ring, resynchronisations may take longer than that. The end then turns up among the missed ones,
-//! and is not to be counted again.
+//! Looks find a connection gone, no record says how it ended, and the link decides after
+//! [`VANISHED`](crate::timings::VANISHED) that it ended for an unknown cause. While a burst fills
+//! the ring, resynchronisations may take longer than that. The end then appears among the missed
+//! ones, and must not be counted again.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use statlink_ebpf::Phase;
 
 use crate::{ConnectionId, limits::CONNECTIONS, time::Timestamp, timings::END_TURNS_UP};
 
-/// The connections whose ends have not turned up.
+/// The connections whose ends have not appeared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unaccounted {
     connections: VecDeque<Decided>,
@@ -39,7 +39,7 @@ impl Unaccounted {
         self.connections.retain(|decided| decided.id != id);
     }
 
-    /// Takes out one that is known to have come this far, as of `now`; whether there was one.
+    /// Removes one that is known to have come this far, as of `now`; returns whether there was one.
     pub(crate) fn take(&mut self, progress: Phase, now: Timestamp) -> bool {
         self.connections
             .retain(|decided| decided.at + END_TURNS_UP > now);

@@ -1,7 +1,7 @@
-//! When the agent cannot tell: which evidence may be missing, and why.
+//! The unknown state: which evidence may be missing, and why.
 //!
 //! A live connection that the agent looks at is evidence enough, whatever else is missing. Without
-//! one, a link whose evidence may have a hole is *unknown*: neither reachable nor not.
+//! one, a link with incomplete evidence is *unknown*: neither reachable nor unreachable.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -16,15 +16,15 @@ closed_list! {
         NotListed = "not_listed",
         /// Events of the client may have been missed, and nothing shows what they were.
         EventsMissed = "events_missed",
-        /// The client's connection is accelerated past TCP, whose counters say nothing of it then.
+        /// The client's connection bypasses TCP, whose counters then say nothing about it.
         Bypassed = "bypassed",
-        /// The pod runs, and the agent sees no process of it that it could watch.
+        /// The pod runs, and the agent sees no process of it to watch.
         NotObserved = "not_observed",
     }
 }
 
 impl UnknownReason {
-    /// The same in words that complete "unknown: …".
+    /// The reason in words that complete "unknown: …".
     pub const fn describe(self) -> &'static str {
         match self {
             Self::NoRoom => "the kernel half has no room for more of its connections",
@@ -47,17 +47,17 @@ impl fmt::Display for UnknownReason {
 pub(crate) struct MissingEvidence(BTreeSet<UnknownReason>);
 
 impl MissingEvidence {
-    /// Evidence may be missing for this reason, too.
+    /// Evidence may now be missing for this reason, too.
     pub(crate) fn lost(&mut self, reason: UnknownReason) {
         self.0.insert(reason);
     }
 
-    /// Not for this one any more.
+    /// Evidence is no longer missing for this reason.
     pub(crate) fn back(&mut self, reason: UnknownReason) {
         self.0.remove(&reason);
     }
 
-    /// The reason that is shown; `None` while nothing is missing.
+    /// The reason to show; `None` while nothing is missing.
     pub(crate) fn reason(&self) -> Option<UnknownReason> {
         self.0.first().copied()
     }

@@ -1,5 +1,4 @@
-//! What follows from a finding: what it counts, what it is told as, and whether an outage begins or
-//! ends.
+//! What follows from a finding: counts, events, and the begin or end of an outage.
 
 use std::net::SocketAddr;
 
@@ -36,7 +35,8 @@ impl Assessment {
             };
             outputs.push(Output::event(answered, connected));
         }
-        // Older than the agent? If that is news in an outage, its last data ends it.
+        // A connection that is older than the agent: if this ends an outage, the outage ends with
+        // its last data.
         let at = since.unwrap_or(heard);
         self.recover(since, at, of.peer, outputs);
     }
@@ -101,7 +101,7 @@ impl Assessment {
         }
     }
 
-    /// The outage of before goes on. Its onset was counted and told by the agent before this one.
+    /// The inherited outage continues. The agent before this one counted and reported its onset.
     pub(super) fn take_up_inherited(&mut self, outputs: &mut Vec<Output>) {
         if let Some(outage) = self.inherited.take()
             && self.reachability.inherit_outage(outage)
@@ -110,8 +110,8 @@ impl Assessment {
         }
     }
 
-    /// Counts ends of connections of which nothing else is known. They change no outage: how
-    /// long such a connection was live, nobody can tell.
+    /// Counts ends of connections of which nothing else is known. They change no outage, because
+    /// nobody knows how long such a connection was live.
     pub(super) fn ended_unseen(
         &mut self,
         at: Timestamp,
@@ -148,7 +148,7 @@ impl Assessment {
         self.put_blame(at, cause.into(), outputs);
     }
 
-    /// The client let go of its live connection at `at`, and dials anew: as a target that is new.
+    /// The client closed its live connection at `at` and dials again, like a new target.
     pub(super) fn let_go(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         if matches!(self.reachability.reach(), Reach::Reachable { .. }) {
             self.reachability.rest();
@@ -165,14 +165,14 @@ impl Assessment {
         outputs: &mut Vec<Output>,
     ) {
         if self.missing.reason().is_some() {
-            // There may be another connection, of which nothing is known.
+            // There may be another connection that nobody knows of.
             self.lose_sight(at, outputs);
         } else if self.reachability.begin_outage(at, why.cause) {
             outputs.push(self.unreachable(at, why, peer_address));
         }
     }
 
-    /// It cannot be told any more, since `at`, what the link is.
+    /// From `at` on, the link's state is unknown.
     pub(super) fn lose_sight(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         if let Some(reason) = self.missing.reason()
             && self.reachability.lose_sight(at, reason)
@@ -181,7 +181,8 @@ impl Assessment {
         }
     }
 
-    /// There is a live connection `since`; if that is longer than known, since `at`.
+    /// A connection has been live since `since`; `None` means longer than known, and then `at`
+    /// counts.
     pub(super) fn recover(
         &mut self,
         since: Option<Timestamp>,
@@ -189,7 +190,7 @@ impl Assessment {
         peer_address: SocketAddr,
         outputs: &mut Vec<Output>,
     ) {
-        // It is told at its end, with its whole length.
+        // The outage is reported at its end, with its whole length.
         if let Some(outage) = self.inherited.take() {
             self.reachability.inherit_outage(outage);
         }
@@ -208,7 +209,7 @@ impl Assessment {
         outputs.push(Output::event(recovery.at, reachable));
     }
 
-    /// Something at `at` tells why the link is, or would be, unreachable.
+    /// At `at`, something explains why the link is, or would be, unreachable.
     pub(super) fn put_blame(&mut self, at: Timestamp, why: Why, outputs: &mut Vec<Output>) {
         if self.blame.put_on(at, why) && self.reachability.name_cause(why.cause) {
             outputs.push(self.unreachable(at, why, self.last_peer));

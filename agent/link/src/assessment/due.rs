@@ -1,5 +1,5 @@
-//! What falls due on a link by itself: the grace's end, liveness checks, and what follows from that
-//! nothing is dialled.
+//! What is due on a link at a time: the end of the grace, liveness checks, and the consequences of
+//! not dialling.
 
 use super::{Assessment, Timer};
 use crate::{
@@ -10,8 +10,9 @@ use crate::{
 };
 
 impl Assessment {
-    /// What falls due next, where there is no connection and no attempt since `quiet`: a link that
-    /// is quiet is not reachable. While it is unknown whether it is quiet, nothing follows from it.
+    /// What is due next, given that there has been no connection and no attempt since `quiet`: a
+    /// quiet link is not reachable. `None` means that it is not known whether the link is quiet;
+    /// then nothing follows.
     pub(crate) fn next_due(&self, quiet: Option<Timestamp>) -> Option<(Timestamp, Timer)> {
         let quiet = match self.reachability.reach() {
             Reach::Unknown { .. } => None,
@@ -38,7 +39,7 @@ impl Assessment {
         Some(others.fold(liveness, Ord::min))
     }
 
-    /// Does what fell due at `due`, by `now`.
+    /// Does what was due at `due`, by `now`.
     pub(crate) fn fire(
         &mut self,
         timer: Timer,
@@ -69,7 +70,7 @@ impl Assessment {
                         let cause = self.cause();
                         self.counts.fail(CheckKind::Liveness, cause, 1);
                     }
-                    // What is not decided, or nobody can tell, is not checked.
+                    // Undecided and unknown states are not checked.
                     Reach::Undecided | Reach::Unknown { .. } | Reach::Ended => {}
                 }
                 self.next_liveness = due.next_on_grid(LIVENESS, now);
@@ -77,7 +78,7 @@ impl Assessment {
         }
     }
 
-    /// When the name lookups that no attempt follows are the cause.
+    /// When name lookups without an attempt become the cause.
     fn dns_due(&self, quiet: Timestamp) -> Option<Timestamp> {
         if self.cause() == Cause::Dns {
             return None;
@@ -85,8 +86,8 @@ impl Assessment {
         self.lookups.due(quiet)
     }
 
-    /// When the lack of attempts is the cause, where it is not blamed for it yet. A target that is
-    /// not dialled is over instead.
+    /// When the lack of attempts becomes the cause, unless it is already. A target that is not
+    /// dialled is over instead.
     fn no_attempt_due(&self, quiet: Timestamp) -> Option<Timestamp> {
         if self.target.is_some() {
             return None;

@@ -1,9 +1,9 @@
-//! What a link makes of what is certain about its connections: what it counts, what it blames, and
-//! when it is reachable.
+//! The assessment of a link: from findings about its connections to counts, causes and
+//! reachability.
 //!
-//! Findings become events in `consequences`, and what falls due by itself is in `due`. How outages
-//! begin and end is in `reachability`, which cause is shown in `blame`, when lookups are the cause in
-//! `lookups`, when a target is over in `target`.
+//! `consequences` turns findings into events, and `due` handles deadlines. `reachability` says how
+//! outages begin and end, `blame` which cause is shown, `lookups` when lookups are the cause, and
+//! `target` when a target is over.
 
 mod consequences;
 mod due;
@@ -29,41 +29,41 @@ pub(crate) struct Assessment {
     counts: Counts,
     reachability: Reachability,
     missing: MissingEvidence,
-    /// Since when the agent sees what the client does.
+    /// Since when the agent has seen what the client does.
     sighted: Timestamp,
-    /// Until when it need not be reachable, while nothing is decided.
+    /// Until then it need not be reachable, as long as nothing is decided.
     grace_ends: Timestamp,
     next_liveness: Timestamp,
     blame: Blame,
-    /// Where the client turned to last.
+    /// The destination of the client's last dial.
     last_peer: Option<SocketAddr>,
     lookups: Lookups,
-    /// The outage that the agent before this one left, until a look has shown whether it goes on.
+    /// The outage that the agent before this one left, until a look has shown whether it continues.
     inherited: Option<OutageUnderWay>,
-    /// What makes it a target; `None` for a link that lasts as long as its process.
+    /// The rules of a target; `None` for a link that lasts as long as its process.
     target: Option<Target>,
 }
 
-/// What falls due on a link by itself. At the same moment: what follows for the link, and last the
-/// check of the result.
+/// What is due on a link. At the same moment, consequences for the link come first, and the check
+/// of the result last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// Name lookups that no attempt followed are the cause.
+    /// Name lookups without an attempt become the cause.
     Dns,
-    /// A target that is not dialled any more is over.
+    /// A target that is no longer dialled is over.
     GivenUp,
     /// The start-up grace ends.
     Grace,
-    /// The lack of attempts is the cause.
+    /// The lack of attempts becomes the cause.
     NoAttempt,
     /// The liveness check.
     Liveness,
 }
 
-// === What it takes in ===
+// === Inputs ===
 
 impl Assessment {
-    /// Nothing is known yet, as of `at`.
+    /// An assessment that knows nothing yet, as of `at`.
     pub(crate) fn new(at: Timestamp, target: Option<Target>) -> Self {
         Self {
             counts: Counts::default(),
@@ -80,7 +80,7 @@ impl Assessment {
         }
     }
 
-    /// This is certain about a connection.
+    /// Applies a finding about a connection.
     pub(crate) fn take(&mut self, finding: Finding, outputs: &mut Vec<Output>) {
         match finding {
             Finding::Dialled(peer) => self.last_peer = Some(peer),
@@ -111,7 +111,7 @@ impl Assessment {
         }
     }
 
-    /// A proxy's connection has come to this.
+    /// A proxy's connection reported this event.
     pub(crate) fn proxy(
         &mut self,
         at: Timestamp,
@@ -135,12 +135,12 @@ impl Assessment {
         }
     }
 
-    /// Attempts may have gone unseen, so how long the client pauses is not known.
+    /// Attempts may have been missed, so the length of the client's pauses is not known.
     pub(crate) fn lose_track(&mut self) {
         self.lookups.judged();
     }
 
-    /// From `at` on evidence may be missing.
+    /// From `at` on, evidence may be missing.
     pub(crate) fn evidence_lost(
         &mut self,
         at: Timestamp,
@@ -157,8 +157,8 @@ impl Assessment {
         }
     }
 
-    /// From `at` on nothing is missing any more for this reason. What was not seen of the client
-    /// meanwhile leaves it the time that it has at its discovery.
+    /// From `at` on, nothing is missing for this reason any more. The client was not seen
+    /// meanwhile, so it gets the same grace as at its discovery.
     pub(crate) fn evidence_back(
         &mut self,
         at: Timestamp,
@@ -196,14 +196,14 @@ impl Assessment {
         }
     }
 
-    /// The agent before this one knew this of the link. It is no evidence of what the link is now.
+    /// The agent before this one left this about the link. It is no evidence of the present state.
     pub(crate) fn inherit(&mut self, legacy: Legacy) {
         if legacy.was_reachable {
             self.reachability.inherit_reachable();
         }
         if let Some(outage) = legacy.outage {
             self.blame.put_on(outage.since, outage.cause.into());
-            // Oldest first: the newest one is what is shown.
+            // Oldest first: the newest one is shown.
             for failed in &outage.attempts {
                 let why = Why {
                     cause: failed.cause,
@@ -215,14 +215,14 @@ impl Assessment {
         }
     }
 
-    /// Nothing follows.
+    /// The link ends; nothing follows.
     pub(crate) fn end(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         self.reachability.end();
         outputs.push(Output::event(at, EventKind::Ended));
     }
 }
 
-// === What it is ===
+// === Getters ===
 
 impl Assessment {
     pub(crate) fn has_ended(&self) -> bool {
@@ -247,10 +247,11 @@ impl Assessment {
         (!self.reachability.was_reachable()).then(|| self.cause())
     }
 
-    /// What a successor of the agent has to know.
+    /// What a successor of the agent needs to know.
     pub(crate) fn legacy(&self) -> Legacy {
         let own = self.reachability.legacy(self.counts.total_errors());
-        // Not looked at for long enough: what was left to this agent it leaves to the next.
+        // The agent has not looked for long enough to decide, so it leaves the inherited outage to
+        // the next one.
         let inherited = self.inherited.clone().map(|outage| OutageUnderWay {
             errors: outage.errors.saturating_add(self.counts.total_errors()),
             ..outage
@@ -265,12 +266,12 @@ impl Assessment {
         &self.counts
     }
 
-    /// Where the client turned to last.
+    /// The destination of the client's last dial.
     pub(crate) fn last_peer(&self) -> Option<SocketAddr> {
         self.last_peer
     }
 
-    /// Errors since it was reachable, or since its beginning.
+    /// Errors since the link was reachable, or since its discovery.
     pub(crate) fn errors_since_reachable(&self) -> u64 {
         self.reachability.errors_since(self.counts.total_errors())
     }

@@ -1,4 +1,4 @@
-//! How a connection ends: at once, or once its address is known, or its end has settled.
+//! How a connection ends: at once, when its address is known, or when its end has settled.
 
 use statlink_ebpf::End;
 
@@ -15,7 +15,8 @@ use crate::{
 };
 
 impl Connection {
-    /// It ended. Where that tells that it had been upgraded before, unseen, this comes first.
+    /// The connection ended. If the end shows that it had been upgraded unseen, returns that
+    /// upgrade first.
     pub(crate) fn end(&mut self, ending: &Ending) -> (Option<Upgrade>, Ended) {
         let Life::Open(open) = &mut self.life else {
             return (None, Ended::Waits);
@@ -59,7 +60,7 @@ impl Connection {
         (upgrade, Ended::Waits)
     }
 
-    /// Its end, if that waits to settle.
+    /// Its end, if that is still settling.
     pub(crate) fn closed(&self) -> Option<Closed> {
         match self.life {
             Life::Closed(closed) => Some(closed),
@@ -67,15 +68,15 @@ impl Connection {
         }
     }
 
-    /// Its end, that waits to settle, waits on until then.
+    /// Its end settles at `until` instead.
     pub(crate) fn settle_later(&mut self, until: Timestamp) {
         if let Life::Closed(closed) = &mut self.life {
             closed.until = until;
         }
     }
 
-    /// It is known at `at` that it is gone, and no more is to be known: when it ended, and what
-    /// that comes to.
+    /// At `at` the connection is known to be gone, and its end will not be known. Returns when it
+    /// ended, and the verdict.
     pub(crate) fn end_unseen(&self, at: Timestamp) -> (Timestamp, Verdict) {
         match &self.life {
             Life::Open(open) => {

@@ -1,4 +1,4 @@
-//! The end of a connection, as the kernel half reports it, and what it comes to.
+//! The end of a connection as the kernel half reports it, and the verdict on it.
 
 use statlink_ebpf::{End, Phase, decide::answers_a_close};
 
@@ -11,36 +11,36 @@ pub(crate) struct Ending {
     /// How far it had come, as far as the kernel half knows.
     pub(crate) phase: Phase,
     pub(crate) how: End,
-    /// 0 where there was none.
+    /// 0 if there was none.
     pub(crate) errno: u16,
     pub(crate) heard: Option<Timestamp>,
 }
 
 impl Ending {
-    /// Whether it comes so soon after the peer was heard that it answers the peer's close.
+    /// Whether this end follows the peer's last data so closely that it answers the peer's close.
     pub(crate) fn answers_a_close(&self) -> bool {
         let heard = self.heard.filter(|_| self.how == End::LocalClosed);
         heard.is_some_and(|heard| answers_a_close(heard.as_nanos(), self.at.as_nanos()))
     }
 }
 
-/// What the end of a connection comes to.
+/// The verdict on a connection's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing: what there was to count has been counted.
+    /// Nothing to count: everything has been counted.
     Nothing,
     /// The attempt failed.
     Failed { cause: Cause, errno: Option<u16> },
     /// A live connection was lost.
     Lost {
         cause: Cause,
-        /// Since when it had been live; `None`: since before the agent.
+        /// Since when it had been live; `None` if since before the agent.
         since: Option<Timestamp>,
     },
 }
 
 impl Verdict {
-    /// The same, where the end [answers](Ending::answers_a_close) a close of the peer's.
+    /// The same verdict, for an end that [answers](Ending::answers_a_close) the peer's close.
     pub(crate) const fn by_the_peer(self) -> Self {
         match self {
             Self::Lost {
@@ -55,20 +55,20 @@ impl Verdict {
     }
 }
 
-/// An end that waits to settle.
+/// An end that is still settling.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closed {
     pub(crate) at: Timestamp,
     pub(crate) verdict: Verdict,
     pub(super) until: Timestamp,
-    /// By this side: the end of the process excuses it.
+    /// Closed by this side: the end of the process excuses it.
     pub(crate) is_local: bool,
-    /// Nothing was heard on it: it may be the loser of a race that another connection won.
+    /// Nothing was heard on it: it may have lost a race to another connection.
     pub(crate) may_have_lost: bool,
 }
 
 impl Closed {
-    /// Whether its upgrade was refused, although it was held.
+    /// Whether its upgrade was refused although it was held.
     pub(crate) fn is_refusal(&self) -> bool {
         match self.verdict {
             Verdict::Lost { cause, .. } => cause == Cause::HandshakeFailed,
@@ -80,7 +80,7 @@ impl Closed {
 /// What an end leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It waits for its address, or for its process: it is to be kept.
+    /// It waits for its address or for its process: keep it.
     Waits,
     /// It is decided.
     Decided(Verdict),

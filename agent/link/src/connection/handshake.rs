@@ -1,4 +1,4 @@
-//! A connection before it is upgraded: how far it has come, and what its end says of that.
+//! A connection before it is upgraded: how far it has come, and the meaning of its end.
 
 use statlink_ebpf::{End, Phase};
 
@@ -9,54 +9,54 @@ use crate::{
     timings::{HANDSHAKE, HOLD},
 };
 
-/// Where a connection comes from: whether the agent saw its beginning.
+/// The origin of a connection: whether the agent saw its beginning.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
-    /// When connect() was called, where that was seen.
+    /// When connect() was called, if that was seen.
     pub(super) attempted: Option<Timestamp>,
-    /// When the dial began, where that was seen: with the lookup of the name.
+    /// When the dial began with the lookup of the name, if that was seen.
     pub(super) looked_up: Option<Timestamp>,
-    /// It was there before the agent: its connect check is not the agent's to decide.
+    /// It is older than the agent, so its connect check is not the agent's to decide.
     pub(super) older: bool,
-    /// An outage that the agent before this one told began then.
+    /// When the outage began that the agent before this one reported.
     pub(super) outage_before: Option<Timestamp>,
 }
 
 impl Origin {
-    /// The onset of its stall, if it was lost to one before the agent: its peer was last `heard` before
-    /// the outage began that the agent before this one told. Where nobody knows when it was heard, nobody
-    /// knows that it was live again.
+    /// The onset of its stall, if it stalled before this agent: its peer was last `heard` before
+    /// the outage began that the agent before this one reported. If nobody knows when the peer was
+    /// heard, nobody knows that the connection was live again.
     pub(super) fn was_lost_before(&self, heard: Option<Timestamp>) -> Option<Timestamp> {
         self.outage_before
             .filter(|began| self.older && heard.is_none_or(|heard| heard <= *began))
     }
 }
 
-/// What a connection waits for that is not upgraded yet.
+/// What a connection waits for before it is upgraded.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Handshake {
     /// The answer to the SYN.
     Connecting,
     /// The peer's first data.
     Unanswered {
-        /// Until when no answer had come: the last look that showed none. Before the first, when
-        /// it was established, or an earlier moment where that is not known.
+        /// The last moment at which no answer had come: the last look without one. Before the first
+        /// look, the moment of its establishment, or an earlier one if that is not known.
         unheard: Timestamp,
         /// When the handshake takes too long.
         overdue: Timestamp,
-        /// It took too long, and the connect check is decided.
+        /// It took too long, and its connect check is decided.
         failed: bool,
     },
-    /// Being held open for long enough after that.
+    /// To be held open for long enough after the answer.
     Answered {
         answered: Timestamp,
-        /// As above, or it is answered by the wrong peer.
+        /// As above, or the wrong peer answered.
         failed: bool,
     },
 }
 
 impl Handshake {
-    /// What its end comes to, before it was upgraded.
+    /// The verdict on its end, before it was upgraded.
     pub(super) fn verdict(self, how: End, errno: u16, wrong: bool) -> Verdict {
         let phase = match self {
             Self::Connecting => Phase::Connecting,
@@ -77,7 +77,7 @@ impl Handshake {
         }
     }
 
-    /// Whether its connect check has been decided against.
+    /// Whether its connect check has failed.
     pub(super) const fn has_failed(self) -> bool {
         match self {
             Self::Connecting => false,
@@ -85,10 +85,10 @@ impl Handshake {
         }
     }
 
-    /// When it was answered, if its end says that it had been upgraded by then, unseen.
+    /// When it was answered, if its end shows that it had been upgraded unseen by then.
     ///
-    /// The kernel half's phase says so, or the time of the peer's last word. Where only the phase
-    /// is known, the end may be older than its date.
+    /// The kernel half's phase says so, or the time of the peer's last data. If only the phase is
+    /// known, the end may be older than its date.
     pub(super) fn answered_before(self, older: bool, ending: &Ending) -> Option<Timestamp> {
         let at = ending.at;
         let held = ending.phase == Phase::Held;
@@ -100,8 +100,8 @@ impl Handshake {
                 Some(heard) if heard.max(unheard) + HOLD <= at => Some(heard.max(unheard)),
                 _ if !held || failed => None,
                 Some(heard) if older => Some(heard),
-                // What it heard just before the end may be the peer's good-bye. It had been held
-                // if it lived for longer than any client waits for an answer.
+                // What was heard just before the end may be the peer's close. The connection had
+                // been held if it lived longer than any client waits for an answer.
                 Some(_) => (unheard + HANDSHAKE < at).then_some(unheard),
                 None if older => Some(at),
                 None => Some(unheard),
@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// When it was established, and the end of its handshake's time.
+    /// When it was established, and the deadline of its handshake.
     const BEGAN: Timestamp = Timestamp::from_nanos(10_000_000_000);
 
     fn after(milliseconds: u64) -> Timestamp {

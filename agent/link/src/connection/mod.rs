@@ -1,9 +1,9 @@
-//! One connection, from its first record until it is decided what its end comes to.
+//! One connection, from its first record to the verdict on its end.
 //!
-//! It is open, or it has ended and waits for something: for its address, or for its process. What
-//! an open one waits for is in `open`, how far it has come before it is upgraded in `handshake`,
-//! when its silence is a stall in `pulse`, what an end comes to in `ending`, and when it does in
-//! `ended`. Nothing here knows the link.
+//! A connection is open, or has ended and waits for its address or for its process. `open` says
+//! what an open one waits for, `handshake` how far it has come before it is upgraded, `pulse` when
+//! silence is a stall, `ending` what an end means, and `ended` when that is decided. Nothing here
+//! knows the link.
 
 mod ended;
 mod ending;
@@ -34,7 +34,7 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) peer: SocketAddr,
     origin: Origin,
-    /// When it was established, as far as is known.
+    /// When it was established, if known.
     established: Option<Timestamp>,
     rtt: Option<Duration>,
     life: Life,
@@ -43,45 +43,45 @@ pub(crate) struct Connection {
 /// Whether it exists.
 #[derive(Clone, Copy, Debug)]
 enum Life {
-    /// As far as is known.
+    /// It exists, as far as is known.
     Open(Open),
     /// It ended before it was upgraded, while its address was in doubt: waits for the address.
     EndedInDoubt {
         handshake: Handshake,
-        /// When the doubt is over.
+        /// When the doubt ends.
         until: Timestamp,
         ending: Ending,
     },
-    /// Its end waits to settle: closed by this side, for the process may turn out to have been
-    /// ending; or a dial that failed, for another connect() of the same dial may come up.
+    /// Its end is still settling. If this side closed it, the process may turn out to be ending. If
+    /// it is a failed dial, another connect() of the same dial may succeed.
     Closed(Closed),
 }
 
-/// What falls due on a connection. At the same moment, verdicts come before looks.
+/// What is due on a connection. At the same moment, verdicts come before looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     /// Its end has settled.
     Settle,
-    /// The doubt about its address is over.
+    /// The doubt about its address ends.
     Condemn,
-    /// Looks found it gone for long enough, and no record of its end came.
+    /// Looks have found it gone for long enough, and no record of its end came.
     Gone,
-    /// It is to be sampled.
+    /// It must be sampled.
     Sample,
 }
 
-/// Since when, and until when, a connection is or was live. `None` is longer than the agent knows,
-/// and not yet over.
+/// When a connection became live and when it stopped. `None` means longer than the agent knows, and
+/// not yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LiveSpan {
     pub(crate) since: Option<Timestamp>,
     pub(crate) until: Option<Timestamp>,
 }
 
-// === How it begins ===
+// === Beginning ===
 
 impl Connection {
-    /// An attempt whose SYN is on its way.
+    /// An attempt with its SYN sent.
     pub(crate) fn connecting(
         id: ConnectionId,
         peer: SocketAddr,
@@ -102,8 +102,8 @@ impl Connection {
         }
     }
 
-    /// A connection that a record says was established at `at`: it is fresh, even where its
-    /// attempt was not seen.
+    /// A connection that a record says was established at `at`: it is fresh, even if its attempt
+    /// was not seen.
     pub(crate) fn established(
         id: ConnectionId,
         peer: SocketAddr,
@@ -115,7 +115,7 @@ impl Connection {
         fresh
     }
 
-    /// A connection that a listing made at `at` shows, and that is not known.
+    /// A new connection in a listing made at `at`.
     pub(crate) fn listed(found: &OpenConnection, at: Timestamp) -> Self {
         let OpenConnection {
             connection: id,
@@ -132,7 +132,7 @@ impl Connection {
         listed
     }
 
-    /// A connection that is known by its end alone.
+    /// A connection that is known only by its end.
     pub(crate) fn from_its_end(
         id: ConnectionId,
         peer: SocketAddr,
@@ -163,12 +163,12 @@ impl Connection {
         self.origin.looked_up = at;
     }
 
-    /// An outage that the agent before this one told began then, if there was one.
+    /// When the outage began that the agent before this one reported, if there was one.
     pub(crate) fn follows_outage(&mut self, began: Option<Timestamp>) {
         self.origin.outage_before = began;
     }
 
-    /// A dial before it was held, and refused all the same.
+    /// The dial before this one was held and then refused.
     pub(crate) fn beware(&mut self) {
         if let Life::Open(open) = &mut self.life {
             open.beware();
@@ -176,7 +176,7 @@ impl Connection {
     }
 }
 
-// === What records, listings and looks say ===
+// === Records, listings and looks ===
 
 impl Connection {
     /// A record says that it was established at `at`.
@@ -188,8 +188,8 @@ impl Connection {
         }
     }
 
-    /// A listing made at `at` shows it. When it was established is not known: no earlier than its
-    /// attempt.
+    /// A listing made at `at` contains it. It was established at an unknown time, no earlier than
+    /// its attempt.
     pub(crate) fn is_listed(&mut self, found: &OpenConnection, at: Timestamp) {
         if let (Life::Open(open), Phase::Established | Phase::Held) = (&mut self.life, found.phase)
         {
@@ -200,9 +200,9 @@ impl Connection {
         }
     }
 
-    /// A look at it, at `at`, gave `sample`; `None`: it is not there.
+    /// A look at `at` returned `sample`; `None` means that it does not exist.
     ///
-    /// To be called until there is no further step.
+    /// Call it until it returns no further step.
     pub(crate) fn look(&mut self, at: Timestamp, sample: Option<&Sample>) -> Option<Step> {
         let Life::Open(open) = &mut self.life else {
             return None;
@@ -219,7 +219,7 @@ impl Connection {
         None
     }
 
-    /// A listing made at `at` lacks it: it is to be looked at. When looks found it gone, if they
+    /// A listing made at `at` lacks it, so look at it. Returns when looks found it gone, if they
     /// did.
     pub(crate) fn look_for(&mut self, at: Timestamp) -> Option<Timestamp> {
         let Life::Open(open) = &mut self.life else {
@@ -229,15 +229,15 @@ impl Connection {
         open.vanished
     }
 
-    /// It has been asked for a sample: until that comes, ask again at the cadence of its stage.
+    /// A sample was requested: until it comes, ask again at the cadence of its stage.
     pub(crate) fn asked(&mut self, now: Timestamp) {
         if let Life::Open(open) = &mut self.life {
             open.asked(now);
         }
     }
 
-    /// Data on it went unacknowledged through `timeouts` retransmission timeouts: the onset of
-    /// the stall, if that is one.
+    /// Data on it went unacknowledged through `timeouts` retransmission timeouts. Returns the onset
+    /// of the stall if this is one.
     pub(crate) fn retransmission_timeout(
         &mut self,
         at: Timestamp,
@@ -249,7 +249,7 @@ impl Connection {
         }
     }
 
-    /// What falls due next on it, and when.
+    /// What is due next, and when.
     pub(crate) fn due(&self) -> (Timestamp, Due) {
         match &self.life {
             Life::Closed(closed) => (closed.until, Due::Settle),
@@ -267,24 +267,24 @@ impl Connection {
     }
 }
 
-// === Where it goes ===
+// === Destination ===
 
 impl Connection {
-    /// It is seen for the first time, and this is what the peer's addresses say.
+    /// It is seen for the first time, and this is the verdict on its address.
     pub(crate) fn first_check(&mut self, address: AddressCheck) {
         if let Life::Open(open) = &mut self.life {
             open.address = address;
         }
     }
 
-    /// The peer's addresses are others from `at` on, and say this of it: its end, if that waited
-    /// for them.
+    /// The peer's addresses changed at `at`, and this is the new verdict. Returns its end, if that
+    /// waited for the address.
     pub(crate) fn check_again(&mut self, check: AddressCheck, at: Timestamp) -> Option<Ending> {
         match (self.life, check) {
             (Life::Open(mut open), _) => {
                 match (check, open.address) {
                     (AddressCheck::Unknown | AddressCheck::Right, AddressCheck::Right) => {}
-                    // What was decided stands, until the addresses say otherwise: that nobody knows
+                    // The former verdict stays until known addresses say otherwise: not knowing
                     // them for a while is no evidence.
                     (AddressCheck::Unknown, AddressCheck::Wrong) => {}
                     (AddressCheck::Unknown | AddressCheck::Right, _) => {
@@ -310,7 +310,7 @@ impl Connection {
         }
     }
 
-    /// The doubt about its address is over at `at`: it is wrong. Its end, if that waited; and
+    /// The doubt about its address ends at `at`: it is wrong. Returns its end, if that waited, and
     /// whether it was live until then.
     pub(crate) fn condemn(&mut self, at: Timestamp) -> (Option<Ending>, bool) {
         match &mut self.life {
@@ -326,7 +326,7 @@ impl Connection {
         }
     }
 
-    /// Its end, if that waits for its address, and what it comes to if that is wrong.
+    /// Its end, if that waits for its address, and the verdict if the address is wrong.
     pub(crate) fn condemned_end(&self) -> Option<(Ending, Verdict)> {
         match &self.life {
             Life::EndedInDoubt {
@@ -344,25 +344,25 @@ impl Connection {
     }
 }
 
-// === What it is ===
+// === Getters ===
 
 impl Connection {
-    /// When connect() was called, or the first that is known of it.
+    /// When connect() was called, or the first moment known of it.
     pub(crate) fn began(&self) -> Timestamp {
         self.origin.attempted.unwrap_or(self.id.born)
     }
 
-    /// When it was established, as far as is known.
+    /// When it was established, if known.
     pub(crate) fn established_at(&self) -> Option<Timestamp> {
         self.established
     }
 
-    /// When connect() was called, where that was seen.
+    /// When connect() was called, if that was seen.
     pub(crate) fn attempted(&self) -> Option<Timestamp> {
         self.origin.attempted
     }
 
-    /// Whether its connect check, and its upgrade, are the agent's to count.
+    /// Whether its connect check and its upgrade are the agent's to count.
     pub(crate) fn counts_connect(&self) -> bool {
         !self.origin.older
     }
@@ -377,7 +377,7 @@ impl Connection {
         matches!(&self.life, Life::Open(open) if open.stage.live_since().is_some())
     }
 
-    /// How far it is known to have come; `None` once it ended.
+    /// How far it is known to have come; `None` once it has ended.
     pub(crate) fn progress(&self) -> Option<Phase> {
         match &self.life {
             Life::Open(open) => Some(open.stage.progress()),
@@ -385,7 +385,7 @@ impl Connection {
         }
     }
 
-    /// From when until when it is or was live: a close that has not settled bounds it.
+    /// When it was live: a close that is still settling ends the span.
     pub(crate) fn live_span(&self) -> Option<LiveSpan> {
         match &self.life {
             Life::Open(open) => open

@@ -1,4 +1,4 @@
-//! A connection that exists, as far as is known: what it waits for, and what a look at it tells.
+//! A connection that exists, as far as is known: what it waits for, and what a look at it shows.
 
 use statlink_ebpf::{End, Phase, STALL_TIMEOUTS};
 
@@ -25,20 +25,20 @@ pub(super) struct Open {
     pub(super) stage: Stage,
     pub(super) address: AddressCheck,
     next_sample: Timestamp,
-    /// A dial before it was answered, held, and refused all the same: this one counts only once
-    /// the client has sent something after the answer.
+    /// The dial before was answered, held and then refused: this one counts only once the client
+    /// has sent something after the answer.
     wary: bool,
-    /// Since when looks find it gone although no record of its end came: it is late, or lost.
+    /// Since when looks find it gone without a record of its end, which is late or lost.
     pub(super) vanished: Option<Timestamp>,
 }
 
-/// One step that a look at a connection showed.
+/// One step shown by a look at a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     HandshakeFailed {
         at: Timestamp,
     },
-    /// It would be upgraded, if it went to the peer.
+    /// It would be upgraded if its destination were the peer.
     Misled {
         answered: Timestamp,
     },
@@ -47,7 +47,7 @@ pub(crate) enum Step {
         onset: Timestamp,
         cause: Cause,
     },
-    /// It stalled before the agent, and that was told.
+    /// It stalled before this agent, and that was reported.
     StillStalled,
     Healed {
         at: Timestamp,
@@ -59,16 +59,16 @@ pub(crate) enum Step {
 pub(crate) struct Upgrade {
     /// The moment of the peer's answer.
     pub(crate) answered: Timestamp,
-    /// Since when it is live; `None`: since before the agent.
+    /// Since when it is live; `None` if since before the agent.
     pub(crate) since: Option<Timestamp>,
     /// When the peer was last heard.
     pub(crate) heard: Timestamp,
-    /// Its connect check had been decided against before.
+    /// Its connect check had failed before.
     pub(crate) had_failed: bool,
 }
 
 impl Open {
-    /// An attempt whose SYN is on its way since `began`.
+    /// An attempt whose SYN was sent at `began`.
     pub(super) fn connecting(began: Timestamp) -> Self {
         Self {
             stage: Stage::Handshake(Handshake::Connecting),
@@ -79,7 +79,7 @@ impl Open {
         }
     }
 
-    /// As if it had not ended yet: where it goes is known now, and its end is to be judged by it.
+    /// As if it had not ended: its destination is known now, and its end must be judged by it.
     pub(super) fn reopened(handshake: Handshake, address: AddressCheck) -> Self {
         Self {
             stage: Stage::Handshake(handshake),
@@ -90,8 +90,8 @@ impl Open {
         }
     }
 
-    /// Established, no earlier than `earliest` and no later than `latest`; no news unless its SYN
-    /// was waiting.
+    /// Established between `earliest` and `latest`. No change unless it was waiting for the answer
+    /// to its SYN.
     pub(super) fn establish(
         &mut self,
         earliest: Timestamp,
@@ -108,7 +108,7 @@ impl Open {
         }
     }
 
-    /// What falls due next on it by itself: it stays gone, or is to be sampled.
+    /// What is due next on it: it stays gone, or must be sampled.
     pub(super) fn gone_due(&self) -> Option<Timestamp> {
         self.vanished.map(|since| since + VANISHED)
     }
@@ -117,31 +117,31 @@ impl Open {
         self.next_sample
     }
 
-    /// It is to be looked at by `at`.
+    /// Schedules a look by `at`.
     pub(super) fn look_by(&mut self, at: Timestamp) {
         self.next_sample = self.next_sample.min(at);
     }
 
-    /// It has been asked for a sample: until that comes, ask again at the cadence of its stage.
+    /// A sample was requested: until it comes, ask again at the cadence of its stage.
     pub(super) fn asked(&mut self, now: Timestamp) {
         self.next_sample = self.next_sample.next_on_grid(self.stage.cadence(), now);
     }
 
-    /// A look at it, at `at`, found it, but not established: nothing new where it was not before,
-    /// and else as good as gone.
+    /// A look at `at` found it, but not established. That changes nothing if it was not established
+    /// before; otherwise it is as good as gone.
     pub(super) fn not_established(&mut self, at: Timestamp) {
         if !matches!(self.stage, Stage::Handshake(Handshake::Connecting)) {
             self.missing(at);
         }
     }
 
-    /// A look at it, at `at`, did not find it: its end is probably on its way.
+    /// A look at `at` did not find it: its end is probably on its way.
     pub(super) fn missing(&mut self, at: Timestamp) {
         self.next_sample = at + self.stage.cadence();
         self.vanished.get_or_insert(at);
     }
 
-    /// A look at it, at `at`, found it established. To be called until there is no further step.
+    /// A look at `at` found it established. Call it until it returns no further step.
     pub(super) fn look(&mut self, origin: Origin, at: Timestamp, sample: &Sample) -> Option<Step> {
         self.vanished = None;
         // The conversion from the kernel's ticks may be off by one.
@@ -173,7 +173,7 @@ impl Open {
                     self.next_sample = if failed {
                         at + OVERDUE_CADENCE
                     } else {
-                        // The deadline is a moment to look at, whatever the cadence.
+                        // Also look at the deadline, whatever the cadence.
                         (at + UNANSWERED_CADENCE).min(overdue)
                     };
                     return None;
@@ -277,8 +277,8 @@ impl Open {
         }
     }
 
-    /// Data on it went unacknowledged through `timeouts` retransmission timeouts: the onset of
-    /// the stall, if that is one.
+    /// Data on it went unacknowledged through `timeouts` retransmission timeouts. Returns the onset
+    /// of the stall if this is one.
     pub(super) fn retransmission_timeout(
         &mut self,
         at: Timestamp,
@@ -295,7 +295,7 @@ impl Open {
         }
     }
 
-    /// It does not go to the peer, as is decided at `at`; whether it was live until then.
+    /// At `at` its destination is decided to be wrong. Returns whether it was live until then.
     pub(super) fn condemn(&mut self, at: Timestamp) -> bool {
         self.address = AddressCheck::Wrong;
         self.look_by(at);
@@ -306,38 +306,39 @@ impl Open {
         true
     }
 
-    /// Whether an end tells that it had been upgraded before, unseen.
+    /// Whether an end shows that it had been upgraded unseen.
     pub(super) fn upgraded_before(&mut self, origin: Origin, ending: &Ending) -> Option<Upgrade> {
         match self.address {
             AddressCheck::Doubtful { .. } | AddressCheck::Wrong => return None,
             AddressCheck::Unknown | AddressCheck::Right => {}
         }
         if ending.phase == Phase::Connecting {
-            // The kernel half may know less than was told already, but then no more.
+            // The kernel half may know less than was reported already, and then adds nothing.
             return None;
         }
         let at = ending.at;
-        // Does nothing unless the record of its establishment was lost, or is late.
+        // Does nothing unless the record of its establishment is lost or late.
         self.establish(origin.attempted.unwrap_or(at).min(at), at, at);
         let Stage::Handshake(handshake) = self.stage else {
             return None;
         };
-        // Where no record says it, the kernel half's phase is all that is known.
+        // Without a record, the kernel half's phase is all that is known.
         if self.wary && ending.heard.is_some() && !outlives_a_refusal(origin, ending.at) {
             return None;
         }
         let answered = handshake.answered_before(origin.older, ending)?.min(at);
         let heard = ending.heard.or(self.stage.heard());
         if let Some(onset) = origin.was_lost_before(heard) {
-            // There is nothing left to count of it.
+            // Nothing is left to count.
             self.stall(onset, at, Pulse::new(onset), true);
             return None;
         }
         Some(self.upgrade(origin, answered, answered, handshake.has_failed()))
     }
 
-    /// Whether its end says that its upgrade was refused, although it was held: the client closes it
-    /// as it does where the body of a refusal does not end, and has sent nothing after the answer.
+    /// Whether its end shows that its upgrade was refused although it was held: the client closes
+    /// it as it does after a refusal whose body does not end, and has sent nothing after the
+    /// answer.
     pub(super) fn is_refused(&self, origin: Origin, ending: &Ending) -> bool {
         let unproven = matches!(
             self.stage,
@@ -346,11 +347,11 @@ impl Open {
                 ..
             }
         );
-        // The date of an end without a record is that of a listing.
+        // An end without a record is dated by a listing.
         unproven && ending.heard.is_some() && is_refusal(origin, ending)
     }
 
-    /// What that comes to.
+    /// The verdict on such a refusal.
     pub(super) fn refused(&self) -> Verdict {
         let since = self.stage.live_since().flatten();
         Verdict::Lost {
@@ -359,7 +360,7 @@ impl Open {
         }
     }
 
-    /// What its end comes to.
+    /// The verdict on its end.
     pub(super) fn verdict(&self, how: End, errno: u16) -> Verdict {
         match self.stage {
             Stage::Handshake(handshake) => handshake.verdict(how, errno, self.is_wrong()),
@@ -371,7 +372,7 @@ impl Open {
         }
     }
 
-    /// A dial before it was refused although it was held.
+    /// The dial before this one was refused although it was held.
     pub(super) fn beware(&mut self) {
         self.wary = true;
     }
@@ -414,13 +415,13 @@ impl Open {
     }
 }
 
-/// Whether what was last `sent` shows that the client took the answer for an upgrade: one that reads
-/// a refusal sends nothing more.
+/// Whether the last data `sent` shows that the client took the answer for an upgrade: a client that
+/// reads a refusal sends nothing more.
 fn is_proof(sent: Option<Timestamp>, answered: Timestamp) -> bool {
     sent > Some(answered + AFTER_THE_ANSWER)
 }
 
-/// Whether an end comes as the client's that gives up on a refusal whose body does not end.
+/// Whether an end comes when a client gives up on a refusal whose body does not end.
 fn is_refusal(origin: Origin, ending: &Ending) -> bool {
     let began = origin.looked_up.or(origin.attempted);
     let is_due = began.is_some_and(|began| ending.at >= began + REFUSAL_BEGINS_TO_END);
@@ -428,7 +429,7 @@ fn is_refusal(origin: Origin, ending: &Ending) -> bool {
     is_close && is_due && !outlives_a_refusal(origin, ending.at)
 }
 
-/// Whether one that is there at `at` is no refusal any more: the client would have given it up.
+/// Whether a connection that exists at `at` is no refusal: the client would have given up on one.
 fn outlives_a_refusal(origin: Origin, at: Timestamp) -> bool {
     let attempted = origin.attempted;
     attempted.is_none_or(|attempted| at > attempted + REFUSAL_ENDS)

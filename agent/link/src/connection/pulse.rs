@@ -1,4 +1,4 @@
-//! The give and take on an upgraded connection: when silence becomes a stall, and whose.
+//! The traffic on an upgraded connection: when silence becomes a stall, and on which side.
 
 use crate::{
     Cause,
@@ -6,11 +6,12 @@ use crate::{
     timings::{ANSWER_GRACE, BEFORE_A_PING, LIVE_CADENCE, LOCAL_SILENCE, PONG_DUE, SILENCE},
 };
 
-/// When the peer was last heard, what waits for its answer, and when the client last spoke.
+/// When the peer was last heard, what waits for its answer, and when the client last sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulse {
     pub(super) heard: Timestamp,
-    /// The earliest known time of sending what may be a ping since; a sample shows only the last.
+    /// The earliest known sending since then of what may be a ping; a sample shows only the last
+    /// sending.
     unanswered: Option<Timestamp>,
     /// When anything was last sent or heard.
     last_word: Timestamp,
@@ -26,7 +27,7 @@ impl Pulse {
         }
     }
 
-    /// A look showed this.
+    /// A look showed these times.
     pub(super) fn update(&mut self, heard: Option<Timestamp>, sent: Option<Timestamp>) {
         if let Some(heard) = heard
             && heard > self.heard
@@ -39,7 +40,7 @@ impl Pulse {
         self.last_word = self.last_word.max(self.heard).max(sent.unwrap_or_default());
     }
 
-    /// From when on silence is a stall, and whose, if nothing is heard or sent until then.
+    /// When silence becomes a stall, and on which side, if nothing is heard or sent until then.
     pub(super) fn stall_due(&self) -> (Timestamp, Cause) {
         match self.unanswered {
             Some(sent) => {
@@ -50,7 +51,7 @@ impl Pulse {
         }
     }
 
-    /// Whether the silence of the peer still is a stall at `at`.
+    /// Whether the silence of the peer is still a stall at `at`.
     pub(super) fn is_silent(&self, at: Timestamp) -> bool {
         self.unanswered.is_some() && at >= self.heard + SILENCE
     }
@@ -63,7 +64,7 @@ impl Pulse {
         }
         match (self.unanswered, self.stall_due()) {
             (Some(_), (due, _)) if due > at => due,
-            // A ping may be sent at any moment, and changes what is due.
+            // A ping may be sent at any moment, and then something else is due.
             (None, (due, _)) if due > at => due.min(at + LIVE_CADENCE),
             _ => at + LIVE_CADENCE,
         }

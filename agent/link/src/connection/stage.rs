@@ -1,4 +1,4 @@
-//! What a connection that exists waits for: to be upgraded, for silence, or for its end.
+//! The stage of a connection that exists: waiting to be upgraded, for silence, or for its end.
 
 use std::time::Duration;
 
@@ -12,32 +12,33 @@ use crate::{
     },
 };
 
-/// What it waits for.
+/// What a connection waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stage {
     /// To be upgraded.
     Handshake(Handshake),
     /// Upgraded and well: waits for silence, or for its end.
     Live {
-        /// `None`: since before the agent.
+        /// `None` if since before the agent.
         since: Option<Timestamp>,
         pulse: Pulse,
-        /// The peer's answer, while the client has sent nothing after it: until then it may still
-        /// be a refusal whose end the client waits for.
+        /// The peer's answer, until the client has sent something after it: until then it may be a
+        /// refusal whose end the client waits for.
         unproven: Option<Timestamp>,
     },
-    /// Upgraded, lost to a stall or for its address: waits to heal, or for its end.
+    /// Upgraded, then lost to a stall or because of its address: waits to heal, or for its end.
     Stalled {
         onset: Timestamp,
         pulse: Pulse,
-        /// Only an answer shows it to be over: it is the client's own, or one of before the agent.
+        /// Only an answer ends it: the client itself is silent, or the stall is older than the
+        /// agent.
         until_heard: bool,
     },
 }
 
 impl Stage {
-    /// Whether it may be the loser of a race between several connect()s of one dial, if it ends now:
-    /// the client closes those that are late, or they fail by themselves.
+    /// Whether it may be the loser of a race between several connect()s of one dial, if it ends
+    /// now: the client closes late ones, or they fail by themselves.
     pub(super) fn may_have_lost(self, is_local: bool) -> bool {
         match self {
             Stage::Handshake(Handshake::Connecting) => true,
@@ -48,7 +49,7 @@ impl Stage {
         }
     }
 
-    /// Since when it is live, if it is; the inner `None` is longer than the agent knows.
+    /// Since when it is live, if it is; an inner `None` is longer than the agent knows.
     pub(super) fn live_since(self) -> Option<Option<Timestamp>> {
         match self {
             Stage::Live { since, .. } => Some(since),

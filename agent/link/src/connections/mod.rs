@@ -1,7 +1,7 @@
-//! The connections of a client to one peer: which there are, and what is certain about them.
+//! The connections of a client to one peer, and what is certain about them.
 //!
-//! Inputs become findings here, and in `verdicts`. What a finding means for the link is the
-//! assessment's business.
+//! This module and `verdicts` turn inputs into findings. The assessment decides what a finding
+//! means for the link.
 
 mod verdicts;
 
@@ -29,28 +29,28 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     table: Table,
-    /// Those that were decided without their ends.
+    /// Connections that were decided without their ends.
     unaccounted: Unaccounted,
     addresses: PeerAddresses,
-    /// The newest start or end of anything.
+    /// The newest start or end of any connection.
     last_activity: Timestamp,
-    /// The first lookup of a name since.
+    /// The first name lookup since then.
     looked_up: Option<Timestamp>,
-    /// Whether the client may let go of the peer while it runs: a close may be no loss then.
+    /// Whether the client may let go of the peer while it runs, so that a close may not be a loss.
     may_withdraw: bool,
-    /// The last dial that was answered and held was refused all the same: the next ones must show
-    /// more before they count.
+    /// The last dial was answered and held and then refused: the next ones must show more before
+    /// they count.
     wary: bool,
     /// When the outage began that the agent before this one left.
     outage_before: Option<Timestamp>,
-    /// What became certain since they were [taken](Self::take_findings).
+    /// What became certain since the last [`take_findings`](Self::take_findings).
     findings: Vec<Finding>,
 }
 
 // === Records and looks ===
 
 impl Connections {
-    /// None yet, as of `at`.
+    /// No connections yet, as of `at`.
     pub(crate) fn new(at: Timestamp, may_withdraw: bool) -> Self {
         Self {
             table: Table::default(),
@@ -70,8 +70,8 @@ impl Connections {
         std::mem::take(&mut self.findings)
     }
 
-    /// The agent before this one told an outage that began then, and not its end, if there was one; and
-    /// it was wary of the next dial, or not.
+    /// What the agent before this one left: the begin of an outage that has not ended, if any, and
+    /// whether it was wary of the next dial.
     pub(crate) fn inherit(&mut self, outage_began: Option<Timestamp>, wary: bool) {
         self.outage_before = outage_began;
         self.wary = wary;
@@ -117,24 +117,25 @@ impl Connections {
         }
     }
 
-    /// A listing made at `at` shows it.
+    /// A listing made at `at` contains it.
     pub(crate) fn listed(&mut self, at: Timestamp, found: &OpenConnection) {
         if let Some(known) = self.table.get_mut(found.connection) {
             known.is_listed(found, at);
-        // It is there, so its birth does not matter: only its own tombstone tells otherwise.
+        // It exists, so its birth does not matter: only its own tombstone says otherwise.
         } else if !self.table.is_buried(found.connection) {
             let since = found.attempted.map_or(at, |attempted| attempted.min(at));
             self.track(Connection::listed(found, at), since, at);
         }
     }
 
-    /// A look at it gave `sample`.
+    /// A look at it returned `sample`.
     pub(crate) fn sampled(&mut self, at: Timestamp, id: ConnectionId, sample: Option<&Sample>) {
-        // Out of the table, so that what is in it are the others.
+        // Out of the table, so that only the others are in it.
         let Some(mut connection) = self.table.remove(id) else {
             return;
         };
-        // At most: the handshake took too long, it was upgraded after all, and stalls.
+        // Three steps at most: the handshake took too long, it was upgraded after all, and it
+        // stalls.
         for _ in 0..3 {
             let Some(step) = connection.look(at, sample) else {
                 break;
@@ -144,7 +145,7 @@ impl Connections {
         self.table.insert(connection);
     }
 
-    /// What was sent on it went unacknowledged.
+    /// Data sent on it went unacknowledged.
     pub(crate) fn retransmission_timeout(&mut self, at: Timestamp, id: ConnectionId, timeouts: u8) {
         let Some(mut connection) = self.table.remove(id) else {
             return;
@@ -184,7 +185,7 @@ impl Connections {
         self.end(ended, ending);
     }
 
-    /// So many ends were missed of connections of which nothing else is known.
+    /// `number` ends were missed, of connections of which nothing else is known.
     pub(crate) fn ended_unseen(&mut self, at: Timestamp, phase: Phase, how: End, number: u32) {
         self.last_activity = self.last_activity.max(at);
         self.findings.push(Finding::EndedUnseen {
@@ -195,7 +196,7 @@ impl Connections {
         });
     }
 
-    /// The peer's addresses are `addresses`, from `at` on; `None`: not known.
+    /// From `at` on, the peer's addresses are `addresses`; `None` means not known.
     pub(crate) fn peer_addresses(&mut self, at: Timestamp, addresses: Option<BTreeSet<IpAddr>>) {
         self.addresses.update(addresses);
         for id in self.table.ids() {
@@ -212,11 +213,11 @@ impl Connections {
         }
     }
 
-    /// The process has ended at `at`. What ended before, and was in doubt, is decided now; the
-    /// rest goes with it.
+    /// The process has ended at `at`. Earlier ends that were in doubt are decided now; open
+    /// connections end with the process.
     pub(crate) fn process_ended(&mut self, at: Timestamp) {
         for connection in self.table.take_all() {
-            // An end by this side shortly before is the process's own.
+            // An end by this side shortly before belongs to the process's end.
             if let Some((ending, verdict)) = connection.condemned_end()
                 && !(cause::is_local(ending.how) && at <= ending.at + SETTLE)
             {
@@ -229,15 +230,15 @@ impl Connections {
     }
 }
 
-// === What falls due ===
+// === Deadlines ===
 
 impl Connections {
-    /// What falls due next.
+    /// What is due next.
     pub(crate) fn next_due(&self) -> Option<(Timestamp, Due, ConnectionId)> {
         self.table.next_due()
     }
 
-    /// It has been asked for a sample.
+    /// A sample was requested.
     pub(crate) fn asked(&mut self, id: ConnectionId, now: Timestamp) {
         if let Some(connection) = self.table.get_mut(id) {
             connection.asked(now);
@@ -249,7 +250,7 @@ impl Connections {
         let Some(connection) = self.table.remove(id) else {
             return;
         };
-        // It was closed then, and that is what is to be known of it.
+        // Its close is all that will be known of it.
         let Some(closed) = connection.closed() else {
             return;
         };
@@ -264,7 +265,7 @@ impl Connections {
         }
     }
 
-    /// The doubt about an address is over: it is wrong.
+    /// The doubt about an address ends: it is wrong.
     pub(crate) fn condemn(&mut self, id: ConnectionId, at: Timestamp) {
         let Some(mut connection) = self.table.remove(id) else {
             return;
@@ -280,7 +281,7 @@ impl Connections {
         self.table.insert(connection);
     }
 
-    /// Looks found it gone for long enough, and no record of its end came.
+    /// Looks have found it gone for long enough, and no record of its end came.
     pub(crate) fn gone(&mut self, id: ConnectionId, at: Timestamp) {
         if let Some(connection) = self.table.remove(id) {
             self.end_unseen(&connection, at);
@@ -289,7 +290,7 @@ impl Connections {
     }
 }
 
-// === For a resynchronisation ===
+// === Resynchronisation ===
 
 impl Connections {
     /// The connections that exist, as far as is known.
@@ -297,13 +298,13 @@ impl Connections {
         self.table.open()
     }
 
-    /// A listing made at `at` lacks it: it is to be looked at. When looks found it gone, if they
+    /// A listing made at `at` lacks it, so look at it. Returns when looks found it gone, if they
     /// did.
     pub(crate) fn look_for(&mut self, id: ConnectionId, at: Timestamp) -> Option<Timestamp> {
         self.table.get_mut(id)?.look_for(at)
     }
 
-    /// Decides all that exist as if their ends had been lost.
+    /// Decides all open connections as if their ends had been lost.
     pub(crate) fn abandon(&mut self, at: Timestamp) {
         let open: Vec<_> = self.open().collect();
         for id in open {
@@ -311,7 +312,7 @@ impl Connections {
         }
     }
 
-    /// Takes out the first of `gone` that is known to have come this far.
+    /// Removes the first of `gone` that is known to have come this far.
     pub(crate) fn take_gone(
         &mut self,
         gone: &mut Vec<ConnectionId>,
@@ -324,12 +325,13 @@ impl Connections {
         self.table.remove(gone.remove(index))
     }
 
-    /// Takes out one that came this far and was decided without its end; whether there was one.
+    /// Removes one that came this far and was decided without its end; returns whether there was
+    /// one.
     pub(crate) fn take_unaccounted(&mut self, progress: Phase, now: Timestamp) -> bool {
         self.unaccounted.take(progress, now)
     }
 
-    /// `connection`, which is not in the table any more, ended, as the kernel half tells it.
+    /// `connection`, which is no longer in the table, ended as the kernel half reports.
     pub(crate) fn end(&mut self, mut connection: Connection, ending: &Ending) {
         let (upgrade, ended) = connection.end(ending);
         if let Some(upgrade) = upgrade {
@@ -354,7 +356,7 @@ impl Connections {
         self.table.release(ending.at);
     }
 
-    /// `connection`, which is not in the table any more, is gone, and how is not known.
+    /// `connection`, which is no longer in the table, is gone for an unknown cause.
     pub(crate) fn end_unseen(&mut self, connection: &Connection, at: Timestamp) {
         if let Some(progress) = connection.progress() {
             self.unaccounted.add(connection.id, progress, at);
@@ -364,7 +366,7 @@ impl Connections {
     }
 }
 
-// === What they are ===
+// === Getters ===
 
 impl Connections {
     /// The newest connection that is live.
@@ -372,12 +374,12 @@ impl Connections {
         self.table.newest_live()
     }
 
-    /// When the peer was last heard, on a connection that exists.
+    /// When the peer was last heard on an existing connection.
     pub(crate) fn heard(&self) -> Option<Timestamp> {
         self.table.heard()
     }
 
-    /// Whether this may be an address of the peer's, as far as those are known.
+    /// Whether this may be an address of the peer, as far as those are known.
     pub(crate) fn may_be_the_peer(&self, address: SocketAddr) -> bool {
         self.addresses.may_include(address)
     }
@@ -387,12 +389,12 @@ impl Connections {
         self.wary
     }
 
-    /// The newest start or end of anything.
+    /// The newest start or end of any connection.
     pub(crate) fn last_activity(&self) -> Timestamp {
         self.last_activity
     }
 
-    /// Since when there is no connection and no attempt; `None` while there is.
+    /// Since when there is no connection and no attempt; `None` while there is one.
     pub(crate) fn quiet_since(&self) -> Option<Timestamp> {
         self.table.is_empty().then_some(self.last_activity)
     }

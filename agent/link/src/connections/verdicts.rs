@@ -1,5 +1,5 @@
-//! How connections are decided: what their steps and ends come to, which the client let go of, and
-//! which lost a race.
+//! How connections are decided: what their steps and ends mean, which ones the client let go of,
+//! and which lost a race.
 
 use super::Connections;
 use crate::{
@@ -52,7 +52,7 @@ impl Connections {
         }
     }
 
-    /// `connection`, which is not in the table any more, has ended, and this is what it comes to.
+    /// `connection`, which is no longer in the table, has ended with this verdict.
     pub(super) fn decide(&mut self, connection: &Connection, at: Timestamp, verdict: Verdict) {
         self.table.bury(connection.id);
         self.last_activity = self.last_activity.max(at);
@@ -69,7 +69,7 @@ impl Connections {
     }
 
     pub(super) fn upgraded(&mut self, connection: &Connection, upgrade: Upgrade) {
-        // One that had to show more has shown it.
+        // A connection that had to show more has shown it.
         self.wary = false;
         self.findings.push(Finding::Upgraded {
             of: Facts::of(connection),
@@ -95,7 +95,7 @@ impl Connections {
     /// A live connection, which is not in the table, was lost.
     pub(super) fn lost(&mut self, connection: &Connection, at: Timestamp, cause: Cause) {
         self.last_activity = self.last_activity.max(at);
-        // Another one may have been live already, or since.
+        // Another one may have been live at that moment, or may be live since.
         let other = self.table.live_from(at);
         self.findings.push(Finding::Lost {
             of: Facts::of(connection),
@@ -109,8 +109,8 @@ impl Connections {
 // === Letting go, and races ===
 
 impl Connections {
-    /// Whether an end is the client's letting go of a live connection: it closes one itself for no
-    /// other reason, where it may let go of the peer at all.
+    /// Whether an end means that the client let go of a live connection: if it may let go of the
+    /// peer at all, it closes a live connection for no other reason.
     pub(super) fn is_let_go(&self, verdict: Verdict) -> bool {
         let cause = match verdict {
             Verdict::Lost { cause, .. } => cause,
@@ -119,7 +119,7 @@ impl Connections {
         self.may_withdraw && cause == Cause::LocalClosed
     }
 
-    /// The client let go of `connection`, which is not in the table any more, at `at`.
+    /// At `at` the client let go of `connection`, which is no longer in the table.
     pub(super) fn let_go(&mut self, connection: &Connection, at: Timestamp) {
         self.table.bury(connection.id);
         if self.table.is_empty() && self.last_activity <= at {
@@ -129,7 +129,7 @@ impl Connections {
         }
     }
 
-    /// A connection is established: whoever it has beaten is decided.
+    /// A connection was established: decides those that lost the race to it.
     pub(super) fn judge_losers(&mut self) {
         for id in self.table.losers() {
             if let Some(loser) = self.table.remove(id) {

@@ -1,5 +1,5 @@
-//! One process and several peers at a time, which come and go: a [`Link`] to each, and what they
-//! amount to.
+//! One process and several peers at a time, which come and go: a [`Link`] to each, and the state of
+//! the whole.
 
 mod targets;
 mod whole;
@@ -17,23 +17,22 @@ use crate::{
 
 /// One process and all the addresses that it dials: its targets.
 ///
-/// A target begins with the first attempt to an address, and is over once the client has let go
-/// of it (`target` has the rules); that is no error. The whole is
+/// A target begins with the first attempt to an address, and is over when the client has let go of
+/// it (`target` has the rules); that is no error. The whole is
 ///
 /// - unreachable while a target that is past its grace has no live connection,
 /// - reachable while each has one,
 /// - [idle](State::Idle) without any target,
-/// - [unknown](State::Unknown) where it depends on a target that is unknown, or on targets of
-///   which nothing may be known.
+/// - * [unknown](State::Unknown) if its state depends on a target that is unknown, or on targets
+///   that may exist unseen.
 ///
-/// Outages of targets that overlap are one. What a target has counted stays counted when it is
-/// over.
+/// Outages of targets that overlap are one. The counts of a target stay after it is over.
 ///
-/// Inputs go to the target of their address, those of proxies too: a proxy passes on to the address
-/// it was given. Which addresses are right, and which names were looked up, is not judged.
+/// Inputs go to the target of their address, also those of proxies: a proxy forwards to the address
+/// it was given. A fan-out does not judge addresses or name lookups.
 ///
-/// The driver's contract is [`Link`]'s. At most 64 targets are kept. Beyond, the one that was quiet
-/// for longest is over, its connections decided as if their ends had been lost.
+/// The driver's contract is [`Link`]'s. At most 64 targets are kept. Beyond that, the one that was
+/// quiet for longest is over, and its connections are decided as if their ends had been lost.
 #[derive(Clone, Debug, Default)]
 pub struct Fanout {
     targets: Targets,
@@ -43,7 +42,7 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// The addresses that it dials, or is connected to.
+    /// The addresses that the process dials or is connected to.
     pub fn targets(&self) -> impl Iterator<Item = SocketAddr> {
         self.targets.addresses()
     }
@@ -111,7 +110,7 @@ impl LinkMachine for Fanout {
                 self.tell_all(at, &Input::EvidenceBack(reason), outputs);
                 self.whole.evidence_back(at, reason, &self.targets, outputs);
             }
-            // Which of its targets the outage was of is not known: it begins anew.
+            // Nobody knows which target the outage belonged to: it starts over.
             Input::Inherited(legacy) => self.whole.inherit(&legacy),
             // A forwarder without a target is idle, and each target has its own grace.
             Input::FollowsUnreached(_)
@@ -131,7 +130,7 @@ impl LinkMachine for Fanout {
 
     fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         if let Some(listing) = self.reconciliation.take_if(|listing| listing.due() <= now) {
-            // Before it is decided at the same moment what is gone.
+            // Before the same moment decides what is gone.
             self.wake(listing.due() - Duration::from_nanos(1), outputs);
             self.complete(listing, outputs);
         }
@@ -171,10 +170,10 @@ impl LinkMachine for Fanout {
     }
 }
 
-// === What happens to targets ===
+// === Events of targets ===
 
 impl Fanout {
-    /// A record of a connection goes to its target, which begins with it if it is new.
+    /// A record of a connection goes to its target; a new address begins a target.
     fn record(
         &mut self,
         connection: ConnectionId,
@@ -190,7 +189,8 @@ impl Fanout {
         }
     }
 
-    /// Makes a target at `peer`, if there is none, for a connection that was attempted then.
+    /// Makes a target at `peer`, if there is none, for a connection that was attempted at this
+    /// time.
     fn begin(
         &mut self,
         peer: SocketAddr,
@@ -253,10 +253,10 @@ impl Fanout {
     }
 }
 
-// === After records were lost ===
+// === Resynchronisation ===
 
 impl Fanout {
-    /// What is missing in a listing is looked at first.
+    /// Connections that a listing lacks are looked at first.
     fn resynchronise(&mut self, mut listing: Reconciliation, outputs: &mut Vec<Output>) {
         if let Some(before) = self.reconciliation.take() {
             listing.succeed(&before);
@@ -271,7 +271,7 @@ impl Fanout {
         self.reconcile(outputs, |_| {});
     }
 
-    /// Something is known that a listing may wait for, and completes it if that was all.
+    /// Notes something that a listing may wait for, and completes the listing if that was all.
     fn reconcile(&mut self, outputs: &mut Vec<Output>, note: impl FnOnce(&mut Reconciliation)) {
         if let Some(listing) = &mut self.reconciliation {
             note(listing);
@@ -282,10 +282,10 @@ impl Fanout {
         }
     }
 
-    /// Each missed end belongs to a connection of some target, or else to none.
+    /// Each missed end belongs to a connection of a target, or otherwise to none.
     fn complete(&mut self, mut listing: Reconciliation, outputs: &mut Vec<Output>) {
         let at = listing.at;
-        // A listing may be older than what was read since.
+        // A listing may be older than records read since.
         let targets = &self.targets;
         listing
             .open
@@ -314,7 +314,7 @@ impl Fanout {
     }
 }
 
-// === What follows for the whole ===
+// === Consequences for the whole ===
 
 impl Fanout {
     /// Lets one target's link act, and turns its outputs into those of the whole.
@@ -333,7 +333,7 @@ impl Fanout {
         }
     }
 
-    /// This happened to the target at `peer`.
+    /// An event of the target at `peer`.
     fn take(&mut self, peer: SocketAddr, event: Event, outputs: &mut Vec<Output>) {
         let at = event.at;
         match event.kind {
@@ -361,11 +361,11 @@ impl Fanout {
                 self.whole.unknown(at, reason, &self.targets, outputs);
             }
             EventKind::Ended => self.over(peer, at, outputs),
-            // The client let go of its live connection to it.
+            // The client let go of its live connection to the target.
             EventKind::Idle => self
                 .whole
                 .settle(at, self.targets.well(), &self.targets, outputs),
-            // The driver's to say.
+            // The driver creates this event.
             EventKind::Discovered => {}
         }
     }

@@ -1,5 +1,4 @@
-//! The targets of a fan-out: a link to each address that is dialled, and what remains of those that
-//! are over.
+//! The targets of a fan-out: a link to each dialled address, and the counts of those that are over.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,25 +11,25 @@ use crate::{
     time::Timestamp,
 };
 
-/// All targets. An IPv4 address that is mapped into IPv6 is the same.
+/// All targets. An IPv4 address that is mapped into IPv6 counts as the IPv4 address.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Targets {
     links: BTreeMap<SocketAddr, Link>,
-    /// What was counted by targets that are over, and what belongs to none.
+    /// The counts of targets that are over, and those that belong to no target.
     past: Counts,
-    /// When the last targets were over: a record of an older connection is late.
+    /// When the last targets ended: a record of an older connection is late.
     over: VecDeque<(SocketAddr, Timestamp)>,
 }
 
-/// A target, in the words of the whole.
+/// A reachable target.
 pub(super) struct Well {
-    /// Which.
+    /// Its address.
     pub(super) target: SocketAddr,
-    /// Where its live connection goes.
+    /// The destination of its live connection.
     pub(super) peer_address: SocketAddr,
 }
 
-// === Which there are ===
+// === Lookup ===
 
 impl Targets {
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
@@ -53,14 +52,14 @@ impl Targets {
         self.links.get(&canonical(peer))
     }
 
-    /// The one that has this connection.
+    /// The target of this connection.
     pub(super) fn of(&self, connection: ConnectionId) -> Option<SocketAddr> {
         let mut links = self.links.iter();
         let found = links.find(|(_, link)| link.connections().any(|id| id == connection));
         found.map(|(peer, _)| *peer)
     }
 
-    /// The one that was quiet for longest.
+    /// The target that was quiet for longest.
     pub(super) fn quietest(&self) -> Option<SocketAddr> {
         let links = self.links.iter();
         links
@@ -68,21 +67,21 @@ impl Targets {
             .map(|(peer, _)| *peer)
     }
 
-    /// Whether `connection` was over when its target was.
+    /// Whether `connection` had ended when its target was over.
     pub(super) fn is_past(&self, peer: SocketAddr, connection: ConnectionId) -> bool {
         let (peer, mut over) = (canonical(peer), self.over.iter());
         over.any(|(address, at)| *address == peer && connection.born <= *at)
     }
 }
 
-// === What happens to them ===
+// === Changes ===
 
 impl Targets {
     pub(super) fn insert(&mut self, peer: SocketAddr, link: Link) {
         self.links.insert(canonical(peer), link);
     }
 
-    /// The target at `peer` was over at `at`; whether there was one.
+    /// The target at `peer` was over at `at`; returns whether there was one.
     pub(super) fn remove(&mut self, peer: SocketAddr, at: Timestamp) -> bool {
         let peer = canonical(peer);
         let Some(link) = self.links.remove(&peer) else {
@@ -97,12 +96,12 @@ impl Targets {
         true
     }
 
-    /// This was counted, too, and belongs to none.
+    /// Adds counts that belong to no target.
     pub(super) fn count(&mut self, counts: &Counts) {
         self.past.add(counts);
     }
 
-    /// Lets one of them act.
+    /// Lets one target act.
     pub(super) fn act(
         &mut self,
         peer: SocketAddr,
@@ -115,7 +114,7 @@ impl Targets {
         outputs
     }
 
-    /// The one at `peer` was answered at `at`.
+    /// The target at `peer` was answered at `at`.
     pub(super) fn answered(&mut self, peer: SocketAddr, at: Timestamp) {
         let others = self.links.iter_mut().filter(|(other, _)| **other != peer);
         for (_, link) in others {
@@ -123,7 +122,7 @@ impl Targets {
         }
     }
 
-    /// Attempts may have gone unseen.
+    /// Attempts may have been missed.
     pub(super) fn lose_track(&mut self) {
         for link in self.links.values_mut() {
             link.lose_track();
@@ -131,14 +130,14 @@ impl Targets {
     }
 }
 
-// === What falls due ===
+// === Deadlines ===
 
 impl Targets {
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.links.values().filter_map(Link::next_deadline).min()
     }
 
-    /// Those that want to be called by `now`, in the order of their deadlines.
+    /// The targets that need a call by `now`, in the order of their deadlines.
     pub(super) fn due(&self, now: Timestamp) -> Vec<SocketAddr> {
         let links = self.links.iter();
         let mut due: Vec<_> = links
@@ -150,10 +149,10 @@ impl Targets {
     }
 }
 
-// === What they are ===
+// === Getters ===
 
 impl Targets {
-    /// The one that has been failing for longest, and why.
+    /// The target that has been failing for longest, and why.
     pub(super) fn worst(&self) -> Option<(&Link, Cause)> {
         let failing = self.links.values().filter_map(|link| match link.state() {
             State::Unreachable { since, cause } => Some((link, since, cause)),
@@ -167,13 +166,13 @@ impl Targets {
         longest.map(|(link, _, cause)| (link, cause))
     }
 
-    /// Why it cannot be told of one what it is.
+    /// Why one target's state is unknown.
     pub(super) fn unknown(&self) -> Option<UnknownReason> {
         let mut links = self.links.values();
         links.find_map(|link| link.state().unknown_reason())
     }
 
-    /// One that is reachable.
+    /// A target that is reachable.
     pub(super) fn well(&self) -> Option<Well> {
         self.links.iter().find_map(|(target, link)| {
             let reachable = matches!(link.state(), State::Reachable { .. });
@@ -184,7 +183,7 @@ impl Targets {
         })
     }
 
-    /// What was counted of all that there are and were.
+    /// The counts of all targets, present and past.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = self.past.clone();
         for link in self.links.values() {
@@ -193,7 +192,7 @@ impl Targets {
         counts
     }
 
-    /// Where the one that tells most goes.
+    /// The destination of the target that says most.
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
         let newest = || {
             let links = self.links.values();
@@ -203,12 +202,12 @@ impl Targets {
         worst.or_else(newest).and_then(Link::peer_address)
     }
 
-    /// Live connections, one of each that has one, and their smoothed round-trip times.
+    /// One live connection of each target that has one, with its smoothed round-trip time.
     pub(super) fn live(&self) -> impl Iterator<Item = (ConnectionId, Option<Duration>)> {
         self.links.values().filter_map(Link::live)
     }
 
-    /// When the one not heard for longest was heard.
+    /// When the peer was last heard on the target that was silent for longest.
     pub(super) fn heard(&self) -> Option<Timestamp> {
         self.links.values().filter_map(Link::heard).min()
     }

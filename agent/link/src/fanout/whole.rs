@@ -1,4 +1,5 @@
-//! What the targets of a fan-out amount to: how its outages begin and end, and when nobody can tell.
+//! The state of a fan-out's targets together: how its outages begin and end, and when it is
+//! unknown.
 
 use std::net::SocketAddr;
 
@@ -10,16 +11,16 @@ use crate::{
     unknown::MissingEvidence,
 };
 
-/// The whole of a fan-out.
+/// A fan-out as a whole.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Whole {
     reachability: Reachability,
     missing: MissingEvidence,
-    /// The target whose outage began the newest one.
+    /// The target with which the newest outage began.
     began_by: Option<SocketAddr>,
 }
 
-// === What it is ===
+// === Getters ===
 
 impl Whole {
     pub(super) fn has_ended(&self) -> bool {
@@ -64,7 +65,7 @@ impl Whole {
     }
 }
 
-// === From what happens to a target ===
+// === Events of targets ===
 
 impl Whole {
     pub(super) fn remember(&mut self, failed: FailedAttempt) {
@@ -104,8 +105,8 @@ impl Whole {
         }
     }
 
-    /// A target is not failing, or not unknown, any more: what that makes of the whole, where one
-    /// is `well`.
+    /// A target is no longer failing or unknown. Updates the whole; `well` is a reachable target,
+    /// if any.
     pub(super) fn settle(
         &mut self,
         at: Timestamp,
@@ -124,13 +125,13 @@ impl Whole {
         }
     }
 
-    /// Nothing follows.
+    /// The process ends; nothing follows.
     pub(super) fn end(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         self.reachability.end();
         outputs.push(Output::event(at, EventKind::Ended));
     }
 
-    /// Nothing is left that is reachable or not.
+    /// No target is left.
     fn rest(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         match self.missing.reason() {
             Some(reason) => self.lose_sight(at, reason, outputs),
@@ -162,17 +163,17 @@ impl Whole {
     }
 }
 
-// === From what nobody can tell ===
+// === Missing evidence ===
 
 impl Whole {
-    /// Why evidence may be missing about targets that are known: that those from before the agent
-    /// are not listed is about others.
+    /// Why evidence about known targets may be missing. Connections from before the agent that
+    /// cannot be listed concern other targets.
     pub(super) fn missing_of_targets(&self) -> Vec<UnknownReason> {
         let reasons = self.missing.reasons();
         reasons.filter(|reason| is_of_targets(*reason)).collect()
     }
 
-    /// From `at` on evidence may be missing; whether targets are to be told.
+    /// From `at` on, evidence may be missing. Returns whether to pass this on to the targets.
     pub(super) fn evidence_lost(
         &mut self,
         at: Timestamp,
@@ -187,7 +188,7 @@ impl Whole {
         is_of_targets(reason)
     }
 
-    /// From `at` on nothing is missing any more for this reason, as targets were told.
+    /// From `at` on, nothing is missing for this reason any more, and the targets know that.
     pub(super) fn evidence_back(
         &mut self,
         at: Timestamp,
@@ -201,7 +202,7 @@ impl Whole {
         }
     }
 
-    /// It cannot be told any more, since `at`, what it is.
+    /// From `at` on, the state of the whole is unknown.
     fn lose_sight(&mut self, at: Timestamp, reason: UnknownReason, outputs: &mut Vec<Output>) {
         if self.reachability.lose_sight(at, reason) {
             outputs.push(Output::event(at, EventKind::Unknown { reason }));

@@ -1,15 +1,16 @@
-//! What falls due on a link: verdicts on connections, and what follows for the link.
+//! The deadlines of a link: verdicts on connections, and consequences for the link.
 
 use super::Link;
 use crate::{
     ConnectionId, Output, assessment, connection::Due, resync::Reconciliation, time::Timestamp,
 };
 
-/// What falls due on a link. At the same moment: verdicts on connections, then what follows for
+/// What is due on a link. At the same moment, verdicts on connections come before consequences for
 /// the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// A listing has waited for looks for long enough. Before it is decided what is gone.
+    /// A listing has waited long enough for looks. This comes before the decision about what is
+    /// gone.
     Reconciliation,
     Connection(Due, ConnectionId),
     Link(assessment::Timer),
@@ -27,7 +28,7 @@ impl Link {
         }
     }
 
-    /// What falls due next.
+    /// What is due next.
     pub(super) fn next_timer(&self) -> Option<(Timestamp, Timer)> {
         let quiet = self.connections.quiet_since();
         let (due, timer) = self.assessment.next_due(quiet)?;
@@ -58,5 +59,5 @@ impl Link {
     }
 }
 
-/// Reached by saturation only: nothing falls due here.
+/// Reached only by saturation: nothing is due then.
 const END_OF_TIME: Timestamp = Timestamp::from_nanos(u64::MAX);

@@ -1,7 +1,7 @@
-//! One client and one peer: the thin composer of what decides about them.
+//! One client and one peer: connects the connections with the assessment.
 //!
-//! An input goes to the connections, what is certain about them to the assessment, and what that
-//! makes of it to the driver. What falls due is in `due`.
+//! An input goes to the connections; their findings go to the assessment; its outputs go to the
+//! driver. Deadlines are in `due`.
 
 mod due;
 
@@ -24,61 +24,60 @@ use crate::{
 ///
 /// - [`handle`](Self::handle) with each input and its time: the kernel's time of the event for
 ///   what the kernel half recorded, the clock for the rest.
-/// - [`on_deadline`](Self::on_deadline) with the clock, once it has reached
-///   [`next_deadline`](Self::next_deadline). Early, it does nothing. Inputs that are waiting are
-///   handed in first.
-/// - After each of both, the driver performs the outputs in their order. It answers an
-///   [`Output::Sample`] by [`Input::Sampled`] as soon as possible; without an answer, the link asks
-///   again.
-/// - The getters at any time. They show the link as of the last call above.
+/// - * [`on_deadline`](Self::on_deadline) with the clock, once it has reached
+///   [`next_deadline`](Self::next_deadline). An early call does nothing. Waiting inputs are passed
+///   first.
+/// - * After each of these calls, the driver performs the outputs in their order. It answers an
+///   [`Output::Sample`] with [`Input::Sampled`] as soon as possible; without an answer, the link
+///   asks again.
+/// - * The getters at any time. They show the link as of the last of these calls.
 ///
 /// # Time
 ///
-/// Before it acts on an input, the link does whatever was due up to the input's time. So when
-/// exactly the driver woke up makes no difference, with two deliberate exceptions. A driver that
-/// slept through several liveness checks gets one, and the next is back on the 5 s grid: what
-/// nobody watched is not an observation. And [`Input::ProcessEnded`] comes before anything that
-/// is due: a driver that was late reads a killed process's closes and its end at once, and the end
-/// excuses the closes.
+/// Before it acts on an input, the link does everything that was due up to the input's time. So the
+/// exact moment when the driver woke up makes no difference, with two deliberate exceptions. A
+/// driver that slept through several liveness checks gets one, and the next is back on the 5 s
+/// grid: nobody watched, so there was no observation. And [`Input::ProcessEnded`] comes before
+/// anything that is due: a late driver reads a killed process's closes and its end at once, and the
+/// end excuses the closes.
 ///
-/// An input may be older than the one before. Time then stands still for what falls due, but events
-/// are dated by the input's own time. No duration is ever negative.
+/// An input may be older than the one before. Deadlines then do not move back, but events are dated
+/// by the input's own time. No duration is ever negative.
 ///
 /// # Duplicates, disorder and loss
 ///
-/// A connection is named by its [`ConnectionId`]; each attempt and each loss of it is counted
-/// once, whatever comes twice, late, or in another order. A connection that is known by its end
+/// A connection is identified by its [`ConnectionId`]; each attempt and each loss of it is counted
+/// once, even if records are repeated, late or out of order. A connection that is known by its end
 /// alone is counted by what the end says. Inputs about a connection that ended are ignored; the
-/// last 256 of those are remembered one by one, older ones by their birth. After lost records,
-/// [`Input::Resynchronised`] sets the counts right.
+/// last 256 of those are remembered one by one, older ones are recognised by their birth. After
+/// lost records, [`Input::Resynchronised`] corrects the counts.
 ///
 /// # Proxies
 ///
 /// A proxy in the pod accepts the client's connection and opens one of its own ([`Input::Proxy`]).
-/// That one never makes the link reachable, but its failure may be what is behind a failure of the
-/// client's connection. Its cause is then the cause. Only the proxy of that very connection counts:
-/// it dialled within half a second after the client did and before the client was answered, and it
-/// dialled one of the peer's addresses, where those are known. It must have failed since the client's
-/// connection began, and:
+/// The proxy's connection never makes the link reachable, but its failure may explain a failure of
+/// the client's connection. Then its cause is the cause. Only the proxy of that very connection
+/// counts: it dialled within half a second after the client did and before the client was answered,
+/// and it dialled one of the peer's addresses, if those are known. It must have failed since the
+/// client's connection began, and:
 ///
-/// - where a handshake fails, at any time since;
-/// - where a live connection is ended by its other side, within the second before;
-/// - where one stalls, since the peer was last heard.
+/// - * for a failed handshake, at any time since;
+/// - * for a live connection that its other side ended, within the second before;
+/// - * for a stalled connection, since the peer was last heard.
 ///
 /// A proxy's SYN that has gone unanswered for 1 s counts as [`Cause::Timeout`]. A proxy that closes
 /// its own connection explains nothing.
 ///
 /// # What nobody can tell
 ///
-/// From [`Input::EvidenceLost`] to the [`Input::EvidenceBack`] of the same reason, a link without
-/// a live connection is [`State::Unknown`]. What is seen is counted all the same (attempts, losses);
-/// liveness is not checked, and no outage begins. An outage that was under way goes on afterwards,
-/// unless the link turns out to be reachable; where there was none, the link has the start-up
-/// grace once more.
+/// From [`Input::EvidenceLost`] to the [`Input::EvidenceBack`] of the same reason, a link without a
+/// live connection is [`State::Unknown`]. What is seen still counts (attempts, losses); liveness is
+/// not checked, and no outage begins. An outage that was under way continues afterwards, unless the
+/// link proves reachable; without one, the link gets a new start-up grace.
 ///
 /// # Bounds
 ///
-/// At most 1024 connections are tracked. Beyond, the oldest one that is not live is decided as
+/// At most 1024 connections are tracked. Beyond that, the oldest one that is not live is decided as
 /// if its end had been lost ([`Cause::Other`]).
 ///
 /// [`Cause::Timeout`]: crate::Cause::Timeout
@@ -92,7 +91,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The link of a process that was discovered at `at`. What it counts starts at 0.
+    /// The link of a process that was discovered at `at`. Its counts start at 0.
     pub fn discovered(at: Timestamp) -> Self {
         Self {
             connections: Connections::new(at, false),
@@ -101,7 +100,7 @@ impl Link {
         }
     }
 
-    /// The link of a target, to which the first dial was at `at`.
+    /// The link of a target that was first dialled at `at`.
     pub(crate) fn target(at: Timestamp) -> Self {
         Self {
             connections: Connections::new(at, true),
@@ -110,7 +109,7 @@ impl Link {
         }
     }
 
-    /// Takes in one input, whose matter became true at `at`.
+    /// Applies one input, which became true at `at`.
     pub fn handle(&mut self, at: Timestamp, input: Input, outputs: &mut Vec<Output>) {
         if input == Input::ProcessEnded {
             self.process_ended(at, outputs);
@@ -127,7 +126,7 @@ impl Link {
                 peer_address,
             } => {
                 connections.attempted(at, connection, peer_address);
-                // The client dials only when it has no connection: an older one is gone.
+                // The client dials only when it has no connection, so an older one is gone.
                 let of_before = UnknownReason::NotListed;
                 self.assessment.evidence_back(at, of_before, outputs);
             }
@@ -172,7 +171,7 @@ impl Link {
                 self.reconciliation = Some(listing);
                 self.reconcile(|_| {});
                 self.assess(outputs);
-                // What is missing in the listing is looked at now.
+                // Connections that the listing lacks are looked at now.
                 self.run_until(at, outputs);
                 return;
             }
@@ -182,7 +181,7 @@ impl Link {
                 attempted,
                 event,
             } => {
-                // Whoever dials somebody else is no proxy of this link.
+                // A process that dials another address is no proxy of this link.
                 if connections.may_be_the_peer(peer_address) {
                     let assessment = &mut self.assessment;
                     assessment.proxy(at, connection, peer_address, attempted, event);
@@ -209,23 +208,23 @@ impl Link {
                 connections.inherit(began, legacy.wary);
                 self.assessment.inherit(legacy);
             }
-            // Handled above, before what is due.
+            // Handled above, before everything that is due.
             Input::ProcessEnded => {}
         }
         self.assess(outputs);
     }
 
-    /// When [`on_deadline`](Self::on_deadline) is to be called next; `None` once ended.
+    /// When to call [`on_deadline`](Self::on_deadline) next; `None` once ended.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.next_timer().map(|(due, _)| due)
     }
 
-    /// Does what is due by `now`. Early, it does nothing.
+    /// Does what is due by `now`. An early call does nothing.
     pub fn on_deadline(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         self.run_until(now, outputs);
     }
 
-    /// What the link is.
+    /// The state of the link.
     pub fn state(&self) -> State {
         self.assessment.state()
     }
@@ -235,7 +234,7 @@ impl Link {
         self.assessment.never_reachable()
     }
 
-    /// What a successor of the agent has to know of it.
+    /// What a successor of the agent needs to know of it.
     pub fn legacy(&self) -> Legacy {
         Legacy {
             wary: self.connections.is_wary(),
@@ -243,12 +242,12 @@ impl Link {
         }
     }
 
-    /// What it has counted since its discovery.
+    /// Its counts since its discovery.
     pub fn counts(&self) -> &Counts {
         self.assessment.counts()
     }
 
-    /// Where the live connection goes, or else the last attempt.
+    /// The destination of the live connection, or else of the last attempt.
     pub fn peer_address(&self) -> Option<SocketAddr> {
         let live = self.connections.newest_live();
         live.map(|connection| connection.peer)
@@ -261,7 +260,7 @@ impl Link {
         live.map(|connection| (connection.id, connection.rtt()))
     }
 
-    /// When the peer was last heard, on a connection that exists.
+    /// When the peer was last heard on an existing connection.
     pub fn heard(&self) -> Option<Timestamp> {
         self.connections.heard()
     }
@@ -272,7 +271,7 @@ impl Link {
     }
 }
 
-/// What a fan-out asks of its targets.
+/// For a fan-out and its targets.
 impl Link {
     /// A listing of several targets' connections was made.
     pub(crate) fn compare(&mut self, listing: &mut Reconciliation, outputs: &mut Vec<Output>) {
@@ -280,7 +279,7 @@ impl Link {
         self.run_until(listing.at, outputs);
     }
 
-    /// A listing of several targets' connections is complete; those that `belong` are this one's.
+    /// A listing of several targets' connections is complete; those that `belong` are this link's.
     pub(crate) fn complete(
         &mut self,
         listing: &mut Reconciliation,
@@ -291,7 +290,7 @@ impl Link {
         self.assess(outputs);
     }
 
-    /// It is not kept any longer: its connections are decided as if their ends had been lost.
+    /// The target is dropped: its connections are decided as if their ends had been lost.
     pub(crate) fn abandon(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         self.connections.abandon(at);
         self.assess(outputs);
@@ -302,25 +301,25 @@ impl Link {
         self.assessment.answered_elsewhere(at);
     }
 
-    /// Attempts may have gone unseen, so how long the client pauses is not known.
+    /// Attempts may have been missed, so the length of the client's pauses is not known.
     pub(crate) fn lose_track(&mut self) {
         self.assessment.lose_track();
     }
 
-    /// Errors since it was reachable, or since its beginning.
+    /// Errors since the link was reachable, or since its discovery.
     pub(crate) fn errors_since_reachable(&self) -> u64 {
         self.assessment.errors_since_reachable()
     }
 
-    /// When the last dial was, or the last end.
+    /// When the last dial or the last end was.
     pub(crate) fn last_activity(&self) -> Timestamp {
         self.connections.last_activity()
     }
 }
 
-/// What follows.
+/// Consequences.
 impl Link {
-    /// The process has ended at `at`, which comes before what is due.
+    /// The process has ended at `at`, which comes before everything that is due.
     fn process_ended(&mut self, at: Timestamp, outputs: &mut Vec<Output>) {
         if self.assessment.has_ended() {
             return;
@@ -331,7 +330,7 @@ impl Link {
         self.assessment.end(at, outputs);
     }
 
-    /// Something is known that a listing may wait for, and completes it if that was all.
+    /// Notes something that a listing may wait for, and completes the listing if that was all.
     fn reconcile(&mut self, note: impl FnOnce(&mut Reconciliation)) {
         if let Some(listing) = &mut self.reconciliation {
             note(listing);

@@ -1,4 +1,4 @@
-//! A forwarder and its fan-out: it has a client to the owner of each bucket, and owners change.
+//! A forwarder and its fan-out: it has a client for the owner of each bucket, and owners change.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -29,19 +29,19 @@ fn its_counts_stay_true_when_records_are_lost() {
 struct Forwarder {
     /// How many clients there have been.
     serial: u64,
-    /// What is true of those that are forgotten.
+    /// The truth about forgotten clients.
     past: Truth,
     liveness: Liveness,
-    /// Liveness checks when it became idle.
+    /// The number of liveness checks when it became idle.
     idle: Option<u64>,
-    /// Until when targets may be left of clients that another has taken the place of.
+    /// Until then, targets of replaced clients may be left.
     left_until: Timestamp,
-    /// Closes that were dubious, and until when that may have consequences.
+    /// The number of dubious closes, and until when they may have consequences.
     dubious: u64,
     confused_until: Timestamp,
 }
 
-/// How many liveness checks there are, at least and at most.
+/// The least and the most liveness checks that are right.
 #[derive(Clone, Copy, Debug, Default)]
 struct Liveness {
     least: u64,
@@ -68,10 +68,10 @@ impl Kind for Forwarder {
         life.world.plan(first, Event::Process);
     }
 
-    /// Owners change.
+    /// The owners change.
     fn act(life: &mut Life<Self>) {
         let next = if life.world.chance(10) {
-            // None of the buckets has an owner for a while.
+            // No bucket has an owner for a while.
             for client in life.clients.values() {
                 client.plan(&mut life.world, Duration::ZERO, Step::Shutdown);
             }
@@ -124,7 +124,7 @@ impl Kind for Forwarder {
             match certain {
                 Some(true) => is.live += 1,
                 Some(false) if begun + GRACE + patience < now => is.failing = true,
-                // In its grace it changes nothing.
+                // During its grace it changes nothing.
                 Some(false) if client.upgraded.is_none() && now + patience < begun + GRACE => {}
                 Some(false) | None => is.unclear = true,
             }
@@ -158,7 +158,7 @@ impl Kind for Forwarder {
                     "seed {seed}: {checks} liveness checks, {liveness:?}"
                 );
             }
-            // A stall that heals may go unnoticed, and an end may hide one.
+            // A stall that heals may not be noticed, and an end may hide one.
             Loss::Some => {
                 let least = truth.closed + truth.ended_while_stalled;
                 let most = truth.closed + truth.stalls + truth.dubious;
@@ -171,7 +171,7 @@ impl Kind for Forwarder {
     }
 }
 
-/// What the state should be.
+/// The expected state.
 #[derive(Debug, Default)]
 struct Expected {
     empty: bool,
@@ -182,7 +182,7 @@ struct Expected {
 }
 
 impl Life<Forwarder> {
-    /// A bucket has a new owner, unless what was there before has yet to settle.
+    /// A bucket gets a new owner, unless its former one has yet to settle.
     fn assign(&mut self, owner: SocketAddr, older: bool) {
         if !self.alive {
             return;
@@ -211,7 +211,7 @@ impl Life<Forwarder> {
         }
     }
 
-    /// Nothing is left of clients that are over for long enough.
+    /// Forgets clients that have been over for long enough.
     fn forget(&mut self) {
         let now = self.world.now;
         let left: Vec<_> = self
@@ -303,7 +303,8 @@ impl Liveness {
         };
         let checks = |end: Timestamp| end.saturating_since(begun).as_secs() / 5;
         self.least += checks(least);
-        // What is left of a client may go over into the next one's, and then is off its grid.
+        // The rest of a client may pass into the next one's target, whose checks are then off the
+        // grid.
         self.most += checks(most) + 1;
     }
 }
@@ -312,15 +313,15 @@ fn address(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 1, 0, n], 8080))
 }
 
-/// How many addresses owners have.
+/// The number of addresses that owners have.
 const ADDRESSES: u8 = 5;
 /// How long a target may be without a live connection at first.
 const GRACE: Duration = Duration::from_secs(5);
-/// Longer than any close settles.
+/// Longer than any close takes to settle.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Longer than any client pauses, and then some.
+/// Longer than any client pauses, with a margin.
 const GIVEN_UP: Duration = Duration::from_secs(24);
-/// How much later than it could a client may dial.
+/// How late a client may dial.
 const SLACK: Duration = Duration::from_millis(1_500);
-/// How long a withdrawal that is taken for a loss, or the reverse, may have consequences.
+/// How long it may have consequences if a withdrawal is taken for a loss, or the reverse.
 const CONFUSED: Duration = Duration::from_secs(40);

@@ -9,22 +9,22 @@ use super::{
 };
 use crate::{Counts, EventKind, Input, LinkMachine, MissedEnds, Output, State, time::Timestamp};
 
-/// What is peculiar to one kind of machine.
+/// The properties of one kind of machine.
 pub(super) trait Kind: Default {
     type LinkMachine: LinkMachine;
 
     fn machine(discovered: Timestamp) -> Self::LinkMachine;
 
-    /// Plans what happens first.
+    /// Plans the first events.
     fn begin(life: &mut Life<Self>);
 
-    /// The process does what only this kind does.
+    /// The process does something that only this kind does.
     fn act(life: &mut Life<Self>);
 
-    /// Holds the state to the truth, where that has been clear for long enough.
+    /// Compares the state with the truth, if that has been clear for long enough.
     fn judge(life: &mut Life<Self>);
 
-    /// Compares what was counted in a whole life.
+    /// Compares the counts of a whole life.
     fn balance(life: &Life<Self>);
 }
 
@@ -35,15 +35,15 @@ pub(super) struct Life<K: Kind> {
     pub(super) kind: K,
     pub(super) alive: bool,
     pub(super) outages: Outages,
-    /// What agents before this one counted.
+    /// The counts of earlier agents.
     pub(super) counted_before: Counts,
 }
 
-/// The outages that were told.
+/// The reported outages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outages {
     pub(super) begun: u64,
-    /// Of those, the one that began when the first grace ended.
+    /// Among them, the one that began at the end of the first grace.
     pub(super) of_the_grace: u64,
     under_way: bool,
     was_reachable: bool,
@@ -73,7 +73,7 @@ pub(super) fn live<K: Kind>(seeds: impl IntoIterator<Item = u64>, loss: Loss) ->
     simulated.as_secs() / 3_600
 }
 
-/// The seeds that are asked for: `STATLINK_SIM_SEEDS=755`, or `=0..20000`.
+/// The requested seeds: `STATLINK_SIM_SEEDS=755`, or `=0..20000`.
 fn asked_for() -> Option<Range<u64>> {
     let seeds = std::env::var("STATLINK_SIM_SEEDS").ok()?;
     let (first, end) = match seeds.split_once("..") {
@@ -232,8 +232,8 @@ impl<K: Kind> Life<K> {
         }
     }
 
-    /// The machine is handed a listing of all that is open: it comes from a walk, and cannot be
-    /// lost as a record can.
+    /// The machine gets a listing of all open connections: it comes from a walk, and cannot be lost
+    /// like a record.
     pub(super) fn list(&mut self, missed: MissedEnds) {
         let now = self.world.now;
         let world = &mut self.world;
@@ -242,7 +242,7 @@ impl<K: Kind> Life<K> {
         self.tell(now, Input::Resynchronised { open, missed });
     }
 
-    /// Another agent takes this one's place, and finds what it left and what is open.
+    /// Another agent replaces this one, and finds its legacy and the open connections.
     pub(super) fn replace(&mut self) {
         let now = self.world.now;
         let legacy = self.machine.legacy();
@@ -262,7 +262,7 @@ impl<K: Kind> Life<K> {
         }
     }
 
-    /// What is true of all clients that there are.
+    /// The truth about all present clients.
     pub(super) fn truth(&self) -> Truth {
         let mut truth = Truth::default();
         for client in self.clients.values() {

@@ -20,12 +20,12 @@ fn counts_stay_true_when_records_are_lost() {
     live::<Activator>((10_000..10_300).chain(ONCE_WRONG_WITH_LOSS), Loss::Some);
 }
 
-/// Each showed something that the core, or this model, had wrong: another name is looked up, and the
-/// client stopped before it dials; it is killed after its handshake took too long; an answer to a
-/// client that is stopped is held for a moment, or is a refusal.
+/// Each seed once showed a mistake in the core or in this model: another name is looked up, and the
+/// client is stopped before it dials; it is killed after its handshake took too long; an answer to
+/// a stopped client is held for a moment, or is a refusal.
 const ONCE_WRONG: [u64; 4] = [755, 4_051, 8_942, 13_317];
-/// The same, with records lost: an answer that is held between two looks; a good-bye that is the
-/// first word; the end of a dial that had failed; a client that is stopped and closes.
+/// The same, with lost records: an answer that is held between two looks; a close that is the
+/// peer's first data; the end of a dial that had failed; a stopped client that closes.
 const ONCE_WRONG_WITH_LOSS: [u64; 4] = [10_653, 16_128, 18_299, 918];
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl Kind for Activator {
         }
     }
 
-    /// It looks up something else, and news of the peer's addresses come.
+    /// It looks up another name, and the peer's addresses change.
     fn act(life: &mut Life<Self>) {
         for client in life.clients.values_mut().filter(|client| !client.frozen) {
             client.look_elsewhere(&mut life.world);
@@ -107,8 +107,8 @@ impl Kind for Activator {
             assert!(dns == 0 || looks_nameless, "seed {seed}: {dns} dns");
         }
         let disconnects = counts.checks(CheckKind::Disconnect);
-        // One connection at a time: each loss is an outage. What is known only from a listing
-        // afterwards may have been none.
+        // One connection at a time, so each loss is an outage. A loss that is known only from a
+        // later listing may not have been one.
         let outages = life.outages.begun - life.outages.of_the_grace;
         match life.world.loss {
             Loss::None => {
@@ -116,7 +116,7 @@ impl Kind for Activator {
                 assert_eq!(disconnects, lost, "seed {seed}: losses; {truth:?}");
                 assert_eq!(outages, disconnects, "seed {seed}: outages");
             }
-            // A stall that heals may go unnoticed, and an end may hide one.
+            // A stall that heals may not be noticed, and an end may hide one.
             Loss::Some => {
                 let lost = truth.closed + truth.ended_while_stalled..=truth.closed + truth.stalls;
                 assert!(

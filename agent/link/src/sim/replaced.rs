@@ -1,5 +1,5 @@
-//! An activator and its link, whose agent is replaced again and again. Nothing goes unseen meanwhile: what
-//! is held to the truth is what one agent leaves to the next.
+//! An activator and its link, whose agent is replaced again and again. Nothing goes unseen
+//! meanwhile: this tests what one agent leaves to the next.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn over_many_agents_each_loss_is_told_once() {
 
 #[derive(Default)]
 struct Replaced {
-    /// How often, and when last.
+    /// How often it was replaced, and when last.
     times: u64,
     last: Option<Timestamp>,
 }
@@ -41,7 +41,7 @@ impl Kind for Replaced {
         life.clients.insert(0, client);
     }
 
-    /// The agent is replaced, unless a dial is under way: those are lost, and known to be.
+    /// The agent is replaced, unless a dial is under way: the agent is known to lose those.
     fn act(life: &mut Life<Self>) {
         let now = life.world.now;
         life.drain();
@@ -64,7 +64,7 @@ impl Kind for Replaced {
             let state = life.machine.state();
             let is_true = match state {
                 State::Reachable { .. } => truth,
-                // In its grace it shows nothing.
+                // During its grace it shows nothing.
                 State::Starting => !truth,
                 State::Unreachable { .. } | State::Unknown { .. } | State::Idle => !truth,
                 State::Ended => return,
@@ -92,6 +92,6 @@ impl Kind for Replaced {
     }
 }
 
-/// A successor sees only the last thing that was sent, so it may see a stall later: a ping and the grace
-/// of its answer.
+/// A successor sees only the last thing that was sent, so it may notice a stall later: by a ping
+/// and the grace for its answer.
 const SETTLES: Duration = Duration::from_secs(5);

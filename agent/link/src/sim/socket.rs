@@ -1,4 +1,4 @@
-//! One connection of a client, as it really is: what the kernel knows of its socket.
+//! One real connection of a client: what the kernel knows of its socket.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ pub(super) struct Socket {
     /// `None`: older than the agent.
     pub(super) attempted: Option<Timestamp>,
     pub(super) established: Option<Timestamp>,
-    /// When the machine heard of that.
+    /// When the machine learned that it was established.
     pub(super) known_established: Option<Timestamp>,
     /// A look has shown the answer.
     pub(super) answer_seen: bool,
@@ -22,7 +22,7 @@ pub(super) struct Socket {
     pub(super) sent: Option<Timestamp>,
     /// When the oldest unacknowledged data was sent.
     pub(super) unacknowledged: Option<Timestamp>,
-    /// When the first ping was sent since it was heard.
+    /// When the first ping was sent after the peer was last heard.
     pub(super) first_unanswered: Option<Timestamp>,
     pub(super) timeouts: u8,
     pub(super) syns: u32,
@@ -31,7 +31,7 @@ pub(super) struct Socket {
     pub(super) silent_since: Option<Timestamp>,
     /// The answer is a refusal whose body does not end.
     pub(super) refused: bool,
-    /// The dial before was such a one.
+    /// The dial before was refused like that.
     pub(super) wary: bool,
     /// When the client first sent something after the answer.
     pub(super) proven: Option<Timestamp>,
@@ -113,20 +113,20 @@ impl Socket {
         held && (!self.wary || self.proven.is_some())
     }
 
-    /// The same, if it ends now: whatever outlives a refusal was upgraded.
+    /// Whether it counts as upgraded if it ends now: a connection that outlives a refusal was
+    /// upgraded.
     pub(super) fn was_upgraded(&self, now: Timestamp) -> bool {
         let held = self.answered.is_some_and(|answered| answered + HOLD <= now);
         self.is_upgraded(now) || held && self.outlives_a_refusal(now)
     }
 
-    /// The same, if it ends now and the record of that is lost. The kernel half's own word is the
-    /// truth then: but not against a handshake that took too long, unless the answer was seen.
+    /// The same, if the record of its end is lost. The kernel half's phase is the truth then,
+    /// except against a handshake that took too long, unless the answer was seen.
     pub(super) fn may_be_upgraded(&self, now: Timestamp) -> bool {
         self.phase(now) == Phase::Held && (!self.is_overdue(now) || self.answer_seen)
     }
 
-    /// Whether its handshake took too long, and so has failed, whatever becomes of it if it is not
-    /// upgraded.
+    /// Whether its handshake took too long. It has then failed, unless it is upgraded later.
     pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
         let due = self.known_established.map(|known| known + HANDSHAKE);
         let in_time = |due| self.answered.is_some_and(|answered| answered < due);
@@ -138,7 +138,7 @@ impl Socket {
             .is_none_or(|attempted| now > attempted + REFUSAL.1)
     }
 
-    /// Whether its close by the client looks like the end of a refusal.
+    /// Whether a close by the client looks like the end of a refusal.
     pub(super) fn looks_refused(&self, now: Timestamp) -> bool {
         let due = self
             .attempted
@@ -146,7 +146,7 @@ impl Socket {
         due && self.proven.is_none() && !self.outlives_a_refusal(now)
     }
 
-    /// The same, where the dial may have begun with a lookup that took long.
+    /// The same, for a dial that may have begun with a slow lookup.
     pub(super) fn may_look_refused(&self, now: Timestamp) -> bool {
         self.proven.is_none() && !self.outlives_a_refusal(now)
     }
@@ -159,13 +159,13 @@ impl Socket {
         }
     }
 
-    /// When silence becomes a stall; `None` while nothing waits for an answer.
+    /// When silence becomes a stall; `None` while no answer is due.
     pub(super) fn silent_at(&self) -> Option<Timestamp> {
         let (heard, sent) = (self.heard?, self.first_unanswered?);
         Some((heard + SILENCE).max(sent + ANSWER_GRACE))
     }
 
-    /// When silence becomes the client's own stall; `None` while the peer's answer is waited for.
+    /// When silence becomes the client's own stall; `None` while the peer's answer is due.
     pub(super) fn locally_silent_at(&self) -> Option<Timestamp> {
         let last_word = self
             .heard
@@ -185,12 +185,11 @@ impl Socket {
     }
 }
 
-/// A stall, as the client's pings have it: said here once more, so that the link's own numbers are
-/// held to it.
+/// When silence is a stall. This repeats the link's number on purpose, to check it.
 const SILENCE: Duration = Duration::from_secs(5);
 const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
 const LOCAL_SILENCE: Duration = Duration::from_secs(12);
-/// When a client gives up a refusal whose body does not end, after its connect().
+/// How long after connect() a client gives up on a refusal whose body does not end.
 const REFUSAL: (Duration, Duration) = (Duration::from_millis(2_500), Duration::from_millis(3_300));
-/// When what is sent is not of the request any more, after the answer.
+/// How long after the answer sent data no longer belongs to the request.
 const PROOF: Duration = Duration::from_millis(100);

@@ -1,20 +1,20 @@
-//! What is true, to be compared with what was counted.
+//! The truth, to compare with the counts.
 
-/// What is true.
+/// The truth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Truth {
     pub(super) failed: u64,
     pub(super) upgraded: u64,
-    /// Live connections that were lost otherwise than by a stall.
+    /// Live connections that were lost, except to a stall.
     pub(super) closed: u64,
     pub(super) stalls: u64,
-    /// connect()s that another one of the same dial has beaten.
+    /// connect()s that lost to another one of the same dial.
     pub(super) races_lost: u64,
     pub(super) ended_while_stalled: u64,
-    /// Live connections that were closed as they should.
+    /// Live connections that were closed as intended.
     pub(super) withdrawn: u64,
-    /// Ends of live connections by this side, stalls and dials, the loss of whose record may make
-    /// a withdrawal of a loss, or the reverse.
+    /// Ends of live connections by this side, stalls and dials. If their record is lost, a loss may
+    /// look like a withdrawal, or the reverse.
     pub(super) dubious: u64,
 }
 

@@ -13,38 +13,38 @@ pub(super) enum Loss {
     Some,
 }
 
-/// What happens next to a client.
+/// The next step of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Dial,
-    /// The SYN, or its repetition, arrives where the mode sends it.
+    /// The SYN, or a retransmission of it, arrives; the mode decides what happens.
     Syn(u64),
     /// The peer answers the upgrade, if it can.
     Answer(u64),
     /// The client's own timeout.
     GiveUp(u64),
     Ping(u64),
-    /// What was sent is sent again.
+    /// The data is retransmitted.
     Retransmit(u64),
     /// The reader's deadline, 10 s after the last pong.
     ReadDeadline(u64),
-    /// Silence has lasted for as long as the rules allow.
+    /// The silence has reached the limit of the rules.
     Silence(u64),
     Mode,
-    /// Its process is stopped, or goes on.
+    /// Its process is stopped, or continues.
     Freeze,
-    /// The connection is broken in one of the ways it can be.
+    /// The connection breaks in one of several ways.
     Break,
-    /// The client is not needed any more.
+    /// The client is no longer needed.
     Shutdown,
 }
 
-/// What happens next.
+/// The next event.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
-    /// To one client.
+    /// A step of one client.
     Client(u64, Step),
-    /// What only this kind of process does.
+    /// A step of the process that only its kind has.
     Process,
     /// The driver reads the ring.
     Drain,
@@ -86,8 +86,8 @@ impl World {
         }
     }
 
-    /// How long a machine may take to see what is true: an end is told within the ring's delay
-    /// and settles; a lost one waits for the listing.
+    /// How long a machine may take to see the truth: a record of an end arrives within the ring's
+    /// delay and settles; a lost one waits for the listing.
     pub(super) fn patience(&self) -> Duration {
         match self.loss {
             Loss::None => Duration::from_millis(700),
@@ -116,7 +116,7 @@ impl World {
         self.agenda.insert((self.now + delay, self.random), event);
     }
 
-    /// Nothing happens any more.
+    /// Removes all planned events.
     pub(super) fn end(&mut self) {
         self.agenda.clear();
     }
@@ -126,7 +126,8 @@ impl World {
         (self.random >> 33) % 100 < percent
     }
 
-    /// Milliseconds in the range, and a random fraction of one beyond the first.
+    /// A duration of whole milliseconds in the range, plus a random fraction of one after the
+    /// first.
     pub(super) fn between(&mut self, from: u64, to: u64) -> Duration {
         self.random = step(self.random);
         let span = (to - from).max(1) * 1_000_000;
@@ -136,7 +137,7 @@ impl World {
 
 /// The kernel half.
 impl World {
-    /// Something happens that it records; whether the record arrives.
+    /// Records an event; returns whether the record arrives.
     pub(super) fn record(&mut self, input: Input) -> bool {
         let lost = self.is_lost();
         if lost {
@@ -175,7 +176,7 @@ impl World {
         }
     }
 
-    /// What is in the ring. Some of it will be there again.
+    /// The records in the ring. Some will come again.
     pub(super) fn drain(&mut self) -> Vec<(Timestamp, Input)> {
         self.draining = false;
         let records = std::mem::take(&mut self.ring);
@@ -191,18 +192,18 @@ impl World {
         records
     }
 
-    /// Nobody reads the ring again.
+    /// Drops the records: nobody reads the ring again.
     pub(super) fn forget_records(&mut self) {
         self.ring.clear();
     }
 
-    /// The ends that were missed since the last time.
+    /// The ends that were missed since the last call.
     pub(super) fn missed(&mut self) -> MissedEnds {
         self.resynchronising = false;
         std::mem::take(&mut self.missed)
     }
 
-    /// No record is lost any more.
+    /// From now on no record is lost.
     pub(super) fn quieten(&mut self) {
         self.losing = false;
     }
@@ -216,5 +217,5 @@ fn step(state: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// For how long a record may come again.
+/// How long a record may come again.
 const TWICE: Duration = Duration::from_secs(60);

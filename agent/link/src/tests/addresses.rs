@@ -1,4 +1,5 @@
-//! Where a connection goes: to the peer, to somebody else, and to whom it later turns out to be.
+//! Tests of destinations: the peer, other addresses, and addresses that turn out to be right or
+//! wrong.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use statlink_ebpf::{End, Phase};
 use super::story::{Story, at, event, failed, failure, id, peer, unanswered, well};
 use crate::{Cause, CheckKind, EventKind, Input, State};
 
-/// The peer has the addresses of the `n`th peers.
+/// The peer has these addresses.
 fn known(n: &[u64]) -> Input {
     Input::PeerAddresses(Some(n.iter().map(|&n| peer(n).ip()).collect()))
 }
@@ -189,7 +190,7 @@ fn who_was_right_stays_right() {
     story.is_reachable_since(102);
     story.ended(4_000, 1, Phase::Held, End::PeerClosed, Some(3_990));
     story.has(CheckKind::Disconnect, 1, &[(Cause::PeerClosed, 1)]);
-    // The next dial is judged by what is known by then.
+    // The next dial is judged by what is known then.
     story.refused(4_100, 3).until(7_000);
     story.has(CheckKind::Connect, 2, &[(Cause::WrongPeer, 1)]);
 }
@@ -227,7 +228,7 @@ fn nothing_is_wrong_while_nothing_is_known() {
 fn what_was_found_wrong_stays_wrong_while_nothing_is_known() {
     let mut story = Story::begins();
     story.input(0, known(&[1])).upgraded(100, 2);
-    // The doubt is over, and so is the grace.
+    // The doubt has ended, and so has the grace.
     story.sampled(2_200, 2, well(102)).until(5_100);
     assert!(!story.news().is_empty());
     story
@@ -236,7 +237,7 @@ fn what_was_found_wrong_stays_wrong_while_nothing_is_known() {
         .input(6_200, known(&[1]))
         .sampled(6_300, 2, well(6_250));
     assert_eq!(story.news(), []);
-    // Only its address can acquit it.
+    // Only its address can make it right again.
     story
         .input(6_400, known(&[1, 2]))
         .sampled(6_800, 2, well(6_750));
@@ -247,7 +248,7 @@ fn what_was_found_wrong_stays_wrong_while_nothing_is_known() {
 fn a_process_that_ends_leaves_no_doubt_behind() {
     let mut story = Story::begins();
     story.input(0, known(&[1])).refused(100, 2).attempt(200, 3);
-    // Its own end, which is none.
+    // Its own end, which is not counted.
     story.ended(900, 3, Phase::Connecting, End::Exiting, None);
     story.process_ended(1_000);
     story.has(CheckKind::Connect, 1, &[(Cause::WrongPeer, 1)]);

@@ -1,4 +1,4 @@
-//! Each end and what it is called.
+//! Tests: each end and its cause.
 
 use statlink_ebpf::{End, Phase};
 

@@ -1,4 +1,4 @@
-//! From connect() to upgraded or failed.
+//! Tests: from connect() to upgraded or failed.
 
 use statlink_ebpf::{End, Phase};
 
@@ -87,7 +87,8 @@ fn a_pong_within_the_hold_is_not_the_first_answer() {
     story.attempt(0, 1).established(1, 1).until(21);
     story.sampled(21, 1, well(2));
     assert_eq!(story.link.next_deadline(), Some(at(252)));
-    // The activator's ticker is not the connection's: its first ping may come at any moment.
+    // The activator's ticker is older than the connection, so its first ping may come at any
+    // moment.
     let pong = Some(120);
     story.ended(300, 1, Phase::Held, End::Reset, pong);
     story
@@ -201,7 +202,8 @@ fn a_late_answer_is_looked_for_as_often_as_it_must_be_held() {
     story.attempt(0, 1).established(1, 1);
     story.sampled(3_050, 1, unanswered());
     story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
-    // Answered at 3,060 ms, and held from there on: only a look between tells it from a good-bye.
+    // Answered at 3,060 ms and held from then on: only a look in between distinguishes that from a
+    // close.
     assert_eq!(story.link.next_deadline(), Some(at(3_300)));
     story.until(3_300).sampled(3_300, 1, well(3_060));
     story.ended(3_320, 1, Phase::Held, End::PeerClosed, Some(3_320));
@@ -246,7 +248,7 @@ fn a_last_word_just_before_the_end_hides_no_long_life() {
 
 #[test]
 fn a_look_that_showed_no_answer_bounds_when_it_came() {
-    // Longer than any client waits, but its peer's first word is its last.
+    // Longer than any client waits, but its peer sends only once, at the end.
     let mut story = Story::begins();
     story.found(1_800, 1, Some(-1_000), Phase::Established);
     story.sampled(4_700, 1, unanswered());
@@ -255,7 +257,7 @@ fn a_look_that_showed_no_answer_bounds_when_it_came() {
         .has(Connect, 1, &[(Cause::HandshakeFailed, 1)])
         .has_connects(0);
 
-    // The same, and nobody looked.
+    // The same, without a look.
     let mut story = Story::begins();
     story.found(1_800, 1, Some(-1_000), Phase::Established);
     story.ended(4_750, 1, Phase::Held, End::PeerClosed, Some(4_750));

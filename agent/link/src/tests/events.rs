@@ -1,5 +1,5 @@
-//! The form of events: what their times become, and their JSON. What the agent prints of them,
-//! byte for byte, is pinned where it is printed.
+//! Tests of events: their times and their JSON. The agent's output is pinned, byte for byte, by the
+//! tests of the code that prints it.
 
 use super::story::{at, ms, peer};
 use crate::{
@@ -18,7 +18,7 @@ fn attempt(at: Timestamp) -> FailedAttempt {
     }
 }
 
-/// One event of each kind, with everything that it may carry.
+/// One event of each kind, with every field set.
 fn events() -> [EventKind; 8] {
     [
         EventKind::Discovered,

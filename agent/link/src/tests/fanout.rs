@@ -1,4 +1,4 @@
-//! Several peers at a time, which come and go.
+//! Tests of several peers at a time, which come and go.
 
 use statlink_ebpf::{End, Phase};
 
@@ -11,12 +11,12 @@ use crate::{
 type Several = Story<Fanout>;
 
 impl Several {
-    /// Upgraded to the `n`th peer at `time` + 2, and heard of until `until`.
+    /// Upgraded to the `n`th peer at `time` + 2, and heard until `until`.
     fn up(&mut self, n: u64, time: i64) -> &mut Self {
         self.upgraded(time, to(n, time))
     }
 
-    /// The connection to the `n`th peer that was attempted at `begun` is heard of until `time`.
+    /// The connections to these peers, attempted at these times, are heard until `time`.
     fn lives(&mut self, connections: &[(u64, i64)], from: i64, time: i64) -> &mut Self {
         for now in (from..=time).step_by(500) {
             self.until(now);
@@ -40,7 +40,8 @@ impl Several {
         )
     }
 
-    /// Refused from `time` on as Knative's client goes on dialling, `n` times; when it would next.
+    /// Refused `n` times from `time` on, with the pauses of Knative's client; returns when it would
+    /// dial next.
     fn refused_in_a_row(&mut self, n: u64, time: i64, dials: i32) -> i64 {
         let (mut now, mut pause) = (time, 150);
         for _ in 0..dials {
@@ -51,7 +52,7 @@ impl Several {
         now
     }
 
-    /// The outage that is over.
+    /// The outage that has ended.
     #[track_caller]
     fn over(&mut self) -> EndedOutage {
         let mut news = self.news().into_iter();
@@ -123,7 +124,7 @@ fn an_outage_whose_cause_is_not_known_is_reported_once() {
     story.up(1, 100).up(2, 1_000).news();
     story.ends(1, 100, 2_000, End::Other, 1_900);
     story.ends(2, 1_000, 2_100, End::Reset, 1_900);
-    // The first is back, and lost again as before, while the second fails on.
+    // The first recovers and is lost again as before, while the second keeps failing.
     story.up(1, 2_200);
     story.ends(1, 2_200, 3_000, End::Other, 2_900);
     story.is_unreachable_since(2_000, Cause::ConnectionReset);
@@ -151,7 +152,7 @@ fn a_live_connection_that_the_client_closes_and_does_not_dial_again_is_no_loss()
     assert_eq!(story.link.state(), State::Idle);
     assert_eq!(story.link.next_deadline(), None);
     assert!(story.news().contains(&event(at(20_000), EventKind::Idle)));
-    // Every 5 s: of one target from 100 until its close settled, of the other from 1,000 on.
+    // Every 5 s: for one target from 100 until its close settled, for the other from 1,000 on.
     story.has(CheckKind::Liveness, 4 + 2, &[]);
 }
 
@@ -179,8 +180,8 @@ fn a_peer_that_was_let_go_and_then_refuses_is_unreachable_after_a_grace_of_its_o
     story.is_unreachable_since(17_000, Cause::ConnectionRefused);
 }
 
-/// Leases that move back and forth: the next connection to an owner comes up a moment before, or
-/// after, the former one is let go.
+/// Leases move back and forth: the next connection to an owner succeeds shortly before or after the
+/// client lets go of the former one.
 #[test]
 fn leases_that_move_all_the_time_are_no_outage() {
     for lead in [-2, -1, 0, 1, 200, 280] {
@@ -211,7 +212,7 @@ fn leases_that_move_all_the_time_are_no_outage() {
 
 #[test]
 fn silence_is_a_stall_only_if_a_ping_was_sent_into_it() {
-    // A stat every second, and pings at 5,230 and so on, for the last pong came at 1,900.
+    // A stat every second, and pings at 5,230 and so on, because the last pong came at 1,900.
     let sent = |last: i64, now: i64| {
         let sends = [2_500, 3_500, 4_500, 5_230, 5_500, 6_500, 7_500];
         let until = sends.into_iter().filter(|&sent| sent <= now.min(last));
@@ -264,7 +265,7 @@ fn a_target_that_is_not_dialled_any_more_has_been_given_up() {
     assert_eq!(story.targets(), 1);
     let over = |told: &Event| matches!(told.kind, EventKind::Reachable { outage: Some(ref over), .. } if over.cause == Cause::PeerClosed);
     assert!(story.news().iter().any(over));
-    // What it counted stays.
+    // Its counts stay.
     story.has(CheckKind::Connect, 10, &[(Cause::ConnectionRefused, 8)]);
 }
 
@@ -306,7 +307,7 @@ fn an_address_that_another_stands_in_for_is_never_missed() {
 fn an_owner_that_answers_at_neither_of_its_addresses_is_missed() {
     let mut story = Story::of_several();
     let mut now = 100;
-    // 500 ms at each, and again with the next stat.
+    // 500 ms for each, and again with the next stat.
     while now < 12_000 {
         for n in [1, 2] {
             story.attempt(now, to(n, now));
@@ -325,7 +326,7 @@ fn an_owner_that_answers_at_neither_of_its_addresses_is_missed() {
         now += 500;
     }
     story.is_unreachable_since(5_100, Cause::Timeout);
-    // No stat is to be forwarded any more.
+    // There are no more stats to forward.
     story.until(60_000);
     assert_eq!(story.link.state(), State::Idle);
 }
@@ -382,7 +383,7 @@ fn beyond_its_limit_the_target_that_was_quiet_for_longest_makes_room() {
         let peer = u64::try_from(n).unwrap();
         story.refused(n * 10, to(peer, n * 10));
     }
-    // What became of its dial, nobody will see.
+    // Nobody will see the end of its dial.
     let refused = story.link.counts().total_errors() - 1;
     story.has(
         CheckKind::Connect,
@@ -533,7 +534,7 @@ fn a_target_is_not_given_up_early_where_dials_may_have_gone_unseen() {
     let mut story = lost();
     story.until(10_000);
     assert_eq!(story.link.state(), State::Idle, "no dial, so given up");
-    // The missed end of some dial: how often the client has failed, and pauses, is not known.
+    // A dial's missed end: nobody knows how often the client has failed, and how long it pauses.
     let mut story = lost();
     story.resynchronised(2_010, &[], &[(Phase::Connecting, End::Refused, 1)]);
     story.until(20_000);

@@ -1,4 +1,4 @@
-//! What holds of several peers, whatever happens to them.
+//! Properties of a fan-out that hold whatever happens to its peers.
 
 use proptest::{prelude::*, sample::select};
 use statlink_ebpf::{End, Phase};
@@ -9,7 +9,7 @@ use crate::{
     Output, State,
 };
 
-/// What happens next, and how long after what was before it, milliseconds.
+/// The next step, and how many milliseconds it comes after the one before.
 #[derive(Clone, Debug)]
 enum Step {
     Upgraded(u64),
@@ -17,7 +17,7 @@ enum Step {
     /// The newest connection to this peer ends, if there is one.
     Ends(u64, End),
     Quiet,
-    /// Records are lost, and ends missed of connections that nobody knew.
+    /// Records are lost, and ends of unknown connections are missed.
     Lost(Phase, End, u32),
 }
 
@@ -33,11 +33,11 @@ fn step() -> impl Strategy<Value = (i64, Step)> {
     (prop_oneof![0..600_i64, 0..30_000_i64], step)
 }
 
-/// A process, and what is true of it.
+/// A process, and the truth about it.
 struct World {
     story: Story<Fanout>,
     now: i64,
-    /// Peer and attempt of each connection that is open.
+    /// Peer and attempt of each open connection.
     open: Vec<(u64, i64)>,
     failed: u64,
     upgraded: u64,
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// Time goes by; every open connection is well.
+    /// Time passes; every open connection is well.
     fn pass(&mut self, ms: i64) {
         let end = self.now + ms;
         while self.now < end {
@@ -150,7 +150,7 @@ proptest! {
             prop_assert!(before.connects() <= counts.connects());
             before = counts;
         }
-        // All that is under way settles.
+        // Everything under way settles.
         world.pass(1_000);
         let counts = world.story.link.counts();
         prop_assert_eq!(errors(&counts, CheckKind::Connect), world.failed);
@@ -166,7 +166,7 @@ proptest! {
         for (after, step) in &steps {
             world.take(*after, step);
         }
-        // Longer than any grace and any pause: what is left is what is connected.
+        // Longer than any grace and any pause, so only what is connected is left.
         world.pass(30_000);
         let state = world.story.link.state();
         prop_assert_eq!(matches!(state, State::Reachable { .. }), !world.open.is_empty(), "{:?}", state);

@@ -1,4 +1,4 @@
-//! What an agent leaves of a link to its successor.
+//! Tests: what an agent leaves of a link to its successor.
 
 use statlink_ebpf::{End, Phase};
 
@@ -9,7 +9,7 @@ use crate::{
     Input, Legacy, LinkMachine, OutageUnderWay, Output, Sample, State,
 };
 
-/// What was left of an outage that began 60 s before the discovery, with five errors.
+/// The legacy of an outage that began 60 s before the discovery, with five errors.
 fn in_an_outage() -> Legacy {
     Legacy {
         was_reachable: true,
@@ -39,10 +39,10 @@ fn an_outage_of_before_goes_on_where_no_look_shows_its_end() {
     story
         .until(5_000)
         .is_unreachable_since(-60_000, Cause::ConnectionRefused);
-    // It is to be exported at once.
+    // It must be exported at once.
     let go_on = |output: &&Output| **output == Output::OutageGoesOn;
     assert_eq!(story.told.iter().filter(go_on).count(), 1);
-    // It was told by the agent before, and its onset is counted.
+    // The agent before reported it and counted its onset.
     assert_eq!(story.news(), []);
     story.has(Disconnect, 0, &[]);
     story.refused(6_000, 1).upgraded(7_000, 2);
@@ -53,7 +53,7 @@ fn an_outage_of_before_goes_on_where_no_look_shows_its_end() {
     let counted = story.link.counts().total_errors();
     let over = outage(67_002, Cause::PeerClosed, 5 + counted, &attempts);
     assert_eq!(story.news().last(), Some(&back(7_002, 2, over)));
-    // The next one has none of it.
+    // The next outage has none of its errors.
     story.ended(8_000, 2, Phase::Held, End::Reset, Some(7_002));
     let legacy = story.link.legacy();
     let errors = legacy.outage.map(|outage| outage.errors);
@@ -81,7 +81,7 @@ fn a_connection_that_is_found_ends_the_outage_when_its_peer_was_last_heard() {
     assert_eq!(story.news().last(), Some(&back(-500, 3, over)));
 }
 
-/// What was left of a link whose connection stalled 60 s before the discovery.
+/// The legacy of a link whose connection stalled 60 s before the discovery.
 fn stalled() -> Legacy {
     Legacy {
         was_reachable: true,
@@ -95,7 +95,7 @@ fn stalled() -> Legacy {
     }
 }
 
-/// Nothing was heard on the connection since before it stalled, and what is sent is not acknowledged.
+/// Nothing was heard on the connection since before it stalled, and sent data is not acknowledged.
 fn in_a_blackhole() -> Sample {
     Sample {
         unacknowledged: true,
@@ -110,7 +110,7 @@ fn a_connection_that_is_still_stalled_is_neither_a_recovery_nor_a_loss() {
         let mut story = Story::begins();
         story.input(0, Input::Inherited(stalled()));
         story.found(10, 3, None, Phase::Established);
-        // No look has shown it to be live, so nothing has to wait for the grace.
+        // No look has shown it live, so nothing has to wait for the grace.
         story
             .sampled(10, 3, sample)
             .is_unreachable_since(-60_000, Cause::Stalled);
@@ -152,7 +152,7 @@ fn the_end_of_a_connection_that_stalled_before_is_not_counted_again() {
     }
 }
 
-/// It was known by its end alone.
+/// The connection was known only by its end.
 #[test]
 fn the_end_of_a_stalled_connection_that_was_not_listed_is_not_counted_again() {
     let mut story = Story::begins();
@@ -164,7 +164,7 @@ fn the_end_of_a_stalled_connection_that_was_not_listed_is_not_counted_again() {
     story.has(Disconnect, 0, &[]);
 }
 
-/// The client dialled anew while no agent was there, and that connection is lost before a look.
+/// The client dialled again while no agent ran, and that connection is lost before a look.
 #[test]
 fn a_connection_that_was_heard_since_ends_the_outage_even_if_it_is_lost() {
     let mut story = Story::begins();
@@ -176,7 +176,7 @@ fn a_connection_that_was_heard_since_ends_the_outage_even_if_it_is_lost() {
     story.has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
 }
 
-/// A refusal whose body does not end looks like an upgrade for 3 s, time and again.
+/// A refusal whose body does not end looks like an upgrade for 3 s, again and again.
 #[test]
 fn a_refusal_that_is_held_is_no_recovery_for_a_successor_either() {
     let mut story = Story::begins();
@@ -198,7 +198,7 @@ fn a_refusal_that_is_held_is_no_recovery_for_a_successor_either() {
 fn what_is_left_is_what_was_inherited_until_it_is_known_better() {
     let mut first = Story::begins();
     first.input(0, Input::Inherited(in_an_outage()));
-    // It is killed within the grace, and so is the next.
+    // This agent is killed within the grace, and so is the next.
     assert_eq!(first.link.legacy(), in_an_outage());
     first.refused(1_000, 1);
     let mut second = Story::begins();

@@ -1,11 +1,11 @@
-//! Name lookups, and the attempts that follow them or not.
+//! Tests of name lookups, with and without attempts that follow.
 
 use statlink_ebpf::{End, Phase};
 
 use super::story::Story;
 use crate::{Cause, CheckKind, Input};
 
-/// The client's dials find no address, every 3.1 s: a burst of lookups each.
+/// The client's dials find no address: a burst of lookups every 3.1 s.
 fn lookups(story: &mut Story, from: i64, until: i64) {
     for burst in (from..until).step_by(3_100) {
         for lookup in 0..4 {
@@ -28,7 +28,7 @@ fn they_stay_the_cause_for_as_long_as_they_go_on() {
     let mut story = Story::begins();
     lookups(&mut story, 50, 120_000);
     story.is_unreachable_since(5_000, Cause::Dns);
-    // The last was at 121.4 s or so.
+    // The last lookup was at about 121.4 s.
     story.until(140_000).is_unreachable_since(5_000, Cause::Dns);
     story
         .until(150_000)
@@ -69,7 +69,7 @@ fn a_link_that_was_lost_and_finds_no_name_is_told_so() {
 #[test]
 fn other_lookups_tell_nothing_while_the_client_backs_off() {
     let mut story = Story::begins();
-    // The longest pauses there are, and somebody else's lookups in between.
+    // The longest pauses there are, with other lookups in between.
     let (mut now, mut pause) = (100_i64, 150_i64);
     for n in 1..=20 {
         story.until(now).refused(now, 100 + n);

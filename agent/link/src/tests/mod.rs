@@ -1,4 +1,4 @@
-//! The rules, told as scenarios, and the properties that hold whatever happens.
+//! Tests: the rules as scenarios, and the properties that hold whatever happens.
 
 mod addresses;
 mod causes;

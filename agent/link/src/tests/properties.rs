@@ -1,4 +1,4 @@
-//! What holds whatever is told, in whatever order.
+//! Properties of a link that hold for any inputs in any order.
 
 use std::collections::BTreeSet;
 
@@ -107,7 +107,7 @@ fn history() -> impl Strategy<Value = Vec<Told>> {
     )
 }
 
-/// What a link has come to.
+/// The result: counts and state.
 fn result(link: &Link) -> (Counts, State) {
     (link.counts().clone(), link.state())
 }
@@ -209,7 +209,7 @@ proptest! {
             }
             link.handle(at(now), input, &mut outputs);
             let (told, counted) = (disconnects(&outputs) as u64, link.counts().checks(CheckKind::Disconnect));
-            // Losses on connections that were never known have no peer to tell of.
+            // Losses of connections that were never known have no peer to report.
             prop_assert!((told..=told + missed_losses).contains(&counted));
         }
     }
@@ -284,7 +284,7 @@ proptest! {
 
     #[test]
     fn attempts_and_losses_add_up_when_any_records_are_lost(
-        // Of a process that lives on.
+        // The connections of a process that lives on.
         lives in prop::collection::vec(
             (1..4_u8, select(&End::ALL[..End::Exiting as usize]), any::<[bool; 3]>()),
             1..20,
@@ -296,7 +296,7 @@ proptest! {
         let mut upgraded = 0;
         for (n, &(far, how, arrives)) in (1..).zip(&lives) {
             let begun = i64::try_from(n).unwrap_or(0) * 100;
-            // All to one address: none is the loser of a race.
+            // All to one address, so none is the loser of a race.
             let (connection, peer, attempted) = (id(n), peer(1), Some(at(begun)));
             let phase = match far {
                 1 => Phase::Connecting,
@@ -330,7 +330,7 @@ proptest! {
 }
 
 proptest! {
-    // Each case is thousands of inputs.
+    // Each case has thousands of inputs.
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]

@@ -1,4 +1,4 @@
-//! Proxies in the activator's pod.
+//! Tests of proxies in the activator's pod.
 
 use statlink_ebpf::{End, Phase};
 
@@ -41,7 +41,7 @@ fn a_failure_behind_the_proxy_is_the_cause_of_a_failed_handshake() {
         (Phase::Established, End::Reset, Cause::ConnectionReset),
         (Phase::Established, End::PeerClosed, Cause::HandshakeFailed),
     ] {
-        // The proxy says 503, and the activator closes.
+        // The proxy answers 503, and the activator closes.
         let mut story = dialled();
         story
             .proxy(2, 1, ProxyEvent::Attempted)
@@ -71,7 +71,7 @@ fn a_proxy_that_answers_itself_has_failed_the_handshake() {
 
 #[test]
 fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
-    // Whether the activator gives up, or the deadline passes first.
+    // The activator gives up, or the deadline passes first.
     let mut story = dialled();
     story.proxy(2, 1, ProxyEvent::Attempted);
     story
@@ -84,7 +84,7 @@ fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
     story.sampled(3_001, 1, unanswered());
     story.has(Connect, 1, &[(Cause::Timeout, 1)]);
 
-    // A dial that is only just under way explains nothing.
+    // A dial that has only just begun explains nothing.
     let mut story = dialled();
     story.proxy(2_000, 1, ProxyEvent::Attempted);
     story
@@ -92,7 +92,8 @@ fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
         .until(3_300);
     story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
 
-    // One that is answered, or fails, between the activator's close and its verdict: too late.
+    // A connection that is answered or fails between the activator's close and its verdict comes
+    // too late.
     let (phase, how) = (Phase::Connecting, End::HostUnreachable);
     for late in [ProxyEvent::Established, ProxyEvent::Ended { phase, how }] {
         let mut story = dialled();
@@ -104,7 +105,7 @@ fn a_proxy_whose_own_dial_goes_unanswered_has_timed_out() {
         story.has(Connect, 1, &[(Cause::Timeout, 1)]);
     }
 
-    // Nor does one of an earlier connection's, whose end was not told.
+    // Nor does an earlier connection whose end was not recorded.
     let mut story = Story::begins();
     story.proxy(0, 1, ProxyEvent::Attempted);
     story.attempt(2_000, 1).established(2_001, 1);
@@ -246,7 +247,7 @@ fn what_a_proxy_ends_itself_explains_nothing() {
 
 #[test]
 fn what_is_not_of_the_proxy_s_making_keeps_its_cause() {
-    // Nobody took the connection.
+    // No proxy accepted the connection.
     let mut story = Story::begins();
     story.proxy_ended(0, 1, Phase::Connecting, End::TimedOut);
     story.refused(1, 1);
@@ -299,13 +300,14 @@ fn a_proxy_s_dial_that_was_answered_meanwhile_explains_what_ended_before() {
     let mut story = dialled();
     story.proxy(100, 1, ProxyEvent::Attempted);
     story.ended(1_900, 1, Phase::Established, End::LocalClosed, None);
-    // The close settles until 2,200, and is judged by what was at 1,900.
+    // The close settles until 2,200, and is judged by the state at 1,900.
     story.proxy(2_000, 1, ProxyEvent::Established);
     story.proxy(2_100, 2, ProxyEvent::Attempted);
     story.until(2_300).has(Connect, 1, &[(Cause::Timeout, 1)]);
 }
 
-/// Somebody in the pod dials an address without a listener, at any moment of a live connection.
+/// Another process in the pod dials an address without a listener, at any moment of a live
+/// connection.
 #[test]
 fn a_curl_to_somebody_else_explains_nothing() {
     let refused = ProxyEvent::Ended {
@@ -328,7 +330,7 @@ fn a_curl_to_somebody_else_explains_nothing() {
     story.dialled_by_another(4_000, 1, Some(3_999), refused);
     story.sampled(5_100, 1, silent(2, 3_300));
     story.has(Disconnect, 1, &[(Cause::Stalled, 1)]);
-    // While a dial is under way that nobody answers, too.
+    // Also during a dial that nobody answers.
     let mut story = dialled();
     story.dialled_by_another(1_001, 1, Some(1_000), refused);
     story
@@ -343,7 +345,7 @@ fn where_the_peer_s_addresses_are_known_only_a_dial_to_one_of_them_explains() {
         ([peer(1).ip(), peer(201).ip()], Cause::ConnectionRefused),
         ([peer(1).ip(), peer(9).ip()], Cause::HandshakeFailed),
     ] {
-        // An API that goes away changes nothing in this.
+        // Losing the API changes nothing about this.
         for is_away in [false, true] {
             let mut story = Story::begins();
             story.input(0, crate::Input::PeerAddresses(Some(addresses.into())));

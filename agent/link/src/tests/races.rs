@@ -1,4 +1,4 @@
-//! Several connect()s of one dial: whoever loses is no failed attempt.
+//! Tests of several connect()s of one dial: the losers are no failed attempts.
 
 use statlink_ebpf::{End, Phase};
 
@@ -16,7 +16,7 @@ impl Story<Link> {
         self
     }
 
-    /// What a connection comes to that is up `time` + 2 ms.
+    /// The result of a connection that succeeds at `time` + 2 ms.
     fn comes_up(&mut self, time: i64, n: u64) -> &mut Self {
         self.upgraded(time, n)
     }
@@ -49,7 +49,7 @@ fn a_family_that_is_refused_at_once_is_no_failure_of_the_dial() {
     }
 }
 
-/// The second to be dialled is the faster one, and is kept.
+/// The second connect() is faster, and its connection is kept.
 fn both_come_up_and_the_first_is_closed() -> Story {
     let mut story = Story::begins();
     story.attempt(0, 1).attempt(300, 2);

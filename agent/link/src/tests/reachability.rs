@@ -1,4 +1,4 @@
-//! Grace, outages, liveness, idleness, and the expected end.
+//! Tests of grace, outages, liveness, idleness, and the expected end.
 
 use statlink_ebpf::{End, Phase};
 
@@ -201,7 +201,7 @@ fn an_outage_tells_its_own_errors_and_its_last_attempts() {
     let first = outage(6_002, Cause::PeerClosed, 1 + 4 + 1, &attempts);
     assert_eq!(story.news().last(), Some(&back(12_002, 6, first)));
 
-    // What was before, and what fails beside a live connection, is not of the next one.
+    // Earlier failures, and failures beside a live connection, do not belong to the next outage.
     story.refused(12_500, 7);
     story.ended(13_000, 6, Phase::Held, End::PeerClosed, Some(12_999));
     story.upgraded(13_100, 8);
@@ -254,13 +254,13 @@ fn a_cause_that_becomes_known_is_told_and_counts_as_that_of_the_onset() {
 fn losing_one_at_the_very_moment_at_which_another_is_live_is_no_outage() {
     let mut story = Story::begins();
     story.upgraded(0, 1).upgraded(1_000, 2).news();
-    // Its record is late: it was lost when the other was answered.
+    // The record is late: the loss happened when the other connection was answered.
     story.ended(1_002, 1, Phase::Held, End::Reset, Some(900));
     story
         .is_reachable_since(2)
         .has(Disconnect, 1, &[(Cause::ConnectionReset, 1)]);
     assert_eq!(story.news().len(), 1, "the loss alone");
-    // A millisecond earlier, and there was none for so long.
+    // One millisecond earlier, and there was no live connection for that long.
     let mut story = Story::begins();
     story.upgraded(0, 1).upgraded(1_000, 2);
     story.ended(1_001, 1, Phase::Held, End::Reset, Some(900));

@@ -1,4 +1,4 @@
-//! An upgrade that is refused, and whose body does not end: the client holds on for 3 s.
+//! Tests of refused upgrades whose body does not end: the client holds the connection for 3 s.
 
 use statlink_ebpf::{End, Phase};
 
@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Story {
-    /// A dial at `time`, answered and held, on which the client sends nothing more and which it
-    /// closes 3 s after.
+    /// A dial at `time` that is answered and held; the client sends nothing more and closes it 3 s
+    /// later.
     fn refused_at_last(&mut self, time: i64, n: u64) -> &mut Self {
         self.upgraded(time, n);
         for now in (time + 752..time + 3_000).step_by(500) {
@@ -78,7 +78,7 @@ fn then_a_dial_is_up_once_the_client_has_sent_something_and_since_the_first_answ
     assert_eq!(story.until(4_252).asked(), [id(2)]);
     story.until(6_840).sampled(6_840, 2, silent(6_836, 6_835));
     story.is_reachable_since(3_502).has_connects(2);
-    // And the next ones are as always.
+    // The next ones count as always.
     story.ended(9_000, 2, Phase::Held, End::Reset, Some(8_900));
     story.upgraded(9_100, 3).is_reachable_since(9_102);
 }

@@ -1,4 +1,4 @@
-//! After records were lost.
+//! Tests of resynchronisation after lost records.
 
 use statlink_ebpf::{End, Phase};
 
@@ -219,7 +219,7 @@ fn a_listing_does_not_end_what_is_younger() {
     story.has(Connect, 0, &[]);
 }
 
-/// A walk of the map misses what is moved in it meanwhile.
+/// A walk of the map misses entries that move meanwhile.
 #[test]
 fn a_live_connection_that_a_listing_lacks_is_looked_at_and_stays() {
     let mut story = Story::begins();
@@ -297,7 +297,7 @@ fn an_end_that_turns_up_after_its_connection_was_decided_is_not_counted_again() 
         .has(Disconnect, 1, &[(Cause::Other, 1)]);
     story.resynchronised(3_000, &[], &[(Phase::Held, End::PeerClosed, 1)]);
     story.has(Disconnect, 1, &[(Cause::Other, 1)]);
-    // Another one is another connection's.
+    // A further missed end belongs to another connection.
     story.resynchronised(3_100, &[], &[(Phase::Held, End::PeerClosed, 1)]);
     story.has(Disconnect, 2, &[(Cause::PeerClosed, 1), (Cause::Other, 1)]);
 }

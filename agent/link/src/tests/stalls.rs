@@ -1,4 +1,4 @@
-//! Connections that are there and carry nothing.
+//! Tests of connections that exist and carry nothing.
 
 use statlink_ebpf::{End, Phase};
 
@@ -107,7 +107,7 @@ fn an_activator_that_was_frozen_is_back_once_it_is_answered() {
         .until(12_002)
         .sampled(12_002, 1, well(2));
     story.is_unreachable_since(12_002, Cause::LocalStalled);
-    // What it sends at its thaw may be its last word.
+    // What it sends when it thaws may be the last thing it sends.
     story.sampled(15_000, 1, silent(2, 14_990));
     story.is_unreachable_since(12_002, Cause::LocalStalled);
     story.sampled(15_200, 1, silent(14_992, 14_990));
@@ -118,7 +118,7 @@ fn an_activator_that_was_frozen_is_back_once_it_is_answered() {
 fn what_the_activator_sends_is_a_sign_of_its_life() {
     let mut story = Story::begins();
     story.upgraded(0, 1);
-    // Stats alone: an answer is due to pings, and the peer's silence is the peer's.
+    // Stats alone: only pings are answered, so the peer's silence is the peer's.
     story.until(9_000).sampled(9_000, 1, silent(2, 3_000));
     story.until(14_999).sampled(14_999, 1, silent(2, 3_000));
     story.is_reachable_since(2);
@@ -247,6 +247,6 @@ fn a_live_connection_found_in_another_state_is_as_good_as_gone() {
     };
     story.sampled(1_000, 1, closing).until(1_999);
     story.is_reachable_since(2);
-    // Its record is a second late.
+    // The record of its end is a second late.
     story.until(2_000).is_unreachable_since(1_000, Cause::Other);
 }

@@ -1,4 +1,4 @@
-//! The words that scenarios are told in. Times are milliseconds after the discovery.
+//! The vocabulary of the scenarios. Times are milliseconds after the discovery.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// The discovery. Far from zero, for there are connections that are older.
+/// The discovery. Far from zero, because some connections are older.
 const DISCOVERED: u64 = 1_000_000;
 
 /// The moment `ms` after the discovery.
@@ -27,7 +27,7 @@ pub(super) fn peer(n: u64) -> SocketAddr {
     SocketAddr::from(([10, 96, 0, u8::try_from(n).unwrap_or(255)], 8080))
 }
 
-/// The `n`th connection, as the kernel names it.
+/// The kernel's id of the `n`th connection.
 pub(super) fn id(n: u64) -> ConnectionId {
     ConnectionId {
         sock: 0xffff_8880_0000_0000 + n * 0x40,
@@ -44,7 +44,7 @@ pub(super) fn failure(failed: FailedAttempt) -> Event {
     event(failed.at, EventKind::ConnectFailed(failed))
 }
 
-/// The end of an outage, by the `n`th connection.
+/// The end of an outage by the `n`th connection.
 pub(super) fn back(time: i64, n: u64, outage: EndedOutage) -> Event {
     event(
         at(time),
@@ -99,11 +99,11 @@ pub(super) fn silent(heard: i64, sent: i64) -> Sample {
     }
 }
 
-/// One link, or a fan of them, and what was told of it.
+/// One link or fan-out, and its events.
 pub(super) struct Story<M = Link> {
     pub(super) link: M,
     pub(super) told: Vec<Output>,
-    /// Where the `n`th connection goes.
+    /// The destination of the `n`th connection.
     to: fn(u64) -> SocketAddr,
 }
 
@@ -116,7 +116,7 @@ impl Story {
         }
     }
 
-    /// A listing finds the `n`th connection open, and every other one that is tracked.
+    /// A listing contains the `n`th connection and all other tracked ones.
     pub(super) fn found(
         &mut self,
         time: i64,
@@ -130,7 +130,7 @@ impl Story {
             attempted: attempted.map(at),
             phase,
         };
-        // Of those that are tracked already, such an entry is no news.
+        // For tracked connections, such an entry changes nothing.
         let others = self.link.connections().filter(|other| *other != id(n));
         let others = others.map(|connection| OpenConnection {
             connection,
@@ -144,7 +144,7 @@ impl Story {
 }
 
 impl Story<Fanout> {
-    /// Of a process with several peers: its connections are named by [`to`].
+    /// A process with several peers: [`to`] names its connections.
     pub(super) fn of_several() -> Self {
         Self {
             link: Fanout::default(),
@@ -209,7 +209,7 @@ impl<M: LinkMachine> Story<M> {
         self.input(time, Input::Sampled { connection, sample })
     }
 
-    /// connect() at `time`, the peer's answer 2 ms later, and held from there on.
+    /// connect() at `time`, the peer's answer 2 ms later, and held from then on.
     pub(super) fn upgraded(&mut self, time: i64, n: u64) -> &mut Self {
         self.attempt(time, n).established(time + 1, n);
         self.until(time + 251)
@@ -218,7 +218,7 @@ impl<M: LinkMachine> Story<M> {
             .sampled(time + 252, n, well(time + 2))
     }
 
-    /// The end of a connection whose attempt was at `time` - 1 where no other is known.
+    /// The end of a connection; if no attempt is known, it was at `time` - 1.
     pub(super) fn ended(
         &mut self,
         time: i64,
@@ -255,7 +255,7 @@ impl<M: LinkMachine> Story<M> {
         )
     }
 
-    /// An attempt at `time` that is refused 1 ms later, and is no race.
+    /// An attempt at `time` that is refused 1 ms later, outside of any race.
     pub(super) fn refused(&mut self, time: i64, n: u64) -> &mut Self {
         self.refused_in_a_race(time, n).until(time + 31)
     }
@@ -284,7 +284,7 @@ impl<M: LinkMachine> Story<M> {
         )
     }
 
-    /// A listing shows these connections, and these ends were missed.
+    /// A listing contains these connections, and these ends were missed.
     pub(super) fn listed(
         &mut self,
         time: i64,
@@ -307,7 +307,7 @@ impl<M: LinkMachine> Story<M> {
         self.input(time, Input::Resynchronised { open, missed })
     }
 
-    /// The same, and looks find that what is not listed is gone.
+    /// The same, and looks find that connections outside of the listing are gone.
     pub(super) fn resynchronised(
         &mut self,
         time: i64,
@@ -329,7 +329,7 @@ impl<M: LinkMachine> Story<M> {
         self
     }
 
-    /// The `n`th connection of a proxy, attempted now, or at 2 ms at the latest.
+    /// The `n`th connection of a proxy, attempted at `time`, or at 2 ms at the latest.
     pub(super) fn proxy(&mut self, time: i64, n: u64, event: ProxyEvent) -> &mut Self {
         let attempted = match event {
             ProxyEvent::Attempted => time,
@@ -367,7 +367,7 @@ impl<M: LinkMachine> Story<M> {
         self.input(time, Input::ProcessEnded)
     }
 
-    /// What happened since the last time.
+    /// The events since the last call.
     pub(super) fn news(&mut self) -> Vec<Event> {
         self.told
             .drain(..)
@@ -378,7 +378,8 @@ impl<M: LinkMachine> Story<M> {
             .collect()
     }
 
-    /// Of which connections samples were asked since the last time; forgets the rest.
+    /// The connections for which samples were requested since the last call; forgets the other
+    /// outputs.
     pub(super) fn asked(&mut self) -> Vec<ConnectionId> {
         self.told
             .drain(..)
@@ -403,7 +404,7 @@ impl<M: LinkMachine> Story<M> {
         self
     }
 
-    /// Checks and errors of one kind; the errors all have the same cause.
+    /// Checks and errors of one kind; all errors have the same cause.
     #[track_caller]
     pub(super) fn has(&self, kind: CheckKind, checks: u64, errors: &[(Cause, u64)]) -> &Self {
         let counts = self.link.counts();

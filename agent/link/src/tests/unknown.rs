@@ -1,4 +1,4 @@
-//! What nobody can tell: neither 1, nor 0, nor the last value.
+//! Tests of the unknown state: neither 1, nor 0, nor the last value.
 
 use statlink_ebpf::{End, Phase};
 

@@ -1,5 +1,5 @@
-//! One of Knative's websocket clients: its dials, its connection, and what the peer and the path to
-//! it do.
+//! One of Knative's websocket clients: its dials, its connection, and the behaviour of the peer and
+//! the path to it.
 
 mod trouble;
 mod wire;
@@ -20,15 +20,15 @@ use crate::{
     timings::{CLOSE_ANSWER, SETTLE, SETTLE_ANSWER},
 };
 
-/// What the path to the peer does.
+/// The state of the path to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Up,
-    /// Nobody listens; what is established goes on.
+    /// Nobody listens; established connections work on.
     Refusing,
     /// Every packet is dropped.
     Blackhole,
-    /// The peer is stopped; its kernel goes on.
+    /// The peer is stopped; its kernel works on.
     Frozen,
 }
 
@@ -39,10 +39,10 @@ pub(super) struct Client {
     /// It looks up a name before it dials.
     by_name: bool,
     mode: Mode,
-    /// Its process is stopped: what it is to do waits.
+    /// Its process is stopped: its steps wait.
     pub(super) frozen: bool,
     waiting: Vec<Step>,
-    /// Its last dial was held, and refused all the same.
+    /// Its last dial was held and then refused.
     wary: bool,
     /// A connect() of this dial to another address has failed.
     racing: bool,
@@ -51,26 +51,26 @@ pub(super) struct Client {
     pub(super) was_nameless: bool,
     /// Its process has looked up something else since its last dial.
     looked_elsewhere: bool,
-    /// It was stopped then: a lookup that no dial follows is taken for one that failed.
+    /// It was stopped then, so a lookup without a dial is taken for one that failed.
     pub(super) was_misleading: bool,
     socket: Option<Socket>,
     back_off: i32,
-    /// It is not needed, or its process is gone: it dials no more.
+    /// It is not needed, or its process has ended: it no longer dials.
     shut: bool,
-    /// When the machine heard of it, or since when it says so.
+    /// When the machine heard of it, or since when it should have.
     pub(super) begun: Option<Timestamp>,
-    /// Since when there is nothing left of it, and whether it was withdrawn while live.
+    /// Since when nothing is left of it, and whether it was withdrawn while live.
     pub(super) over: Option<(Timestamp, bool)>,
     /// The newest answer on a connection that was upgraded.
     pub(super) upgraded: Option<Timestamp>,
     /// Failed attempts since.
     pub(super) failures: u32,
-    /// It has closed a live connection, and not dialled since.
+    /// It has closed a live connection and not dialled since.
     closed: bool,
     pub(super) truth: Truth,
-    /// Closes by this side, and whether they are failures: undone if the process ends next.
+    /// Closes by this side, and whether they count as failures: undone if the process ends next.
     unsettled: Vec<(Timestamp, bool)>,
-    /// Since when it should be known that it is (`true`) or is not live.
+    /// Since when the machine should know that it is live (`true`) or not.
     certain: Option<(bool, Timestamp)>,
 }
 
@@ -103,7 +103,8 @@ impl Client {
         }
     }
 
-    /// It is connected already, which a listing is to show, or dials within `wait` milliseconds.
+    /// It is connected already, and a listing will show that, or it dials within `wait`
+    /// milliseconds.
     pub(super) fn begin(&mut self, older: bool, wait: u64, world: &mut World) {
         if older {
             self.connected_before(world);
@@ -213,7 +214,7 @@ impl Client {
             socket.was_upgraded(now)
         };
         let local = is_local(how);
-        // Who won nothing has failed, too.
+        // The connect()s that won nothing have failed, too.
         self.truth.failed += u64::from(std::mem::take(&mut self.racing));
         self.wary = if upgraded {
             how == End::LocalClosed && !lost && socket.looks_refused(now)
@@ -300,8 +301,8 @@ impl Client {
         }
     }
 
-    /// Whether it has a connection that is up, or none and no dial under way, and all that came before is
-    /// known.
+    /// Whether it has a connection that is up, or none and no dial under way, and everything before
+    /// is known.
     pub(super) fn is_settled(&self, now: Timestamp) -> bool {
         let socket = self.socket.as_ref();
         socket.is_none_or(|socket| socket.is_upgraded(now))
@@ -309,7 +310,7 @@ impl Client {
             && self.unsettled.iter().all(|(until, _)| *until < now)
     }
 
-    /// An agent that comes now finds its connection, and has not seen it begin.
+    /// An agent that starts now finds its connection, and has not seen it begin.
     pub(super) fn becomes_older(&mut self) {
         if let Some(socket) = &mut self.socket {
             self.truth.upgraded += u64::from(socket.attempted.is_some());
@@ -317,7 +318,7 @@ impl Client {
         }
     }
 
-    /// Its connection does something that is recorded; whether the record arrives.
+    /// Its connection does something that is recorded; returns whether the record arrives.
     fn record(&mut self, input: Input, world: &mut World) -> bool {
         let attempted = self.socket.as_ref().and_then(|socket| socket.attempted);
         let arrives = world.record(input);
@@ -330,7 +331,7 @@ impl Client {
         arrives
     }
 
-    /// The machine hears of a connection that was attempted then.
+    /// The machine learns of a connection that was attempted then.
     fn told(&mut self, attempted: Option<Timestamp>) {
         self.begun = self.begun.or(attempted);
     }
@@ -341,13 +342,13 @@ impl Client {
         if socket.id != connection {
             return None;
         }
-        // A stall is over when a look finds all well.
+        // A stall is over when a look finds the connection well.
         socket.stalled &= !socket.is_well(now);
         Some(socket.sample(now))
     }
 
-    /// Its entry in a listing of all that are open. The walk misses what is moved in the map
-    /// meanwhile: an entry of a connection that was there before.
+    /// Its entry in a listing of all open connections. The walk misses entries that move in the map
+    /// meanwhile: here, an entry of a connection that existed before.
     pub(super) fn list(&mut self, world: &mut World) -> Option<OpenConnection> {
         let now = world.now;
         let socket = self.socket.as_mut()?;
@@ -365,7 +366,7 @@ impl Client {
         Some(listed)
     }
 
-    /// Whether it is live, where that has been clear for longer than this, and since when.
+    /// Whether it is live, if that has been clear for longer than `patience`, and since when.
     pub(super) fn certainly(
         &mut self,
         now: Timestamp,
@@ -374,7 +375,7 @@ impl Client {
         let truth = match &self.socket {
             None => Some(false),
             Some(socket) if !socket.is_upgraded(now) => Some(false),
-            // Healed: both model and machine see it within a look.
+            // It has healed: model and machine both see it within one look.
             Some(socket) if socket.stalled => (!socket.is_well(now)).then_some(false),
             Some(socket) => socket.is_well(now).then_some(true),
         };
@@ -408,7 +409,7 @@ impl Client {
     }
 }
 
-/// Where the peer is by its other family.
+/// The peer's address in the other family.
 pub(super) fn other_family() -> SocketAddr {
     SocketAddr::from(([10, 96, 9, 9], 8080))
 }

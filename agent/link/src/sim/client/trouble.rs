@@ -1,5 +1,5 @@
-//! What befalls a client: its path changes, its connection breaks, its process is stopped, its dial
-//! is a race.
+//! Faults of a client: its path changes, its connection breaks, its process is stopped, its dial is
+//! a race.
 
 use statlink_ebpf::{End, Phase};
 
@@ -27,7 +27,7 @@ impl Client {
         self.racing = true;
     }
 
-    /// Its process is stopped, or goes on with what it was to do.
+    /// Its process is stopped, or continues.
     pub(super) fn freeze(&mut self, world: &mut World) {
         self.frozen = !self.frozen;
         self.was_misleading |= self.frozen && self.looked_elsewhere;
@@ -39,7 +39,7 @@ impl Client {
         self.plan(world, next, Step::Freeze);
         self.expect_silence(world);
         if !self.frozen {
-            // Its reader is the first to run.
+            // Its reader runs first.
             let mut waiting = std::mem::take(&mut self.waiting);
             waiting.sort_by_key(|step| !matches!(step, Step::ReadDeadline(_)));
             for step in waiting {
@@ -92,7 +92,7 @@ impl Client {
         match world.between(0, 4).as_millis() {
             0 if self.mode != Mode::Blackhole => self.end(End::Reset, 104, world),
             1 if matches!(self.mode, Mode::Up | Mode::Refusing) => {
-                // The peer's good-bye. On a young connection it cannot be told from a refusal.
+                // The peer's close. On a young connection it looks like a refusal.
                 if established + HANDSHAKE < now {
                     socket.hear(now);
                 }
@@ -101,8 +101,8 @@ impl Client {
             2 if world.chance(50) => self.end(End::Aborted, 103, world),
             2 => self.end(End::HostUnreachable, 113, world),
             // A client that shuts down waits for its reader, and one that may let go of its peer
-            // closes a live connection for no other reason. What cannot be told from a refusal is
-            // none here.
+            // closes a live connection for no other reason. A close that looks like a refusal is
+            // left out here.
             _ if !self.shut && self.by_name && !self.frozen && !socket.may_look_refused(now) => {
                 self.end(End::LocalClosed, 0, world);
             }
@@ -119,7 +119,7 @@ impl Client {
         self.shut = true;
         let now = world.now;
         match &self.socket {
-            // It cannot be told from one that closed its connection for that.
+            // This cannot be told from a client that closed its connection to let go.
             None if self.closed => {
                 self.unsettled.pop();
                 self.truth.closed -= 1;

@@ -1,4 +1,4 @@
-//! What a client and its peer do on the wire: dials, answers, pings, retransmissions.
+//! The traffic between a client and its peer: dials, answers, pings, retransmissions.
 
 use std::time::Duration;
 
@@ -92,17 +92,17 @@ impl Client {
             Mode::Up | Mode::Refusing => {
                 socket.answered = Some(world.now);
                 socket.heard = Some(world.now);
-                // The upgrade may be refused: closed at once, if the client runs.
+                // The upgrade may be refused: a running client closes at once.
                 if world.chance(3) && !self.frozen {
                     self.end(End::LocalClosed, 0, world);
                     return;
                 }
-                // Or never closed by the peer: the client waits for its end.
+                // The peer may also never end its refusal: the client waits for the end.
                 if self.by_name && world.loss == Loss::None && world.chance(5) {
                     if let Some(socket) = &mut self.socket {
                         socket.refused = true;
                     }
-                    // A client that is stopped holds it for as long.
+                    // A stopped client holds it until it continues.
                     self.expect_silence(world);
                     return;
                 }
@@ -127,7 +127,7 @@ impl Client {
     }
 
     pub(super) fn ping(&mut self, sock: u64, world: &mut World) {
-        // `Shutdown()` keeps everybody from writing.
+        // `Shutdown()` blocks all writers.
         if self.shut {
             return;
         }
@@ -158,7 +158,7 @@ impl Client {
         self.expect_silence(world);
     }
 
-    /// Plans when what is unanswered now, or not said, becomes a stall.
+    /// Plans the moment when missing answers or the client's silence become a stall.
     pub(super) fn expect_silence(&mut self, world: &mut World) {
         let Some(socket) = &self.socket else {
             return;
