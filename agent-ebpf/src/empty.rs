@@ -1,5 +1,5 @@
-//! The yardstick of the benchmarks: programs that do nothing, on the hooks of those that do.
-// On the host this is compiled for clippy alone, as an ordinary program that does nothing.
+//! The baseline of the benchmarks: empty programs on the same hooks.
+// On the host this is compiled only for clippy, as an ordinary program that does nothing.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 use aya_ebpf::{
@@ -32,7 +32,7 @@ fn empty_exit(_ctx: TracePointContext) -> u32 {
     0
 }
 
-/// The verifier never lets this be reached: no program may panic.
+/// Never reached, by the verifier: no program may panic.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
@@ -42,7 +42,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 
-// As that of `statlink-programs`.
+// Like that of `statlink-programs`.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

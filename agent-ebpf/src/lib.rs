@@ -1,13 +1,13 @@
-//! What statlink's kernel half and its userspace half must agree on.
+//! The common ground of statlink's kernel half and its userspace half.
 //!
-//! - [`wire`]: every map key, map value, ring record and `.rodata` constant, defined here and
-//!   nowhere else, so that both halves are compiled from the same text.
+//! - [`wire`]: every map key, map value, ring record and `.rodata` constant, defined only here, so
+//!   that both halves are compiled from the same text.
 //! - [`limits`]: every threshold and size, each with its reason.
-//! - [`decide`]: everything the kernel half decides, as functions that run, and are tested, on the
-//!   host. The programs only fetch what these functions ask for.
+//! - [`decide`]: every decision of the kernel half, as functions that run and are tested on the
+//!   host. The programs only fetch the facts.
 //!
-//! The programs themselves are this package's binaries, under `programs`. What a record *means* for
-//! a link is not decided in this package but in `statlink-link`.
+//! The programs themselves are this package's binaries, under `programs`. `statlink-link` decides
+//! what a record *means* for a link.
 #![no_std]
 
 #[cfg(test)]

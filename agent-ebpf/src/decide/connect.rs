@@ -1,17 +1,18 @@
-//! What the return of connect() means for the attempt.
+//! The meaning of connect()'s return value for the attempt.
 
 /// What connect() returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectReturn {
-    /// The attempt goes on without the caller (a non-blocking socket).
+    /// The attempt continues without the caller (a non-blocking socket).
     InProgress,
-    /// It succeeded, or nothing is decided by it.
+    /// It succeeded, or its return decides nothing.
     Undecided,
     /// The attempt failed, with this errno.
     Failed(u16),
 }
 
-/// Errnos that end no attempt: it goes on, or it was made before. `include/uapi/asm-generic/errno.h`.
+/// Errnos that end no attempt: it continues, or it was made before.
+/// `include/uapi/asm-generic/errno.h`.
 const EINTR: i64 = -4;
 const EISCONN: i64 = -106;
 const EALREADY: i64 = -114;
@@ -19,7 +20,7 @@ const EINPROGRESS: i64 = -115;
 /// Internal to the kernel: the syscall is restarted after a signal (`include/linux/errno.h`).
 const ERESTARTSYS: i64 = -512;
 
-/// What a `returned` value of connect() means.
+/// The meaning of connect()'s `returned` value.
 #[inline(always)]
 pub const fn connect_return(returned: i64) -> ConnectReturn {
     match returned {

@@ -1,9 +1,9 @@
-//! How an attempt failed or a connection ended: a row for each way that real kernels showed.
+//! Tests: how an attempt failed or a connection ended, one row for each way seen on real kernels.
 
 use super::*;
 use crate::limits::CLOSE_ANSWER_NS;
 
-/// A socket of which everything is known beforehand.
+/// A socket with known evidence.
 #[derive(Clone, Copy, Debug, Default)]
 struct Socket {
     errno: u16,
@@ -47,7 +47,7 @@ impl Evidence for Socket {
     }
 }
 
-/// What is added to a socket's evidence, so that a case names only what it is about.
+/// Adds evidence to a socket, so that a case names only what it is about.
 impl Socket {
     fn error(self, errno: u16) -> Self {
         Self { errno, ..self }
@@ -197,14 +197,14 @@ fn each_failed_attempt_is_what_its_socket_shows() {
 fn a_failure_inside_connect_is_left_to_its_return() {
     let inside = socket().connect_running();
     assert_eq!(end_of_attempt(&inside), None);
-    // Unless the socket says why: its return then finds nothing left to report.
+    // Unless the socket shows the reason: then the return value adds nothing.
     for reported in [inside.error(111), inside.shut_down(), inside.icmp(113)] {
         assert!(end_of_attempt(&reported).is_some(), "{reported:?}");
     }
 }
 
 const NOW: u64 = 1_000_000_000_000;
-/// When the handshake of a connection completed that is held, and of one that is not yet.
+/// When the handshake completed, of a connection that is held and of one that is not yet.
 const HELD: u64 = NOW - HOLD_NS;
 const FRESH: u64 = HELD + 1;
 
@@ -293,7 +293,7 @@ fn a_reset_that_follows_the_peers_word_is_its_close() {
     let heard = NOW - CLOSE_ANSWER_NS;
     let reset = socket().error(104).unacknowledged();
     assert_eq!(end(HELD, heard, reset), End::PeerClosed);
-    // Each of what makes it one, left out.
+    // Each condition in turn is not met.
     let acknowledged = socket().error(104);
     let blackhole = socket().error(110).unacknowledged();
     for (case, since, heard, socket, expected) in [

@@ -2,24 +2,24 @@
 
 use crate::limits::CLOSE_ANSWER_NS;
 
-/// In place of a time: data was never received.
+/// Instead of a time: data was never received.
 pub const NEVER_HEARD: u64 = 0;
 
-/// The time `ticks` ago: off by less than one tick either way, for both ends of the interval are
-/// rounded down to a tick.
+/// The time `ticks` ago. Both ends of the interval are rounded down to a tick, so the error is less
+/// than one tick in either direction.
 #[inline(always)]
 pub const fn ticks_ago_ns(now_ns: u64, ticks: u32, tick_ns: u32) -> u64 {
-    // The lower half of a counter that was read too early: half its range is 24 days and more.
+    // The counter was read too early: half of its range is 24 days and more.
     let ticks = if ticks > i32::MAX as u32 { 0 } else { ticks };
     let ago = ticks as u64 * tick_ns as u64;
-    // Odd, so that it is never `NEVER_HEARD`; a nanosecond is nothing to a tick.
+    // Odd, so that it is never `NEVER_HEARD`; one nanosecond does not matter beside a tick.
     now_ns.saturating_sub(ago) | 1
 }
 
-/// When data was last received, or [`NEVER_HEARD`]: `last` is the socket's `lrcvtime`, `jiffies` the
-/// lower half of the kernel's counter at `now_ns`, and `tick_ns` the time between two of its ticks.
+/// When data was last received, or [`NEVER_HEARD`]. `last` is the socket's `lrcvtime`, `jiffies`
+/// the lower half of the kernel's counter at `now_ns`, and `tick_ns` the length of a tick.
 ///
-/// A FIN takes one sequence number and so counts as one byte received (`tcp_rcv_nxt_update()`,
+/// A FIN takes one sequence number and so counts as one received byte (`tcp_rcv_nxt_update()`,
 /// `net/ipv4/tcp_input.c`): a single byte is no answer.
 #[inline(always)]
 pub const fn heard_ns(
@@ -37,9 +37,8 @@ pub const fn heard_ns(
     }
 }
 
-/// Whether an end at `end_ns` comes so soon after the peer's last word that it may be the answer to
-/// the peer's close. Both halves decide it here: of a reset the kernel half, of a close by this side
-/// userspace.
+/// Whether an end at `end_ns` follows the peer's last data so closely that it may answer the peer's
+/// close. Both halves call this: the kernel half for a reset, userspace for a close by this side.
 #[inline(always)]
 pub const fn answers_a_close(heard_ns: u64, end_ns: u64) -> bool {
     heard_ns != NEVER_HEARD && end_ns.saturating_sub(heard_ns) <= CLOSE_ANSWER_NS
@@ -64,8 +63,8 @@ mod tests {
         u32::try_from(jiffies).unwrap()
     }
 
-    /// As the kernel half sees an end `elapsed_ns` after the peer's last word, with the tick at a
-    /// given phase.
+    /// How the kernel half sees an end `elapsed_ns` after the peer's last data, with a tick of this
+    /// phase.
     fn seen_to_answer(elapsed_ns: u64, tick_ns: u32, phase_ns: u64) -> bool {
         let heard = 86_400_000_000_000;
         let end = heard + elapsed_ns;
@@ -96,7 +95,8 @@ mod tests {
         }
     }
 
-    /// What was once two ticks of 250 Hz is within the limit at every rate and phase.
+    /// The limit was once two ticks of 250 Hz; that is within the present limit at every rate and
+    /// phase.
     #[test]
     fn an_end_within_12_ms_always_answers() {
         for (hz, tick_ns) in TICKS {

@@ -1,8 +1,8 @@
-//! What the kernel half decides, apart from how it learns what it decides on.
+//! The decisions of the kernel half, without the code that fetches their facts.
 //!
-//! The programs call exactly these functions. They are plain arithmetic and comparison, so that they
-//! are tested on the host; where a decision may do without a fact that costs a helper's call to
-//! learn, it asks for it through a trait ([`Evidence`]).
+//! The programs call exactly these functions. They are plain arithmetic and comparison, so the host
+//! can test them. If a decision may not need a fact that costs a helper call, it fetches the fact
+//! through a trait ([`Evidence`]).
 
 mod connect;
 mod ending;

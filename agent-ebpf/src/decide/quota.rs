@@ -1,28 +1,28 @@
-//! Who gets a place in a shared map, so that nobody can take another's.
+//! Quotas of shared maps: nobody can take another's places.
 //!
-//! Every holder has a few places of its own and may take more of those that are shared. What is
-//! reserved for all holders together, and what is shared, fits into the map: so a map is never full
-//! for whoever stays within what is its own, whatever others do.
+//! Every holder has a few reserved places and may take some shared ones. The reserved places of all
+//! holders and the shared ones together fit into the map. So a map is never full for a holder that
+//! stays within its reserve, whatever others do.
 
 use crate::wire::{Held, Place};
 
-/// How many places of one map one holder may have.
+/// How many places one holder may have in one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Its own.
+    /// Reserved for the holder.
     pub reserved: u32,
-    /// Of the shared ones, at most.
+    /// The most shared places that it may take.
     pub shared: u32,
-    /// How many are shared among all such holders.
+    /// How many places all such holders share.
     pub all_shared: u32,
-    /// Which of the shared places they are.
+    /// The kind of shared places.
     pub from: Place,
 }
 
-/// The place that a holder of `held` gets next, while `all_shared` of the shared ones are taken;
-/// `None` if its quota is full.
+/// The next place for a holder of `held`, while `all_shared` shared places are taken; `None` if its
+/// quota is full.
 ///
-/// CPUs that ask at the same time may each get the last one. The maps have room for that.
+/// CPUs that ask at the same time may each get the last place. The maps have room for that.
 #[inline(always)]
 pub const fn next_place(quota: Quota, held: Held, all_shared: u32) -> Option<Place> {
     if held.reserved < quota.reserved {
@@ -48,7 +48,7 @@ mod tests {
         from: Place::Shared,
     };
 
-    /// Holders of one map, and what they share.
+    /// The holders of one map, and the places that they share.
     #[derive(Default)]
     struct Holders {
         held: Vec<Held>,
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(holders.take(0), None);
     }
 
-    /// All that may be taken at a time, and one more for each CPU that asks at the same moment.
+    /// Every place that may be taken at a time, plus one for each CPU that asks at the same moment.
     #[test]
     fn each_map_has_room_for_every_quota() {
         let most = |quota: Quota, holders: u32| holders * quota.reserved + quota.all_shared;

@@ -1,32 +1,31 @@
-//! What is worth a record, and when the reader is woken for more than the kernel wakes it for.
+//! Which events get a record, and when to wake the reader beyond the kernel's own wake-ups.
 
 use crate::{
     limits::{LOOKUP_PACE_NS, STALL_TIMEOUTS},
     wire::Phase,
 };
 
-/// Whether a record makes a ring of `size` bytes half full, of which `waiting` bytes were taken before
-/// it: once each time, for the reader to be woken.
+/// Whether a record makes a ring of `size` bytes half full, of which `waiting` bytes were taken
+/// before. True once each time, to wake the reader.
 ///
-/// Records of clients wake a reader that has read all before them (the kernel's own adaptive
-/// notification): a link may have changed. Records of neighbours at most explain what a client's
-/// record reports, and are read with it; they wake nobody until there is danger that they are lost.
+/// A client's record wakes a reader that has read all records before it (the kernel's own adaptive
+/// notification), because a link may have changed. A neighbour's record only explains what a
+/// client's record reports, and is read with it. So it wakes nobody until records may be lost.
 #[inline(always)]
 pub const fn is_half_full(waiting: u64, record: u64, size: u64) -> bool {
     let half = size / 2;
     waiting < half && waiting + record >= half
 }
 
-/// Whether a name lookup at `now_ns` is worth a record, the last one having been recorded at
-/// `last_ns` (0: never).
+/// Whether a name lookup at `now_ns` gets a record, if the last record was at `last_ns` (0: never).
 #[inline(always)]
 pub const fn is_lookup_due(last_ns: u64, now_ns: u64) -> bool {
     now_ns.wrapping_sub(last_ns) >= LOOKUP_PACE_NS
 }
 
-/// Whether a retransmission is the one that makes a stall, which is recorded once: later ones belong
-/// to the same stall, and samples tell when it heals. An unanswered SYN is no stall but an attempt
-/// under way.
+/// Whether a retransmission makes a stall, which is recorded once: later ones belong to the same
+/// stall, and samples show when it heals. An unanswered SYN is not a stall but an attempt under
+/// way.
 #[inline(always)]
 pub const fn is_stall(phase: Option<Phase>, timeouts: u8) -> bool {
     !matches!(phase, Some(Phase::Connecting)) && timeouts == STALL_TIMEOUTS

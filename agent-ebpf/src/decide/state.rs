@@ -1,4 +1,4 @@
-//! What a change of a TCP socket's state means for an outgoing connection.
+//! The meaning of a TCP socket's state change for an outgoing connection.
 
 use super::ending::Closing;
 use crate::wire::Phase;
@@ -25,8 +25,8 @@ pub enum StateChange {
     Ended(Closing),
 }
 
-/// What a change from `old` to `new` means; `None` if nothing: passive opens, and what follows an end
-/// that has been reported.
+/// The meaning of a change from `old` to `new`. `None` if there is none, as for passive opens and
+/// after a reported end.
 #[inline(always)]
 pub const fn state_change(old: i32, new: i32) -> Option<StateChange> {
     match (old, new) {

@@ -1,7 +1,6 @@
-//! Whose event it is: the counts of one source, and what it holds of the shared maps.
+//! The account of an event's owner: the counts of one source, and its places in the shared maps.
 //!
-//! Three kinds of processes have an account, and nobody else: what strangers do on the port is not
-//! stored anywhere.
+//! Three kinds of processes have an account. Nothing is stored about anybody else:
 //!
 //! - A *tracked source*: userspace asked for it. Each of its ends is reported by exactly one of a record
 //!   in the ring or the source's missed ends.
@@ -27,15 +26,15 @@ use crate::{
     task,
 };
 
-/// Who an event belongs to, and who gets to know of it.
+/// The owner of an event, and the recipients of its records.
 pub(crate) struct Account {
-    /// What it holds; null if it is nobody's.
+    /// Its places; null if the account is nobody's.
     room: *mut Room,
-    /// Its counts; null of neighbours, and if it is nobody's.
+    /// Its counts; null for neighbours, and if the account is nobody's.
     totals: *mut Totals,
     /// Whether userspace tracks the source.
     pub(crate) tracked: bool,
-    /// Whether userspace gets records of what happens.
+    /// Whether userspace gets records.
     pub(crate) recorded: bool,
 }
 
@@ -76,7 +75,7 @@ impl Account {
         })
     }
 
-    /// Of a connection that has outlived its account: nobody is told of it.
+    /// For a connection that has outlived its account: nobody gets a record.
     #[inline(always)]
     pub(crate) const fn nobodys() -> Self {
         Self {
@@ -91,7 +90,7 @@ impl Account {
     fn of_source(source: Source, totals: *mut Totals) -> Self {
         let tracked = is_tracked(totals);
         Self {
-            // The room stands first.
+            // The room is the first member.
             room: totals.cast(),
             totals,
             tracked,
@@ -126,8 +125,8 @@ impl Account {
         }
     }
 
-    /// Whether a name lookup at `now` is due for a record; if so, it counts as recorded. Two lookups
-    /// at the same moment may both be due.
+    /// Whether a name lookup at `now` gets a record; if so, it counts as recorded. Two lookups at
+    /// the same moment may both get one.
     #[inline(always)]
     pub(crate) fn take_lookup(&self, now: u64) -> bool {
         if self.totals.is_null() {
@@ -143,9 +142,10 @@ impl Account {
         due
     }
 
-    /// Counts one end and reports it: by the ring if the source is tracked and there is room, else by
-    /// the missed ends. A candidate's end beside a client goes to the neighbours' ring as well: that
-    /// record may explain a link, but nobody counts by it.
+    /// Counts one end and reports it: by the ring if the source is tracked and there is room,
+    /// otherwise by the missed ends. The end of a candidate beside a client also goes to the
+    /// neighbours' ring, because it may explain a failure of the client; nobody counts by that
+    /// record.
     #[inline(always)]
     pub(crate) fn report_end(&self, sock: u64, connection: &Connection, ended: &Ended) {
         let cell = Totals::cell(ended.phase, ended.end);
@@ -158,7 +158,7 @@ impl Account {
             if !put(sock, connection, &fields, true) {
                 // SAFETY: as above.
                 unsafe { add_cell(field!(self.totals, Totals, missed_ends), cell) };
-                // After the end itself: who sees that something is lost finds it.
+                // After the end itself, so that whoever sees the loss also finds the end.
                 count_loss(LossReason::RingFull);
             }
             return;
@@ -175,7 +175,7 @@ impl Account {
 
 /// Places in the shared maps.
 impl Account {
-    /// Takes a place for an open connection; where the quota is full, that is counted.
+    /// Takes a place for an open connection; a full quota is counted.
     #[inline(always)]
     pub(crate) fn take_connection(&self) -> Option<Place> {
         let place = self.take(
@@ -201,7 +201,7 @@ impl Account {
         self.release(self.connections(), place, connections);
     }
 
-    /// An open connection is not known.
+    /// Counts an open connection that is not kept.
     #[inline(always)]
     pub(crate) fn count_refused(&self) {
         if self.totals.is_null() {
@@ -212,7 +212,7 @@ impl Account {
         count_loss(LossReason::ConnectionsFull);
     }
 
-    /// Takes a place for a connect() call; where the quota is full, that is counted.
+    /// Takes a place for a connect() call; a full quota is counted.
     #[inline(always)]
     pub(crate) fn take_call(&self) -> Option<Place> {
         let place = self.take(
@@ -238,7 +238,7 @@ impl Account {
         self.release(self.calls(), place, calls);
     }
 
-    /// A connect() call is not followed.
+    /// Counts a connect() call that is not followed.
     #[inline(always)]
     pub(crate) fn count_refused_call(&self) {
         count_loss(if self.totals.is_null() {
@@ -248,7 +248,7 @@ impl Account {
         });
     }
 
-    /// Not to be used where there is no room.
+    /// Only for accounts with a room.
     #[inline(always)]
     const fn connections(&self) -> *mut Held {
         self.room
@@ -327,13 +327,13 @@ fn calls(place: Place) -> Option<SharedUse> {
     }
 }
 
-/// What the neighbours in a network namespace hold, if userspace wants their records.
+/// The places of the neighbours in a network namespace, if userspace wants their records.
 #[inline(always)]
 fn neighbourhood(netns: u32) -> Option<*mut Room> {
     let neighbourhood = NAMESPACES.get_ptr_mut(netns)?;
     // SAFETY: a live map value.
     let tracked = unsafe { peek::<u32>(field!(neighbourhood, Neighbourhood, tracked)) };
-    // The room stands first.
+    // The room is the first member.
     (tracked != 0).then_some(neighbourhood.cast())
 }
 
@@ -344,7 +344,7 @@ fn is_tracked(totals: *mut Totals) -> bool {
     standing == Standing::Tracked as u32
 }
 
-/// Adds one to a cell, atomically; the verifier wants to see that there is such a cell.
+/// Adds one to a cell, atomically. The bounds check is for the verifier.
 ///
 /// # Safety
 ///

@@ -1,9 +1,10 @@
-//! Atomic addition, which Rust's BPF target does not offer: it has no compare-and-swap before
-//! BPF v3, so `core` leaves out every read-modify-write. The instruction itself is in all versions.
+//! Atomic addition. Rust's BPF target does not offer it: BPF has no compare-and-swap before v3, so
+//! `core` leaves out every read-modify-write. The instruction itself exists in all versions.
 
 use core::arch::asm;
 
-/// Adds `more`, atomically: CPUs, and a program and the one that interrupts it, share the value.
+/// Adds `more`, atomically: several CPUs share the value, and so do a program and one that
+/// interrupts it.
 ///
 /// # Safety
 ///
@@ -39,8 +40,7 @@ pub(crate) unsafe fn add_u32(value: *mut u32) {
 /// As for [`add_u64`].
 #[inline(always)]
 pub(crate) unsafe fn subtract_u32(value: *mut u32) {
-    // Wraps: all ones are minus one, of which the instruction takes the lower half.
-    // SAFETY: by contract.
+    // Wraps: all ones are minus one, and the instruction uses the lower half. SAFETY: by contract.
     unsafe { change_u32(value, u64::MAX) };
 }
 

@@ -5,7 +5,7 @@ use statlink_ebpf::{ConnectCall, Place, Source};
 use crate::{account::Account, maps::CALLS, records::now, task};
 
 /// Notes a call of the current thread, of `source`, to `peer` with the descriptor `fd`; `sock` is 0
-/// before the SYN. `None` if there is no room for it.
+/// before the SYN. `None` if there is no room.
 #[inline(always)]
 pub(crate) fn enter(source: Source, peer: [u8; 16], fd: u32, sock: u64) -> Option<()> {
     let account = Account::of_current(source)?;
@@ -19,7 +19,7 @@ pub(crate) fn enter(source: Source, peer: [u8; 16], fd: u32, sock: u64) -> Optio
         place: Place::Reserved as u8,
         _pad: [0; 7],
     };
-    // Whose return was missed: it keeps its place.
+    // The return of an earlier call was missed: the new call takes its place.
     if let Some(known) = CALLS.get_ptr_mut(thread) {
         // SAFETY: a live map value that only this thread's own connect() touches.
         let known = unsafe { &mut *known };

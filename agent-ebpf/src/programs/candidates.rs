@@ -1,8 +1,8 @@
 //! Candidates: processes of a watched name that userspace does not track yet.
 //!
-//! What they do is counted, so that a client which dials before userspace has heard of it loses
-//! nothing. Anybody can give a process such a name; so each network namespace may have a few, and each
-//! control group a few more, which a container cannot leave.
+//! Their activity is counted, so that a client that dials before userspace knows it loses nothing.
+//! Anybody can give a process such a name. So each network namespace may have a few candidates, and
+//! each control group, which a container cannot leave, a few more.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_current_cgroup_id};
 use statlink_ebpf::{LossReason, Source, Totals, limits};
@@ -62,7 +62,7 @@ fn try_create(source: Source) -> Option<*mut Totals> {
     Some(totals)
 }
 
-/// It is none any more: what it took of the quotas is given back.
+/// The process is no longer a candidate: gives back its quotas.
 #[inline(always)]
 pub(crate) fn release(source: Source, cgroup: u64) {
     give_back(of_namespace(source.netns));
@@ -73,8 +73,8 @@ pub(crate) fn release(source: Source, cgroup: u64) {
     }
 }
 
-/// The control group of the current process in the unified hierarchy; [`NO_CGROUP`] if it is in the
-/// root of that, as all processes are where control groups are of version 1.
+/// The current process's control group in the unified hierarchy; [`NO_CGROUP`] if that is the root,
+/// as for all processes with cgroup v1.
 #[inline(always)]
 fn current_cgroup() -> u64 {
     // SAFETY: the helper has no preconditions.
@@ -82,7 +82,7 @@ fn current_cgroup() -> u64 {
     if id > ROOT_CGROUP { id } else { NO_CGROUP }
 }
 
-/// The key of a network namespace's quota: no control group has such an id.
+/// The key of a network namespace's quota: no control group has this id.
 #[inline(always)]
 const fn of_namespace(netns: u32) -> u64 {
     1 << 63 | netns as u64

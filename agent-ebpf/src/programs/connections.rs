@@ -10,15 +10,15 @@ use crate::{
     records::{Ended, now},
 };
 
-/// An open connection and whose it is.
+/// An open connection and its owner.
 pub(crate) struct OpenConnection {
-    /// As it was found.
+    /// A copy of the entry.
     pub(crate) connection: Connection,
     pub(crate) account: Account,
 }
 
 impl OpenConnection {
-    /// An attempt of `source`, the current process, begins: it is counted. The caller keeps the
+    /// An attempt of `source`, the current process, begins, and is counted. The caller keeps the
     /// connection. `None` if nobody watches it.
     #[inline(always)]
     pub(crate) fn begin(
@@ -55,8 +55,9 @@ impl OpenConnection {
     #[inline(always)]
     pub(crate) fn find(sock: u64) -> Option<Self> {
         let found = CONNECTIONS.get_ptr(sock)?;
-        // SAFETY: a live map value. Its fields are written by the one socket's events, under its lock, and two
-        // by a return of connect() beside them; each is plain data, and right whether read before or after.
+        // SAFETY: a live map value. The events of this one socket write its fields, under its lock,
+        // and a return of connect() writes two of them concurrently; each is plain data, and right
+        // whether it is read before or after.
         let connection = unsafe { *found };
         if connection.phase == Connection::OVER {
             let _ = CONNECTIONS.remove(sock);
@@ -69,7 +70,7 @@ impl OpenConnection {
         })
     }
 
-    /// Keeps the connection until its end; false if there was no room, which is counted.
+    /// Keeps the connection until its end; returns false, and counts it, if there was no room.
     #[inline(always)]
     pub(crate) fn keep(&mut self, sock: u64) -> bool {
         let Some(place) = self.account.take_connection() else {
@@ -79,7 +80,7 @@ impl OpenConnection {
         match insert(sock, &self.connection) {
             Ok(()) => return true,
             Err(EEXIST) => {
-                // A former life of the same address, whose end and destruction were missed.
+                // An earlier life of this address, whose end and destruction were missed.
                 discard(sock);
                 if insert(sock, &self.connection).is_ok() {
                     return true;
@@ -92,8 +93,8 @@ impl OpenConnection {
         false
     }
 
-    /// Counts what was sent again since the last time, of `total` by the kernel's own count; whether
-    /// that was anything.
+    /// Counts the segments retransmitted since the last call, given the kernel's own `total`;
+    /// returns whether there were any.
     #[inline(always)]
     pub(crate) fn count_retransmits(&mut self, total: u32) -> bool {
         let more = total.wrapping_sub(self.connection.retransmits);
@@ -104,8 +105,8 @@ impl OpenConnection {
         more > 0
     }
 
-    /// Ends the connection: it is forgotten first and reported then, so that a reader who misses the
-    /// record and looks at the map finds it gone. 0 for a `sock` that is not kept.
+    /// Ends the connection. It is removed first and reported then, so that a reader who misses the
+    /// record and looks at the map finds it gone. `sock` is 0 for a connection that is not kept.
     #[inline(always)]
     pub(crate) fn end(&self, sock: u64, ended: &Ended) {
         if sock != 0 {
@@ -114,7 +115,7 @@ impl OpenConnection {
         self.account.report_end(sock, &self.connection, ended);
     }
 
-    /// An end, now, of a connection on which nothing was ever heard, as far as is known.
+    /// An end, now, of a connection on which nothing was heard, as far as is known.
     #[inline(always)]
     pub(crate) fn unheard_end(&self, end: End, errno: u16) -> Ended {
         Ended {
@@ -128,17 +129,17 @@ impl OpenConnection {
     }
 }
 
-/// Adds a connection where there is none.
+/// Adds a connection unless the map has one.
 #[inline(always)]
 pub(crate) fn insert(sock: u64, connection: &Connection) -> Result<(), i32> {
     CONNECTIONS.insert(sock, connection, u64::from(BPF_NOEXIST))
 }
 
-/// Takes a connection out and gives its place back.
+/// Removes a connection and gives its place back.
 #[inline(always)]
 pub(crate) fn forget(sock: u64, connection: &Connection, account: &Account) {
     if CONNECTIONS.remove(sock).is_err() {
-        // It was taken out meanwhile, and its place given back.
+        // Another program removed it meanwhile, and gave its place back.
         let Some(kept) = kept(sock) else {
             return;
         };
@@ -149,7 +150,7 @@ pub(crate) fn forget(sock: u64, connection: &Connection, account: &Account) {
     account.release_connection(Place::from_raw(connection.place));
 }
 
-/// Takes out whatever is known of this address, and tells nobody.
+/// Removes any connection of this address, without a record.
 #[inline(always)]
 pub(crate) fn discard(sock: u64) {
     let Some(open) = OpenConnection::find(sock) else {
@@ -158,11 +159,11 @@ pub(crate) fn discard(sock: u64) {
     forget(sock, &open.connection, &open.account);
 }
 
-/// Where a connection is kept, to change a part of it.
+/// The entry of a connection, to change a part of it.
 #[inline(always)]
 pub(crate) fn kept(sock: u64) -> Option<*mut Connection> {
     CONNECTIONS.get_ptr_mut(sock)
 }
 
-/// There is one already.
+/// The entry exists.
 pub(crate) const EEXIST: i32 = -17;

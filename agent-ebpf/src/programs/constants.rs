@@ -1,4 +1,5 @@
-//! What userspace sets before loading. It is frozen then, and the verifier takes it for literals.
+//! The constants that userspace sets before loading. They are frozen then, and the verifier treats
+//! them as literals.
 
 use statlink_ebpf::{COMM_LEN, COMMS, Offsets};
 
@@ -18,9 +19,9 @@ static TICK_NS: u32 = 0;
 #[unsafe(no_mangle)]
 static COMM: [[u8; COMM_LEN]; COMMS] = [[0; COMM_LEN]; COMMS];
 
-/// Whether the programs wake the reader: 0 where they can be preempted while they run. There the
-/// reader, once woken, may take the CPU from the program that woke it, and the next event on that CPU
-/// finds the program still running: it is left out.
+/// Whether the programs wake the reader. 0 on kernels that can preempt running programs: there a
+/// woken reader may take the CPU from the program that woke it. The next event on that CPU then
+/// finds the program still running, and is skipped.
 #[unsafe(no_mangle)]
 static WAKES: u8 = 0;
 
@@ -30,7 +31,8 @@ pub(crate) fn wakes() -> bool {
     unsafe { core::ptr::read_volatile(&raw const WAKES) != 0 }
 }
 
-/// Whether a call of connect() is noted at its SYN: where its return is seen, and its entry is not.
+/// Whether a connect() call is noted at its SYN: on kernels where its return is seen, and its entry
+/// is not.
 #[unsafe(no_mangle)]
 static CALLS_BEGIN_AT_SYN: u8 = 0;
 

@@ -1,4 +1,4 @@
-//! statlink's kernel half: what happens on the watched port, as records and totals.
+//! statlink's kernel half: turns events on the watched port into records and totals.
 //!
 //! One file per hook under `hooks`; each entry function is an adapter around a `try_*`. Shared by
 //! them, from the bottom up:
@@ -7,13 +7,13 @@
 //! - [`constants`]: what userspace sets before loading;
 //! - [`sock`] and [`task`]: the kernel's sockets and tasks;
 //! - [`maps`]: all state, and the count of what is lost;
-//! - [`candidates`] and [`account`]: who is watched, with counts and quotas;
+//! - [`candidates`] and [`account`]: which processes are watched, with counts and quotas;
 //! - [`records`], [`connections`], [`calls`]: the rings, the open connections and the connect() calls,
 //!   used in the one order that loses nothing.
 //!
-//! What the programs decide is in the library, [`statlink_ebpf::decide`], where it is tested. Which
-//! program may run when, and what each map is for, is in this package's README.
-// On the host this is compiled for clippy alone, as an ordinary program that does nothing.
+//! The programs' decisions are in the library, [`statlink_ebpf::decide`], with their tests. This
+//! package's README says which program may run when, and what each map is for.
+// On the host this is compiled only for clippy, as an ordinary program that does nothing.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // For `atomic`; the build lets this crate use it on a stable compiler.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -31,7 +31,7 @@ mod records;
 mod sock;
 mod task;
 
-/// The verifier never lets this be reached: no program may panic.
+/// Never reached, by the verifier: no program may panic.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
@@ -41,8 +41,8 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 
-// Helpers such as bpf_skc_to_tcp_sock() are for programs under a licence that is compatible with
-// the GPL only (`gpl_only` in the kernel's helper prototypes). This string is one of those that the
+// Helpers such as bpf_skc_to_tcp_sock() are only for programs under a licence that is compatible
+// with the GPL (`gpl_only` in the kernel's helper prototypes). This string is one of those that the
 // kernel accepts (`license_is_gpl_compatible()`, `include/linux/license.h`); the package's licence
 // offers both, and Apache-2.0.
 #[unsafe(link_section = "license")]

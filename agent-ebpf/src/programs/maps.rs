@@ -1,11 +1,11 @@
-//! All state of the kernel half. The README of this package says who creates, fills and deletes the
-//! entries of each map, and what happens when it is full.
+//! All state of the kernel half. This package's README says for each map who creates, fills and
+//! deletes its entries, and what happens when it is full.
 //!
-//! No map evicts: an LRU map hands each CPU free lists of its own and makes room by what it takes for
-//! the oldest entry anywhere, so on a node of many CPUs a small one forgets what a link depends on
-//! ("kernel/bpf/bpf_lru_list.c": a target of 128 free nodes a CPU). A hash takes the last free entry
-//! from any CPU's list. What keeps strangers out is that nothing of theirs is stored, and of everybody
-//! else no more than a quota ([`crate::account`]).
+//! No map evicts. An LRU map gives each CPU free lists of its own and evicts what it takes for the
+//! oldest entry anywhere, so on a node with many CPUs a small one forgets what a link depends on
+//! (`kernel/bpf/bpf_lru_list.c`: a target of 128 free nodes a CPU). A hash takes the last free
+//! entry from any CPU's list. Strangers cannot fill the maps, because nothing of theirs is stored,
+//! and everybody else has a quota ([`crate::account`]).
 
 use aya_ebpf::{
     macros::map,
@@ -21,7 +21,7 @@ use crate::atomic::add_u64;
 #[map]
 pub(crate) static RING: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
-/// Records of clients' neighbours: a ring of their own, so that they cannot fill the clients'.
+/// Records of clients' neighbours: in a separate ring, so that they cannot fill the clients'.
 #[map]
 pub(crate) static NEIGHBOUR_RING: RingBuf =
     RingBuf::with_byte_size(limits::NEIGHBOUR_RING_BYTES, 0);
@@ -44,16 +44,16 @@ pub(crate) static CONNECTIONS: HashMap<u64, Connection> =
 #[map]
 pub(crate) static CALLS: HashMap<u64, ConnectCall> = HashMap::with_max_entries(limits::CALLS, 0);
 
-/// How many candidates a network namespace or a control group has, see [`crate::candidates`].
+/// The number of candidates of a network namespace or a control group, see [`crate::candidates`].
 #[map]
 pub(crate) static CANDIDATE_QUOTAS: HashMap<u64, u32> =
     HashMap::with_max_entries(limits::CANDIDATE_QUOTAS, 0);
 
-/// How much of what is shared is taken, by [`SharedUse`].
+/// The number of shared places taken, by [`SharedUse`].
 #[map]
 static SHARED: Array<u32> = Array::with_max_entries(SharedUse::COUNT, 0);
 
-/// What did not reach userspace, by [`LossReason`].
+/// The number of losses, by [`LossReason`].
 #[map]
 pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LossReason::COUNT, 0);
 
@@ -61,7 +61,7 @@ pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LossR
 #[map]
 pub(crate) static SAMPLE: Array<Sample> = Array::with_max_entries(1, 0);
 
-/// What several holders share.
+/// Places that several holders share.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum SharedUse {
@@ -69,18 +69,18 @@ pub(crate) enum SharedUse {
     Candidates = 0,
     /// Shared places of sources in [`CONNECTIONS`].
     Connections = 1,
-    /// Of neighbours.
+    /// Shared places of neighbours there.
     NeighbourConnections = 2,
     /// Shared places of sources in [`CALLS`].
     Calls = 3,
-    /// Of neighbours.
+    /// Shared places of neighbours there.
     NeighbourCalls = 4,
 }
 
 impl SharedUse {
     const COUNT: u32 = 5;
 
-    /// Where it is counted.
+    /// Its counter.
     #[inline(always)]
     pub(crate) fn count(self) -> Option<*mut u32> {
         SHARED.get_ptr_mut(self as u32)
@@ -91,8 +91,8 @@ impl SharedUse {
 #[inline(always)]
 pub(crate) fn count_loss(reason: LossReason) {
     if let Some(count) = LOSSES.get_ptr_mut(reason as u32) {
-        // SAFETY: a valid pointer into this CPU's own slot; programs of one CPU may interrupt
-        // each other, so a plain increment could lose one, an atomic one cannot.
+        // SAFETY: a valid pointer into this CPU's own slot. Programs of one CPU may interrupt each
+        // other, so a plain increment could lose one; an atomic one cannot.
         unsafe { add_u64(count, 1) };
     }
 }

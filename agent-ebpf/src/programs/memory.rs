@@ -9,8 +9,8 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 /// # Safety
 ///
 /// `base` must be a BTF-typed kernel pointer from the program's context or a helper; the verifier
-/// then refuses any offset and width that the type does not have. What a null or dangling pointer
-/// within such a type leads to reads as zero.
+/// then refuses any offset and width that the type does not have. A null or dangling pointer within
+/// such a type reads as zero.
 #[inline(always)]
 pub(crate) unsafe fn load<T: Copy>(base: *const u8, offset: usize) -> T {
     // SAFETY: by contract, in bounds of the pointer's type.
@@ -64,7 +64,7 @@ macro_rules! field {
 }
 pub(crate) use field;
 
-/// Reads a member that others change meanwhile.
+/// Reads a member that others may change concurrently.
 ///
 /// # Safety
 ///
@@ -75,7 +75,7 @@ pub(crate) unsafe fn peek<T: Copy>(member: *const T) -> T {
     unsafe { core::ptr::read_volatile(member) }
 }
 
-/// Writes a member that others read meanwhile.
+/// Writes a member that others may read concurrently.
 ///
 /// # Safety
 ///

@@ -1,4 +1,4 @@
-//! Records: what they say, and how they get into the ring.
+//! Records: their contents, and how they get into the ring.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -15,7 +15,7 @@ use crate::{
     maps::{NEIGHBOUR_RING, RING, count_loss},
 };
 
-/// What a record says beyond its connection.
+/// The fields of a record beyond its connection.
 pub(crate) struct RecordFields {
     kind: RecordKind,
     time_ns: u64,
@@ -64,8 +64,7 @@ impl RecordFields {
     }
 }
 
-/// Puts one record into the ring, of clients if it is about one that is `tracked`; what does not fit
-/// is counted.
+/// Puts one record into a ring: the clients' if `tracked`. A record that does not fit is counted.
 #[inline(always)]
 pub(crate) fn report(sock: u64, connection: &Connection, fields: &RecordFields, tracked: bool) {
     if !put(sock, connection, fields, tracked) {
@@ -77,7 +76,7 @@ pub(crate) fn report(sock: u64, connection: &Connection, fields: &RecordFields, 
     }
 }
 
-/// The same; false if the ring was full.
+/// The same; returns false if the ring was full.
 #[inline(always)]
 pub(crate) fn put(
     sock: u64,
@@ -101,8 +100,8 @@ pub(crate) fn put(
         timeouts: fields.timeouts,
         heard_ns: fields.heard_ns,
     };
-    // Copied by one helper, not reserved and submitted: a record that is reserved holds up all that
-    // come after it for as long as its writer is kept from running.
+    // Copied by one helper, not reserved and submitted: a reserved record blocks all later ones
+    // while its writer is kept from running.
     if tracked {
         RING.output::<Record>(&record, wake_up()).is_ok()
     } else {
@@ -112,9 +111,9 @@ pub(crate) fn put(
     }
 }
 
-/// The kernel wakes a reader that has read all records before this one; a reader that has not is awake,
-/// or has been woken (`bpf_ringbuf_commit()`, `kernel/bpf/ringbuf.c`). Nothing is forced, so a burst
-/// wakes it once.
+/// The kernel wakes a reader that has read all records before this one; any other reader is awake,
+/// or has been woken (`bpf_ringbuf_commit()`, `kernel/bpf/ringbuf.c`). Nothing is forced, so a
+/// burst wakes it once.
 #[inline(always)]
 fn wake_up() -> u64 {
     if wakes() {
@@ -124,7 +123,7 @@ fn wake_up() -> u64 {
     }
 }
 
-/// See [`is_half_full`]. Forced, because records that woke nobody wait.
+/// See [`is_half_full`]. Forced, because earlier records woke nobody and wait.
 #[inline(always)]
 fn neighbour_wake_up() -> u64 {
     let flags = if wakes()
@@ -143,7 +142,7 @@ fn neighbour_wake_up() -> u64 {
 /// With its header: `BPF_RINGBUF_HDR_SZ`, `include/uapi/linux/bpf.h`.
 const RECORD_BYTES: u64 = size_of::<Record>() as u64 + 8;
 
-/// What stands in a connection's place in a record about a process.
+/// The connection fields of a record about a process.
 #[inline(always)]
 pub(crate) const fn no_connection(source: &Source) -> Connection {
     Connection {

@@ -26,7 +26,7 @@ pub(crate) const fn is_tcp(protocol: u16) -> bool {
     protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
 }
 
-/// What is there to know about an open connection that nobody has seen begin.
+/// The facts about an open connection whose beginning nobody saw.
 pub(crate) struct Found {
     /// The address of its `struct sock`.
     pub(crate) key: u64,
@@ -38,11 +38,11 @@ pub(crate) struct Found {
 
 impl Found {
     /// The connection of an application's socket, if its peer is on the watched port: the socket
-    /// itself, or the first subflow of one of MPTCP. Further subflows are the kernel's own: no process
-    /// dials them.
+    /// itself, or the first subflow of an MPTCP socket. Further subflows are the kernel's own: no
+    /// process dials them.
     ///
-    /// Nothing vouches for the address: what it leads to is read by the helper, which a pass over all
-    /// files can afford.
+    /// Nothing guarantees the address, so it is read with the helper, which a pass over all files
+    /// can afford.
     #[inline(always)]
     pub(crate) fn behind(application: *const u8) -> Option<Self> {
         let sock = tcp_of(application)?;
@@ -67,7 +67,7 @@ impl Found {
         })
     }
 
-    /// Whether it is open still.
+    /// Whether it is still open.
     #[inline(always)]
     pub(crate) fn is_open(&self) -> bool {
         let state: Option<u8> =
@@ -76,7 +76,7 @@ impl Found {
     }
 }
 
-/// The TCP socket of an application's socket: itself, or the first subflow of one of MPTCP.
+/// The TCP socket of an application's socket: itself, or the first subflow of an MPTCP socket.
 #[inline(always)]
 pub(crate) fn tcp_of(application: *const u8) -> Option<*const u8> {
     let protocol: u16 = read_kernel(application.wrapping_add(offset!(sock_protocol)))?;
@@ -88,8 +88,9 @@ pub(crate) fn tcp_of(application: *const u8) -> Option<*const u8> {
     }
 }
 
-/// The `struct sock` behind an open file, if that is a socket's: `sock_from_file()` of `net/socket.c`,
-/// by the kind of its inode, which only a socket's file has (one opened with `O_PATH` leads nowhere).
+/// The `struct sock` behind an open file, if it is a socket: `sock_from_file()` of `net/socket.c`,
+/// by the kind of its inode, which only a socket's file has (one opened with `O_PATH` leads
+/// nowhere).
 ///
 /// # Safety
 ///
@@ -98,7 +99,7 @@ pub(crate) fn tcp_of(application: *const u8) -> Option<*const u8> {
 pub(crate) unsafe fn sock_of(file: *const u8) -> Option<*const u8> {
     // SAFETY: by contract; the verifier types the member.
     let inode: *const u8 = unsafe { load(file, offset!(file_inode)) };
-    // SAFETY: as above; what a null pointer leads to reads as zero.
+    // SAFETY: as above; a null pointer reads as zero.
     let mode: u16 = unsafe { load(inode, offset!(inode_mode)) };
     if mode & S_IFMT != S_IFSOCK {
         return None;
@@ -108,11 +109,11 @@ pub(crate) unsafe fn sock_of(file: *const u8) -> Option<*const u8> {
     read_kernel(socket.wrapping_add(offset!(socket_sk)))
 }
 
-/// A `struct sock *` that the verifier knows as one.
+/// A `struct sock *` that the verifier knows as such.
 #[derive(Clone, Copy)]
 pub(crate) struct Sock(*const u8);
 
-/// A `struct tcp_sock *` that the verifier knows as one.
+/// A `struct tcp_sock *` that the verifier knows as such.
 #[derive(Clone, Copy)]
 pub(crate) struct TcpSock(*const u8);
 
@@ -148,21 +149,22 @@ impl Sock {
         i32::from(unsafe { load::<u8>(self.0, offset!(sock_state)) })
     }
 
-    /// `sk_err`: consumed by whoever reads it in the application, so read it at →CLOSE.
+    /// `sk_err`. An application that reads it clears it, so read it at →CLOSE.
     #[inline(always)]
     pub(crate) fn error(self) -> u16 {
         // SAFETY: `self.0` is typed, see `watched`.
         errno(unsafe { load(self.0, offset!(sock_err)) })
     }
 
-    /// `sk_err_soft`: of an ICMP error that arrived while somebody held the socket. `SO_ERROR` takes it.
+    /// `sk_err_soft`: an ICMP error that arrived while a task held the socket. `SO_ERROR` clears
+    /// it.
     #[inline(always)]
     pub(crate) fn soft_error(self) -> u16 {
         // SAFETY: `self.0` is typed, see `watched`.
         errno(unsafe { load(self.0, offset!(sock_err_soft)) })
     }
 
-    /// Whether this side has shut the socket down: it has once it calls close().
+    /// Whether this side has shut the socket down, as close() does.
     #[inline(always)]
     pub(crate) fn is_shut_down(self) -> bool {
         // SAFETY: `self.0` is typed, see `watched`.
@@ -197,10 +199,10 @@ impl Sock {
         ipv4_mapped(unsafe { load(self.0, offset!(sock_daddr)) })
     }
 
-    /// The same socket, as TCP knows it.
+    /// The same socket, typed as TCP.
     #[inline(always)]
     pub(crate) fn tcp(self) -> Option<TcpSock> {
-        // SAFETY: the helper takes any typed socket, and answers null for one that is not TCP.
+        // SAFETY: the helper takes any typed socket, and returns null for one that is not TCP.
         let tcp = unsafe { bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) };
         (!tcp.is_null()).then_some(TcpSock(tcp.cast_const().cast()))
     }
@@ -214,15 +216,16 @@ impl TcpSock {
         unsafe { load(self.0, offset!(tcp_timeouts)) }
     }
 
-    /// Segments ever sent again on this socket, SYNs included.
+    /// All segments ever retransmitted on this socket, SYNs included.
     #[inline(always)]
     pub(crate) fn total_retransmits(self) -> u32 {
         // SAFETY: `self.0` is typed, see `Sock::tcp`.
         unsafe { load(self.0, offset!(tcp_total_retrans)) }
     }
 
-    /// Whether the peer owes an acknowledgement of data. A reset has emptied the queues by the time
-    /// of its state change, and left these numbers (`tcp_reset()` in `net/ipv4/tcp_input.c`).
+    /// Whether the peer owes an acknowledgement of data. By the time of its state change, a reset
+    /// has emptied the queues but not changed these numbers (`tcp_reset()` in
+    /// `net/ipv4/tcp_input.c`).
     #[inline(always)]
     pub(crate) fn is_unacknowledged(self) -> bool {
         // SAFETY: `self.0` is typed, see `Sock::tcp`.
@@ -243,7 +246,7 @@ impl TcpSock {
     }
 }
 
-/// The kernel's tick counter, its lower half: what the times in sockets are taken from.
+/// The lower half of the kernel's tick counter, from which the times in sockets are taken.
 #[inline(always)]
 pub(crate) fn jiffies() -> u32 {
     // SAFETY: the helper has no preconditions.
@@ -253,7 +256,7 @@ pub(crate) fn jiffies() -> u32 {
     lower
 }
 
-/// The peer in a `struct sockaddr` of the kernel's own.
+/// The peer in a `struct sockaddr` in kernel memory.
 #[inline(always)]
 pub(crate) fn peer_of(address: *const u8) -> Option<[u8; 16]> {
     match read_kernel(address)? {

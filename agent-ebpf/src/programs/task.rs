@@ -38,14 +38,14 @@ pub(crate) fn is_exiting() -> bool {
     flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
-/// The current thread's name. A process's threads inherit its own, unless they are renamed.
+/// The current thread's name. Threads inherit their process's name, unless they are renamed.
 #[inline(always)]
 pub(crate) fn comm() -> Option<[u8; COMM_LEN]> {
     bpf_get_current_comm().ok()
 }
 
-/// Whether the current process's file descriptor `fd` is a TCP socket, or one of MPTCP, which sends by
-/// TCP.
+/// Whether the current process's file descriptor `fd` is a TCP socket, or an MPTCP socket, which
+/// sends over TCP.
 #[inline(always)]
 pub(crate) fn is_tcp_socket(fd: u32) -> bool {
     socket_protocol(fd).is_some_and(sock::is_tcp)

@@ -1,4 +1,4 @@
-//! Connections and connect() calls, as the kernel half's maps hold them.
+//! Connections and connect() calls: the values of the kernel half's maps.
 
 use super::{Phase, Source};
 
@@ -20,17 +20,17 @@ pub struct Connection {
     pub peer: [u8; 16],
     /// As [`Record::peer_port`](super::Record::peer_port).
     pub peer_port: u16,
-    /// The errno of an ICMP error that arrived while connect() was running; 0 without one. The
-    /// kernel leaves it to the client whether to go on.
+    /// The errno of an ICMP error that arrived during connect(); 0 if there was none. The kernel
+    /// lets the client decide whether to continue.
     pub soft_errno: u16,
-    /// Segments sent again, as far as they are in the source's totals.
+    /// Retransmitted segments that are counted in the source's totals.
     pub retransmits: u32,
     /// A [`Phase`], `Connecting` or `Established`; [`Self::OVER`] once it has ended.
     pub phase: u8,
     /// The [`Place`](super::Place) that this entry takes.
     pub place: u8,
-    /// The errno that the kernel last reported to whoever waits for the socket, before its end; 0 without
-    /// one. The client takes it out of the socket.
+    /// The errno that the kernel last reported, before the end, to the tasks that wait for the
+    /// socket; 0 if there was none. The client takes it out of the socket.
     pub reported_errno: u16,
     /// 1 while the connect() that sent the SYN has not returned and has no [`ConnectCall`], because there
     /// was no room for one.
@@ -40,10 +40,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// In place of a phase: its end has been reported, and only the entry could not be removed.
+    /// Instead of a phase: its end has been reported, and only the entry could not be removed.
     pub const OVER: u8 = 0xff;
 
-    /// Whose connection it is.
+    /// The owner of the connection.
     #[inline(always)]
     pub const fn source(&self) -> Source {
         Source {
@@ -69,7 +69,7 @@ impl Connection {
 pub struct ConnectCall {
     /// When it was called, nanoseconds.
     pub time_ns: u64,
-    /// The socket on which it sent a SYN; 0 while it has not.
+    /// The socket on which it sent a SYN; 0 before the SYN.
     pub sock: u64,
     /// As [`Record::peer`](super::Record::peer).
     pub peer: [u8; 16],

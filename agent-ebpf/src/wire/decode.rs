@@ -1,4 +1,4 @@
-//! Why bytes from the kernel half are not what they should be.
+//! Errors about bytes from the kernel half.
 
 use core::fmt;
 
@@ -12,10 +12,10 @@ pub enum DecodeError {
         what: &'static str,
         /// Its size, bytes.
         expected: usize,
-        /// The bytes there are.
+        /// The number of bytes found.
         found: usize,
     },
-    /// A byte stands for none of the values that the type has.
+    /// A byte stands for no value of the type.
     Value {
         /// The type.
         what: &'static str,

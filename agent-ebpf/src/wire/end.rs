@@ -1,5 +1,5 @@
-//! How a connection ended, as far as the kernel knows. What that means for a link is decided by
-//! `statlink-link`.
+//! How a connection ended, as far as the kernel knows. `statlink-link` decides what that means for
+//! a link.
 
 /// How an attempt failed or a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,8 +62,8 @@ impl End {
         Self::ALL.get(usize::from(raw)).copied()
     }
 
-    /// The end that a positive `errno` stands for. Which errnos there are, and why the others stand
-    /// for none, is in [`errno`](super::errno).
+    /// The end for a positive `errno`. [`errno`](super::errno) lists the errnos, and says why the
+    /// others have no end.
     #[inline(always)]
     pub const fn from_errno(errno: u16) -> Self {
         match errno {
@@ -88,8 +88,8 @@ pub enum Phase {
     Connecting = 0,
     /// Established.
     Established = 1,
-    /// Established for at least [`HOLD_NS`](crate::limits::HOLD_NS), with something received: taken
-    /// for upgraded when nobody looked closer.
+    /// Established for at least [`HOLD_NS`](crate::limits::HOLD_NS), with something received:
+    /// counts as upgraded if nobody looked closer.
     Held = 2,
 }
 

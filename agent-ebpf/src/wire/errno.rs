@@ -1,8 +1,9 @@
-//! Every errno that a TCP connection can end with on a supported kernel (5.10 to 7.x), and the [`End`]
-//! that it stands for; or why it stands for none.
+//! Every errno that a TCP connection can end with on a supported kernel (5.10 to 7.x), with its
+//! [`End`] or the reason why it has none.
 //!
-//! Gathered from what sets `sk_err` or `sk_err_soft` of a TCP socket, and from what connect() returns
-//! for one: `net/ipv4/{tcp,tcp_input,tcp_timer,tcp_ipv4,icmp,route,fib_semantics}.c`,
+//! Collected from the code that sets `sk_err` or `sk_err_soft` of a TCP socket, and from the return
+//! values of connect() for one:
+//! `net/ipv4/{tcp,tcp_input,tcp_timer,tcp_ipv4,icmp,route,fib_semantics}.c`,
 //! `net/ipv6/{tcp_ipv6,icmp,route}.c`, `net/core/sock.c`, `net/socket.c`, `net/mptcp/subflow.c`,
 //! `net/tls/tls_sw.c`, and the security and cgroup hooks of connect().
 //!
@@ -18,18 +19,18 @@ pub struct Errno {
     pub number: u16,
     /// Its name.
     pub name: &'static str,
-    /// Where it comes from.
+    /// The code that sets it.
     pub source: &'static str,
-    /// What it stands for.
+    /// Its meaning.
     pub meaning: Meaning,
 }
 
-/// What an errno stands for.
+/// The meaning of an errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// An end of its own.
     End(End),
-    /// [`End::Other`], for this reason; the errno is reported beside it.
+    /// [`End::Other`], for this reason; the record carries the errno as well.
     Other(&'static str),
 }
 
@@ -57,7 +58,7 @@ const OF_THE_CALL: &str =
 const OF_MEMORY: &str = "the node is out of memory: the link is not what fails";
 const NOT_TCP: &str = "the layer above TCP gave up, for what it read: not a state of the network";
 
-/// All of them, by number.
+/// All errnos, by number.
 pub const ERRNOS: &[Errno] = &[
     is(
         1,

@@ -1,10 +1,10 @@
-//! Why something did not reach userspace, and whom it hit.
+//! Why something did not reach userspace, and whom the loss concerns.
 
 /// Why something did not reach userspace: the index into the per-CPU array `LOSSES`.
 ///
-/// Of clients: tracked sources, and processes of a watched name. Of neighbours: other processes in a
-/// client's network namespace; such a loss leaves a failure unexplained, and nothing else. What anybody
-/// else does is not kept, so nothing of it can be lost.
+/// Losses of clients: tracked sources, and processes of a watched name. Losses of neighbours, the
+/// other processes in a client's network namespace, only leave a failure unexplained. Nothing is
+/// kept of anybody else, so nothing of theirs can be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum LossReason {
@@ -12,7 +12,7 @@ pub enum LossReason {
     RingFull = 0,
     /// A client's open connection: its quota was full.
     ConnectionsFull = 1,
-    /// A process of a watched name that nobody tracks yet: no room for its counts.
+    /// A candidate: there was no room for its counts.
     TotalsFull = 2,
     /// A client's connect() call: its quota was full.
     CallsFull = 3,
@@ -42,7 +42,7 @@ impl LossReason {
     /// The number of reasons.
     pub const COUNT: u32 = 8;
 
-    /// Whether counts are right all the same: what was lost is in the totals, or counts for nobody.
+    /// Whether the counts are still right: the loss is in the totals, or counts for nobody.
     pub const fn spares_counts(self) -> bool {
         match self {
             Self::ConnectionsFull | Self::TotalsFull | Self::CallsFull => false,

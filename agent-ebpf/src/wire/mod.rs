@@ -1,8 +1,8 @@
-//! What crosses the boundary between the kernel half and userspace.
+//! The interface between the kernel half and userspace.
 //!
-//! All types are `repr(C)`, without implicit padding and without types that have invalid bit
-//! patterns: userspace may read any bytes as any of them. Bytes that stand for an enumeration are
-//! decoded with a typed error ([`DecodeError`]).
+//! All types are `repr(C)`, without implicit padding and without invalid bit patterns: userspace
+//! may read any bytes as any of them. Bytes that stand for an enumeration are decoded with a typed
+//! error ([`DecodeError`]).
 
 mod connection;
 mod decode;

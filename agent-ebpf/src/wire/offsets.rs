@@ -1,11 +1,11 @@
-//! Where the running kernel keeps the fields that the programs read.
+//! The offsets of the kernel fields that the programs read.
 //!
-//! Rust emits no CO-RE relocations: userspace resolves these from the kernel's BTF at start and
-//! hands them over in frozen `.rodata`, where the verifier takes them for constants.
+//! Rust emits no CO-RE relocations. So userspace resolves these offsets from the kernel's BTF at
+//! start and passes them in frozen `.rodata`, where the verifier treats them as constants.
 
 /// Byte offsets of kernel structure members.
 ///
-/// Each is relative to the structure named first; sizes are checked by the resolver.
+/// Each is relative to the structure named first; the resolver checks sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Offsets {
@@ -75,7 +75,7 @@ pub struct Offsets {
     pub file_private_data: u32,
     /// `struct inode`: `i_mode`, `umode_t`.
     pub inode_mode: u32,
-    /// `struct mptcp_sock`: `first`, a pointer to the `struct sock` of the first subflow; 0 where the
+    /// `struct mptcp_sock`: `first`, a pointer to the `struct sock` of the first subflow; 0 if the
     /// kernel has no MPTCP.
     pub mptcp_first: u32,
     /// `struct task_struct`: `nsproxy`, a pointer to `struct nsproxy`.

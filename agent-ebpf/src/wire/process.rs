@@ -1,23 +1,23 @@
-//! Processes, and how their names are matched.
+//! Processes, and how to match their names.
 
 /// Bytes of a task's `comm`, terminator included (`TASK_COMM_LEN`, `include/linux/sched.h`).
 pub const COMM_LEN: usize = 16;
 
-/// How many names of processes are watched, at most: the activator's, and the autoscaler's for the
-/// links on which autoscalers forward to each other.
+/// The most process names that can be watched: the activator's, and the autoscaler's for the links
+/// on which autoscalers forward to each other.
 pub const COMMS: usize = 2;
 
 /// Process id of `kthreadd`, the parent of the kernel's threads, in the initial pid namespace. It is
 /// always in the host's namespaces (`rest_init()`, `init/main.c`).
 pub const KTHREADD: u32 = 2;
 
-/// One process, as the `namespaces` iterator writes it: those of a watched name, and [`KTHREADD`].
+/// One process, as the `namespaces` iterator writes it: one of a watched name, or [`KTHREADD`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Process {
     /// Process id in the initial pid namespace.
     pub tgid: u32,
-    /// Inode number of its network namespace; 0 when it is ending and has none any more.
+    /// Inode number of its network namespace; 0 if the process is ending and has left it.
     pub netns: u32,
 }
 

@@ -8,10 +8,10 @@ use super::{DecodeError, End, Phase};
 pub struct Record {
     /// `CLOCK_MONOTONIC` of the event, nanoseconds.
     pub time_ns: u64,
-    /// Address of the `struct sock`: an identity for as long as the socket lives, never shown.
-    /// 0 when connect() failed before a socket was involved, and in a record about a process.
+    /// Address of the `struct sock`: an identity while the socket lives, never shown. 0 when
+    /// connect() failed before a socket was involved, and in a record about a process.
     pub sock: u64,
-    /// When this life of `sock` began. With `sock` it names a connection for ever.
+    /// When this life of `sock` began. Both together identify a connection for ever.
     pub born_ns: u64,
     /// When connect() was called, nanoseconds; 0 when the connection is older than the agent.
     pub attempted_ns: u64,
@@ -23,7 +23,7 @@ pub struct Record {
     pub peer: [u8; 16],
     /// The peer's port, host byte order.
     pub peer_port: u16,
-    /// The errno behind an end, 0 where there was none.
+    /// The errno behind an end; 0 if there was none.
     pub errno: u16,
     /// A [`RecordKind`]: read it with [`Self::kind`].
     pub kind: u8,
@@ -34,7 +34,7 @@ pub struct Record {
     /// Retransmission timeouts in a row (`icsk_retransmits`) at the event.
     pub timeouts: u8,
     /// When data was last received, nanoseconds, dated to the kernel's tick; 0 if never, or if the
-    /// record is of no established connection's end.
+    /// record is not about the end of an established connection.
     pub heard_ns: u64,
 }
 
@@ -43,7 +43,7 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// [`DecodeError::Length`] unless there are as many bytes as a record has.
+    /// [`DecodeError::Length`] if the number of bytes is not that of a record.
     pub const fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() != size_of::<Self>() {
             return Err(DecodeError::length::<Self>("record", bytes));
@@ -108,7 +108,7 @@ pub enum RecordKind {
     /// A process of a watched name was executed ([`Record::tgid`]); nothing else is in the record.
     Executed = 5,
     /// A tracked source asks a name server: a connect() to its port. At most one record every
-    /// [`LOOKUP_PACE_NS`](crate::limits::LOOKUP_PACE_NS); beyond the source, nothing is in it.
+    /// [`LOOKUP_PACE_NS`](crate::limits::LOOKUP_PACE_NS); it names only the source.
     LookedUp = 6,
 }
 

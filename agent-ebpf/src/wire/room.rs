@@ -1,15 +1,15 @@
-//! How much of the shared maps somebody holds.
+//! The places of one holder in the shared maps.
 
-/// What a holder's entry takes of a map: a place that is reserved for the holder, or one that several
-/// share. It stands in the entry, so that exactly what was taken is given back.
+/// The kind of place that an entry takes: reserved for the holder, or shared by several. It is
+/// stored in the entry, so that the same kind is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Place {
-    /// The holder's own: nobody else can take it.
+    /// Reserved for the holder: nobody else can take it.
     Reserved = 0,
-    /// Of those that tracked sources share.
+    /// Shared by tracked sources.
     Shared = 1,
-    /// Of those that the neighbours of all clients share.
+    /// Shared by the neighbours of all clients.
     NeighboursShared = 2,
 }
 
@@ -29,9 +29,9 @@ impl Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Held {
-    /// Of its own.
+    /// Reserved ones.
     pub reserved: u32,
-    /// Of the shared ones.
+    /// Shared ones.
     pub shared: u32,
 }
 
@@ -48,7 +48,7 @@ impl Held {
     }
 }
 
-/// What one holder has taken: a source, or all neighbours in one network namespace together.
+/// The places of one holder: a source, or all neighbours in one network namespace together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Room {
@@ -71,11 +71,11 @@ impl Room {
     }
 }
 
-/// The network namespace of clients, for the sake of the neighbours in it.
+/// A network namespace of clients, with the neighbours in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Neighbourhood {
-    /// What the neighbours hold. First, as in [`Totals`](super::Totals): both are read alike.
+    /// The neighbours' places. First, as in [`Totals`](super::Totals): both are read alike.
     pub room: Room,
     /// 1 while userspace wants the neighbours' records.
     pub tracked: u32,

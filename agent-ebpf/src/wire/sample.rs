@@ -20,9 +20,10 @@ pub struct Sample {
     pub timeouts: u8,
     /// TCP state (`skc_state`).
     pub state: u8,
-    /// 1 if the socket belonged to the connection asked for both before and after the look.
+    /// 1 if the socket belonged to the requested connection both before and after the look.
     pub valid: u8,
-    /// 1 if data passes the socket by (sockmap): what TCP counted says nothing of it.
+    /// 1 if data bypasses TCP on this socket (sockmap), so that TCP's counters say nothing about
+    /// it.
     pub bypassed: u8,
     /// Explicit padding, 0.
     pub _pad: [u8; 4],

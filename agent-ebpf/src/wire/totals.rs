@@ -1,8 +1,8 @@
-//! Who is counted, and what is counted about them.
+//! Sources and their totals.
 
 use super::{ENDS, End, PHASES, Phase, Room};
 
-/// Whose totals: one process in one network namespace.
+/// The owner of totals: one process in one network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct Source {
@@ -15,7 +15,7 @@ pub struct Source {
 impl Source {
     /// Every process in `netns`; no process has the id 0.
     ///
-    /// When userspace tracks this source, it gets the records of the namespace's *neighbours*: of the
+    /// When userspace tracks this source, it gets the records of the namespace's *neighbours*: the
     /// processes in it that are no clients. Nothing is counted about them.
     #[inline(always)]
     pub const fn whole_namespace(netns: u32) -> Self {
@@ -23,15 +23,15 @@ impl Source {
     }
 }
 
-/// What userspace wants of a source.
+/// How userspace treats a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Standing {
-    /// A process of a watched name, of which userspace has not heard yet: what it does is counted.
+    /// A process of a watched name that userspace does not know yet: its activity is counted.
     Candidate = 0,
     /// Userspace gets its records.
     Tracked = 1,
-    /// No longer; the entry stays for as long as the process may hold something.
+    /// No longer tracked; the entry stays while the process may hold something.
     Retired = 2,
 }
 
@@ -42,11 +42,11 @@ pub enum Standing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Totals {
-    /// What it holds of the shared maps.
+    /// Its places in the shared maps.
     pub room: Room,
     /// connect() calls.
     pub attempts: u64,
-    /// Segments sent again, SYNs included.
+    /// Retransmitted segments, SYNs included.
     pub retransmits: u64,
     /// When a name lookup was last recorded, nanoseconds; 0 if never.
     pub looked_up_ns: u64,
@@ -54,11 +54,11 @@ pub struct Totals {
     pub cgroup: u64,
     /// A [`Standing`].
     pub standing: u32,
-    /// Connections that were not kept because the quota was full: what became of them is not known.
+    /// Connections that were not kept because the quota was full; nobody knows their ends.
     pub refused: u32,
     /// Ends by [`Phase`] and [`End`].
     pub ended: [[u32; ENDS]; PHASES],
-    /// Those of `ended` that no record reported: the ring was full, or the source was untracked.
+    /// The `ended` that no record reported: the ring was full, or the source was untracked.
     pub missed_ends: [[u32; ENDS]; PHASES],
 }
 
@@ -76,8 +76,7 @@ impl Totals {
         missed_ends: [[0; ENDS]; PHASES],
     };
 
-    /// Where the count of one kind of end stands in `ended` and `missed_ends`, each taken as one
-    /// array.
+    /// The index of one kind of end in `ended` and `missed_ends`, each taken as one array.
     #[inline(always)]
     pub const fn cell(phase: Phase, end: End) -> usize {
         phase as usize * ENDS + end as usize

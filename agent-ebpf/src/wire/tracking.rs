@@ -1,8 +1,9 @@
-//! What userspace asks of the kernel half about who is watched: the arguments of the program `track`.
+//! The orders that userspace gives the kernel half about sources: the arguments of the program
+//! `track`.
 
 use super::Source;
 
-/// What is asked.
+/// An order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Order {
@@ -12,9 +13,9 @@ pub enum Order {
     Retire = 2,
     /// Forget a source or a network namespace that holds nothing.
     Forget = 3,
-    /// Forget an open connection, by its socket's address: its owner is gone.
+    /// Forget an open connection, by its socket's address: its owner has ended.
     ForgetConnection = 4,
-    /// Forget a connect() call, by its thread: that thread is gone.
+    /// Forget a connect() call, by its thread: the thread has ended.
     ForgetCall = 5,
 }
 
@@ -34,13 +35,13 @@ impl Order {
 }
 
 impl Source {
-    /// The source as one number: how it travels as an argument.
+    /// The source as one number, to pass it as an argument.
     #[inline(always)]
     pub const fn to_raw(self) -> u64 {
         (self.netns as u64) << 32 | self.tgid as u64
     }
 
-    /// The source of such a number.
+    /// The source of this number.
     #[inline(always)]
     pub const fn from_raw(raw: u64) -> Self {
         Self {
@@ -52,11 +53,11 @@ impl Source {
 
 /// The program's answers.
 pub mod answer {
-    /// It is so now.
+    /// Done.
     pub const DONE: i32 = 0;
-    /// There is no room for it.
+    /// There is no room.
     pub const NO_ROOM: i32 = 1;
-    /// It holds something yet, or is not there.
+    /// It still holds something, or does not exist.
     pub const NOT_NOW: i32 = 2;
 }
 

@@ -1,4 +1,4 @@
-//! What follows from connect()'s return.
+//! The consequences of connect()'s return.
 
 use aya_log_ebpf::debug;
 use statlink_ebpf::End;
@@ -19,9 +19,9 @@ pub(super) fn report_failure(open: &OpenConnection, sock: u64, errno: u16) -> Op
     Some(())
 }
 
-/// An ICMP error that arrives while connect() holds the socket does not end the attempt: it is
-/// left in `sk_err_soft`, for the client to find by `SO_ERROR`, which clears it (`tcp_v4_err()`,
-/// `net/ipv4/tcp_ipv4.c`). A non-blocking client then closes.
+/// An ICMP error that arrives while connect() holds the socket does not end the attempt. The kernel
+/// leaves it in `sk_err_soft`, and the client finds it with `SO_ERROR`, which clears it
+/// (`tcp_v4_err()`, `net/ipv4/tcp_ipv4.c`). A non-blocking client then closes.
 #[inline(always)]
 pub(super) fn note_soft_error(key: u64) -> Option<()> {
     if key == 0 {

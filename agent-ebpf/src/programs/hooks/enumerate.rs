@@ -1,4 +1,4 @@
-//! Connections that are older than the agent, of tracked sources and of their neighbours.
+//! Lists connections that are older than the agent, of tracked sources and of their neighbours.
 
 use core::ffi::c_void;
 
@@ -27,12 +27,13 @@ struct TaskFile {
 ///
 /// Source: `DEFINE_BPF_ITER_FUNC(task_file, …)` in `kernel/bpf/task_iter.c`, since 5.8.
 ///
-/// Why so: every open file of every task, whatever its network namespace, without entering one; and
-/// the task is the socket's owner, which `iter/tcp` does not know. The socket is found as the kernel's
-/// own `sock_from_file()` finds it, for `bpf_sock_from_file()` is there only since 5.11.
+/// Why so: it visits every open file of every task, in any network namespace, without entering one;
+/// and the task is the socket's owner, which `iter/tcp` does not know. The socket is found in the
+/// same way as the kernel's own `sock_from_file()` does, because `bpf_sock_from_file()` exists only
+/// since 5.11.
 ///
-/// What holds: it runs in the reader's context; `task`, not the current one, owns the file. Both are
-/// null at the end. The socket is not locked: its own events may come at the same time.
+/// What holds: it runs in the reader's context; `task`, not the current one, owns the file. Both
+/// are null at the end. The socket is not locked: its own events may come at the same time.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 extern "C" fn enumerate(ctx: *const TaskFile) -> i32 {
@@ -59,7 +60,7 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
         tgid,
     };
     let account = Account::existing(source)?;
-    // Known already, from its own events or another of its owner's descriptors.
+    // Known already, from its own events or from another of its owner's descriptors.
     if !account.recorded || kept(found.key).is_some() {
         return None;
     }
@@ -81,8 +82,8 @@ fn try_enumerate(ctx: *const TaskFile) -> Option<()> {
         _pad: [0; 3],
     };
     match insert(found.key, &connection) {
-        // Its end may have passed between the look and the insertion, and nobody else would take it
-        // out before the socket is destroyed.
+        // The end may have passed between the look and the insertion, and nobody else would remove
+        // the entry before the socket is destroyed.
         Ok(()) if !found.is_open() => discard(found.key),
         Ok(()) => {}
         Err(error) => {

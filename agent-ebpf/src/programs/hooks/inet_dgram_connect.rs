@@ -10,8 +10,8 @@ use super::{inet_stream_connect::dialled, lookup::try_lookup};
 /// Source: `net/ipv4/af_inet.c`; `uaddr` is a `struct sockaddr_unsized *` since 6.19. The `connect` of
 /// UDP's sockets in both address families. fexit loads on x86-64 since 5.5, on arm64 since 6.4.
 ///
-/// Why here: Go's resolver connects a UDP socket to the name server for each query, and no packet has
-/// to be looked at. A query by TCP is not seen: it follows one by UDP.
+/// Why here: Go's resolver connects a UDP socket to the name server for each query, so no packet
+/// has to be inspected. A query over TCP is not seen: it follows one over UDP.
 ///
 /// What holds: the current thread is the caller, and `uaddr` is the kernel's own copy.
 #[fexit(function = "inet_dgram_connect")]

@@ -28,12 +28,12 @@ use crate::{
 /// `inet_sk_set_state()` in `net/ipv4/af_inet.c`. The tracepoint is there since 4.16, typed by BTF
 /// since 5.5.
 ///
-/// Why here: every change of a TCP socket's state passes, whoever causes it, and nothing else costs
-/// as little: no packet is looked at.
+/// Why here: every change of a TCP socket's state passes here, whatever causes it, and no other
+/// hook costs as little: no packet is inspected.
 ///
-/// What holds: the new state is not stored yet, so `sk_err` and the counters are those of the event.
-/// The remote port is there, the local one is not. The current task is the socket's owner at
-/// CLOSE→SYN_SENT and at a local close only; elsewhere it is whoever was running.
+/// What holds: the new state is not stored yet, so `sk_err` and the counters are those of the
+/// event. The remote port is there, the local one is not. The current task is the socket's owner
+/// only at CLOSE→SYN_SENT and at a local close; otherwise it is whichever was running.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the first argument is a `struct sock *`, never null.
@@ -95,7 +95,7 @@ fn try_attempted(sock: Sock) -> Option<()> {
     }
     let mut open = OpenConnection::begin(source, sock.peer(), time_ns, attempted_ns)?;
     open.connection.in_unkept_call = u8::from(in_unkept_call);
-    // What is not kept is not reported either: nobody would tell its end.
+    // A connection that is not kept gets no record either: nobody would report its end.
     if open.keep(sock.key()) && open.account.recorded {
         let fields = RecordFields::new(RecordKind::Attempted, time_ns);
         report(sock.key(), &open.connection, &fields, open.account.tracked);
@@ -103,14 +103,14 @@ fn try_attempted(sock: Sock) -> Option<()> {
     Some(())
 }
 
-/// In place: an entry that is replaced moves to the front of its bucket, and a walk of the map that
-/// has passed there misses it (`htab_map_update_elem()`, `kernel/bpf/hashtab.c`).
+/// In place: a replaced entry moves to the front of its bucket, and a walk of the map that has
+/// passed there misses it (`htab_map_update_elem()`, `kernel/bpf/hashtab.c`).
 #[inline(always)]
 fn established(sock: Sock, open: &OpenConnection) -> Option<()> {
     let time_ns = now();
     let connection = kept(sock.key())?;
-    // SAFETY: a live map value; the socket's lock is held, as at all that write these fields. No reference
-    // to the whole: a return of connect() may write a field of its own meanwhile.
+    // SAFETY: a live map value; the socket's lock is held, as by all writers of these fields. No
+    // reference to the whole: a return of connect() may write a field of its own meanwhile.
     unsafe { (*connection).established_ns = time_ns };
     // SAFETY: as above.
     unsafe { (*connection).retransmits = open.connection.retransmits };
@@ -123,8 +123,9 @@ fn established(sock: Sock, open: &OpenConnection) -> Option<()> {
     Some(())
 }
 
-/// `None` if the return of connect() will say how. With no call kept that return could not tell an attempt
-/// whose end is reported from one that sent no SYN, so there it reports every end.
+/// `None` if the return of connect() will say how. If no call was kept, that return could not
+/// distinguish an attempt with a reported end from one without a SYN; so then this reports every
+/// end.
 #[inline(always)]
 fn attempt_failed(open: &OpenConnection, observed: &Observed) -> Option<Ended> {
     if open.connection.in_unkept_call != 0 {
@@ -143,14 +144,14 @@ fn connection_ended(open: &OpenConnection, observed: &Observed, closing: Closing
         time_ns,
         end: end_of_connection(closing, established_ns, heard_ns, time_ns, observed),
         errno: observed.errno(),
-        // That it was established may have been missed; that it leaves this state says so, too.
+        // Its establishment may have been missed; leaving this state shows it, too.
         phase: phase_at_end(Phase::Established, established_ns, heard_ns, time_ns),
         timeouts: observed.tcp.timeouts(),
         heard_ns,
     }
 }
 
-/// A socket that ends, in the context of whoever ends it.
+/// An ending socket, in the context of the task that ends it.
 struct Observed {
     sock: Sock,
     tcp: TcpSock,
@@ -190,8 +191,8 @@ impl Evidence for Observed {
         task::is_exiting()
     }
 
-    /// Where the neighbour does not answer, the SYN still waits for it when it is due again: a
-    /// timeout, and no retransmission (`skb_still_in_host_queue()`, `net/ipv4/tcp_output.c`).
+    /// If the neighbour does not answer, the first SYN is still queued when the second is due: a
+    /// timeout without a retransmission (`skb_still_in_host_queue()`, `net/ipv4/tcp_output.c`).
     #[inline(always)]
     fn is_syn_overdue(&self) -> bool {
         self.tcp.total_retransmits() > 0 || self.tcp.timeouts() > 0

@@ -25,26 +25,27 @@ use crate::{
 /// TCP's sockets in both address families, of MPTCP's since 6.6, and of io_uring's calls. fexit loads on
 /// x86-64 since 5.5, on arm64 since 6.4.
 ///
-/// Why here: as `sys_exit_connect`, the only place that has the errno of a failure inside connect().
-/// Unlike it, this costs only who connects a stream socket: a tracepoint of a system call makes every
-/// system call of every process slower. What a security module refuses does not come here.
+/// Why here: like `sys_exit_connect`, this is the only place with the errno of a failure inside
+/// connect(). Unlike that hook, it costs only processes that connect a stream socket: a tracepoint
+/// of a system call slows every system call of every process. A refusal by a security module does
+/// not come here.
 ///
-/// What holds: the current thread is the caller, and `uaddr` is the kernel's own copy. The socket's lock
-/// is not held any more. A SYN that was sent left a call of this thread, or where there was no room for one,
+/// What holds: the current thread is the caller, and `uaddr` is the kernel's own copy. The socket's
+/// lock is no longer held. A SYN that was sent left a call of this thread or, without room for one,
 /// a mark in its connection: see `inet_sock_set_state`.
 #[fexit(function = "inet_stream_connect")]
 pub(crate) fn inet_stream_connect(ctx: FExitContext) -> i32 {
     let address = ctx.arg::<*const u8>(1);
     // SAFETY: the first argument is a `struct socket *`, never null.
     if let Some(sock) = unsafe { dialled(ctx.arg(0), address, port()) } {
-        // The argument after the last one is what was returned.
+        // The argument after the last one is the return value.
         try_returned(sock, address, i64::from(ctx.arg::<i32>(4)));
     }
     0
 }
 
-/// The socket behind `socket`, if it dialled `port`. Where the dial failed the socket has no port any
-/// more, and the address is read, which costs ten times as much.
+/// The socket behind `socket`, if it dialled `port`. After a failed dial the socket has no port any
+/// more, so this reads the address, which costs ten times as much.
 ///
 /// # Safety
 ///
@@ -66,7 +67,7 @@ pub(super) unsafe fn dialled(
         if dport != 0 {
             return None;
         }
-        // Family and port stand first in both address families.
+        // Family and port come first in both address families.
         let [_, dport]: [u16; 2] = read_kernel(address)?;
         if dport != port.to_be() {
             return None;
@@ -87,8 +88,8 @@ fn try_returned(sock: *const u8, address: *const u8, returned: i64) -> Option<()
         ConnectReturn::Undecided => return None,
         ConnectReturn::Failed(errno) => errno,
     };
-    // With a SYN sent, its end may have been reported at the state change: then it is not found.
-    // Without one, no socket's event came before.
+    // If a SYN was sent, its end may have been reported at the state change, and the connection is
+    // not found. Without a SYN, the socket had no event before.
     if let Some(dialled) = dialled {
         return report_failure(&OpenConnection::find(dialled)?, dialled, errno);
     }
@@ -107,12 +108,12 @@ fn try_returned(sock: *const u8, address: *const u8, returned: i64) -> Option<()
     report_failure(&open, 0, errno)
 }
 
-/// The socket that sent the SYN of this call, of which no call was kept; `None` without a SYN.
+/// The socket that sent this call's SYN, if no call was kept; `None` without a SYN.
 #[inline(always)]
 fn leave_unkept(application: *const u8) -> Option<u64> {
     let sock = tcp_of(application)? as u64;
     let connection = kept(sock)?;
-    // SAFETY: a live map value; written before the SYN, and then by this call's return alone.
+    // SAFETY: a live map value; written before the SYN, and then only by this call's return.
     let in_unkept_call = unsafe { &mut (*connection).in_unkept_call };
     let unkept = *in_unkept_call != 0;
     *in_unkept_call = 0;

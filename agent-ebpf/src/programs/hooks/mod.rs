@@ -1,8 +1,9 @@
-//! One file per hook, named for it; and three with what several share: `connect_failure`, `lookup`,
+//! One file per hook, named for it, and three shared ones: `connect_failure`, `lookup`,
 //! `tracepoint`.
 //!
-//! Above each entry function: the kernel's prototype, where it is, on which kernels, why this hook,
-//! and what holds in it. Sources are those of Linux 6.12. What each is for, and what is lost without it, is told by userspace's table of hooks.
+//! Above each entry function: the kernel's prototype, its source, the kernels that have it, why
+//! this hook, and what holds in it. Sources are those of Linux 6.12. Userspace's table of hooks
+//! says what each is for, and what is lost without it.
 
 mod connect_failure;
 mod enumerate;

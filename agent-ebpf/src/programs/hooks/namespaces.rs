@@ -1,5 +1,5 @@
-//! The network namespaces of the processes of a watched name, and the host's, for a userspace that
-//! may not read them in `/proc`: that takes CAP_SYS_PTRACE.
+//! The network namespaces of the host and of processes with a watched name, for a userspace that
+//! may not read them in `/proc`, which takes CAP_SYS_PTRACE.
 
 use core::ffi::c_void;
 
@@ -28,10 +28,10 @@ struct Meta {
 ///
 /// Source: `DEFINE_BPF_ITER_FUNC(task, …)` in `kernel/bpf/task_iter.c`, since 5.8.
 ///
-/// Why so: it needs no capability that the agent does not have anyhow.
+/// Why so: it needs no further capability.
 ///
-/// What holds: it runs in the reader's context, for every task of the reader's pid namespace, threads
-/// included. `task` is null at the end. What is written is what the reader reads.
+/// What holds: it runs in the reader's context, for every task of the reader's pid namespace,
+/// threads included. `task` is null at the end. The reader reads what it writes.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 extern "C" fn namespaces(ctx: *const Task) -> i32 {
@@ -55,8 +55,8 @@ fn try_namespaces(ctx: *const Task) -> Option<()> {
     if pid != tgid || (pid != KTHREADD && !is_watched(comm(task))) {
         return None;
     }
-    // SAFETY: as above; the verifier types what a typed member points to, and what has gone to null
-    // reads as zero.
+    // SAFETY: as above; the verifier types what a typed member points to, and a null pointer reads
+    // as zero.
     let nsproxy: *const u8 = unsafe { load(task, offset!(task_nsproxy)) };
     // SAFETY: as above.
     let net: *const u8 = unsafe { load(nsproxy, offset!(nsproxy_net_ns)) };

@@ -1,4 +1,4 @@
-//! One look at one connection, on userspace's demand: nothing per packet.
+//! One look at one connection, on userspace's demand, so nothing runs per packet.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use statlink_ebpf::{
@@ -20,8 +20,8 @@ use crate::{
 ///
 /// Why so: it reaches a socket in any network namespace without entering it, 20 to 25 µs a look.
 ///
-/// What holds: nothing about the address. It is read only while the connection that it names is known,
-/// and what was read counts only if that still holds afterwards. Userspace runs one at a time.
+/// What holds: nothing about the address. It is read only while its connection is known, and the
+/// result counts only if the connection is still known afterwards. Userspace runs one at a time.
 #[raw_tracepoint(tracepoint = "sample")]
 pub(crate) fn sample(ctx: RawTracePointContext) -> i32 {
     try_sample(ctx.arg(0), ctx.arg(1));
@@ -70,13 +70,14 @@ fn try_read(sock: *const u8, sample: &mut Sample) -> Option<()> {
     sample.bytes_received = read_kernel(sock.wrapping_add(offset!(tcp_bytes_received)))?;
     let heard: u32 = read_kernel(sock.wrapping_add(offset!(tcp_lrcvtime)))?;
     let sent: u32 = read_kernel(sock.wrapping_add(offset!(tcp_lsndtime)))?;
-    // After both: the counter may move on meanwhile, and they must not be ahead of it.
+    // Read the counter last: it moves, and the times must not be ahead of it.
     let now = jiffies();
     let srtt_us: u32 = read_kernel(sock.wrapping_add(offset!(tcp_srtt_us)))?;
     sample.packets_out = read_kernel(sock.wrapping_add(offset!(tcp_packets_out)))?;
     sample.timeouts = read_kernel(sock.wrapping_add(offset!(tcp_timeouts)))?;
-    // A socket in a sockmap has its `sk_psock` there (`sk_psock_init()`, `net/core/skmsg.c`), and then
-    // its data may go from queue to queue without TCP. An application's TCP socket has nothing else there.
+    // A socket in a sockmap has its `sk_psock` there (`sk_psock_init()`, `net/core/skmsg.c`), and
+    // then its data may go from queue to queue without TCP. An application's TCP socket has nothing
+    // else there.
     let user_data: u64 = read_kernel(sock.wrapping_add(offset!(sock_user_data)))?;
     sample.bypassed = u8::from(user_data != 0);
     sample.heard_ns = heard_ns(sample.bytes_received, heard, time_ns, now, tick_ns());

@@ -1,4 +1,4 @@
-//! Executions: a new activator is known before it dials.
+//! Executions: userspace learns of a new activator before it dials.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use statlink_ebpf::{LossReason, RecordKind, Source};
@@ -15,8 +15,8 @@ use crate::{
 /// Source: `include/trace/events/sched.h`, called from `exec_binprm()` in `fs/exec.c`. The tracepoint
 /// is there since 3.4, typed by BTF since 5.5.
 ///
-/// Why here: userspace would else find a new activator by looking through `/proc` once a second, after
-/// its first dials.
+/// Why here: otherwise userspace would find a new activator by scanning `/proc` once a second,
+/// after its first dials.
 ///
 /// What holds: the new image, and so the new `comm`, is in place; the current task is `p`.
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -28,13 +28,13 @@ pub(crate) fn sched_process_exec(_ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn try_exec() -> Option<()> {
     if is_watched(task::comm()?) {
-        // Which network namespace it will dial from is not settled yet: its runtime may still move it.
+        // Its network namespace is not settled yet: its runtime may still move it.
         let source = Source {
             netns: 0,
             tgid: task::process(task::thread()),
         };
         let fields = RecordFields::new(RecordKind::Executed, now());
-        // In the clients' ring: it may be one.
+        // Into the clients' ring: the process may be a client.
         if !put(0, &no_connection(&source), &fields, true) {
             count_loss(LossReason::ExecutionLost);
         }

@@ -1,4 +1,4 @@
-//! connect() is called: when an attempt began, and that a name is looked up.
+//! connect() is called: an attempt begins, or a name is looked up.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use statlink_ebpf::{Source, limits::NAME_SERVER_PORT};
@@ -15,8 +15,8 @@ const AF_INET6: u16 = 10;
 /// `events/syscalls/sys_enter_connect/format` of tracefs: three registers from byte 16. Since 4.7 for
 /// BPF; needs tracefs. io_uring's connects do not pass here.
 ///
-/// Why here: nothing else sees an attempt that fails before its SYN, and nothing later knows when
-/// connect() was called. Name lookups are seen by the way: Go's resolver connects a UDP socket to the
+/// Why here: no other hook sees an attempt that fails before its SYN, and no later one knows when
+/// connect() was called. Name lookups are seen as well: Go's resolver connects a UDP socket to the
 /// name server for each query.
 ///
 /// What holds: the current thread is the caller, and its memory can be read; no socket is known yet.
@@ -36,7 +36,7 @@ fn try_enter_connect(ctx: &TracePointContext) -> Option<()> {
     let [family, be_port]: [u16; 2] = read_user(address)?;
     if be_port != port().to_be() {
         if be_port == NAME_SERVER_PORT.to_be() {
-            // Whether the socket is UDP is not looked at: a query over TCP is a query.
+            // No check for UDP: a query over TCP is a query, too.
             return try_lookup();
         }
         return None;
@@ -46,7 +46,7 @@ fn try_enter_connect(ctx: &TracePointContext) -> Option<()> {
         AF_INET6 if length >= 24 => read_user(address.wrapping_add(8))?,
         _ => return None,
     };
-    // SAFETY: as above. A descriptor is an `int`; what does not fit is none.
+    // SAFETY: as above. A descriptor is an `int`; a larger value is none.
     let fd = u32::try_from(unsafe { field(ctx, 16) }).ok()?;
     let source = Source {
         netns: task::netns()?,

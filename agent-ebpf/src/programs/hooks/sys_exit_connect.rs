@@ -17,11 +17,11 @@ use crate::{calls, connections::OpenConnection, task};
 /// Source: `events/syscalls/sys_exit_connect/format` of tracefs: the return value from byte 16. Since
 /// 4.7 for BPF; needs tracefs.
 ///
-/// Why here: the only place that has the errno of a failure inside connect(): no route, a policy, no
-/// local port, or an ICMP error that arrives before it returns. None of these leaves an errno in the
-/// socket, and the first two not even a change of state.
+/// Why here: the only place with the errno of a failure inside connect(): no route, a policy, no
+/// local port, or an ICMP error that arrives before it returns. None of these leaves an errno in
+/// the socket, and the first two do not even change its state.
 ///
-/// What holds: the current thread is the caller; if it sent a SYN, the socket is still its own.
+/// What holds: the current thread is the caller; if it sent a SYN, it still owns the socket.
 #[tracepoint(category = "syscalls", name = "sys_exit_connect")]
 pub(crate) fn sys_exit_connect(ctx: TracePointContext) -> u32 {
     try_exit_connect(&ctx);
@@ -39,12 +39,12 @@ fn try_exit_connect(ctx: &TracePointContext) -> Option<()> {
         ConnectReturn::Undecided => return None,
         ConnectReturn::Failed(errno) => errno,
     };
-    // With a SYN sent, its end may have been reported at the state change: then it is not found.
-    // Without one, no socket's event came before.
+    // If a SYN was sent, its end may have been reported at the state change, and the connection is
+    // not found. Without a SYN, the socket had no event before.
     let open = if call.sock != 0 {
         OpenConnection::find(call.sock)?
     } else {
-        // No descriptor, or another protocol's socket: nothing was dialled.
+        // No descriptor, or a socket of another protocol: nothing was dialled.
         if !task::is_tcp_socket(call.fd) {
             return None;
         }

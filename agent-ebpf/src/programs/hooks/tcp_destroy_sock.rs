@@ -1,4 +1,4 @@
-//! The end of a socket: nothing about its address holds any longer.
+//! The end of a socket: its address no longer identifies a connection.
 
 use core::ffi::c_void;
 
@@ -14,11 +14,11 @@ use crate::{connections::OpenConnection, sock::Sock};
 /// (IPv6 ends there as well). The tracepoint is there since 4.16, typed by BTF since 5.5.
 ///
 /// Why here: the last event before the memory can be used for another socket, within milliseconds.
-/// Ends are reported at the state change; what is still known here is what the enumeration put in
-/// while its end was under way, or whose change of state was missed.
+/// Ends are reported at the state change. Connections that are still known here were added by the
+/// enumeration during their end, or their change of state was missed.
 ///
-/// What holds: a client that waits for its socket has taken `sk_err`. What was reported to it is noted, and
-/// one that never asked has left it.
+/// What holds: a client that waits for its socket has taken `sk_err`. The errno reported to it was
+/// noted, and a client that never asked has left it there.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub(crate) fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the argument is a `struct sock *`, never null.

@@ -20,14 +20,13 @@ use crate::{
 /// `net/ipv4/tcp_output.c`, tail-loss probes included. The tracepoint is there since 4.15, typed by
 /// BTF since 5.5; 6.18 has a third argument.
 ///
-/// Why here: the kernel's own word that data goes unacknowledged, long before any timer of userspace,
-/// and nothing per packet.
+/// Why here: the kernel itself knows that data goes unacknowledged, long before any timer of
+/// userspace, and nothing runs per packet.
 ///
-/// What holds: one event may be of several segments; of none, where 6.18 also reports what could not
-/// be sent; and before, what could not be sent is not reported at all. So the segments are counted by
-/// the socket's own count. `icsk_retransmits` counts the timeouts in a row, this one included, and
-/// stays 0 at a probe or a fast retransmission. The socket is locked. The current task is whoever was
-/// running.
+/// What holds: one event may cover several segments, or none: 6.18 also reports what could not be
+/// sent, and older kernels do not report that at all. So segments are counted by the socket's own
+/// counter. `icsk_retransmits` counts the timeouts in a row, this one included, and stays 0 at a
+/// probe or a fast retransmission. The socket is locked. The current task is whichever was running.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub(crate) fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the first argument is a `struct sock *`, never null.
@@ -43,7 +42,7 @@ fn try_retransmit(sock: Sock) -> Option<()> {
     let tcp = sock.tcp()?;
     if open.count_retransmits(tcp.total_retransmits()) {
         let connection = kept(sock.key())?;
-        // SAFETY: a live map value; the socket's lock is held, as at all that write this field.
+        // SAFETY: a live map value; the socket's lock is held, as by all writers of this field.
         unsafe { (*connection).retransmits = open.connection.retransmits };
     }
     let timeouts = tcp.timeouts();

@@ -1,4 +1,4 @@
-//! What userspace asks of the kernel half about who is watched.
+//! Orders of userspace: which sources to track and which to forget.
 //!
 //! Userspace cannot change a part of a map's entry while programs count in it; a program can.
 
@@ -18,8 +18,8 @@ use crate::{
 ///
 /// Source: `bpf_prog_test_run_raw_tp()` in `net/bpf/test_run.c`, since 5.10.
 ///
-/// What holds: userspace runs one at a time, and forgets a source only once its process is gone; so
-/// nobody adds to what it holds meanwhile.
+/// What holds: userspace runs one at a time, and forgets a source only after its process has ended;
+/// so nobody adds to its places meanwhile.
 #[raw_tracepoint(tracepoint = "track")]
 pub(crate) fn track(ctx: RawTracePointContext) -> i32 {
     let done = Order::from_raw(ctx.arg(1)).map(|order| (order, try_track(ctx.arg(0), order)));
@@ -128,7 +128,7 @@ fn is_candidate(totals: *mut Totals) -> bool {
     standing == Standing::Candidate as u32
 }
 
-/// It is no candidate any more.
+/// The source is no longer a candidate.
 #[inline(always)]
 fn release(source: Source, totals: *mut Totals) {
     // SAFETY: a live map value; written once.
