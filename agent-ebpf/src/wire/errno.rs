@@ -56,7 +56,8 @@ const OBSOLETE: &str = "no router sends that code any more (RFC 1812, 5.2.7.1)";
 const OF_THE_CALL: &str =
     "the call itself is wrong: a defect of the program, and no state of the link";
 const OF_MEMORY: &str = "the node is out of memory: the link is not what fails";
-const NOT_TCP: &str = "the layer above TCP gave up, for what it read: not a state of the network";
+const NOT_TCP: &str =
+    "the layer above TCP gave up because of what it read: not a state of the network";
 
 /// All errnos, by number.
 pub const ERRNOS: &[Errno] = &[
@@ -107,7 +108,7 @@ pub const ERRNOS: &[Errno] = &[
         71,
         "EPROTO",
         "ICMP parameter problem, an unknown code of ICMPv6",
-        "a broken router or middlebox: it says nothing of the peer",
+        "a broken router or middlebox: it says nothing about the peer",
     ),
     other(
         74,
@@ -144,7 +145,7 @@ pub const ERRNOS: &[Errno] = &[
         100,
         "ENETDOWN",
         "connect(): the route's interface is down",
-        "it lasts for the moment in which an interface goes; then the route is gone",
+        "it lasts only while an interface goes down; then the route is gone",
     ),
     is(
         101,
