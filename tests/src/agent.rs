@@ -25,13 +25,13 @@ use crate::{
 pub struct Options {
     /// Another build than `STATLINK_BIN`, or the one beside the running program.
     pub binary: Option<PathBuf>,
-    /// The network namespace it runs in; none: the test's own.
+    /// The network namespace that it runs in; without one, the test's own.
     pub namespace: Option<Namespace>,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: Option<String>,
     /// `--namespace`: only activators of this one.
     pub activators_in: Option<String>,
-    /// The only capabilities it has, as `setpriv` names them; none: all of root's.
+    /// The only capabilities it has, as `setpriv` names them; without it, all of root's.
     pub capabilities: Option<&'static str>,
     /// More flags of `statlink run`.
     pub args: Vec<OsString>,
@@ -48,10 +48,10 @@ pub struct Agent {
     _directory: TempDir,
 }
 
-/// Names on the agent's command line, here only.
+/// Names on the agent's command line, used only here.
 mod names {
     pub(super) const BINARY: &str = "statlink";
-    /// Overrides where the binary is looked for.
+    /// Overrides the path of the binary.
     pub(super) const BINARY_ENV: &str = "STATLINK_BIN";
     pub(super) const RUN: &str = "run";
     pub(super) const STATUS: &str = "status";
@@ -213,7 +213,7 @@ fn clean(program: PathBuf, namespace: Option<&Namespace>) -> Command {
         Some(namespace) => namespace.command(program),
         None => Command::new(program),
     };
-    // The environment of the machine must not configure the agent under test.
+    // The machine's environment must not configure the agent under test.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("OTEL_") || (text.starts_with("STATLINK_") && text != names::BINARY_ENV)
@@ -224,5 +224,5 @@ fn clean(program: PathBuf, namespace: Option<&Namespace>) -> Command {
     command
 }
 
-/// It promises to end within 5 s; a busy machine gets more.
+/// The agent promises to end within 5 s; a busy machine gets more.
 const STOP: Duration = Duration::from_secs(30);

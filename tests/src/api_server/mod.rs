@@ -1,5 +1,5 @@
-//! etcd, an API server and an administrator's kubectl: shared by a cluster and a control plane without
-//! nodes.
+//! etcd, an API server and an administrator's kubectl, shared by a cluster and a control plane
+//! without nodes.
 
 mod pki;
 
@@ -58,7 +58,7 @@ impl Kubernetes {
         command
             .arg("--kubeconfig")
             .arg(self.pki.kubeconfig("admin"))
-            // kubectl's caches and preferences must not be those of this machine's user.
+            // kubectl must not use the caches and preferences of this machine's user.
             .env("HOME", &self.directory);
         command
     }
@@ -68,7 +68,7 @@ impl Kubernetes {
         command
             .arg("--data-dir")
             .arg(self.directory.join("etcd"))
-            // Nothing here must survive a crash of the machine.
+            // Nothing here has to survive a crash of the machine.
             .args(["--unsafe-no-fsync", "--log-level=warn"]);
         Process::spawn("etcd", command)
     }
@@ -92,7 +92,7 @@ impl Kubernetes {
                 "--kubelet-client-key",
                 "apiserver-kubelet",
             ),
-            // The public half is taken from a certificate, the private one from openssl's PKCS #8.
+            // The public half comes from a certificate, the private one from openssl's PKCS #8.
             (
                 "--service-account-key-file",
                 "--service-account-signing-key-file",
@@ -111,7 +111,7 @@ impl Kubernetes {
 // === impl ApiServer ===
 
 impl ApiServer {
-    /// Starts both, with more `options` of the API server. It is not ready yet.
+    /// Starts both, with more `options` for the API server. It is not ready yet.
     pub(crate) fn start(of: &Kubernetes, options: &[&str]) -> Result<Self> {
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
         let etcd = of.etcd()?;
@@ -151,7 +151,7 @@ impl ApiServer {
         self.wait_ready()
     }
 
-    /// Runs kubectl; gives what it printed.
+    /// Runs kubectl; returns its output.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
         netns::run(self.of.kubectl().args(args))
     }
@@ -161,7 +161,7 @@ impl ApiServer {
         let mut child = self
             .of
             .kubectl()
-            // An annotation could not hold a large definition.
+            // A large definition would not fit into an annotation.
             .args(["apply", "--server-side", "--force-conflicts", "-f", "-"])
             .args(more)
             .stdin(Stdio::piped())
@@ -169,7 +169,7 @@ impl ApiServer {
             .stderr(Stdio::piped())
             .spawn()
             .context("run kubectl apply")?;
-        // Dropped at the end of the statement, which is the end of its input.
+        // Dropped at the end of the statement, which closes its input.
         let written = child
             .stdin
             .take()
@@ -191,7 +191,7 @@ pub(crate) fn option(name: &str, path: &Path) -> String {
     format!("{name}={}", path.display())
 }
 
-/// Writes a file of the cluster; gives its path.
+/// Writes a file of the cluster; returns its path.
 pub(crate) fn write(path: PathBuf, text: &str) -> Result<PathBuf> {
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(path)

@@ -1,14 +1,14 @@
-//! Misbehaving servers. The first argument says which:
+//! Misbehaving servers. The first argument selects one:
 //!
 //! - `forbid ADDRESS`: reads the request and answers 403
 //! - `unavailable ADDRESS`: the same with 503
 //! - `forbid-open ADDRESS`: 403 with one byte of a body of 100, and the connection left open
-//! - `close ADDRESS`: accepts and closes at once, by FIN whatever has come by then
+//! - `close ADDRESS`: accepts and closes at once, always by FIN, even with unread data
 //! - `reset ADDRESS`: accepts and resets at once
 //! - `sink ADDRESS`: the same as `close`, as fast as possible and without a line of output
 //! - `mute ADDRESS`: accepts and never answers
-//! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it absorb: it goes on reading and passes
-//!   nothing on. Another SIGUSR1 makes it pass on again what comes from then on
+//! - `proxy ADDRESS UPSTREAM`: a sidecar. SIGUSR1 makes it absorb: it continues to read and
+//!   forwards nothing. Another SIGUSR1 makes it forward what arrives from then on
 //! - `dns ADDRESS ANSWER [AFTER_MS]`: a name server that answers every name with ANSWER, AFTER_MS late: an
 //!   IPv4 address, or one and an IPv6 address after a comma, or NXDOMAIN (`nxdomain`), or SERVFAIL
 //!   (`servfail`)
@@ -171,7 +171,7 @@ fn dns(address: &str, answer: &str, after: Duration) -> Result<()> {
 const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
 
-/// What every name has.
+/// The addresses of every name.
 #[derive(Clone, Copy)]
 struct Addresses {
     v4: Ipv4Addr,
@@ -200,8 +200,8 @@ impl Addresses {
     }
 }
 
-/// RFC 1035: the header and the question come back, with an answer if there is one of its type, or with
-/// the code of a failure.
+/// RFC 1035: returns the header and the question, with an answer if there is one of its type, or
+/// with the code of a failure.
 fn reply(query: &[u8], answer: Result<Addresses, u8>) -> Option<Vec<u8>> {
     const HEADER: usize = 12;
     let labels = query.get(HEADER..)?.iter().position(|&byte| byte == 0)?;
@@ -226,7 +226,7 @@ fn reply(query: &[u8], answer: Result<Addresses, u8>) -> Option<Vec<u8>> {
     ]);
     reply.extend(question);
     if let Some(data) = answer {
-        // The question's name and type, class IN, 1 s to live, so many bytes.
+        // The question's name and type, class IN, TTL 1 s, and the length.
         reply.extend([0xc0, 0x0c]);
         reply.extend(kind);
         reply.extend([0, 1, 0, 0, 0, 1, 0]);

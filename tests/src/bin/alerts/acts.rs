@@ -1,4 +1,4 @@
-//! What is done to the cluster, in the order of the play.
+//! The acts: what happens to the cluster, and in which order.
 
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ use crate::{
 /// One act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Act {
-    /// Nothing is done
+    /// Nothing happens
     Quiet,
     /// The agent, the autoscaler, the activators are rolled out
     Rollouts,
     /// Nodes are drained
     Drains,
-    /// What comes back by itself: an autoscaler that is deleted, an activator that is killed
+    /// Things that come back by themselves: a deleted autoscaler, a killed activator
     Killed,
     /// The autoscaler is away
     Away,
@@ -31,7 +31,7 @@ pub(crate) enum Act {
     Cut,
     /// Activators are frozen, flap, crash
     Sick,
-    /// Names lead nowhere, and elsewhere
+    /// Names resolve to nothing, or to another server
     Names,
     /// The agent is killed in the middle of an outage
     AgentGone,
@@ -212,7 +212,7 @@ fn cut(place: &mut Place, table: &mut Table) -> Result<()> {
     })
 }
 
-/// Each in its own time: an activator that is frozen for two minutes is restarted.
+/// Each at its own time, because the kubelet restarts an activator that is frozen for two minutes.
 fn sick(place: &mut Place, table: &mut Table) -> Result<()> {
     let mut watch = place.watch()?;
     let known = place.wait_activators()?;
@@ -297,7 +297,7 @@ fn names(place: &mut Place, table: &mut Table) -> Result<()> {
     })
 }
 
-/// The page must last until the outage is over, whatever becomes of the agent.
+/// The page must last until the outage is over, whatever happens to the agent.
 fn agent_gone(place: &mut Place, table: &mut Table) -> Result<()> {
     let mut watch = place.watch()?;
     let [activator] = some(place)?;
@@ -318,7 +318,7 @@ fn agent_gone(place: &mut Place, table: &mut Table) -> Result<()> {
     place.bring_agent_back()?;
     place.say("the agent is back");
     watch.until(FIRING, |watch| absent.is_over(watch))?;
-    // By then the rules have read what it says of the link.
+    // By then the rules have read what the agent exports about the link.
     watch.stay(SPENT)?;
     place.unfilter(&activator)?;
     page.healed = Some(Instant::now());
@@ -330,7 +330,7 @@ fn agent_gone(place: &mut Place, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Does what must fire nothing, and waits until its effects are over.
+/// Does something that must fire no alert, and waits until its effects are over.
 fn nothing(
     place: &mut Place,
     table: &mut Table,
@@ -340,14 +340,14 @@ fn nothing(
     place.say(what);
     let mut watch = place.watch()?;
     act(place, &mut watch).with_context(|| what.to_owned())?;
-    // Until nothing waits to become an alert.
+    // Until no alert is pending.
     place.settle().with_context(|| what.to_owned())?;
     watch.catch_up()?;
     table.judge_quiet(place.rules, what, &watch);
     Ok(())
 }
 
-/// Waits until all fire, heals, waits until all are over, and judges.
+/// Waits until all alerts fire, heals, waits until all are over, and judges.
 fn fire_and_heal(
     place: &mut Place,
     table: &mut Table,
@@ -388,7 +388,7 @@ fn unreachable(
     of(fault, Alert::Unreachable, pod, causes, within)
 }
 
-/// An alert of a pod, whose reason is there from now on.
+/// The alert of a pod, whose reason exists from now on.
 fn of(
     fault: &'static str,
     alert: Alert,
@@ -402,7 +402,7 @@ fn of(
     }
 }
 
-/// An alert of no pod.
+/// An alert without a pod.
 fn of_all(
     fault: &'static str,
     alert: Alert,
@@ -428,7 +428,7 @@ fn some<const N: usize>(place: &Place) -> Result<[String; N]> {
         .map_err(|all| anyhow::anyhow!("too few activators: {all:?}"))
 }
 
-/// What dials meet while an autoscaler goes away, and when it is gone.
+/// The causes of dials while an autoscaler goes down, and after.
 const GONE: &[&str] = &[
     "connection_refused",
     "peer_closed",
@@ -439,30 +439,30 @@ const GONE: &[&str] = &[
 
 /// From the broken link to the page, in seconds: two evaluations of 10 s, and 30 s.
 const PAGE: u64 = 50;
-/// Until the agent takes an idle connection for broken.
+/// How long the agent takes to notice that an idle connection is broken.
 const NOTICED: u64 = 4;
-/// Until it takes an activator for frozen.
+/// How long it takes to notice that an activator is frozen.
 const SILENT: u64 = 12;
 /// The start-up grace.
 const GRACE: u64 = 5;
-/// Until a lookup without an answer has failed: Go's resolver waits 5 s for each of two tries.
+/// When an unanswered lookup has failed: Go's resolver waits 5 s for each of two tries.
 const LOOKUP: u64 = 10;
-/// Rates are recorded every 30 s, their alerts evaluated every 10 s, and both take their time.
+/// Rates are recorded every 30 s and their alerts evaluated every 10 s; both take time.
 const RATES: u64 = 45;
-/// What is no transition waits for the next export.
+/// A change that is no transition waits for the next export.
 const EXPORT: u64 = 10;
-/// A minute, a fifth of the five, after what both say is recorded.
+/// A minute, which is a fifth of the five, after both values are recorded.
 const DISAGREES: u64 = 90;
-/// A minute until the series end, and two of waiting: a fifth of five and of ten; and two evaluations.
+/// A minute until the series end, two of waiting (a fifth of five and of ten), and two evaluations.
 const ABSENT: u64 = 240;
-/// 2 % of a month's budget, spent by all at once, are 52 s.
+/// 2 % of a month's budget is an outage of 52 s of all activators.
 const SPENT: Duration = Duration::from_secs(60);
-/// The rate of five minutes, summed up once a minute, gets there within five minutes; an export, two
-/// evaluations and a busy machine make it seven.
+/// The rate of five minutes is summed up once a minute and rises far enough within five minutes; an
+/// export, two evaluations and a busy machine make it seven.
 const BUDGET: u64 = 420;
-/// Losses that are flapping.
+/// How many losses count as flapping.
 const LOSSES: u32 = 5;
-/// Longer than each promise but those of minutes.
+/// Longer than each promise except those of minutes.
 const FIRING: Duration = Duration::from_secs(180);
-/// Longer than what fires by the minute waits for.
+/// Longer than alerts with waits of a minute wait.
 const QUIET: Duration = Duration::from_secs(60);

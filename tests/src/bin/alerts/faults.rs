@@ -1,4 +1,4 @@
-//! What goes wrong in the cluster, and how it is healed.
+//! Faults of the cluster, and how they are healed.
 
 use std::process::Command;
 
@@ -12,13 +12,13 @@ use crate::place::{AGENT, Place, SOON};
 /// How the node's packet filter treats an activator's packets to the autoscaler.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Filter {
-    /// Nothing passes, either way.
+    /// Drops all packets, both ways.
     Drop,
-    /// Nothing passes, and ICMP says that it is forbidden.
+    /// Drops all packets, and answers by ICMP that it is forbidden.
     Forbid,
-    /// Each packet is answered by a reset.
+    /// Answers each packet with a reset.
     Reset,
-    /// What is connected stays so; no new connection comes about.
+    /// Lets connections continue, but no new one succeed.
     DropNew,
 }
 
@@ -35,13 +35,13 @@ impl Filter {
 }
 
 impl Place {
-    /// Filters what an activator sends.
+    /// Filters an activator's packets.
     pub(crate) fn filter(&self, activator: &str, filter: Filter) -> Result<()> {
         let address = self.address(KNATIVE, activator)?;
         self.add_filter(activator, &filter.rules(&address))
     }
 
-    /// Lets no pod but these make new connections to the autoscaler.
+    /// Lets only these pods make new connections to the autoscaler.
     pub(crate) fn filter_new_pods(&self, name: &str, known: &[String]) -> Result<()> {
         let known = known.iter().map(|pod| self.address(KNATIVE, pod));
         let known = known.collect::<Result<Vec<_>>>()?.join(", ");
@@ -60,13 +60,13 @@ impl Place {
         self.cluster.namespace().nft(&table)
     }
 
-    /// Takes the filter of this name away.
+    /// Removes the filter of this name.
     pub(crate) fn unfilter(&self, name: &str) -> Result<()> {
         let delete = format!("delete table inet {}\n", table_of(name));
         self.cluster.namespace().nft(&delete)
     }
 
-    /// Destroys an activator's connection, as a CNI does that ends connections to what was removed.
+    /// Destroys an activator's connection, like a CNI that ends connections to removed backends.
     pub(crate) fn destroy_connection(&self, activator: &str) -> Result<()> {
         let pid = self.pid(activator)?.to_string();
         netns::run(
@@ -92,7 +92,7 @@ impl Place {
         .map(drop)
     }
 
-    /// Kills the agent, and keeps it away.
+    /// Kills the agent, and keeps it from restarting.
     pub(crate) fn take_agent_away(&self) -> Result<()> {
         let name = "--output=jsonpath={.items[0].metadata.name}";
         let of = "--selector=app.kubernetes.io/name=statlink";
@@ -116,7 +116,7 @@ impl Place {
         })
     }
 
-    /// Brings it back.
+    /// Lets it run again.
     pub(crate) fn bring_agent_back(&mut self) -> Result<()> {
         self.select_node(serde_json::Value::Null)?;
         self.cluster
@@ -133,7 +133,7 @@ impl Place {
             .map(drop)
     }
 
-    /// Drains a node of pods with this label, which go to another one.
+    /// Drains a node of the pods with this label, which move to another node.
     pub(crate) fn drain(&self, selector: &str) -> Result<()> {
         let pods = format!("--pod-selector={selector}");
         let drain = ["drain", "node", &pods, "--ignore-daemonsets", "--force"];
@@ -145,7 +145,7 @@ impl Place {
             let drained = scope.spawn(|| {
                 cluster.kubectl(&[&drain[..], &["--delete-emptydir-data", &patience]].concat())
             });
-            // There is no other node, so this one takes them as soon as they are being ended.
+            // There is no other node, so this one accepts them as soon as they are terminating.
             let ending = wait::until("pods that are being ended", SOON, || {
                 let pods = self.pods(selector)?;
                 let is_ending = |name: &String| pods.iter().any(|(pod, is)| pod == name && *is);
@@ -160,7 +160,8 @@ impl Place {
         .map(drop)
     }
 
-    /// The autoscaler's name leads to another server that speaks websocket; gives what undoes that.
+    /// The autoscaler's name resolves to another server that speaks websocket; returns what undoes
+    /// that.
     pub(crate) fn lead_elsewhere(&mut self) -> Result<String> {
         let program = build::parts()?.autoscaler;
         let image = self.cluster.import_program("elsewhere", &program)?;
@@ -182,7 +183,7 @@ impl Place {
         Ok(right)
     }
 
-    /// It leads to the autoscaler again, and the other server is gone.
+    /// The name resolves to the autoscaler again, and the other server ends.
     pub(crate) fn lead_right(&mut self, corefile: &str) -> Result<()> {
         self.set_corefile(corefile)?;
         let delete = ["delete", "pod", "elsewhere", "--namespace=default", "--now"];
@@ -197,7 +198,7 @@ impl Place {
         self.roll_out("kube-system", "deployment/coredns")
     }
 
-    /// Scales the name servers, and waits until there are none if there should be none.
+    /// Scales the name servers, and for 0 waits until none is left.
     pub(crate) fn scale_name_servers(&self, replicas: u32) -> Result<()> {
         let names = "deployment/coredns";
         self.cluster.scale("kube-system", names, replicas)?;
@@ -213,7 +214,7 @@ impl Place {
     }
 }
 
-/// nft takes no dash in a name.
+/// nft allows no dash in a name.
 fn table_of(name: &str) -> String {
     name.replace('-', "_")
 }

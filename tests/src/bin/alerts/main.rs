@@ -1,8 +1,8 @@
-//! Every fault of the cluster's tests, until its alert fires: in a Kubernetes of one node with Knative as it is
-//! deployed, through the Collector and into the Prometheus that operators are told to take.
+//! Injects every fault of the cluster's tests and waits for its alert: in a Kubernetes of one node
+//! with the real Knative, through the recommended Collector and into the recommended Prometheus.
 //!
-//! A table of fault, alert and seconds is the result. Alerts that wait for minutes are proved by promtool's
-//! unit tests (`deploy/prometheus/tests`).
+//! The result is a table of fault, alert and seconds. For alerts that wait for minutes, promtool's
+//! unit tests are the proof (`deploy/prometheus/tests`).
 
 mod acts;
 mod faults;
@@ -22,10 +22,11 @@ use self::{acts::Act, place::Place, table::Table};
 #[derive(Debug, Parser)]
 #[command(name = "alerts", bin_name = "cargo xtask alerts", max_term_width = 100)]
 struct Options {
-    /// Only these acts, in this order; without one, all
+    /// Only these acts, in this order; all by default
     #[arg(long, value_enum, value_name = "ACT", value_delimiter = ',')]
     only: Vec<Act>,
-    /// Write the rows of each act into the table of deploy/prometheus/README.md, if all is as promised
+    /// Write the rows of each act into the table of deploy/prometheus/README.md, if all is as
+    /// promised
     #[arg(long)]
     write: bool,
 }
@@ -56,14 +57,14 @@ fn run(options: &Options) -> Result<bool> {
     let mut rules = None;
     for act in acts {
         let mut table = Table::default();
-        // A Prometheus without a past for each set of rules; acts of one set share it.
+        // Each set of rules gets a Prometheus without a past; acts of one set share it.
         let played = if rules == Some(act.rules()) {
             Ok(())
         } else {
             rules = Some(act.rules());
             place.watch_with(act.rules())
         };
-        // What goes wrong in one act says nothing of the others.
+        // A failure in one act says nothing about the others.
         match played.and_then(|()| act.play(&mut place, &mut table)) {
             Ok(()) if options.write && table.is_right() => table.write()?,
             Ok(()) => {}

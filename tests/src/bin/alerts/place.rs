@@ -1,4 +1,4 @@
-//! The cluster, the agent as an operator installs it, and what operators put behind it.
+//! The stage: the cluster, the agent as an operator installs it, and the Prometheus behind it.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::{
     watch::{Labels, Watch},
 };
 
-/// All of it. The Prometheus is dropped first.
+/// The whole stage. The Prometheus is dropped first.
 pub(crate) struct Place {
     prometheus: Option<(Rc<Prometheus>, TempDir)>,
     pub(crate) cluster: Cluster,
@@ -41,7 +41,7 @@ impl Place {
         cluster.import_image(&image)?;
         cluster.deploy_gateway(prometheus_address())?;
         let chart = deploy::chart().display().to_string();
-        // What the chart's users set, and nothing else: exports every 10 s, gzip.
+        // Only the values that the chart's users set: exports every 10 s, gzip.
         let values = format!(
             "image.repository=statlink,image.tag=dev,otlp.endpoint={GATEWAY},clusterName={CLUSTER},\
              security.profile=restricted"
@@ -59,7 +59,8 @@ impl Place {
         Ok(place)
     }
 
-    /// As many as it takes that no fault of a few is one of all. They ask for less than on nodes of their own.
+    /// Enough activators that a fault of a few is not a fault of all. They request less than they
+    /// would on nodes of their own.
     fn start_activators(&mut self) -> Result<()> {
         let spec = serde_json::json!({ "spec": {
             "replicas": ACTIVATORS,
@@ -76,7 +77,8 @@ impl Place {
         self.wait_activators().map(drop)
     }
 
-    /// Starts a Prometheus without a past, with these rules, and waits until it knows every activator.
+    /// Starts a Prometheus without a past, with these rules, and waits until it has every
+    /// activator.
     pub(crate) fn watch_with(&mut self, rules: Rules) -> Result<()> {
         self.prometheus = None;
         self.rules = rules;
@@ -88,7 +90,7 @@ impl Place {
         self.prometheus = Some((Rc::new(prometheus), copy));
         self.say(&format!("a Prometheus; {}", rules.said()));
         self.settle()?;
-        // Knative's own word, too.
+        // Also Knative's own metric.
         wait::until("Knative's own metric of each activator", SETTLED, || {
             let known = self.prometheus()?.query("knative:reachable == 1")?;
             Ok((known.len() == ACTIVATORS).then_some(()))
@@ -105,12 +107,12 @@ impl Place {
         Ok(Watch::new(self.prometheus()?, self.begin))
     }
 
-    /// Waits until each activator is connected, by the rules, and no alert fires or is about to.
+    /// Waits until the rules show each activator connected, and no alert fires or is pending.
     pub(crate) fn settle(&self) -> Result<()> {
         self.settle_but(&[])
     }
 
-    /// The same, but for alerts with these labels.
+    /// The same, except for alerts with these labels.
     pub(crate) fn settle_but(&self, lasting: &[Labels]) -> Result<()> {
         let activators: BTreeSet<_> = self.wait_activators()?.into_iter().collect();
         let mut last = String::new();
@@ -129,7 +131,7 @@ impl Place {
         settled.with_context(|| last)
     }
 
-    /// The names of the activators, once there are as many as there should be, and none is being ended.
+    /// The names of the activators, once their number is right and none is terminating.
     pub(crate) fn wait_activators(&self) -> Result<Vec<String>> {
         wait::until("rest of the activators", SETTLED, || {
             let pods = self.pods("app=activator")?;
@@ -139,7 +141,7 @@ impl Place {
         })
     }
 
-    /// Knative's pods with a label: their names, and whether they are being ended.
+    /// Knative's pods with a label: their names, and whether they are terminating.
     pub(crate) fn pods(&self, label: &str) -> Result<Vec<(String, bool)>> {
         let selector = format!("--selector={label}");
         let form = "--output=jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
@@ -177,32 +179,32 @@ impl Place {
         Ok(found)
     }
 
-    /// Restarts something by a rollout, and waits for its end.
+    /// Restarts a resource by a rollout, and waits for its end.
     pub(crate) fn roll_out(&mut self, namespace: &str, resource: &str) -> Result<()> {
         let restart = ["rollout", "restart", "--namespace", namespace, resource];
         self.cluster.kubectl(&restart)?;
         self.cluster.rollout_status(namespace, resource, SOON)
     }
 
-    /// Reports what goes on.
+    /// Reports progress.
     pub(crate) fn say(&self, what: &str) {
         println!("{:>6.1} s  {what}", self.begin.elapsed().as_secs_f64());
     }
 }
 
-/// Where each Prometheus listens in its turn: the gateway sends there.
+/// The address of the current Prometheus: the gateway sends there.
 fn prometheus_address() -> SocketAddr {
     SocketAddr::from((NODE, 9090))
 }
 
 /// The agent's namespace, and the name of its release.
 pub(crate) const AGENT: &str = "statlink";
-/// The name that the agent is given for the cluster.
+/// The cluster's name in the agent's configuration.
 pub(crate) const CLUSTER: &str = "testbed";
 /// Four have a fault at a time, and two have none.
 pub(crate) const ACTIVATORS: usize = 6;
-/// Long enough on a busy machine for a pod to come or go.
+/// Long enough for a pod to start or end on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
-/// An activator takes 45 s to end, and its successor connects within seconds; rules and series take half a
-/// minute to say so, and what waits for a restart a minute more.
+/// An activator takes 45 s to end, and its successor connects within seconds. Rules and series show
+/// that half a minute later, and a minute more after a restart.
 pub(crate) const SETTLED: Duration = Duration::from_secs(240);

@@ -1,4 +1,4 @@
-//! The rules that operators take, as they are and as some acts need them.
+//! The rules that operators use, unchanged or shortened for some acts.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use statlink_tests::deploy;
 use tempfile::TempDir;
 
-/// Which rules an act is played with.
+/// The rules for an act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rules {
     AsTaken,
@@ -17,7 +17,7 @@ pub(crate) enum Rules {
 impl Rules {
     pub(crate) const ALL: [Self; 3] = [Self::AsTaken, Self::WithoutBudget, Self::Faster];
 
-    /// What was done to them, in a line of its own.
+    /// The change to the rules, in one line.
     pub(crate) const fn said(self) -> &'static str {
         match self {
             Self::AsTaken => "rules, no mark: deploy/prometheus/rules, unchanged",
@@ -32,7 +32,7 @@ impl Rules {
         }
     }
 
-    /// What marks an act's rows.
+    /// The mark of an act's rows.
     pub(crate) const fn mark(self) -> &'static str {
         match self {
             Self::AsTaken => "",
@@ -41,7 +41,7 @@ impl Rules {
         }
     }
 
-    /// For how long, in seconds, a series answers with its last sample.
+    /// How many seconds a series keeps its last sample.
     pub(crate) const fn lookback(self) -> u64 {
         match self {
             Self::AsTaken | Self::WithoutBudget => 300, // Prometheus' own default
@@ -49,7 +49,7 @@ impl Rules {
         }
     }
 
-    /// Writes them.
+    /// Writes the rules.
     pub(crate) fn copy(self) -> Result<TempDir> {
         let to = TempDir::with_prefix("statlink-rules-").context("make a directory for rules")?;
         let from = deploy::prometheus().join("rules");
@@ -90,5 +90,5 @@ impl Rules {
 }
 
 const OBJECTIVE: &str = "expr: vector(0.999)\n";
-/// What waits for minutes, and a fifth of it. An agent exports every 10 s: no window gets too short for it.
+/// Waits of minutes, and a fifth of each. An agent exports every 10 s, so no window gets too short.
 const MINUTES: [(&str, &str); 3] = [("5m", "1m"), ("10m", "2m"), ("15m", "3m")];

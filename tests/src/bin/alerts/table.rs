@@ -1,4 +1,4 @@
-//! What each fault fired, and when: judged, and as a table.
+//! The alerts that each fault fired, and when: judged, and as a table.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use crate::{
     watch::{Labels, Watch},
 };
 
-/// The alerts that faults fire here.
+/// The alerts that faults can fire here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alert {
     Unreachable,
@@ -28,18 +28,18 @@ pub(crate) enum Alert {
     Absent,
 }
 
-/// What a fault must fire.
+/// An alert that a fault must fire.
 pub(crate) struct Expected {
     pub(crate) fault: &'static str,
     pub(crate) alert: Alert,
-    /// Whose alert it is, where it is a pod's.
+    /// The pod of the alert, if it has one.
     pub(crate) pod: Option<String>,
-    /// The causes of which its summary may name one; none: it names none.
+    /// The causes of which its summary must name one; empty if it names none.
     pub(crate) causes: &'static [&'static str],
-    /// Within how many seconds of the beginning it must fire.
+    /// Within how many seconds after the beginning it must fire.
     pub(crate) within: u64,
     pub(crate) begin: Instant,
-    /// Since when it may be over; none: it was not healed, and it may not.
+    /// From when on it may end; `None` if the fault was not healed, so that it may not end.
     pub(crate) healed: Option<Instant>,
 }
 
@@ -51,7 +51,7 @@ struct Row {
     fault: String,
     alert: &'static str,
     severity: &'static str,
-    /// How many alerts it stands for: one for each pod.
+    /// How many alerts the row stands for: one for each pod.
     count: usize,
     within: Option<u64>,
     fired: Option<Duration>,
@@ -117,7 +117,7 @@ impl Expected {
         watch.of(&self.labels()).is_some()
     }
 
-    /// Whether it fires on for long after its reason has gone: nobody waits for its end here.
+    /// Whether it fires long after its reason is gone: the play does not wait for its end.
     pub(crate) const fn lasts(&self) -> bool {
         matches!(self.alert, Alert::Flapping | Alert::BudgetBurnFast)
     }
@@ -132,7 +132,8 @@ impl Expected {
 }
 
 impl Table {
-    /// Judges what fired: each of these, in time, with its words; none before its heal was over; nothing else.
+    /// Judges the alerts: each expected one fired in time, with the right text, and did not end
+    /// before its fault was healed; no other one fired.
     pub(crate) fn judge(&mut self, rules: Rules, expected: &[Expected], watch: &Watch) {
         let mut known = BTreeSet::new();
         for expected in expected {
@@ -143,7 +144,7 @@ impl Table {
         self.others(rules, "of the same", &known, watch);
     }
 
-    /// Judges what must have fired nothing.
+    /// Judges a step that must fire nothing.
     pub(crate) fn judge_quiet(&mut self, rules: Rules, what: &str, watch: &Watch) {
         self.add(Row {
             fault: format!("{what}{}", rules.mark()),
@@ -158,7 +159,7 @@ impl Table {
         self.others(rules, what, &BTreeSet::new(), watch);
     }
 
-    /// An act that was not played to its end.
+    /// Notes an act that failed before its end.
     pub(crate) fn broke(&mut self, rules: Rules, error: &str) {
         self.wrong(rules, "an act", error.to_owned());
     }
@@ -190,7 +191,7 @@ impl Table {
         });
     }
 
-    /// Alerts of one fault that differ in their pod are one row, with the slowest of them.
+    /// Alerts of one fault that differ only in their pod share one row, with the slowest of them.
     fn add(&mut self, row: Row) {
         let same = self
             .0
@@ -211,7 +212,7 @@ impl Table {
         self.0.iter().all(|row| row.wrong.is_empty())
     }
 
-    /// For a terminal.
+    /// The table for a terminal.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
             "{:<64}{:<40}{:>9}{:>9}{:>9}\n",
@@ -234,7 +235,8 @@ impl Table {
         text
     }
 
-    /// Puts it into the document, with the day: rows of the same faults are replaced, others stay.
+    /// Writes the rows into the document, with the date: rows of the same faults are replaced,
+    /// others stay.
     pub(crate) fn write(&self) -> Result<()> {
         let path = deploy::prometheus().join("README.md");
         let document =

@@ -1,4 +1,4 @@
-//! Who fires, and when.
+//! Which alerts fire, and when.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ pub(crate) type Labels = BTreeMap<String, String>;
 /// All alerts that have fired since it was made.
 pub(crate) struct Watch {
     prometheus: Rc<Prometheus>,
-    /// When the program began: of its log.
+    /// When the program began, for its log.
     zero: Instant,
     begin: Instant,
     fired: BTreeMap<Labels, Fired>,
@@ -26,7 +26,7 @@ pub(crate) struct Watch {
 #[derive(Clone, Debug)]
 pub(crate) struct Fired {
     pub(crate) at: Instant,
-    /// When it did not fire any longer.
+    /// When it stopped firing.
     pub(crate) over: Option<Instant>,
     pub(crate) annotations: BTreeMap<String, String>,
 }
@@ -65,7 +65,7 @@ impl Watch {
             let fired = self.fired.entry(labels);
             fired
                 .and_modify(|fired| {
-                    // The last of its words count; that it was over for a while does, too.
+                    // The last texts count; a pause in between does not matter.
                     fired.annotations.clone_from(&annotations);
                 })
                 .or_insert_with_key(|labels| {
@@ -80,7 +80,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Looks until a condition is met, or for so long; whether it is.
+    /// Looks until a condition is met, or for this long; returns whether it is met.
     pub(crate) fn until(
         &mut self,
         timeout: Duration,
@@ -99,12 +99,13 @@ impl Watch {
         }
     }
 
-    /// Looks for some time: what must not fire has this long to do so.
+    /// Looks for some time, in which an unwanted alert would fire.
     pub(crate) fn stay(&mut self, time: Duration) -> Result<()> {
         self.until(time, |_| false).map(drop)
     }
 
-    /// All that fired while nobody looked, too, by Prometheus' own record: its seconds are not known.
+    /// Adds alerts that fired between two looks, from Prometheus' own record; their seconds are not
+    /// known.
     pub(crate) fn catch_up(&mut self) -> Result<()> {
         self.look()?;
         let seconds = self.begin.elapsed().as_secs() + 1;
@@ -137,5 +138,5 @@ fn say(zero: Instant, what: &str, labels: &Labels) {
     );
 }
 
-/// Alerts change every ten seconds: this is near enough, and costs nobody anything.
+/// Alerts change every ten seconds, so this is accurate enough and costs little.
 const PERIOD: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! What was measured, beside what was promised.
+//! Measured figures beside their budgets.
 
 use serde_json::{Map, Value, json};
 
@@ -8,10 +8,10 @@ use crate::statistics::{Comparison, Samples};
 #[derive(Debug, Default)]
 pub(crate) struct Figures(Vec<Figure>);
 
-/// One thing that was measured, of one build or of two.
+/// One measured figure, of one build or of two.
 #[derive(Debug)]
 pub(crate) struct Figure {
-    /// Its name, the same in every run: runs are compared by it.
+    /// Its name, which is the same in every run: runs are compared by it.
     pub(crate) what: String,
     pub(crate) unit: &'static str,
     pub(crate) budget: Option<Budget>,
@@ -21,27 +21,27 @@ pub(crate) struct Figure {
     pub(crate) other: Option<Samples>,
 }
 
-/// What a figure may be at most.
+/// The most that a figure may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Budget {
     pub(crate) most: f64,
-    /// Which of the measurements is held to it.
+    /// The part of the measurements to which it applies.
     pub(crate) of: Part,
 }
 
 /// A part of several measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The middle.
+    /// The median.
     P50,
-    /// Whatever is promised of each single event.
+    /// For promises about each single event.
     P99,
 }
 
 /// No budget.
 pub(crate) const UNLIMITED: Option<Budget> = None;
 
-/// The middle of the measurements is at most so much.
+/// The median is at most this.
 pub(crate) const fn at_most(most: f64) -> Option<Budget> {
     Some(Budget {
         most,
@@ -49,7 +49,7 @@ pub(crate) const fn at_most(most: f64) -> Option<Budget> {
     })
 }
 
-/// Nearly every measurement is at most so much.
+/// Nearly every measurement is at most this.
 pub(crate) const fn each_at_most(most: f64) -> Option<Budget> {
     Some(Budget {
         most,
@@ -80,7 +80,7 @@ impl Figures {
         self.of_builds(what, vec![values], unit, budget);
     }
 
-    /// Several measurements of each build: this one's, and the other's if there is another.
+    /// Several measurements of each build: this one, and the other if there is one.
     pub(crate) fn of_builds(
         &mut self,
         what: impl Into<String>,
@@ -111,7 +111,7 @@ impl Figures {
 }
 
 impl Figure {
-    /// Whether it keeps its budget; `None` without one, or without a measurement.
+    /// Whether it keeps its budget; `None` without a budget or a measurement.
     pub(crate) fn holds(&self) -> Option<bool> {
         let Budget { most, of } = self.budget?;
         Some(self.this.quantile(of.quantile())? <= most)
@@ -121,7 +121,7 @@ impl Figure {
         self.this.beside(self.other.as_ref()?)
     }
 
-    /// All that is known of it. Without a budget, or another build, there is none of that.
+    /// All that is known about it; a missing budget or other build is left out.
     pub(crate) fn json(&self) -> Map<String, Value> {
         let mut json = summary(&self.this);
         json.insert("figure".to_owned(), self.what.as_str().into());
@@ -165,7 +165,7 @@ fn summary(samples: &Samples) -> Map<String, Value> {
     std::iter::once(count).chain(quantiles).collect()
 }
 
-/// Three digits that mean something; whole numbers whole.
+/// Three significant digits; whole numbers stay whole.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 100.0 || (value.fract() == 0.0 && size >= 1.0) {

@@ -1,5 +1,5 @@
-//! What the agent takes while strangers flood it: memory and CPU, each flood on its own, beside a
-//! healthy link that may not be lost.
+//! The cost of floods by strangers: memory and CPU of the agent, for each flood on its own, beside
+//! a healthy link that must not be lost.
 
 use std::{
     io,
@@ -39,7 +39,7 @@ pub(crate) fn measure(bed: &mut Bed, length: Duration, figures: &mut Figures) ->
     bed.start_agent_with(&options)?;
     let activator = bed.activator("beside-floods", Traffic::Idle)?;
     bed.wait_reachable(&activator, 1, PATIENCE)?;
-    // Memory of the start is released by then.
+    // By then the memory of the start is released.
     thread::sleep(Duration::from_secs(2));
 
     let row = |bed: &Bed, what: &str, figures: &mut Figures| {
@@ -74,7 +74,7 @@ pub(crate) fn measure(bed: &mut Bed, length: Duration, figures: &mut Figures) ->
     let crowd = Crowd::of(CROWD, "", &bed.network.system_namespace())?;
     row(bed, "200 processes that name themselves", figures)?;
     drop(crowd);
-    // The kernel takes 128 kB a variable at most (`MAX_ARG_STRLEN`).
+    // The kernel accepts 128 kB a variable at most (`MAX_ARG_STRLEN`).
     let long = "x".repeat(120 * 1024);
     let crowd = Crowd::of(LONG, &long, &bed.network.system_namespace())?;
     row(bed, "10 processes with an environment of 120 kB", figures)?;
@@ -127,7 +127,7 @@ pub(crate) fn measure(bed: &mut Bed, length: Duration, figures: &mut Figures) ->
     Ok(())
 }
 
-/// Processes of an activator's name and environment, which end with it.
+/// Processes with an activator's name and environment, which end with this value.
 struct Crowd {
     all: Vec<Child>,
     _directory: TempDir,
@@ -165,7 +165,7 @@ impl Drop for Crowd {
     }
 }
 
-/// Connections on loopback, both ends, as queue-proxy holds them in every Knative pod.
+/// Connections on loopback with both ends, like queue-proxy's in every Knative pod.
 fn hold(at: &Namespace) -> Result<Vec<(TcpStream, TcpStream)>> {
     let connect = || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))?;
@@ -193,7 +193,7 @@ fn dial_for(length: Duration) -> io::Result<u32> {
     Ok(dials)
 }
 
-/// Both ends of all connections are this process's.
+/// This process holds both ends of all connections.
 fn allow_files() -> Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let limit = Rlimit {
@@ -203,12 +203,12 @@ fn allow_files() -> Result<()> {
     setrlimit(Resource::Nofile, limit).context("raise the limit of open files")
 }
 
-/// 12 pods with 100 each once pushed a sidecar's connection out of the map.
+/// Once, 12 pods with 100 each pushed a sidecar's connection out of the map.
 const HOLDERS: usize = 12;
 const HELD: usize = 100;
 /// More than the 150 that once hid a real outage.
 const CROWD: usize = 200;
-/// So many once made `status` fail; six, the agent's end.
+/// This many once made `status` fail; six ended the agent.
 const LONG: usize = 10;
 /// Far more than the 16 that once kept every probe waiting.
 const SILENT: usize = 500;

@@ -1,4 +1,4 @@
-//! The last run that was committed: what each figure is held against besides its budget.
+//! The last committed run, to which each figure is compared besides its budget.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{figures::Figures, machine::Machine};
 
-/// The middles of a former run, by figure.
+/// The medians of a former run, by figure.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct LastRun(BTreeMap<String, f64>);
 
 impl LastRun {
-    /// What is committed; nothing where nothing is.
+    /// Reads the committed run; empty if there is none.
     pub(crate) fn read() -> Result<Self> {
         let path = path();
         if !path.exists() {
@@ -36,8 +36,8 @@ impl LastRun {
     }
 }
 
-/// Puts this run in place of the last one. What it did not measure stands there no more: figures of two
-/// machines' days are not to be taken for one run's.
+/// Replaces the last run by this one. Figures that were not measured are removed: figures of two
+/// machines or days must not look like one run.
 pub(crate) fn save(figures: &Figures, machine: &Machine) -> Result<()> {
     let path = path();
     let text = format!("{:#}\n", run(figures, machine));

@@ -12,7 +12,7 @@ use statlink_tests::{
 
 use crate::figures::{Figures, UNLIMITED, each_at_most};
 
-/// Milliseconds from the event to the agent's knowledge, and to the Collector.
+/// Milliseconds from the event until the agent knew, and until the Collector had it.
 #[derive(Default)]
 struct Latencies {
     agent: Vec<f64>,
@@ -111,7 +111,7 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// A live link is lost by `fault`, and comes back.
+/// Loses a live link by `fault`, and waits until it is back.
 fn lose(
     bed: &mut Bed,
     events: &mut Process,
@@ -132,8 +132,8 @@ fn lose(
     Ok(())
 }
 
-/// A blackhole, healed as soon as it is noticed. Measured from its injection: it causes no event in the
-/// kernel.
+/// A blackhole, healed as soon as it is noticed. Measured from its injection, because it causes no
+/// event in the kernel.
 fn blackhole(
     bed: &mut Bed,
     events: &mut Process,
@@ -153,7 +153,7 @@ fn blackhole(
     Ok(())
 }
 
-/// A dial that is refused, after a loss.
+/// A refused dial after a loss.
 fn refuse(
     bed: &mut Bed,
     events: &mut Process,

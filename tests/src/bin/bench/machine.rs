@@ -1,24 +1,24 @@
-//! What was measured on: without it a figure of time says nothing.
+//! The machine of a run: a figure of time means nothing without it.
 
 use std::{fs, process::Command, time::SystemTime};
 
 use serde_json::{Value, json};
 
-/// The machine, the build, and how busy others kept both.
+/// The machine, the build, and the load by others.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Machine {
     kernel: String,
     cpus: usize,
-    /// Of the last minute, before the run.
+    /// The load of the last minute before the run.
     load: String,
-    /// The commit of the tree that it was run in; `-dirty` with what is not committed.
+    /// The commit of the source tree; `-dirty` with uncommitted changes.
     commit: String,
     /// Seconds since 1970.
     time: u64,
 }
 
 impl Machine {
-    /// As it is now.
+    /// The present values.
     pub(crate) fn now() -> Self {
         let word = |path: &str| {
             let text = fs::read_to_string(path).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Measures the promised figures on an agent at work beside Knative's own client and server, and prints
-//! them with their budgets and beside the last run that was committed. It asserts nothing.
+//! Measures the promised figures of an agent that watches Knative's own client and server, and
+//! prints them beside their budgets and the last committed run. It asserts nothing.
 //!
-//! Whatever is compared is measured in turn, in one run: with the agent and without, and with `--vs` two
-//! builds of it. A run on a busy machine then says less, but nothing that is wrong.
+//! Compared figures are measured alternately in one run: with and without the agent, and with
+//! `--vs` two builds of it. A run on a busy machine is less precise, but not wrong.
 
 mod figures;
 mod floods;
@@ -49,18 +49,18 @@ struct Options {
     /// Only these parts, comma-separated
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
-    /// Measure another build of the agent in turn with this one: programs, storm and starts
+    /// Measure another build of the agent alternately with this one: programs, storm and starts
     #[arg(long, value_name = "BINARY")]
     vs: Option<PathBuf>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Keep this run as the one that later runs are held against: tests/bench/baseline.json
+    /// Save this run as the one that later runs are compared with: tests/bench/baseline.json
     #[arg(long)]
     save: bool,
 }
 
-/// What can be measured by itself.
+/// A part that can be measured on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Kernel programs: instructions, and time per event
@@ -73,18 +73,18 @@ enum Part {
     Link,
     /// How soon a loss is known
     Latency,
-    /// A link that is made and lost all the time
+    /// A link that is made and lost repeatedly
     Flaps,
-    /// An agent without a link: what it sends
+    /// The exports of an agent without a link
     Wire,
     /// The watch of the Kubernetes API
     Watch,
-    /// What strangers' floods take
+    /// The cost of floods by strangers
     Floods,
 }
 
 impl Part {
-    /// Whether two builds can be measured in turn.
+    /// Whether two builds can be measured alternately.
     const fn compares(self) -> bool {
         matches!(self, Self::Programs | Self::Storm | Self::Starts)
     }
@@ -96,7 +96,7 @@ impl Options {
         asked && (self.vs.is_none() || part.compares())
     }
 
-    /// Nobody is to wait for figures that will not come.
+    /// Refuses requests for figures that will not come.
     fn check(&self) -> Result<()> {
         let mut only = self.only.iter();
         match only.find(|part| self.vs.is_some() && !part.compares()) {
@@ -108,7 +108,7 @@ impl Options {
     }
 }
 
-/// How much is measured, and for how long.
+/// The extent and the lengths of the measurements.
 struct Plan {
     /// How often each kind of loss is injected.
     losses: usize,
@@ -162,7 +162,7 @@ fn main() -> ExitCode {
 
 fn bench(options: &Options) -> Result<()> {
     options.check()?;
-    // Before the run makes its own load.
+    // Read the load before the run makes its own.
     let machine = Machine::now();
     let last = LastRun::read()?;
     eprintln!("{}", machine.line());
@@ -231,7 +231,7 @@ fn measure(options: &Options) -> Result<Figures> {
     Ok(figures)
 }
 
-/// From the start of the process to the line `Attached.` in its log, and what memory that took.
+/// The time from the start of the process to the line `Attached.` in its log, and the memory used.
 fn starts(bed: &mut Bed, builds: &[Build], figures: &mut Figures) -> Result<()> {
     let none = || builds.iter().map(|_| Vec::new()).collect::<Vec<Vec<f64>>>();
     let (mut attach, mut ready) = (none(), none());
@@ -310,7 +310,7 @@ fn idle(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// The cost of a link that is made and lost all the time.
+/// The cost of a link that is made and lost repeatedly.
 fn flap(bed: &Bed, length: Duration, figures: &mut Figures) -> Result<()> {
     eprintln!(
         "a link made {RATE} times a second for {} s",
@@ -342,7 +342,7 @@ fn observed(bed: &Bed) -> Result<Observed> {
 
 const STARTS: usize = 7;
 const RATE: u64 = 100;
-/// Memory of the start is released by then.
+/// By then the memory of the start is released.
 const SETTLE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 

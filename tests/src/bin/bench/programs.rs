@@ -1,9 +1,9 @@
-//! What each program of the agent costs: by instructions, which no load of the machine changes, and by the
-//! kernel's own account of their time.
+//! The cost of each program of the agent: in instructions, which do not depend on the machine's
+//! load, and by the kernel's own account of their time.
 //!
-//! A watched event and its notification are told apart by the kernel's own rule: it wakes a reader only
-//! that has read everything before ("`bpf_ringbuf_commit()`", `kernel/bpf/ringbuf.c`). So while the agent
-//! stands still its programs do all that they do, and wake nobody.
+//! The kernel wakes a reader only if it has read everything before (`bpf_ringbuf_commit()`,
+//! `kernel/bpf/ringbuf.c`). This separates the cost of a watched event from that of its
+//! notification: while the agent is frozen, its programs do all their work and wake nobody.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use crate::{
     way,
 };
 
-/// Alternates the builds, each with an agent of its own.
+/// Alternates the builds, each with its own agent.
 pub(crate) fn measure(bed: &mut Bed, builds: &[Build], figures: &mut Figures) -> Result<()> {
     let _stats = enable_stats(Stats::RunTime).context("count the programs' run time")?;
     let strangers = Strangers {
@@ -90,7 +90,7 @@ pub(crate) fn measure(bed: &mut Bed, builds: &[Build], figures: &mut Figures) ->
     Ok(())
 }
 
-/// Of one build.
+/// The measurements of one build.
 #[derive(Default)]
 struct Measured {
     counts: BTreeMap<String, Counts>,
@@ -99,14 +99,14 @@ struct Measured {
     notified: Vec<f64>,
 }
 
-/// Of one program: nothing here depends on the machine's load.
+/// The counts of one program, which do not depend on the machine's load.
 struct Counts {
     verified: f64,
     compiled: f64,
     way: f64,
 }
 
-/// What is counted, its unit, and where it is.
+/// The name of a count, its unit, and how to read it.
 type Count = (&'static str, &'static str, fn(&Counts) -> f64);
 
 const COUNTS: [Count; 3] = [
@@ -130,8 +130,8 @@ impl Measured {
         Ok(())
     }
 
-    /// Connections of one activator, that are made and lost: with the agent at work, and with the agent
-    /// frozen.
+    /// Connections of one activator that are made and lost, with the agent running and with the
+    /// agent frozen.
     fn watched(&mut self, bed: &Bed, client: &Pod, target: &str) -> Result<()> {
         let (rate, count) = (RATE.to_string(), u64::MAX.to_string());
         let flapping = Activator::stand_in(client, ["flap", target, &rate, &count])?;
@@ -148,7 +148,7 @@ impl Measured {
     }
 }
 
-/// The programs' time for one record of `activator`'s.
+/// The programs' time for one record of `activator`.
 fn of_events(bed: &Bed, activator: &Activator) -> Result<f64> {
     let opens = || anyhow::Ok(tcp::Counters::of(activator.process.pid())?.opens);
     let (before, time) = (opens()?, spent(bed)?);
@@ -174,18 +174,18 @@ fn spent(bed: &Bed) -> Result<Spent> {
     Ok(Spent(programs.iter().map(ProgramInfo::run_time).sum()))
 }
 
-/// The agent's own.
+/// The agent's own programs.
 fn programs(bed: &Bed) -> Result<Vec<ProgramInfo>> {
     let own = observed(bed)?.programs()?;
-    // Another's may end while they are listed.
+    // Programs of others may end while they are listed.
     let loaded = loaded_programs().filter_map(Result::ok);
     Ok(loaded.filter(|p| own.contains(&p.id())).collect())
 }
 
 const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 5_000;
-/// Connections a second. While the agent is frozen nobody reads: the ring holds 1,638 records, and this many
-/// connections make 900 in a window.
+/// Connections a second. While the agent is frozen nobody reads: the ring holds 1,638 records, and
+/// at this rate a window makes 900.
 const RATE: u32 = 300;
 const WINDOW: Duration = Duration::from_secs(1);
 /// `Attempted`, `Established`, `Ended`.

@@ -1,5 +1,4 @@
-//! What several measurements of one thing say: their middle, how far they lie apart, and whether two
-//! builds differ.
+//! Statistics of repeated measurements: the median, the spread, and whether two builds differ.
 
 use statlink_tests::observe::quantile;
 
@@ -7,15 +6,15 @@ use statlink_tests::observe::quantile;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Samples(Vec<f64>);
 
-/// One build's measurements beside another's, made in turn: each pair under the same load.
+/// Two builds' measurements, made alternately: each pair under the same load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Comparison {
-    /// The ratio of the pair in the middle.
+    /// The median ratio.
     pub(crate) ratio: f64,
-    /// Whether nearly all pairs say the same: the first and the last tenth are on one side of 1.
+    /// Whether nearly all pairs agree: the first and the last decile are on one side of 1.
     ///
-    /// Of five equal builds' pairs all five fall on one side in one run of sixteen; fourteen of fifteen do in one of a
-    /// thousand.
+    /// For equal builds, all five of five pairs fall on one side in one run of sixteen; fourteen of
+    /// fifteen do in one of a thousand.
     pub(crate) is_clear: bool,
 }
 
@@ -24,7 +23,7 @@ impl Samples {
         self.0.len()
     }
 
-    /// By nearest rank; `None` of nothing.
+    /// By nearest rank; `None` without samples.
     pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
         quantile(&mut self.0.clone(), q)
     }
@@ -33,12 +32,12 @@ impl Samples {
         self.quantile(0.5)
     }
 
-    /// The first and the last tenth: what the rest lies between.
+    /// The first and the last decile.
     pub(crate) fn spread(&self) -> Option<(f64, f64)> {
         Some((self.quantile(0.1)?, self.quantile(0.9)?))
     }
 
-    /// These by `other`'s, pair by pair. `None` without a pair, or where one has nothing to be a part of.
+    /// The ratio of these to `other`'s, pair by pair. `None` without pairs, or if a divisor is 0.
     pub(crate) fn beside(&self, other: &Self) -> Option<Comparison> {
         let pairs = self.0.iter().zip(&other.0);
         let ratios = pairs.map(|(this, other)| ratio(*this, *other));
@@ -97,7 +96,8 @@ mod tests {
 
     #[test]
     fn builds_are_compared_pair_by_pair() {
-        // A load that doubles both in its course hides nothing: each pair says a tenth less.
+        // A load that doubles both during the run hides nothing: in each pair, this one is a tenth
+        // lower.
         let other = samples(&[100.0, 200.0, 300.0, 400.0, 500.0]);
         let this = samples(&[90.0, 180.0, 270.0, 360.0, 450.0]);
         let comparison = this.beside(&other).unwrap();

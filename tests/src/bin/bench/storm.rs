@@ -14,8 +14,8 @@ use crate::{
     figures::{Figures, UNLIMITED, at_most},
 };
 
-/// Alternates rounds without an agent and with each build's, so that other load of the machine affects all;
-/// then again on the watched port, as strangers.
+/// Alternates rounds without an agent and with each build's, so that other load of the machine
+/// affects all; then the same on the watched port, as strangers.
 pub(crate) fn measure(bed: &mut Bed, builds: &[Build], figures: &mut Figures) -> Result<()> {
     let strangers = Strangers {
         at: bed.network.pod("strangers")?.namespace,
@@ -42,7 +42,7 @@ impl Strangers {
         self.at.run(listen)?.context("listen")
     }
 
-    /// How long so many connections take.
+    /// The time for this many connections.
     pub(crate) fn round(&self, listener: &TcpListener, connections: u32) -> Result<Duration> {
         self.at.run(|| round(listener, connections))?
     }
@@ -107,7 +107,7 @@ fn round(listener: &TcpListener, connections: u32) -> Result<Duration> {
     Ok(start.elapsed())
 }
 
-/// Anything but the watched one.
+/// A port other than the watched one.
 pub(crate) const UNRELATED: u16 = PORT + 1;
 const ROUNDS: usize = 15;
 const CONNECTIONS: u32 = 20_000;

@@ -11,7 +11,7 @@ use crate::{
     statistics::Samples,
 };
 
-/// One line a figure. Columns of another build only where there is one.
+/// One line for each figure. Columns of another build only if there is one.
 pub(crate) fn text(figures: &Figures, last: &LastRun) -> String {
     let compares = figures.iter().any(|figure| figure.other.is_some());
     let mut head = vec!["figure", "n", "p50", "p10 to p90", "", "budget", "last run"];
@@ -64,8 +64,8 @@ fn row(figure: &Figure, last: &LastRun, compares: bool) -> Vec<String> {
     row
 }
 
-/// What is promised of which part; what that part is where it is not the one in the table; and whether it
-/// is kept.
+/// The budget; the part that it applies to, if that is not the one in the table; and whether it is
+/// kept.
 fn budget(figure: &Figure, Budget { most, of }: Budget) -> String {
     let mut text = format!("{} ≤ {}", of.name(), number(most));
     if figure.holds() == Some(false) {
@@ -75,7 +75,7 @@ fn budget(figure: &Figure, Budget { most, of }: Budget) -> String {
     text
 }
 
-/// The first column to the left, the others as wide as they must be.
+/// The first column is left-aligned, the others as wide as they need to be.
 fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {

@@ -1,5 +1,5 @@
-//! The agent's memory with the Kubernetes watch, and what pods add to it that are not activators of its
-//! node.
+//! The agent's memory with the Kubernetes watch, and the cost of pods that are not activators of
+//! its node.
 
 use std::{thread, time::Duration};
 
@@ -86,5 +86,5 @@ fn foreign(namespace: &str, n: usize) -> Value {
 
 const FOREIGN: usize = 1000;
 const BATCH: usize = 250;
-/// For memory of the start to be released, and for the watch to deliver new pods.
+/// Time to release the memory of the start, and for the watch to deliver new pods.
 const SETTLE: Duration = Duration::from_secs(5);

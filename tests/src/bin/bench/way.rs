@@ -1,15 +1,15 @@
-//! The shortest way through a kernel program, counted in instructions: what it costs an event that it has
-//! nothing to do with, as far as no clock is needed to know it.
+//! The shortest path through a kernel program, counted in instructions: its cost for an unrelated
+//! event, as far as that can be known without a clock.
 //!
-//! Where a helper can fail, that may be a shorter way than any event's.
+//! If a helper can fail, that path may be shorter than any event's.
 
 use std::{collections::VecDeque, os::fd::AsRawFd as _};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::ProgramInfo;
 
-/// The fewest instructions from a program's start to its end, as the kernel runs it: what its verifier
-/// found to be dead is gone. What a helper or a function takes is not in it.
+/// The fewest instructions from a program's start to its end, as the kernel runs it, without the
+/// code that the verifier found dead. Instructions inside of helpers and functions are not counted.
 pub(crate) fn shortest(program: &ProgramInfo) -> Result<usize> {
     let instructions = translated(program)?;
     steps_to_exit(&instructions).context("no way leads to its end")
@@ -18,7 +18,7 @@ pub(crate) fn shortest(program: &ProgramInfo) -> Result<usize> {
 /// `struct bpf_insn`, `include/uapi/linux/bpf.h`.
 const BYTES: usize = 8;
 
-/// Breadth first: the first exit that is found is the nearest.
+/// Breadth first: the first exit found is the nearest.
 fn steps_to_exit(program: &[u8]) -> Option<usize> {
     let instructions: Vec<&[u8]> = program.chunks_exact(BYTES).collect();
     let mut seen = vec![false; instructions.len()];
@@ -55,7 +55,7 @@ fn steps_to_exit(program: &[u8]) -> Option<usize> {
     None
 }
 
-/// What the kernel made of a program.
+/// The kernel's translation of a program.
 fn translated(program: &ProgramInfo) -> Result<Vec<u8>> {
     let length = program.size_translated().context("its size is not told")?;
     let mut instructions = vec![0; usize::try_from(length)?];
@@ -70,8 +70,8 @@ fn translated(program: &ProgramInfo) -> Result<Vec<u8>> {
         length: u32::try_from(size_of::<Info>())?,
         info: (&raw mut info) as u64,
     };
-    // SAFETY: both structures begin as those of the kernel do, and the lengths passed are their own. The
-    // kernel writes no more of the instructions than there is room for.
+    // SAFETY: both structures begin like the kernel's, and the lengths passed are their own. The
+    // kernel writes no more instructions than there is room for.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -88,7 +88,7 @@ fn translated(program: &ProgramInfo) -> Result<Vec<u8>> {
     Ok(instructions)
 }
 
-/// The beginning of `struct bpf_prog_info`, which may be passed shorter than it is.
+/// The beginning of `struct bpf_prog_info`, of which a prefix may be passed.
 #[derive(Default)]
 #[repr(C)]
 struct Info {
@@ -170,7 +170,7 @@ mod tests {
             i(LEAVE, 0, 0),
             i(JMP32 | ALWAYS, 0, -3),
         ];
-        // Over to the last, back to the second, through to the third.
+        // Past the last one, back to the second, on to the third.
         assert_eq!(steps_to_exit(&program.concat()), Some(4));
     }
 

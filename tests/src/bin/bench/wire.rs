@@ -1,4 +1,4 @@
-//! What an agent without a link says, and what that takes on the wire.
+//! The exports of an agent without a link, and their size on the wire.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -16,7 +16,8 @@ use statlink_tests::{scenario::Bed, wait};
 
 use crate::figures::{Figures, UNLIMITED, at_most};
 
-/// Measures on `bed`, whose agent it replaces, for as many `minutes`: by default it speaks once in one.
+/// Measures on `bed`, whose agent it replaces, for this many `minutes`: by default such an agent
+/// exports once a minute.
 pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Result<()> {
     eprintln!("an agent without a link, for {minutes} min");
     let collector = bed.collector.grpc_endpoint();
@@ -26,7 +27,7 @@ pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Res
     options.endpoint = Some(format!("http://{}", relay.address));
     bed.agent = None;
     bed.start_agent_with(&options)?;
-    // The first export, and the handshakes of the connection with it.
+    // The first export, with the handshakes of the connection.
     let first = bed.collector.mark();
     wait::until("export", crate::PATIENCE, || {
         Ok((bed.collector.mark() > first).then_some(()))
@@ -60,7 +61,7 @@ pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Res
     Ok(())
 }
 
-/// Passes on what comes, both ways, and counts it: what TCP carries, without the packets' heads.
+/// Forwards data both ways and counts it: TCP's payload, without packet headers.
 struct Relay {
     address: SocketAddr,
     bytes: Arc<AtomicU64>,
@@ -103,7 +104,7 @@ fn relay(agent: &TcpStream, collector: &TcpStream, bytes: &Arc<AtomicU64>) -> io
                     break;
                 }
             }
-            // Either may have closed it.
+            // Either side may have closed it.
             let _ = to.shutdown(Shutdown::Write);
         });
     }

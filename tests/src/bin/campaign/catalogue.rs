@@ -1,11 +1,11 @@
-//! What can go wrong with a link, and which causes the agent may then report.
+//! The faults of a link, and the causes that the agent may report for each.
 //!
 //! A new fault is a variant of [`Kind`] here with its [`Nature`], and is injected and healed in
 //! [`crate::lane`].
 
 use std::time::Duration;
 
-/// An enum with the list of its values: one that were missing there would never be drawn.
+/// An enum with the list of its values: a value that is missing there would never be drawn.
 macro_rules! listed {
     ($(#[$of_enum:meta])* $name:ident { $($(#[$doc:meta])* $value:ident,)+ }) => {
         $(#[$of_enum])*
@@ -36,7 +36,7 @@ listed! {
         NetworkUnreachable,
         /// Dials are answered by ICMP administratively prohibited.
         AdminProhibited,
-        /// Dials are answered by ICMP port unreachable inside connect(): a policy of the node.
+        /// Dials fail with ICMP port unreachable inside connect(): a policy of the node.
         RefusedOnNode,
         /// The same with ICMP administratively prohibited.
         ProhibitedOnNode,
@@ -52,7 +52,7 @@ listed! {
         Policy,
         /// No local port left.
         OutOfPorts,
-        /// Nobody listens where names are looked up.
+        /// The name server does not run.
         NameServerKilled,
         /// Lookups vanish.
         LookupsDropped,
@@ -64,9 +64,9 @@ listed! {
         SlowLookups,
         /// The activator's own kernel aborts the connection (SOCK_DESTROY, as a CNI does), once.
         Aborted,
-        /// Whatever is sent is answered by RST.
+        /// Every packet is answered by RST.
         RejectAll,
-        /// Whatever is sent is answered by ICMP host unreachable.
+        /// Every packet is answered by ICMP host unreachable.
         Unroutable,
         /// The autoscaler's wire is cut, and nobody answers the activator's ARP.
         Unplugged,
@@ -80,64 +80,67 @@ listed! {
         Terminated,
         /// SIGKILL to the autoscaler, then a new one.
         Killed,
-        /// SIGSTOP and SIGCONT to the autoscaler; its kernel goes on acknowledging.
+        /// SIGSTOP and SIGCONT to the autoscaler; its kernel continues to acknowledge.
         Frozen,
-        /// The autoscaler killed, and a server in its place that answers 403.
+        /// The autoscaler is killed, and a server in its place answers 403.
         Forbidden,
-        /// The autoscaler killed, and a server in its place that answers 503.
+        /// The autoscaler is killed, and a server in its place answers 503.
         Unavailable,
-        /// The autoscaler killed, and a server in its place that answers 403 with a body that does not end.
+        /// The autoscaler is killed, and a server in its place answers 403 with a body that does
+        /// not end.
         HeldRefusal,
-        /// The autoscaler killed, and a server in its place that closes at once.
+        /// The autoscaler is killed, and a server in its place closes at once.
         ClosedAtOnce,
-        /// The autoscaler killed, and a server in its place that resets at once.
+        /// The autoscaler is killed, and a server in its place resets at once.
         ResetAtOnce,
-        /// The autoscaler killed, and a server in its place that never answers.
+        /// The autoscaler is killed, and a server in its place never answers.
         Mute,
-        /// The sidecar killed, and then a new one.
+        /// The sidecar is killed, and later a new one starts.
         SidecarKilled,
-        /// The sidecar killed, and one in its place that answers 403 by itself.
+        /// The sidecar is killed, and another in its place answers 403 itself.
         SidecarForbids,
-        /// The sidecar killed, and one in its place that answers 503 by itself.
+        /// The sidecar is killed, and another in its place answers 503 itself.
         SidecarUnavailable,
         /// SIGSTOP and SIGCONT to the activator.
         ActivatorFrozen,
-        /// The activator killed, and in its container one short life after another that never connects.
+        /// The activator is killed, and its container runs one short life after another that never
+        /// connects.
         CrashLoop,
     }
 }
 
-/// What is known of a kind.
+/// The properties of a kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Nature {
-    /// For tables and files.
+    /// The name in tables and files.
     pub(crate) name: &'static str,
-    /// The causes for which this fault alone may end a live connection.
+    /// The causes with which this fault alone may end a live connection.
     pub(crate) losses: &'static [&'static str],
-    /// The causes of an ICMP error to a SYN that the client may not have been told of before it gave
-    /// up: an IPv6 connect() waits for a second one. The agent counts the SYN as answered; the client
-    /// logs a time-out.
+    /// The causes of an ICMP error to a SYN that the client may not have seen before it gave up: an
+    /// IPv6 connect() waits for a second one. The agent counts the SYN as answered; the client logs
+    /// a timeout.
     pub(crate) answers: &'static [&'static str],
-    /// The causes for which a sidecar's dials may fail meanwhile, and so the activator's.
+    /// The causes with which a sidecar's dials may fail meanwhile, and so the activator's.
     pub(crate) proxy: &'static [&'static str],
     pub(crate) resource: Resource,
 }
 
-/// How an activator reaches its autoscaler, which decides what can go wrong.
+/// How an activator reaches its autoscaler; this decides which faults are possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// By an address.
     Direct,
     /// By a name that it looks up before each dial.
     Name,
-    /// By a sidecar, which accepts its connection and makes one of its own.
+    /// Through a sidecar, which accepts its connection and opens one of its own.
     Sidecar,
 }
 
-/// What a fault changes. Two faults at once must not both change the same, except `Filter`.
+/// The resource that a fault changes. Two faults at once must not both change the same one, except
+/// `Filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
-    /// Packet filters: there can be any number.
+    /// Packet filters: any number can be in force.
     Filter,
     Route,
     Policy,
@@ -210,7 +213,7 @@ impl Kind {
         self.nature().resource
     }
 
-    /// Whether the connection is reset as well: the fault concerns dials only, and without a dial
+    /// Whether the fault also resets the connection: it concerns only dials, and without a dial
     /// nobody would notice it.
     pub(crate) const fn resets(self) -> bool {
         match self {
@@ -262,8 +265,8 @@ impl Kind {
         matches!(self.nature().losses, STALL | LOCAL_STALL)
     }
 
-    /// Whether its rules are of the activator's process or of several dials, and say nothing of another
-    /// fault beside it.
+    /// Whether its rules concern the activator's process or several dials, so that another fault
+    /// beside it could not be judged.
     pub(crate) const fn is_alone(self) -> bool {
         matches!(
             self,
@@ -271,8 +274,8 @@ impl Kind {
         )
     }
 
-    /// How long it must last until there is something to tell that a shorter one has not: the silence
-    /// of an activator, the end of a dial and one more, several lives.
+    /// How long it must last to show more than a shorter fault: the silence of an activator, the
+    /// end of a dial and another dial, several lives.
     pub(crate) fn is_told_after(self) -> Duration {
         Duration::from_secs(if self == Self::ActivatorFrozen {
             12
@@ -283,24 +286,25 @@ impl Kind {
         })
     }
 
-    /// Whether packets vanish. Where TCP waits for one, it goes on waiting after the fault is healed.
+    /// Whether packets are dropped. If TCP waits for one, it continues to wait after the fault is
+    /// healed.
     pub(crate) fn drops(self) -> bool {
         self.stalls() && !matches!(self, Self::Frozen | Self::ActivatorFrozen)
     }
 
-    /// Whether connect() fails before it sends a SYN, without a route or by a policy.
+    /// Whether connect() fails before it sends a SYN, for lack of a route or by a policy.
     pub(crate) fn withholds_syns(self) -> bool {
         matches!(self.resource(), Resource::Route | Resource::Policy)
     }
 
     /// How soon after the fault's start the link may count as stalled.
     ///
-    /// Where nothing is acknowledged: after two retransmission timeouts of what was sent at the start.
-    /// The first is no shorter than 200 ms (`TCP_RTO_MIN`), the second twice that. Where the server's
-    /// kernel or a sidecar acknowledges: 5 s after the last pong, which may be one ping's interval old.
+    /// Without acknowledgements: after two retransmission timeouts of data sent at the start. The
+    /// first is at least 200 ms (`TCP_RTO_MIN`), the second twice that. If the server's kernel or a
+    /// sidecar acknowledges: 5 s after the last pong, which may be one ping interval old.
     pub(crate) fn stalls_after(self, way: Way) -> Duration {
         Duration::from_millis(if self == Self::ActivatorFrozen {
-            // 12 s after its last word, which may be one ping's interval old.
+            // 12 s after its last data, which may be one ping interval old.
             12_000 - 3_334 - 50
         } else if self.drops() && way != Way::Sidecar {
             600 - 50
@@ -309,21 +313,21 @@ impl Kind {
         })
     }
 
-    /// Whether a sidecar's dials succeed and only the answer is a failure.
+    /// Whether a sidecar's dials succeed, so that only the answer is a failure.
     pub(crate) const fn answers_a_proxy(self) -> bool {
         matches!(self, Self::Forbidden | Self::Unavailable | Self::Frozen)
     }
 
-    /// How long after its end the fault may still cause a stall: a timeout that was already set (the
-    /// second is 400 ms long), and the time to notice it. A neighbour that did not answer is asked
-    /// again only after 1 s (`retrans_time_ms`).
+    /// How long after its end the fault may still cause a stall: a timeout that was already set
+    /// (the second is 400 ms long), and the time to notice it. The kernel asks a neighbour that did
+    /// not answer again only after 1 s (`retrans_time_ms`).
     pub(crate) fn lingers(self) -> Duration {
         Duration::from_millis(if self == Self::Unplugged { 1_600 } else { 600 })
     }
 }
 
 impl Way {
-    /// Most are direct. Ten lanes have each way both with stats and without.
+    /// Most are direct. Among ten lanes, each way occurs both with and without stats.
     pub(crate) const fn of_lane(number: usize) -> Self {
         match number % 5 {
             3 => Self::Name,
@@ -332,7 +336,7 @@ impl Way {
         }
     }
 
-    /// What can go wrong.
+    /// The possible faults.
     pub(crate) fn kinds(self) -> Vec<Kind> {
         match self {
             Self::Direct => {
@@ -415,23 +419,23 @@ const fn ends(name: &'static str) -> Nature {
 }
 
 const RESET: &[&str] = &["connection_reset"];
-/// The process that had the connection ends: with RST instead of FIN where something was left
-/// unread, such as the client's close frame at a graceful end.
+/// The process with the connection ends: with RST instead of FIN if something was unread, such as
+/// the client's close frame at a graceful end.
 const END: &[&str] = &["peer_closed", "connection_reset"];
 const ABORTED: &[&str] = &["connection_aborted"];
-/// The first refusal that is held looks like an upgrade, until the client gives up.
+/// The first held refusal looks like an upgrade until the client gives up.
 const END_OR_REFUSAL: &[&str] = &["peer_closed", "connection_reset", "handshake_failed"];
 const STALL: &[&str] = &["stalled"];
 const LOCAL_STALL: &[&str] = &["local_stalled"];
 const REFUSED: &[&str] = &["connection_refused"];
-/// The SYN stays unanswered for 1 s; also where the kernel dropped the ICMP error.
+/// The SYN stays unanswered for 1 s, also if the kernel dropped the ICMP error.
 const TIMEOUT: &[&str] = &["timeout"];
 const HOST_OF_PROXY: &[&str] = &["host_unreachable", "timeout"];
 const NETWORK_OF_PROXY: &[&str] = &["network_unreachable", "timeout"];
-/// Nobody listens. The listener of a killed process may go later than its connections: a connection
-/// that it has not accepted by then is reset.
+/// Nobody listens. The listener of a killed process may end later than its connections: a
+/// connection that it has not accepted by then is reset.
 const GONE: &[&str] = &["connection_refused", "connection_reset"];
-/// The same until there is a server that closes.
+/// The same until a server that closes has started.
 const CLOSED: &[&str] = &["connection_refused", "connection_reset", "handshake_failed"];
 const HOST: &[&str] = &["host_unreachable"];
 const NETWORK: &[&str] = &["network_unreachable"];

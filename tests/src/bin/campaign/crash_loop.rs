@@ -1,5 +1,5 @@
-//! An activator that crashes again and again, in one container: lives that end before their start-up
-//! grace does, and of which none connects.
+//! An activator that crashes again and again in one container: each life ends before its start-up
+//! grace, and none connects.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use statlink_tests::peer::{Activator, PORT};
 
 use crate::{lane::Lane, site::Site};
 
-/// One under way.
+/// A running crash loop.
 #[derive(Debug)]
 pub(crate) struct CrashLoop {
     /// When the life ends, or the next one begins.
@@ -16,7 +16,7 @@ pub(crate) struct CrashLoop {
 }
 
 impl Lane {
-    /// Kills the activator, and has the first of the short lives begin.
+    /// Kills the activator, and begins the first of the short lives.
     pub(crate) fn begin_crash_loop(&mut self, site: &Site) -> Result<()> {
         self.end_life()?;
         self.begin_life(site)
@@ -34,15 +34,15 @@ impl Lane {
         self.begin_life(site)
     }
 
-    /// Has a life begin that goes on.
+    /// Begins a life that lasts.
     pub(crate) fn end_crash_loop(&mut self, site: &Site) -> Result<()> {
         self.crash_loop = None;
         self.end_life()?;
         self.arrive(site)
     }
 
-    /// It dials an autoscaler's address where nobody listens, so that each dial is refused and decided
-    /// before its end.
+    /// It dials an autoscaler's address where nobody listens, so that each dial is refused and
+    /// decided before the life ends.
     fn begin_life(&mut self, site: &Site) -> Result<()> {
         let to = format!("{}:{PORT}", site.nobody.v4);
         let args = ["flap", &to, "0", &DIALS.to_string()];

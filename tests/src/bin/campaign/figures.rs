@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use statlink_tests::{collector::Export, scenario::metric};
 
-/// One link's figures. They hold until an export has others.
+/// One link's figures. They are valid until an export has other ones.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
     /// When the Collector had it.
     pub(crate) arrived: Option<SystemTime>,
     /// When the agent observed it.
     pub(crate) observed: Option<SystemTime>,
-    /// When the agent last observed the same.
+    /// When the agent last observed the same figures.
     pub(crate) confirmed: Option<SystemTime>,
     pub(crate) reachable: Option<bool>,
     pub(crate) connects: u64,
@@ -109,7 +109,7 @@ impl Figures {
         *self == other
     }
 
-    /// The rules that it breaks after `before`, in words.
+    /// The rules that it breaks, compared with `before`, in words.
     pub(crate) fn broken(&self, before: Option<&Self>) -> Vec<String> {
         let mut broken = Vec::new();
         for (kind, checks) in &self.checks {

@@ -7,7 +7,7 @@ use statlink_tests::fault::Faults;
 
 use crate::{lane::Lane, reported::EXPORTS_A_SECOND, stage::Stage, truth::Sums};
 
-/// Whether the counts are exact, and exports and log lines limited.
+/// Returns whether the counts are exact, and exports and log lines limited.
 pub(crate) fn flap(length: Duration) -> Result<bool> {
     let mut stage = Stage::set(1)?;
     stage.look_for(Duration::from_secs(3));
@@ -73,6 +73,5 @@ impl Lane {
 }
 
 const FLAP: Duration = Duration::from_millis(300);
-/// Three outages with a line at each end, the onset of the fourth, and what is summed up when it
-/// is over.
+/// Three outages with a line at each end, the beginning of the fourth, and the summary at the end.
 const LINES_AT_THE_START: u64 = 3 * 2 + 1 + 1;

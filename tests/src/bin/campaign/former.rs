@@ -1,4 +1,4 @@
-//! Activators that were ended.
+//! Activators that have ended.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,14 +14,14 @@ use crate::{
     schedule::End,
 };
 
-/// An activator that was ended.
+/// An activator that has ended.
 pub(crate) struct Former {
     activator: Activator,
     home: Home,
     server: Pod,
     since: Instant,
-    /// Whether its end was announced, and the loss is still to come that often comes first: of its
-    /// sidecar, or of its connection. Nobody may be told of it.
+    /// Whether its end was announced, and the loss that often comes first is still to come: of its
+    /// sidecar, or of its connection. It must not be reported.
     loss_is_due: bool,
     /// The figures before its end. They must not change: the end is expected.
     before: Figures,
@@ -52,8 +52,8 @@ impl Former {
         }
     }
 
-    /// A fault of this kind was injected on `lane`. Most kinds affect one pod only, and once its end is
-    /// known nothing is told of it.
+    /// A fault of this kind was injected on `lane`. Most kinds affect only one pod, and once its
+    /// end is known nothing is reported about it.
     pub(crate) fn disturb(&mut self, lane: usize, kind: Kind) {
         let shared = matches!(kind.resource(), Resource::Server | Resource::Wire);
         self.disturbed |= shared && lane == self.lane && self.since.elapsed() < ANNOUNCED;
@@ -75,7 +75,7 @@ impl Former {
 }
 
 impl Run<'_> {
-    /// Judges that of those that ended nothing is told but their last counts, and that their end was no
+    /// Judges that ended activators report nothing but their last counts, and that their end was no
     /// error.
     pub(crate) fn judge_former(&mut self) -> Result<()> {
         let mut wrong = Vec::new();
@@ -95,7 +95,7 @@ impl Run<'_> {
                 ));
                 former.before = newest.clone();
             }
-            // An export under way when it ended. Its last counts follow by themselves, however long the
+            // An export was under way when it ended. Its last counts follow, however long the
             // Collector was away.
             if let Some(ended) = former.ended
                 && newest.reachable.is_some()

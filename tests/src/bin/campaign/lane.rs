@@ -1,4 +1,4 @@
-//! One activator with an autoscaler of its own, so that faults of one lane are no other's.
+//! One activator with its own autoscaler, so that a fault of one lane does not affect others.
 
 use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4},
@@ -33,7 +33,7 @@ pub(crate) struct Lane {
     /// How many of its activators have ended.
     ended: usize,
     pub(crate) pod: Pod,
-    /// There is none between the end of one and the start of the next.
+    /// `None` between the end of one and the start of the next.
     pub(crate) activator: Option<Activator>,
     pub(crate) home: Home,
     pub(crate) crash_loop: Option<CrashLoop>,
@@ -42,15 +42,15 @@ pub(crate) struct Lane {
     pub(crate) history: History,
     server: Option<Server>,
     server_pod: Pod,
-    /// How many of Knative's there have been.
+    /// How many Knative autoscalers it has had.
     autoscalers: u64,
     /// The name server that the activator uses, in the autoscaler's pod.
     names: Option<Process>,
-    /// Websockets upgraded by servers that are gone.
+    /// Websockets upgraded by servers that have ended.
     upgraded: u64,
 }
 
-/// What exists for one activator, and goes after it.
+/// The things that belong to one activator, and end after it.
 #[derive(Debug)]
 pub(crate) struct Home {
     pub(crate) container: Container,
@@ -64,7 +64,7 @@ enum Server {
     StandIn(Process),
 }
 
-/// What heals a fault.
+/// The way to heal a fault.
 #[derive(Debug)]
 pub(crate) enum Undo {
     Nothing,
@@ -125,7 +125,7 @@ impl Lane {
         Ok(lane)
     }
 
-    /// Every other lane's activator sends stats.
+    /// Whether its activator sends stats: every other lane's does.
     pub(crate) const fn sends_stats(&self) -> bool {
         self.number.is_multiple_of(2)
     }
@@ -151,19 +151,19 @@ impl Lane {
         &self.pod.name
     }
 
-    /// Where faults go: the activator's side, and the autoscaler's.
+    /// The pods for faults: the activator's, and the autoscaler's.
     pub(crate) const fn pods(&self) -> (&Pod, &Pod) {
         (&self.pod, &self.server_pod)
     }
 
-    /// Reads what the activator printed since.
+    /// Reads the activator's new output.
     pub(crate) fn look(&mut self) {
         if let Some(activator) = &self.activator {
             self.history.read(&activator.process);
         }
     }
 
-    /// What the kernel counted in the activator's network namespace, without the strangers' share.
+    /// The kernel's counters in the activator's network namespace, without the strangers' share.
     pub(crate) fn kernel(&self) -> Result<Counters> {
         let activator = self.activator.as_ref().context("no activator")?;
         let counters = Counters::of(activator.process.pid())?;
@@ -187,7 +187,7 @@ impl Lane {
         self.autoscalers
     }
 
-    /// Ends the activator, and makes a pod for the next one; gives the former and its home.
+    /// Ends the activator, and makes a pod for the next one; returns the former and its home.
     pub(crate) fn depart(&mut self, site: &Site, end: End) -> Result<(Activator, Home)> {
         let mut former = self.activator.take().context("no activator to end")?;
         site.announce(&self.home.registered, end);
@@ -217,7 +217,7 @@ impl Lane {
         } else {
             Traffic::Idle
         };
-        // As the real one: on SIGTERM its stats stop first, and its pings go on.
+        // Like the real one: on SIGTERM its stats stop first, and its pings continue.
         let mut args = vec!["--drain".to_owned(), "4s".to_owned()];
         let url = match self.way() {
             Way::Direct => format!("ws://{}", self.target()),
@@ -243,7 +243,7 @@ impl Lane {
         (address, PORT).into()
     }
 
-    /// Injects a fault; gives what heals it.
+    /// Injects a fault; returns how to heal it.
     pub(crate) fn inject(&mut self, site: &Site, kind: Kind) -> Result<Undo> {
         let pod = self.pod.clone();
         let server_pod = self.server_pod.clone();
@@ -345,7 +345,7 @@ impl Lane {
             }
             Undo::Restart => self.end_crash_loop(site),
             Undo::Server => {
-                // Its port must be free: a server that still shuts down is killed.
+                // Its port must be free: kills a server that is still shutting down.
                 self.end_server();
                 let server = Autoscaler::start(&self.server_pod)?;
                 self.server = Some(Server::Knative(server));
@@ -406,11 +406,11 @@ impl Lane {
     }
 }
 
-/// Where a sidecar passes on what it is sent.
+/// The address to which a sidecar forwards.
 const fn upstream(server: &Pod) -> SocketAddrV4 {
     SocketAddrV4::new(server.v4, PORT)
 }
 
-/// A dial has 3 s in all. What remains is long enough to retransmit a SYN that another fault drops,
-/// after 1 s: else the cause would be `cancelled` instead of `timeout`.
+/// A dial has 3 s in all. The rest is long enough to retransmit a SYN that another fault drops,
+/// after 1 s: otherwise the cause would be `cancelled` instead of `timeout`.
 const SLOW: Duration = Duration::from_millis(1_500);

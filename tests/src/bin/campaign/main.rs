@@ -1,19 +1,19 @@
-//! The campaign: random faults between Knative's real client and server. What really happened is
-//! known, and what the agent reports is judged against it.
+//! The campaign: random faults between Knative's real client and server. It knows what really
+//! happened, and judges the agent's reports against that.
 //!
-//! - [`catalogue`]: what can go wrong
-//! - [`schedule`]: what happens when, from a seed
+//! - [`catalogue`]: the faults
+//! - [`schedule`]: the steps of each lane, from a seed
 //! - [`site`]: the node, and a Kubernetes API that knows its pods
 //! - [`lane`]: one activator and its autoscaler; how a fault is injected and healed there
 //! - [`crash_loop`]: an activator that crashes again and again
-//! - [`strangers`]: what is there beside it all, and may not be told
+//! - [`strangers`]: processes that have nothing to do with any link, and must not be reported
 //! - [`truth`]: what the activator itself saw
 //! - [`reported`], [`figures`]: what the agent reported
 //! - [`judge`]: whether that is true; [`stalls`]: when the machine stood still
 //! - [`shrink`]: a failure, reduced to its own window
 //! - [`table`]: the closing table
 //! - [`run`], [`stream`], [`window`]: the driver; [`former`]: activators that were ended
-//! - [`report`]: what is printed and written at the end
+//! - [`report`]: the output at the end
 //! - [`soak`], [`flap`]: runs without random faults, on a [`stage`]
 //!
 //! How to add a fault: see `tests/README.md`.
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the agent was right in everything.
+/// Returns whether the agent was right in everything.
 fn campaign() -> Result<bool> {
     let Options { plan, soak, flap } = Options::parse();
     if let Some(length) = soak {

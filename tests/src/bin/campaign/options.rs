@@ -4,20 +4,20 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-/// Injects random faults between Knative's real client and server, and judges what the agent
-/// exports against what is known to be true.
+/// Injects random faults between Knative's real client and server, and compares what the agent
+/// exports with the truth.
 ///
-/// Each lane is an activator with an autoscaler of its own, every other one with stats, and by
-/// turns over IPv4, IPv6 and IPv4-mapped IPv6; one in five dials a name, and one in five by a
-/// sidecar. Faults of the whole catalogue come one by one and overlapping, and so do new pods, new
-/// agents, outages of the Collector and of the Kubernetes API. Beside them all, strangers flood the
-/// port, claim to be the activators, and dial in their pods. The truth is what was injected and
-/// healed when, the activators' own logs, and the kernel's counters. Judged are outages missed and
-/// false, causes, counts (attempts, connects, losses, lives), the exports' promises; measured is how
-/// soon it was told, beside Knative's own metric.
+/// Each lane is an activator with its own autoscaler, every other one with stats, and in turn over
+/// IPv4, IPv6 and IPv4-mapped IPv6. One in five dials a name, and one in five dials through a
+/// sidecar. Faults of the whole catalogue come one by one and overlapping, together with new pods,
+/// new agents, and outages of the Collector and of the Kubernetes API. Meanwhile strangers flood
+/// the port, pose as the activators, and dial in their pods. The truth is the injected and healed
+/// faults with their times, the activators' own logs, and the kernel's counters. The judge checks
+/// for missed and false outages, causes, counts (attempts, connects, losses, lives) and the
+/// promises about exports; it measures how soon each was reported, beside Knative's own metric.
 ///
-/// Whatever is wrong is printed, and shrunk to a file with no more than its window: the faults, the
-/// activator's log, the agent's events and what the Collector had. The exit code is 1 then.
+/// Every mistake is printed, and reduced to a file with only its window: the faults, the
+/// activator's log, the agent's events and what the Collector received. The exit code is then 1.
 #[derive(Debug, Parser)]
 #[command(
     name = "campaign",
@@ -29,27 +29,27 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) plan: Plan,
 
-    /// No faults instead: an activator is replaced every minute, and the agent may not grow
+    /// No faults: an activator is replaced every minute, and the agent must not grow
     #[arg(long, value_name = "MINUTES", value_parser = minutes, conflicts_with_all = ["faults", "flap"])]
     pub(crate) soak: Option<Duration>,
 
-    /// Instead: one link is reset every 300 ms
+    /// No other faults: one link is reset every 300 ms
     #[arg(long, value_name = "MINUTES", value_parser = minutes, conflicts_with = "faults")]
     pub(crate) flap: Option<Duration>,
 }
 
-/// How many faults of which kind, and for how long.
+/// How many faults of each kind, and for how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Plan {
-    /// End after so many faults; 10 lanes take about 60 a minute
+    /// End after this many faults; 10 lanes take about 60 a minute
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub(crate) faults: u64,
 
-    /// What every random choice follows from; printed, and otherwise drawn
+    /// The seed of every random choice; printed, and drawn by default
     #[arg(long, value_name = "S", default_value_t = fastrand::u32(..).into(), hide_default_value = true)]
     pub(crate) seed: u64,
 
-    /// End after so long, however many faults there were
+    /// End after this time, however many faults there were
     #[arg(long = "minutes", value_name = "M", value_parser = minutes)]
     pub(crate) limit: Option<Duration>,
 
@@ -61,7 +61,7 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) longest: Duration,
 
-    /// Write what was done, and what came of it, to this file as well
+    /// Also write the actions and their results to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }

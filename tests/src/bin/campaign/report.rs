@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Run<'_> {
-    /// Ends the run; whether nothing was wrong.
+    /// Ends the run; returns whether nothing was wrong.
     pub(crate) fn close(mut self) -> Result<bool> {
         self.read()?;
         for text in self.site.bed.collector.undecodable() {
@@ -45,10 +45,10 @@ impl Run<'_> {
         Ok(self.tally.violated() == 0)
     }
 
-    /// Two lines for each outage; once a minute and link what is summed up. Of each link that an
-    /// agent hears of, that it is there, reachable and ended; of each autoscaler, which might
-    /// forward to others, that it is there and ended; of each agent its start and end; of each
-    /// outage of the Collector its start and end.
+    /// Limits the log: two lines for each outage, and one summary a minute for each flapping link.
+    /// For each link that an agent sees: discovered, reachable and ended. For each autoscaler,
+    /// which might forward: discovered and ended. For each agent, its start and end; for each
+    /// outage of the Collector, its start and end.
     fn judge_log(&mut self) {
         let (lanes, agents) = (self.plan.lanes as u64, self.restarts + 1);
         let minutes = self.start.elapsed().as_secs() / 60 + 1;
@@ -69,7 +69,8 @@ impl Run<'_> {
         }
     }
 
-    /// Only the lanes' pods have links, and autoscalers, who might forward: no stranger's pod has.
+    /// Only the lanes' pods have links, and autoscalers, which might forward: no stranger's pod has
+    /// one.
     fn judge_strangers(&mut self) {
         let told: Vec<_> = self.ledger.all().map(|(pod, _)| pod.to_owned()).collect();
         let may = |pod: &String| OWN_PODS.iter().any(|own| pod.starts_with(own));
@@ -78,7 +79,7 @@ impl Run<'_> {
         }
     }
 
-    /// So that who reads of a long log sees at once what it is full of.
+    /// Shows the most frequent lines of a long log.
     fn print_most_frequent(&self) {
         let mut counts = BTreeMap::<_, u64>::new();
         for line in &self.log_lines {
@@ -117,5 +118,5 @@ impl Run<'_> {
 const OWN_PODS: [&str; 3] = ["lane", "autoscaler", "theirs"];
 /// One for each kind of object at its start, and at its end.
 const LINES_OF_AN_API_OUTAGE: u64 = 6;
-/// That it attached and what it lacks, that the API or the Collector are not there, its end.
+/// It attached, which hooks it lacks, the API or the Collector is away, its end.
 const LINES_OF_AN_AGENT: u64 = 10;

@@ -1,4 +1,4 @@
-//! What the agent reported: its exports at the Collector, and its own stream of events.
+//! The agent's reports: its exports at the Collector, and its own stream of events.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +18,8 @@ pub(crate) struct Reported {
     /// Each export that changed something, oldest first.
     pub(crate) exports: Vec<Figures>,
     pub(crate) events: Vec<Event>,
-    /// When the agent made the newest export with this link, whether it changed anything or not. It may
-    /// have arrived much later.
+    /// When the agent made the newest export with this link, changed or not. It may have arrived
+    /// much later.
     made: Option<SystemTime>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Event {
     pub(crate) known_at: SystemTime,
     pub(crate) what: String,
     pub(crate) cause: Option<String>,
-    /// The cause is the failure of a connection of a proxy in the pod.
+    /// The cause is the failure of a proxy's connection in the pod.
     pub(crate) proxy: bool,
     pub(crate) text: String,
 }
@@ -43,9 +43,10 @@ pub(crate) struct Ledger {
     exports: u64,
     /// When the agent made the newest export.
     made: Option<SystemTime>,
-    /// When the agent made the exports of the last second: a busy machine may deliver several at once.
+    /// When the agent made the exports of the last second: a busy machine may deliver several at
+    /// once.
     recent: Vec<SystemTime>,
-    /// The most of them in one second.
+    /// The most exports in one second.
     pub(crate) busiest_second: usize,
     /// Rules that an export broke, in words.
     pub(crate) broken: Vec<String>,
@@ -54,13 +55,13 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A new agent's counters begin at 0. It was started at `since`; what the one before it made may
+    /// A new agent's counters begin at 0. It was started at `since`; exports of the one before may
     /// still arrive.
     pub(crate) fn new_agent(&mut self, since: SystemTime) {
         self.of.clear();
         self.events_read = 0;
         self.made = Some(since);
-        // The limit of exports a second is each agent's own.
+        // The limit of exports a second applies to each agent.
         self.recent.clear();
     }
 
@@ -117,7 +118,7 @@ impl Ledger {
             let Some(made) = export.points.iter().map(|point| point.time).max() else {
                 continue;
             };
-            // The exporter gives up one that takes long, which may still arrive after its successor.
+            // The exporter gives up on a slow export, which may still arrive after its successor.
             if self.made.is_some_and(|newest| made < newest) {
                 continue;
             }
@@ -181,12 +182,12 @@ pub(crate) const CONNECTED: &str = "connected";
 pub(crate) const CONNECT_FAILED: &str = "connect_failed";
 pub(crate) const STALLED: &str = "stalled";
 
-/// At most five a second; six fall within a second that is measured at the other end.
+/// At most five a second; six fit into a second that is measured at the receiving end.
 pub(crate) const EXPORTS_A_SECOND: usize = 6;
 
-/// The messages of the lines of its log that an agent wrote about itself and about the pods of this
-/// campaign. Other test beds on the machine have activators too, of which it also writes, or says
-/// that they are of another namespace.
+/// The messages of an agent's log about itself and about the pods of this campaign. Other test beds
+/// on the machine have activators too: the agent logs them, or says that they are in another
+/// namespace.
 pub(crate) fn own_log_lines(process: &Process) -> Vec<String> {
     let lines = process.lines();
     let own = lines.iter().filter(|line| {
@@ -201,12 +202,12 @@ pub(crate) fn own_log_lines(process: &Process) -> Vec<String> {
     own.map(message).collect()
 }
 
-/// Whether the name of a pod is one that this process gave: it has the process's id in it.
+/// Whether this process named the pod: its name contains the process's id.
 fn is_own(pod: &str) -> bool {
     pod.contains(&format!("-{}-", std::process::id()))
 }
 
-/// Whether a text names the namespace of another test bed than this process's.
+/// Whether a text names the namespace of another test bed.
 fn is_of_another_namespace(text: &str) -> bool {
     let own = format!("{}-", std::process::id());
     let mut namespaces = text.split("knative-serving-").skip(1);

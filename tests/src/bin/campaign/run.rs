@@ -1,5 +1,5 @@
-//! The driver: one thread, and each lane a small state machine. What concerns one lane is in
-//! [`crate::stream`].
+//! The driver: one thread, with a small state machine for each lane. [`crate::stream`] has the part
+//! of one lane.
 
 use std::{
     path::PathBuf,
@@ -34,19 +34,19 @@ pub(crate) struct Run<'a> {
     pub(crate) tally: Tally,
     pub(crate) windows: u64,
     pub(crate) injected: u64,
-    /// Activators that were ended.
+    /// Activators that have ended.
     pub(crate) former: Vec<Former>,
-    /// Draws what concerns all lanes.
+    /// Draws random choices for all lanes.
     rng: Rng,
     /// When the Collector comes back, while it is away.
     pub(crate) collector_back: Option<Instant>,
     next_collector_outage: u64,
-    /// The same of the Kubernetes API.
+    /// When the Kubernetes API comes back, while it is away.
     pub(crate) api_back: Option<Instant>,
     next_api_outage: u64,
     next_restart: u64,
     next_dial: Instant,
-    /// Whether the agent is restarted once all lanes are calm.
+    /// Whether the agent will be restarted once all lanes are calm.
     parking: bool,
     pub(crate) directory: PathBuf,
     pub(crate) steps: Vec<Value>,
@@ -54,11 +54,11 @@ pub(crate) struct Run<'a> {
     pub(crate) collector_outages: u64,
     pub(crate) api_outages: u64,
     pub(crate) restarts: u64,
-    /// Of agents that are gone.
+    /// The log of former agents.
     pub(crate) log_lines: Vec<String>,
     pub(crate) strangers: Strangers,
     pub(crate) stalls: Stalls,
-    // The network goes last.
+    // The network is dropped last.
     pub(crate) site: Site,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs it; whether nothing was wrong.
+    /// Runs it; returns whether nothing was wrong.
     pub(crate) fn run(mut self) -> Result<bool> {
         let mut progress = Instant::now();
         let mut table = Instant::now();
@@ -148,7 +148,7 @@ impl<'a> Run<'a> {
         self.tally.violate(&Violation { wrong, text });
     }
 
-    /// Reads what activators, agent and Collector reported since.
+    /// Reads new reports of activators, agent and Collector.
     pub(crate) fn read(&mut self) -> Result<()> {
         for stream in &mut self.streams {
             stream.lane.look();
@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// An engineer's curl in one activator's pod after the other, and impostors of them all.
+    /// An engineer's curl in one activator's pod after another, and impostors of all.
     fn disturb_with_strangers(&mut self) -> Result<()> {
         let pods: Vec<_> = self.streams.iter().map(|stream| &stream.lane.pod).collect();
         self.strangers.look(&pods)?;
@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
 }
 
 const TICK: Duration = Duration::from_millis(2);
-/// How often a stranger dials: each of ten lanes once a second.
+/// How often a stranger dials: once a second in each of ten lanes.
 const DIALS: Duration = Duration::from_millis(100);
 const PROGRESS: Duration = Duration::from_secs(10);
 const TABLE: Duration = Duration::from_secs(300);

@@ -1,4 +1,4 @@
-//! What happens when. Every choice follows from the seed, none from the run.
+//! The schedule. Every choice follows from the seed, none from the run.
 
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ pub(crate) enum What {
 /// How an activator's pod ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Its process is killed, and nobody has announced it.
+    /// Its process is killed without an announcement.
     Killed,
     /// It is deleted: it has a `deletionTimestamp` before SIGTERM comes.
     Deleted,
-    /// The kubelet ends it by itself, as at a node's shutdown: it has a condition, and no
+    /// The kubelet ends it, as when a node shuts down: it has a condition, and no
     /// `deletionTimestamp`.
     ByKubelet,
 }
@@ -38,7 +38,7 @@ pub(crate) enum End {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned {
     pub(crate) kind: Kind,
-    /// After the step's begin.
+    /// The time after the step's beginning.
     pub(crate) after: Duration,
     pub(crate) length: Duration,
 }
@@ -65,7 +65,7 @@ impl Schedule {
         }
     }
 
-    /// The next one; it never ends.
+    /// The next step; there is always one.
     pub(crate) fn next_step(&mut self) -> Step {
         let rest = match self.rng.u8(..100) {
             0..3 => self.between(15.0, 25.0),
@@ -113,7 +113,7 @@ impl Schedule {
     }
 
     fn planned(&mut self, after: Duration) -> Planned {
-        // Each kind as often as the next: like a pack of cards that is reshuffled when it is used up.
+        // Every kind equally often: like a pack of cards that is reshuffled when it is used up.
         if self.kinds.is_empty() {
             self.kinds = self.way.kinds();
             self.rng.shuffle(&mut self.kinds);
@@ -122,7 +122,7 @@ impl Schedule {
         // Log-uniform.
         let ratio = self.longest / SHORTEST;
         let length = Duration::from_secs_f64(SHORTEST * ratio.powf(self.rng.f64()));
-        // Half of those that are long enough to be told, and half of any length.
+        // Half are long enough to show more, the other half have any length.
         let length = length
             + if self.rng.bool() {
                 kind.is_told_after()

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::judge::{Evidence, Violation, Window};
 
-/// Writes it to a file in `directory`, a line for each moment; gives the file's path.
+/// Writes it to a file in `directory`, one line for each moment; returns the file's path.
 pub(crate) fn write(
     directory: &Path,
     lane: &str,

@@ -18,10 +18,10 @@ use statlink_tests::{
 
 use crate::schedule::End;
 
-/// Fields are dropped in this order: the network goes last.
+/// Fields are dropped in this order: the network last.
 pub(crate) struct Site {
     pub(crate) api: MockApi,
-    /// The addresses of every autoscaler: each lane has one of its own, and the agent knows no lanes.
+    /// The addresses of every autoscaler: each lane has its own, and the agent does not know lanes.
     endpoints: Vec<IpAddr>,
     /// One of these addresses where nobody listens.
     pub(crate) nobody: Pod,
@@ -65,9 +65,9 @@ impl Site {
         Ok(site)
     }
 
-    /// Starts the agent; gives its stream of events.
+    /// Starts the agent; returns its stream of events.
     pub(crate) fn start_agent(&mut self) -> Result<Process> {
-        // What a former agent watched would count as watched.
+        // Watches of a former agent would count as its watches.
         self.api.leave();
         self.api.come_back();
         let options = self
@@ -84,7 +84,7 @@ impl Site {
         self.bed.agent.as_ref().context("no agent")?.events()
     }
 
-    /// Whether the agent has been told of every pod, and will be of the next.
+    /// Whether the agent has received every pod, and will receive the next.
     pub(crate) fn is_followed(&self) -> bool {
         self.api.is_followed_by(POD_WATCHES)
     }
@@ -120,7 +120,7 @@ impl Site {
         self.api.put("pods", registered.object(None, &json!([])));
     }
 
-    /// The pod is about to be ended.
+    /// The pod will be ended.
     pub(crate) fn announce(&self, registered: &Registered, end: End) {
         let (deleted, conditions) = match end {
             End::Killed => return,
@@ -180,7 +180,7 @@ impl Registered {
     }
 }
 
-/// Where the agent answers the kubelet's probes.
+/// The address at which the agent answers the kubelet's probes.
 pub(crate) fn health_address() -> SocketAddr {
     (Network::NODE, 8082).into()
 }
@@ -194,5 +194,5 @@ pub(crate) fn new_uid() -> String {
 
 /// The name that the agent looks for by default.
 const SERVICE: &str = "autoscaler";
-/// The agent watches activators' pods and autoscalers'.
+/// The agent watches the pods of activators and of autoscalers.
 const POD_WATCHES: u32 = 2;

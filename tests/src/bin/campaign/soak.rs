@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{lane::Lane, schedule::End, stage::Stage};
 
-/// Whether no error was reported, of activators that stay or that come and go, and the agent did not
-/// grow.
+/// Returns whether no error was reported, for lasting and for replaced activators, and the agent
+/// did not grow.
 pub(crate) fn soak(length: Duration) -> Result<bool> {
     let mut stage = Stage::set(LANES)?;
     let start = Instant::now();
@@ -42,7 +42,7 @@ pub(crate) fn soak(length: Duration) -> Result<bool> {
         let Stage { lanes, site, .. } = &mut stage;
         let turn = usize::try_from(minute)?;
         let lane = lanes.get_mut(turn % LANES).context("no lane")?;
-        // Each lane's activators end both ways. A terminated one has until the next turn.
+        // Each lane's activators end in both ways. A terminated one may take until the next turn.
         let end = if (turn / LANES).is_multiple_of(2) {
             End::Killed
         } else {
@@ -69,7 +69,7 @@ struct Size {
     descriptors: usize,
 }
 
-/// Each activator, also those that have ended, dialled once and stayed connected.
+/// Each activator, also one that has ended, dialled once and stayed connected.
 fn judge(stage: &Stage, wrong: &mut Vec<String>) {
     let here: Vec<_> = stage.lanes.iter().map(Lane::pod_name).collect();
     for (pod, reported) in stage.ledger.all() {
@@ -92,7 +92,7 @@ fn judge(stage: &Stage, wrong: &mut Vec<String>) {
     }
 }
 
-/// Compares the end with the first quarter, when all has settled.
+/// Compares the end with the first quarter, when everything has settled.
 fn grown(sizes: &[Size], wrong: &mut Vec<String>) {
     let (Some(settled), Some(last)) = (sizes.get(sizes.len() / 4), sizes.last()) else {
         return;

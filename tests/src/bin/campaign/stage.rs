@@ -1,4 +1,4 @@
-//! Lanes, an agent and its reports, for the runs without random faults.
+//! Lanes, an agent and its reports, for runs without random faults.
 
 use std::{
     thread,
@@ -14,7 +14,7 @@ pub(crate) struct Stage {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) ledger: Ledger,
     events: Process,
-    // The network goes last.
+    // The network is dropped last.
     pub(crate) site: Site,
 }
 

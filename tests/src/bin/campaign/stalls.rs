@@ -1,5 +1,6 @@
-//! How long the machine itself stood still: a processor that others keep busy, or that a hypervisor
-//! takes away, delays everybody, the agent and the kernel's ticks too. The judge allows for as much.
+//! How long the machine itself stood still: a CPU that is busy with other work, or that a
+//! hypervisor takes away, delays everything, including the agent and the kernel's ticks. The judge
+//! allows for that much.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Measures on each processor, until it is dropped.
+/// Measures on each CPU, until it is dropped.
 pub(crate) struct Stalls {
     seen: Arc<Mutex<VecDeque<Stall>>>,
     over: Arc<AtomicBool>,
@@ -57,7 +58,7 @@ impl Drop for Stalls {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // It says by itself why it panicked.
+            // The thread has reported why it panicked.
             let _ = thread.join();
         }
     }
@@ -66,7 +67,7 @@ impl Drop for Stalls {
 fn watch(processor: usize, seen: &Mutex<VecDeque<Stall>>, over: &AtomicBool) {
     let mut only = CpuSet::new();
     only.set(processor);
-    // Where it may not be bound it measures any processor.
+    // If it may not be bound to a CPU, it measures any.
     let _ = sched_setaffinity(None, &only);
     while !over.load(Ordering::Relaxed) {
         let start = Instant::now();
@@ -87,5 +88,5 @@ fn watch(processor: usize, seen: &Mutex<VecDeque<Stall>>, over: &AtomicBool) {
 const PERIOD: Duration = Duration::from_millis(5);
 /// Shorter ones are within what the judge allows anyway.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// A minute and more of a machine that stalls all the time.
+/// More than a minute of a machine that stalls all the time.
 const KEPT: usize = 10_000;

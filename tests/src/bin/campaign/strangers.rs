@@ -1,7 +1,8 @@
-//! What has nothing to do with any link, beside it all the time. Nothing of it may be told.
+//! Strangers: activity that has nothing to do with any link, all the time. None of it may be
+//! reported.
 //!
-//! Each kind does as much as shows the fault that it once caused, and no more: strangers that take
-//! the processor would cause faults of their own.
+//! Each kind does just enough to reproduce a mistake that it once caused: strangers that take all
+//! CPU time would cause faults of their own.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -35,20 +36,20 @@ use crate::{
     site::{Site, health_address, new_uid},
 };
 
-/// All of them; they go when this is dropped.
+/// All strangers; they end when this is dropped.
 pub(crate) struct Strangers {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     impostors: Impostors,
     pub(crate) probes: Arc<Probes>,
-    /// A pod without a listener on the link's port, and no autoscaler's.
+    /// A pod without a listener on the link's port, which is no autoscaler's.
     pub(crate) deaf: Pod,
 }
 
-/// Processes of an activator's name and environment, each with a websocket that is up.
+/// Processes with an activator's name and environment, each with a live websocket.
 struct Impostors {
     places: [Pod; 2],
-    /// In a foreign container, and in none; and whose name each has.
+    /// One in a foreign container and one in none, each with the name that it claims.
     running: [Option<(Activator, String)>; 2],
     container: Container,
     autoscaler: Autoscaler,
@@ -56,10 +57,10 @@ struct Impostors {
     rng: Rng,
 }
 
-/// The kubelet's probes, beside who holds the port.
+/// The kubelet's probes, beside clients that hold the port.
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
-    /// How often an agent was started or ended: even while none runs.
+    /// How often an agent was started or ended; it changes even while none runs.
     agent: AtomicU64,
     answered: AtomicU64,
     slowest: Mutex<Duration>,
@@ -114,8 +115,8 @@ impl Strangers {
         })
     }
 
-    /// Ends who claims to be this pod, which is about to go: its name is nobody's then, and whoever
-    /// is in no container may have it.
+    /// Ends the process that claims to be this pod, which will be ended: then nobody has its name,
+    /// and a process outside of containers may get it.
     pub(crate) fn leave_alone(&mut self, pod: &str) {
         for running in &mut self.impostors.running {
             if running.as_ref().is_some_and(|(_, claimed)| claimed == pod) {
@@ -124,7 +125,7 @@ impl Strangers {
         }
     }
 
-    /// Has one impostor after another take the name of one of these pods.
+    /// Lets one impostor after another claim the name of one of these pods.
     pub(crate) fn look(&mut self, pods: &[&Pod]) -> Result<()> {
         self.impostors.look(pods)
     }
@@ -134,7 +135,7 @@ impl Drop for Strangers {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // It says by itself why it panicked.
+            // The thread has reported why it panicked.
             let _ = thread.join();
         }
     }
@@ -176,7 +177,7 @@ impl Probes {
         self.agent.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A probe that was not answered although one agent ran all the time.
+    /// Probes without an answer, although one agent ran all the time.
     pub(crate) fn failed(&self) -> Vec<String> {
         std::mem::take(&mut self.failed.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -189,13 +190,14 @@ impl Probes {
 }
 
 impl Lane {
-    /// Dials in the activator's pod as an engineer's curl does.
+    /// Dials in the activator's pod like an engineer's curl.
     pub(crate) fn dial_as_a_stranger(&mut self, deaf: Ipv4Addr) -> Result<()> {
         let dial = || {
             let flags = SocketFlags::CLOEXEC;
             let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
             set_socket_timeout(&socket, Timeout::Send, Some(CURL))?;
-            // Without a port, no SYN is sent; no other fault concerns this address before one is.
+            // Without a local port, no SYN is sent; no other fault affects this address before
+            // that.
             let dialled = connect(&socket, &SocketAddr::from((deaf, PORT)));
             Ok(dialled != Err(Errno::ADDRNOTAVAIL))
         };
@@ -205,7 +207,7 @@ impl Lane {
     }
 }
 
-/// What a stranger's thread is given.
+/// The input of a stranger's thread.
 struct Work {
     over: Arc<AtomicBool>,
     probes: Arc<Probes>,
@@ -225,7 +227,7 @@ impl Work {
     }
 }
 
-/// Connections on loopback, both ends, as queue-proxy holds them in every Knative pod.
+/// Connections on loopback with both ends, like queue-proxy's in every Knative pod.
 fn hold(at: &Namespace, work: &Work) {
     let held = at.run(|| {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))?;
@@ -241,7 +243,7 @@ fn hold(at: &Namespace, work: &Work) {
     }
 }
 
-/// The same, of short lives.
+/// The same, with short lives.
 fn come_and_go(at: &Namespace, work: &Work) {
     let done = at.run(|| -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT))?;
@@ -266,7 +268,7 @@ fn wait_in_connect(at: &Namespace, work: &Work) {
             // connect() honours it (`inet_wait_for_connect()`, `net/ipv4/af_inet.c`).
             set_socket_timeout(&socket, Timeout::Send, Some(IN_CONNECT))?;
             let nobody: SocketAddr = (Ipv4Addr::new(10, 77, 0, 254), PORT).into();
-            // Its failure is what it is for.
+            // The call is meant to fail.
             let _ = connect(&socket, &nobody);
         }
         Ok(())
@@ -274,7 +276,7 @@ fn wait_in_connect(at: &Namespace, work: &Work) {
     say("connect() that waits", &done);
 }
 
-/// Connections to the agent's health port that say nothing.
+/// Silent connections to the agent's health port.
 fn hold_health(at: &Namespace, work: &Work) {
     let done = at.run(|| -> io::Result<()> {
         let mut held: Vec<TcpStream> = Vec::new();
@@ -300,7 +302,7 @@ fn is_open(stream: &TcpStream) -> bool {
     peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Asks as the kubelet does.
+/// Probes like the kubelet.
 fn probe(at: &Namespace, work: &Work) {
     let probes = &work.probes;
     let done = at.run(|| {
@@ -347,7 +349,7 @@ fn ask() -> io::Result<()> {
     }
 }
 
-/// Both ends of all connections are this process's.
+/// This process holds both ends of all connections.
 fn allow_files() -> Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let limit = Rlimit {
@@ -357,7 +359,7 @@ fn allow_files() -> Result<()> {
     setrlimit(Resource::Nofile, limit).context("raise the limit of open files")
 }
 
-/// A stranger that cannot do what it is for would prove nothing.
+/// A stranger that cannot do its work would prove nothing.
 fn say<T>(what: &str, done: &Result<io::Result<T>>) {
     match done {
         Ok(Ok(_)) => {}
@@ -369,24 +371,24 @@ fn say<T>(what: &str, done: &Result<io::Result<T>>) {
 /// As many as once pushed out a sidecar's: 12 pods with 100 each held more than the map's 1,024.
 const HOLDERS: usize = 12;
 const HELD: usize = 100;
-/// Both ends of theirs, and room for everything else.
+/// Both ends of the connections, and room for everything else.
 const FILES: u64 = 8 * 1024;
 const HASTE: Duration = Duration::from_millis(20);
-/// Threads that are blocked in connect(). 600 once filled the map of calls; a tenth is enough to see
-/// that theirs are taken for nobody's.
+/// Threads blocked in connect(). 600 once filled the map of calls; a tenth shows whether their
+/// calls are kept.
 const WAITING: usize = 60;
 const IN_CONNECT: Duration = Duration::from_secs(3);
 /// 16 silent ones once kept every probe waiting.
 const SILENT: usize = 64;
 /// So did 8 new ones a second.
 const SILENT_AT_ONCE: usize = 8;
-/// An answer comes at once, or some fault drops it. Less than the second after which a SYN is sent
-/// again, for that would be counted in the activator's pod.
+/// An answer comes at once, or a fault drops it. Less than the second after which a SYN is
+/// retransmitted, because that would be counted in the activator's pod.
 const CURL: Duration = Duration::from_millis(50);
 const IMPOSTOR: Duration = Duration::from_secs(10);
 /// The kubelet's default period is 10 s.
 const PROBE_PERIOD: Duration = Duration::from_secs(2);
-/// Ten times the kubelet's default: what is asked is whether an answer comes. How soon is printed.
+/// Ten times the kubelet's default: the question is whether an answer comes. The time is printed.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_millis(200);
 const STACK: usize = 128 * 1024;

@@ -19,12 +19,12 @@ pub(crate) struct Stream {
     pub(crate) lane: Lane,
     schedule: Schedule,
     pub(crate) state: State,
-    /// The figures when all was last calm. They must not change until the next fault.
+    /// The figures when all was last calm. They must not change before the next fault.
     pub(crate) calm: Option<Figures>,
 }
 
 pub(crate) enum State {
-    /// Waits until the agent exports that the link is up.
+    /// Waits until the agent exports that the link is reachable.
     Waiting {
         since: SystemTime,
     },
@@ -41,7 +41,7 @@ pub(crate) enum State {
     Settling {
         window: Window,
     },
-    /// Until all lanes rest together.
+    /// Waits until all lanes rest.
     Parked,
 }
 
@@ -146,7 +146,8 @@ impl Run<'_> {
         })
     }
 
-    /// A pod that comes while the API is away is unknown until it is back; when that is is not judged.
+    /// A pod that starts while the API is away is unknown until the API is back; how long that
+    /// takes is not judged.
     fn may_begin(&self, next: &What) -> bool {
         matches!(next, What::Faults(_)) || (self.api_back.is_none() && self.site.is_followed())
     }
@@ -190,8 +191,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the activator is connected, nothing has happened to it for long enough, and the agent has
-    /// exported since.
+    /// Whether the activator is connected, nothing has happened to it for long enough, and the
+    /// agent has exported since.
     pub(crate) fn is_calm(
         &mut self,
         number: usize,
@@ -203,8 +204,8 @@ impl Run<'_> {
         let stream = self.streams.get(number).context("no such lane")?;
         let history = &stream.lane.history;
         let mut last = history.last().map_or(healed, |last| last.max(healed));
-        // The first export of a link has its counters at 0, so that the first error is a difference;
-        // the counts follow.
+        // The first export of a link has its counters at 0, so that the first error is a
+        // difference; the counts follow.
         let first = self.ledger.of(stream.lane.pod_name()).exports.first();
         if let Some(first) = first.and_then(|figures| figures.observed) {
             last = last.max(first);

@@ -10,7 +10,7 @@ use crate::{
     judge::{Sides, Verdict, Violation, Window, Wrong},
 };
 
-/// Everything that was judged so far.
+/// Everything judged so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     rows: BTreeMap<String, Row>,
@@ -89,7 +89,7 @@ impl Tally {
         self.faults
     }
 
-    /// Activators that came in the place of others.
+    /// Activators that replaced others.
     pub(crate) const fn births(&self) -> u64 {
         self.births
     }
@@ -278,8 +278,8 @@ impl Spread {
     }
 }
 
-/// A row's name. Stalls are noticed sooner with stats, and a new pod has no connection to lose, so these
-/// have rows of their own.
+/// A row's name. Stalls are noticed sooner with stats, and a new pod has no connection to lose, so
+/// these have their own rows.
 fn name(kind: Kind, window: &Window) -> String {
     let name = match window.way {
         Way::Direct | Way::Name => kind.name().to_owned(),

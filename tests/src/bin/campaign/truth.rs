@@ -1,4 +1,4 @@
-//! What the activator itself saw, by its log: every dial, every loss, and Knative's own metric.
+//! What the activator itself saw, from its log: every dial, every loss, and Knative's own metric.
 
 use std::{
     collections::BTreeMap,
@@ -24,18 +24,18 @@ pub(crate) struct Seen {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Saw {
-    /// A dial failed, for this cause by the text of its error.
+    /// A dial failed; the text of its error names this cause.
     DialFailed(&'static str),
     /// A lookup failed, so there was no dial.
     LookupFailed,
-    /// So many dials of a life that never connects were refused.
+    /// This many dials of a life that never connects were refused.
     Flapped(u64),
     /// The process ended, which is no loss.
     Ended,
-    /// A server that holds on to what it refuses took a dial.
+    /// A server that holds refused connections accepted a dial.
     Accepted,
     Established,
-    /// The connection was lost; the causes that its error's text leaves possible.
+    /// The connection was lost; these causes are possible by the error's text.
     Lost(&'static [&'static str]),
     /// Knative's own gauge fell to 0.
     NativeLost,
@@ -48,21 +48,21 @@ pub(crate) struct Sums {
     pub(crate) failed: BTreeMap<&'static str, u64>,
     pub(crate) established: u64,
     pub(crate) lost: u64,
-    /// How many of those lost were too short to be *upgraded*: at least and at most.
+    /// How many lost connections were too short to be *upgraded*: least and most.
     pub(crate) short: (u64, u64),
     /// The causes of those attempts, the certain ones first.
     pub(crate) short_causes: Vec<&'static str>,
 }
 
 impl History {
-    /// Reads what was printed since.
+    /// Reads new output.
     pub(crate) fn read(&mut self, process: &Process) {
         let lines = process.lines_after(self.read);
         self.read += lines.len();
         self.seen.extend(lines.iter().filter_map(seen));
     }
 
-    /// Reads when a server in the autoscaler's place took this activator's dials.
+    /// Reads when a server in the autoscaler's place accepted this activator's dials.
     pub(crate) fn read_accepted(&mut self, server: &Process) {
         let lines = server.lines();
         let accepted = lines.iter().filter(|line| line.event() == Some("accepted"));
@@ -73,16 +73,16 @@ impl History {
                 text: line.text.clone(),
             })
         }));
-        // Stable: what the activator printed stays in its order.
+        // Stable: the activator's output stays in its order.
         self.seen.sort_by_key(|seen| seen.at);
     }
 
-    /// A life that never connects made so many dials.
+    /// A life that never connects made this many dials.
     pub(crate) fn flapped(&mut self, dials: u64) {
         self.add(Saw::Flapped(dials));
     }
 
-    /// The process ended; the next one of the same pod has a log of its own.
+    /// The process ended; the next one of the same pod has its own log.
     pub(crate) fn ended(&mut self) {
         self.read = 0;
         self.add(Saw::Ended);
@@ -171,9 +171,8 @@ impl Sums {
     }
 }
 
-/// The same history with the first refusal that was held as what it looks like to whoever reads no
-/// payload: a connection that is upgraded, and lost when the client gives up. After it, the link waits
-/// for a second answer.
+/// The same history, with the first held refusal as it looks without reading payload: an upgraded
+/// connection that is lost when the client gives up. After it, the link waits for a second answer.
 pub(crate) fn with_refusals(seen: &[Seen]) -> Vec<Seen> {
     let mut told = Vec::new();
     let mut accepted = None;
@@ -193,7 +192,7 @@ pub(crate) fn with_refusals(seen: &[Seen]) -> Vec<Seen> {
             let (what, text) = (Saw::Established, "held refusal".to_owned());
             told.push(Seen { at, what, text });
             told.push(Seen {
-                // Go does not say in the error's text whose end it was.
+                // The text of Go's error does not say which side ended it.
                 what: Saw::Lost(if held >= GIVEN_UP {
                     &["handshake_failed"]
                 } else {
@@ -208,8 +207,8 @@ pub(crate) fn with_refusals(seen: &[Seen]) -> Vec<Seen> {
     told
 }
 
-/// From the loss of one connection to the next that lasted; the last may be open. A life that does not
-/// connect has its start-up grace, unless the one before did not connect either.
+/// From the loss of one connection to the next that lasted; the last outage may be open. A life
+/// that does not connect has its start-up grace, unless the one before did not connect either.
 pub(crate) fn outages(seen: &[Seen], begins_down: Option<SystemTime>) -> Vec<Outage> {
     let mut outages = Vec::new();
     let mut lost = begins_down;
@@ -243,7 +242,7 @@ pub(crate) fn outages(seen: &[Seen], begins_down: Option<SystemTime>) -> Vec<Out
     outages
 }
 
-/// From when until when.
+/// Beginning and end.
 pub(crate) type Outage = (SystemTime, Option<SystemTime>);
 
 fn seen(line: &Line) -> Option<Seen> {
@@ -273,7 +272,7 @@ fn dial_cause(error: &str) -> &'static str {
     if says("software caused connection abort") {
         return "connection_aborted";
     }
-    // Any other error after the connection was made is one of the handshake.
+    // Any other error after the connection was made is an error of the handshake.
     if !says("dial tcp") {
         return "handshake_failed";
     }
@@ -301,8 +300,8 @@ fn loss_causes(error: &str) -> &'static [&'static str] {
     } else if error.contains("EOF") {
         &["peer_closed"]
     } else if error.contains("websocket: close 1") {
-        // A close frame. A server that then closes before it has read the client's own sends RST
-        // instead of FIN (`tcp_close()`), which is by its rule a reset.
+        // A close frame. A server that then closes without having read the client's own sends RST
+        // instead of FIN (`tcp_close()`), which is a reset by its rule.
         &["peer_closed", "connection_reset"]
     } else if error.contains("software caused connection abort") {
         &["connection_aborted"]
@@ -314,14 +313,15 @@ fn loss_causes(error: &str) -> &'static [&'static str] {
     }
 }
 
-/// The activator's read deadline passed: 10 s without a pong. The connection had stalled long before,
-/// so a close by the activator is the cause only where a stall had just healed.
+/// The activator's read deadline passed: 10 s without a pong. The connection had stalled long
+/// before, so a close by the activator is the cause only if a stall had just healed.
 pub(crate) const GAVE_UP: &[&str] = &["local_closed"];
 
-/// *Upgraded* is confirmed 250 ms after the answer; two clocks and two processes are not exact.
+/// *Upgraded* is confirmed 250 ms after the answer, give or take the differences between two clocks
+/// and processes.
 const CONFIRMED: (Duration, Duration) = (Duration::from_millis(220), Duration::from_millis(280));
 
-/// A dial has 3 s in all, and connecting takes the least of them.
+/// A dial has 3 s in all, and connecting takes little of them.
 const GIVEN_UP: Duration = Duration::from_millis(2_900);
 
 #[cfg(test)]
@@ -373,7 +373,7 @@ mod tests {
         });
         let sums = Sums::of(&seen);
         assert_eq!((sums.established, sums.lost, sums.short), (3, 3, (1, 2)));
-        // The second was too short to end the outage, the third may have been.
+        // The second was too short to end the outage; the third may not have been.
         assert_eq!(outages(&seen, None), [(at(0), Some(at(900)))]);
     }
 }

@@ -9,13 +9,13 @@ use crate::{
     truth::{GAVE_UP, Saw, Seen},
 };
 
-/// Stalls that the connection survived, and that the activator therefore knows nothing of.
+/// Stalls that the connection survived, so that the activator does not know them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stalls {
     pub(crate) healed: u64,
 }
 
-/// An event of the link, by agent or activator.
+/// An event of the link, from the agent or from the activator.
 #[derive(Clone, Copy, Debug)]
 enum Turn<'a> {
     /// Reported by the agent.
@@ -27,8 +27,8 @@ enum Turn<'a> {
 }
 
 impl Window {
-    /// For each loss that the activator saw, the agent reported one, of a cause that the activator's
-    /// error allows, or a stall before. It reported no other loss.
+    /// Judges losses: for each loss that the activator saw, the agent reported one with a cause
+    /// that the activator's error allows, or a stall before. It reported no other loss.
     pub(super) fn judge_losses(
         &self,
         verdict: &mut Verdict,
@@ -55,12 +55,12 @@ impl Window {
                 }
                 Turn::Reachable(event) => {
                     let fresh = events.iter().any(|other| {
-                        // Both have the moment of the peer's answer, each with its own reading of the
+                        // Both have the time of the peer's answer, each by its own reading of the
                         // two clocks.
                         other.what == CONNECTED && apart(other.at, event.at) <= CLOCKS
                     });
                     if fresh {
-                        // Its moment is the answer's; the activator prints a line soon after.
+                        // It has the time of the answer; the activator prints a line soon after.
                         let made = seen.iter().any(|seen| {
                             seen.what == Saw::Established && self.is_near(event.at, seen.at)
                         });
@@ -88,8 +88,8 @@ impl Window {
                     (reported, healed) = (None, false);
                 }
                 Turn::Lost(causes) => {
-                    // If nothing was reported, it was too short to be upgraded, or is missing. The
-                    // counts distinguish these.
+                    // If nothing was reported, the connection was too short to be upgraded, or the
+                    // report is missing. The counts distinguish these.
                     if let Some(cause) = reported.filter(|cause| !STALLS.contains(cause))
                         && !causes.contains(&cause)
                         && !(of_proxy && causes.iter().any(|own| may_be_a_proxy_failure(own)))
@@ -99,7 +99,7 @@ impl Window {
                             format!("lost for {cause}; the activator's error says {causes:?}");
                         verdict.add(Wrong::Cause, text);
                     }
-                    // Who was frozen for less than 12 s gives up at its thaw.
+                    // An activator that was frozen for less than 12 s gives up when it thaws.
                     let was_frozen = self.has(Kind::ActivatorFrozen);
                     let stalled = reported.is_some_and(|cause| STALLS.contains(&cause));
                     if causes == GAVE_UP && !stalled && !healed && !was_frozen {
@@ -118,22 +118,22 @@ impl Window {
         let justified = if STALLS.contains(&cause) {
             self.faults.iter().any(|fault| {
                 let from = fault.at + fault.kind.stalls_after(self.way);
-                // What fell due before it was healed is noticed by the next timeout.
+                // A stall that was due before the fault was healed is noticed at the next timeout.
                 let until = fault.healed.map(|healed| healed + self.lingers(fault));
                 fault.kind.nature().losses.contains(&cause)
                     && at >= from
                     && until.is_none_or(|until| at <= until)
             })
         } else if cause == "local_closed" {
-            // The activator's deadline passed, though the connection had just healed.
+            // The activator's deadline passed, although the connection had just healed.
             let gave_up = |seen: &Seen| seen.what == Saw::Lost(GAVE_UP);
             seen.iter()
                 .any(|seen| gave_up(seen) && self.is_near(at, seen.at))
         } else {
             let before = self.faults.iter().filter(|fault| fault.at <= at);
             let mut kinds = before.map(|fault| fault.kind);
-            // What vanished is sent again: to a server that is gone, and whose RST or FIN had
-            // vanished with it.
+            // Dropped data is retransmitted: to a server that has ended, and whose RST or FIN had
+            // been dropped, too.
             let lagging = |kind: Kind| kind.drops() || kind == Kind::RejectAll;
             let resets = cause == "connection_reset" && self.faults.iter().any(|f| lagging(f.kind));
             kinds.any(|kind| kind.nature().losses.contains(&cause) || resets && lagging(kind))
@@ -145,13 +145,13 @@ impl Window {
         Err(format!("not by {faults:?} at that time"))
     }
 
-    /// Whether the activator's word at `word` is of what happened at `moment`.
+    /// Whether the activator's line at `word` is about the event at `moment`.
     fn is_near(&self, moment: SystemTime, word: SystemTime) -> bool {
         moment <= word + TICKS + self.stall && word <= moment + PRINTED + self.stall
     }
 
-    /// How long after a fault was healed a stall may still begin by it: also by the silence of who
-    /// is behind a sidecar, whose TCP waits as long again as it has waited.
+    /// How long after a fault was healed it may still cause a stall. This includes the silence of a
+    /// peer behind a sidecar, whose TCP waits as long again as it has waited.
     fn lingers(&self, fault: &Injected) -> Duration {
         let own = fault.kind.lingers() + self.stall;
         match self.way {
@@ -165,9 +165,9 @@ impl Window {
         let mut faults = self.faults.iter().filter(|fault| fault.kind.stalls());
         let blocking = faults.find(|fault| {
             let until = fault.healed.unwrap_or(at);
-            // The kernel of a frozen peer acknowledges: what another fault stalled has healed, until
-            // the peer has been silent for 5 s.
-            // A connection that is not told lost cannot be told reachable again.
+            // The kernel of a frozen peer acknowledges. A stall by another fault has healed, until
+            // the peer has been silent for 5 s. A connection that was not reported lost cannot be
+            // reported reachable again.
             if fault.kind == Kind::ActivatorFrozen {
                 return false;
             }
@@ -182,7 +182,7 @@ impl Window {
     }
 }
 
-/// Both sides' events in order. The kernel's comes before the activator's log line for the same.
+/// Both sides' events in order. The kernel's event comes before the activator's log line for it.
 fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>)> {
     let of_agent = events.iter().filter_map(|event| match event.what.as_str() {
         DISCONNECTED => Some((event.at, Turn::Disconnected(event))),
@@ -192,7 +192,7 @@ fn turns<'a>(seen: &'a [Seen], events: &'a [Event]) -> Vec<(SystemTime, Turn<'a>
     let of_activator = seen.iter().filter_map(|seen| match seen.what {
         Saw::Established => Some((seen.at, Turn::Established)),
         Saw::Lost(causes) => Some((seen.at, Turn::Lost(causes))),
-        // The end of a process is no loss, and what its client had is not told of any more.
+        // The end of a process is no loss, and nothing more is reported about its connection.
         Saw::DialFailed(_)
         | Saw::LookupFailed
         | Saw::Flapped(_)
@@ -215,11 +215,11 @@ fn apart(one: SystemTime, other: SystemTime) -> Duration {
 const STALLS: [&str; 2] = [STALLED, "local_stalled"];
 /// Two readings of one moment.
 const CLOCKS: Duration = Duration::from_millis(1);
-/// An answer is dated by ticks of the kernel, which lag on a machine that is busy.
+/// The kernel's ticks date an answer, and they lag on a busy machine.
 const TICKS: Duration = Duration::from_millis(50);
-/// How late an activator that waits for the processor may print what happened.
+/// How late an activator that waits for the CPU may print an event.
 const PRINTED: Duration = Duration::from_millis(1_000);
-/// How long nft, ip or a signal take.
+/// How long nft, ip or a signal takes.
 const SETTING: Duration = Duration::from_millis(100);
-/// As the link's rule has it.
+/// The link's rule.
 const SILENCE: Duration = Duration::from_secs(5);

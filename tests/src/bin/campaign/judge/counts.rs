@@ -1,5 +1,5 @@
-//! Exact counts of attempts and losses: the agent's, compared with those of the activator, the kernel
-//! and the autoscaler.
+//! Exact counts of attempts and losses: the agent's, compared with those of the activator, the
+//! kernel and the autoscaler.
 
 use std::{fmt, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     truth::{GAVE_UP, Saw, Seen, Sums, outages},
 };
 
-/// What both sides count.
+/// The counts that both sides have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     pub(super) failed: ByCause,
@@ -20,12 +20,12 @@ pub(super) struct Counted {
     pub(super) losses: u64,
 }
 
-/// The same thing counted by several.
+/// The same quantity, counted by several sides.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sides {
     pub(crate) agent: Totals,
     pub(crate) activator: Totals,
-    /// SYNs of connect(), and those that failed before one.
+    /// SYNs of connect(), plus attempts that failed before one.
     pub(crate) kernel_attempts: u64,
     pub(crate) server_upgrades: u64,
     pub(crate) agent_retransmits: u64,
@@ -86,7 +86,7 @@ impl Window {
         }
     }
 
-    /// The counters at the Collector equal the events one by one, and contain each outage.
+    /// The counters at the Collector equal the events one by one, and include each outage.
     pub(super) fn judge_reports(
         &self,
         verdict: &mut Verdict,
@@ -112,7 +112,7 @@ impl Window {
             .into_iter()
             .filter_map(|(from, to)| to?.duration_since(from).ok())
             .max();
-        // The promise is 2 s with stats and 5.5 s without; a frozen peer acknowledges stats, and so
+        // The promise is 2 s with stats and 5.5 s without. A frozen peer acknowledges stats, and so
         // does a sidecar.
         let stalled = self.single().filter(|_| !self.birth).and_then(|fault| {
             let unacknowledged = fault.kind.drops() && self.way != Way::Sidecar;
@@ -134,7 +134,7 @@ impl Window {
         }
     }
 
-    /// Each process that the pod's client has been is told.
+    /// The agent reports each process that the pod's client has had.
     pub(super) fn judge_lives(&self, verdict: &mut Verdict, seen: &[Seen], after: &Figures) {
         let began = seen.iter().filter(|seen| seen.what == Saw::Ended).count() as u64;
         let before = self.before.figures.lives;
@@ -145,7 +145,7 @@ impl Window {
         }
     }
 
-    /// The kernel counted as many SYNs, and the autoscaler no fewer upgrades.
+    /// The kernel counted as many SYNs, and the autoscaler at least as many upgrades.
     pub(super) fn judge_kernel(&self, verdict: &mut Verdict, evidence: &Evidence<'_>, sums: &Sums) {
         let failed = |cause| sums.failed.get(cause).copied().unwrap_or_default();
         let opens = evidence
@@ -181,8 +181,8 @@ impl Window {
         counted.kernel_retransmits = retransmits.saturating_sub(before);
         let (after, before) = (evidence.after.retransmits, self.before.figures.retransmits);
         counted.agent_retransmits = after.saturating_sub(before);
-        // The kernel goes on sending on connections that the activator has given up, which belong to
-        // no link; and a sidecar's connections are in the same pod.
+        // The kernel retransmits on connections that the activator has given up, which belong to no
+        // link; and a sidecar's connections are in the same pod.
         let gave_up = evidence
             .seen
             .iter()
@@ -203,7 +203,7 @@ impl Window {
         }
     }
 
-    /// What the agent counted.
+    /// The agent's counts.
     pub(super) fn counted(&self, after: &Figures) -> Counted {
         let before = &self.before.figures;
         Counted {
@@ -216,7 +216,7 @@ impl Window {
 }
 
 impl Counted {
-    /// What the agent must have counted, if this many connections were too short to be upgraded.
+    /// The counts that the agent must have, if this many connections were too short to be upgraded.
     fn expected(sums: &Sums, short: u64, stalls: Stalls) -> Self {
         let failed = sums.failed.iter();
         let mut failed: ByCause = failed.map(|(c, n)| ((*c).to_owned(), *n)).collect();
@@ -236,8 +236,8 @@ impl Counted {
         }
     }
 
-    /// Whether the agent's counts are these, if it knows that some dials that timed out were answered
-    /// by ICMP.
+    /// Whether the agent's counts are these, given that it knows that ICMP answered some of the
+    /// dials that timed out.
     fn equals(&self, reported: &Self, answers: &[&&str]) -> bool {
         let over = surplus(&reported.failed, &self.failed);
         let under = surplus(&self.failed, &reported.failed);
@@ -252,8 +252,8 @@ impl Counted {
             && answered
     }
 
-    /// Whether the agent's counts are these, if it attributes some attempts to a proxy's failure. The
-    /// activator's own error must then be one that a proxy's failure may cause.
+    /// Whether the agent's counts are these, if it attributes some attempts to a proxy's failure.
+    /// The activator's own error must then be one that a proxy's failure can cause.
     fn equals_with_proxies(&self, reported: &Self, by_proxies: &ByCause) -> bool {
         let mut own = reported.failed.clone();
         for (cause, n) in by_proxies {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Window {
-    /// The gauge is 0 within every outage that lasts, and 1 while the activator is connected and no
+    /// The gauge is 0 during every lasting outage, and 1 while the activator is connected and no
     /// fault blocks the connection.
     pub(super) fn judge_gauge(&self, verdict: &mut Verdict, seen: &[Seen], exports: &[Figures]) {
         // Before its first connection a link is down from the end of its start-up grace.
@@ -105,16 +105,16 @@ fn since(from: SystemTime, at: Option<SystemTime>) -> f64 {
 }
 
 /// How late an export may be on a busy machine: twice the figure promised at the Collector. The
-/// measured figures are in the table.
+/// table has the measured figures.
 const EXPORTED_WITHIN: Duration = Duration::from_secs(1);
-/// An outage of this length is in at least one export: a transition is exported at once, at most five
-/// times a second, and at the latest with the next interval.
+/// An outage this long is in at least one export: a transition is exported at once, at most five
+/// times a second, and otherwise at the next interval.
 const LASTS: Duration = Duration::from_secs(3);
 const START_UP_GRACE: Duration = Duration::from_secs(5);
 /// *Upgraded* is known 250 ms after the answer.
 const CONFIRMED: Duration = Duration::from_millis(250);
-/// After a refusal that was held, once the activator has sent something: its first ping comes after
-/// 3.33 s, and the agent looks once a second.
+/// After a held refusal, once the activator has sent something: its first ping comes after 3.33 s,
+/// and the agent looks once a second.
 const PROVEN: Duration = Duration::from_millis(3_334 + 1_000);
 /// How late an activator may log an end.
 const PRINTED: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! How soon a loss was known: in the agent, at the Collector, and by Knative's own metric.
+//! How soon a loss was known: to the agent, to the Collector, and by Knative's own metric.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,12 +9,12 @@ use crate::{
     truth::{Saw, Seen},
 };
 
-/// Of one window; those that begin with the fault are of single faults only.
+/// The latencies of one window; those that begin with the fault exist only for single faults.
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
-    /// Since the kernel's event, or the injection of what makes a connection stall.
+    /// Since the kernel's event, or the injection of a fault that stalls the connection.
     pub(crate) agent: Option<Duration>,
-    /// Since the activator noticed, or the injection of what makes a connection stall.
+    /// Since the activator noticed, or the injection of a fault that stalls the connection.
     pub(crate) collector: Option<Duration>,
     pub(crate) knative: Option<Duration>,
     /// Since the activator was connected again.
@@ -22,7 +22,7 @@ pub(crate) struct Latencies {
     pub(crate) recovery_collector: Option<Duration>,
     /// From the kernel's event to the agent's knowledge, by cause.
     pub(crate) known_after: Vec<(String, Duration)>,
-    /// From a loss's event in the kernel to the Collector, by cause.
+    /// From the kernel's event of a loss to the Collector, by cause.
     pub(crate) exported_after: Vec<(String, Duration)>,
 }
 

@@ -1,4 +1,4 @@
-//! The check of every 5 s.
+//! The liveness check, every 5 s.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl Window {
         let span = before.confirmed.zip(after.confirmed);
         if let Some(span) = span.and_then(|(from, to)| to.duration_since(from).ok())
             && !within(checks, span, MOMENT + self.stall)
-            // Each life begins its own row of checks.
+            // Each life starts its own series of checks.
             && !self.has(Kind::CrashLoop)
         {
             let text = format!("{checks} liveness checks in {:.1} s", span.as_secs_f64());
@@ -35,7 +35,7 @@ impl Window {
             })
             .filter_map(|event| event.cause.as_deref())
             .collect();
-        // Until something has ended, a new link is in its start-up grace for no known cause.
+        // Until something has ended, a new link is in its start-up grace without a known cause.
         let first = |cause: &str| self.birth && cause == "_OTHER";
         // Failed lookups end nothing; they have their own rule.
         let lookups = |cause: &str| cause == DNS;
@@ -58,14 +58,15 @@ impl Window {
     }
 }
 
-/// One check every 5 s, give or take one at each end and the scheduler's delay.
+/// One check every 5 s, plus or minus one at each end and the scheduler's delay.
 fn within(checks: u64, span: Duration, moment: Duration) -> bool {
     let least = span.saturating_sub(LIVENESS + moment).as_millis() / LIVENESS.as_millis();
     let most = (span + LIVENESS + moment).as_millis() / LIVENESS.as_millis();
     (least..=most).contains(&u128::from(checks))
 }
 
-/// The fewest and the most checks that can fall into the reported outages, by when the agent knew.
+/// The fewest and the most checks that can fall into the reported outages, by when the agent knew
+/// of them.
 fn liveness_errors(events: &[Event], birth: bool, moment: Duration) -> (u64, u64) {
     let mut since = events.first().filter(|_| birth).map(|event| event.known_at);
     let mut bounds = (0, 0);
@@ -88,5 +89,5 @@ fn liveness_errors(events: &[Event], birth: bool, moment: Duration) -> (u64, u64
 }
 
 pub(super) const LIVENESS: Duration = Duration::from_secs(5);
-/// For the scheduler.
+/// The scheduler's delay.
 pub(super) const MOMENT: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! `dns`: by the activator's own log, no dial follows its lookups.
+//! `dns`: the activator's own log shows lookups that no dial follows.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,15 +17,15 @@ use crate::{
 struct Stretch {
     from: SystemTime,
     until: Option<SystemTime>,
-    /// Dials and connections that had failed before it: how long the activator pauses.
+    /// Failed dials and connections before it, which determine the activator's pause.
     failures: i32,
     /// When lookups failed.
     lookups: Vec<SystemTime>,
 }
 
 impl Window {
-    /// The cause of liveness errors is `dns` exactly where lookups fail and no dial follows for long
-    /// enough. A slow lookup is followed by a dial.
+    /// Liveness errors have the cause `dns` exactly if lookups fail and no dial follows for long
+    /// enough. A dial follows a slow lookup.
     pub(super) fn judge_lookups(
         &self,
         verdict: &mut Verdict,
@@ -56,7 +56,7 @@ impl Window {
         }
     }
 
-    /// How many checks must have this cause.
+    /// The least number of checks with this cause.
     fn least(&self, of: &Stretch, all: &[Stretch]) -> u64 {
         // The agent discovers a new activator after its first lookup has begun.
         let first = of.lookups.get(usize::from(self.birth));
@@ -81,7 +81,7 @@ impl Window {
 }
 
 impl Stretch {
-    /// No sooner than an answer may take; and until the next dial is decided.
+    /// No sooner than an answer may take, and until the next dial is decided.
     fn may_be_reported_at(&self, at: SystemTime) -> bool {
         let until = self.until.map(|until| until + MOMENT);
         !self.lookups.is_empty()
@@ -123,10 +123,10 @@ fn stretches(seen: &[Seen], born: Option<SystemTime>) -> Vec<Stretch> {
                 }
                 continue;
             }
-            // None of these looks anything up.
+            // None of these looks up a name.
             Saw::Flapped(_) | Saw::Ended | Saw::Accepted | Saw::NativeLost => continue,
             Saw::Established => false,
-            // A connection that was lost may have been too short to count as one.
+            // A lost connection may have been too short to count as one.
             Saw::DialFailed(_) | Saw::Lost(_) => true,
         };
         if let Some(of) = &mut current {
@@ -143,9 +143,9 @@ fn stretches(seen: &[Seen], born: Option<SystemTime>) -> Vec<Stretch> {
 }
 
 pub(super) const DNS: &str = "dns";
-/// How long a lookup may take that succeeds, to the agent.
+/// How long a successful lookup may take, for the agent.
 const ANSWERED: Duration = Duration::from_millis(4_500);
-/// The activator's longest pause after nothing failed; it grows by 1.3 so many times.
+/// The activator's longest pause without a failure before; each failure multiplies it by 1.3.
 const LONGEST_FIRST_PAUSE: Duration = Duration::from_millis(150);
 const STEPS: i32 = 19;
 /// The longest that a dial takes.
@@ -175,7 +175,7 @@ mod tests {
         });
         let stretches = stretches(&seen, None);
         let most: Vec<_> = stretches.iter().map(Stretch::most).collect();
-        // Nothing was looked up in the second.
+        // In the second stretch nothing was looked up.
         assert_eq!(most, [2, 0]);
         let of = stretches.first().unwrap();
         assert_eq!((of.failures, of.lookups.len()), (1, 2));

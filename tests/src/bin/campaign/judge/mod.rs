@@ -1,18 +1,18 @@
-//! One window of one lane: what was done to it, what the activator saw, what the agent reported, and
-//! whether the report is true.
+//! Judges one window of one lane: what was done to it, what the activator saw, what the agent
+//! reported, and whether the report is true.
 //!
-//! The truth is the activator's own log (each dial and each loss with its error), what was injected
-//! and healed when, and the kernel's counters. Where more than one answer is accepted, the comment
-//! says which rule of the link allows it.
+//! The truth is the activator's own log (each dial and each loss with its error), the injected and
+//! healed faults with their times, and the kernel's counters. If more than one answer is accepted,
+//! the comment says which rule of the link allows it.
 //!
 //! - [`causes`]: the cause of each loss, and whether each stall was real
 //! - [`counts`]: every attempt and every loss, exactly
-//! - [`gauge`]: reachable, at the Collector, at each moment
-//! - [`liveness`]: the check of every 5 s
+//! - [`gauge`]: `reachable` at the Collector, at each moment
+//! - [`liveness`]: the liveness check, every 5 s
 //! - [`lookups`]: `dns`, where no dial follows the activator's lookups
 //! - [`proxies`]: failures that a sidecar's connections explain
 //! - [`restarted`]: the same for an agent that started in the middle
-//! - [`latency`]: how soon
+//! - [`latency`]: how soon a loss was known
 
 mod causes;
 mod counts;
@@ -37,15 +37,15 @@ use crate::{
 pub(crate) use counts::Sides;
 pub(crate) use latency::Latencies;
 
-/// A stretch from the first injection until all is calm again.
+/// The time from the first injection until all is calm again.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// Of all windows of the run.
+    /// Its number among all windows of the run.
     pub(crate) number: u64,
     pub(crate) start: SystemTime,
     pub(crate) faults: Vec<Injected>,
     pub(crate) before: Before,
-    /// The Collector was absent for a part of it: when exports arrived is not judged.
+    /// The Collector was away for a part of it, so the arrival of exports is not judged.
     pub(crate) blind: bool,
     pub(crate) stats: bool,
     pub(crate) way: Way,
@@ -53,11 +53,11 @@ pub(crate) struct Window {
     pub(crate) birth: bool,
     /// When the agent was restarted: from its start to its readiness. Its counters begin at 0.
     pub(crate) restarted: Option<(SystemTime, SystemTime)>,
-    /// The longest time for which the machine stood still meanwhile.
+    /// The longest time that the machine stood still meanwhile.
     pub(crate) stall: Duration,
 }
 
-/// What was known at its begin.
+/// The facts at its beginning.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     pub(crate) figures: Figures,
@@ -68,9 +68,9 @@ pub(crate) struct Before {
     pub(crate) exports: usize,
 }
 
-/// What is known at its end.
+/// The facts at its end.
 pub(crate) struct Evidence<'a> {
-    /// What the activator printed.
+    /// The activator's output.
     pub(crate) seen: &'a [Seen],
     pub(crate) reported: &'a Reported,
     pub(crate) after: Figures,
@@ -87,7 +87,7 @@ pub(crate) struct Injected {
     pub(crate) healed: Option<SystemTime>,
 }
 
-/// What is wrong.
+/// The kinds of mistakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wrong {
     Missed,
@@ -98,7 +98,7 @@ pub(crate) enum Wrong {
     Promise,
 }
 
-/// One thing that is wrong, in words.
+/// One mistake, in words.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) wrong: Wrong,
@@ -109,9 +109,9 @@ pub(crate) struct Violation {
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) violations: Vec<Violation>,
-    /// There was an outage, by the truth or by the agent.
+    /// There was an outage, by the truth or according to the agent.
     pub(crate) outage: bool,
-    /// Checks that decided against, of connects and disconnects, whose causes were judged.
+    /// The number of connect and disconnect errors whose causes were judged.
     pub(crate) causes: u64,
     pub(crate) wrong_causes: u64,
     pub(crate) counted: Sides,
@@ -137,7 +137,7 @@ impl Window {
     pub(crate) fn aftermath(&self) -> Duration {
         let longest = self.faults.iter().map(Injected::aftermath).max();
         let longest = longest.unwrap_or_default();
-        // A RST that was dropped is not sent again: only the next ping finds out.
+        // A dropped RST is not sent again: only the next ping finds out.
         if self.single().is_none() && !longest.is_zero() {
             longest.max(PING)
         } else {
@@ -200,9 +200,9 @@ impl Injected {
         healed.duration_since(self.at).unwrap_or_default()
     }
 
-    /// How long after it was healed TCP may still wait: as long as it has waited, for its
-    /// retransmission timeout doubles each time; and the activator gives up after 10 s, its last
-    /// dial included in 13.
+    /// How long TCP may still wait after it was healed: as long as it has waited, because its
+    /// retransmission timeout doubles each time; and the activator gives up after 10 s, or 13 s
+    /// with its last dial.
     pub(crate) fn aftermath(&self) -> Duration {
         if self.kind.drops() || self.kind == Kind::RejectAll {
             self.length().min(LONGEST_SILENCE)
@@ -240,7 +240,7 @@ impl Wrong {
     }
 }
 
-/// The interval of an idle activator's pings, and a little.
+/// The interval of an idle activator's pings, with a margin.
 const PING: Duration = Duration::from_millis(3_334 + 100);
 /// The activator gives up a silent connection after this long.
 const LONGEST_SILENCE: Duration = Duration::from_secs(13);

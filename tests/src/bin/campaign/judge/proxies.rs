@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Window {
-    /// The agent attributes a failure to a proxy only where there is one and a fault explains it, and
+    /// The agent attributes a failure to a proxy only if there is one and a fault explains it, and
     /// then for every dial that failed by it.
     pub(super) fn judge_proxies(&self, verdict: &mut Verdict, events: &[Event], sums: &Sums) {
         let of_connections =
@@ -17,7 +17,7 @@ impl Window {
         for event in events.iter().filter(of_connections) {
             let cause = event.cause.as_deref().unwrap_or_default();
             let failed = event.what == CONNECT_FAILED;
-            // The cause of a loss is judged elsewhere, a proxy's or not.
+            // The cause of a loss is judged elsewhere, whether it is a proxy's or not.
             let justified = if failed {
                 self.may_fail_a_proxy(cause, sums)
             } else {
@@ -28,8 +28,8 @@ impl Window {
                 let text = format!("{} for {cause} of a hop", event.what);
                 verdict.add(Wrong::Cause, text);
             }
-            // The agent does not know what a proxy did before it knew the pod. A SYN that is answered
-            // in the end, once its fault is healed, explains nothing.
+            // The agent does not know a proxy's activity before it knew the pod. A SYN that is
+            // answered in the end, once its fault is healed, explains nothing.
             let certain = self.single().filter(|_| !self.birth).is_some_and(|fault| {
                 let in_force = fault.healed.is_none_or(|healed| event.at <= healed);
                 in_force && !fault.kind.nature().proxy.is_empty() && !fault.kind.answers_a_proxy()
@@ -54,9 +54,9 @@ impl Window {
         by_proxies
     }
 
-    /// Whether the agent may report this cause for an attempt behind a sidecar, whatever the activator
-    /// saw: a fault fails the sidecar's dials so, or ends a connection of the sidecar before it is
-    /// *upgraded*.
+    /// Whether the agent may report this cause for an attempt behind a sidecar, whatever the
+    /// activator saw: a fault makes the sidecar's dials fail like this, or ends a connection of the
+    /// sidecar before it is *upgraded*.
     pub(super) fn may_fail_a_proxy(&self, cause: &str, sums: &Sums) -> bool {
         let ended_early = match cause {
             "handshake_failed" => Some("peer_closed"),
@@ -72,8 +72,8 @@ impl Window {
     }
 }
 
-/// Whether a proxy's failure may be the reason for this cause at the activator: a failed handshake, or
-/// an end by the other side.
+/// Whether a proxy's failure may cause this error at the activator: a failed handshake, or an end
+/// by the other side.
 pub(super) fn may_be_a_proxy_failure(cause: &str) -> bool {
     matches!(
         cause,

@@ -6,8 +6,8 @@ use super::{Evidence, Verdict, Window, Wrong, proxies::may_be_a_proxy_failure};
 use crate::{reported::REACHABLE, truth::Sums};
 
 impl Window {
-    /// It counts no less than what happened since it was ready, and no more than what happened since it
-    /// was started.
+    /// The agent counts no less than what happened since it was ready, and no more than what
+    /// happened since it was started.
     pub(super) fn judge_restarted(
         &self,
         verdict: &mut Verdict,
@@ -27,7 +27,7 @@ impl Window {
             .iter()
             .filter(|event| event.what == REACHABLE)
             .count();
-        // The new agent need not count the attempt that was in progress. A connection that had stalled
+        // The new agent need not count the attempt that was in progress. A connection that stalled
         // before is not live to it, and a stall may heal.
         let attempts = least.attempts().saturating_sub(1)..=most.attempts();
         let losses = least.lost.saturating_sub(1 + least.short.1)..=most.lost + healed as u64;
