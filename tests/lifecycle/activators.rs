@@ -21,7 +21,7 @@ fn one_that_never_connects_is_0_after_the_grace_and_every_failed_dial_is_counted
     let mut events = bed.agent.as_ref().unwrap().events().unwrap();
     let mut activator = bed.activator("activator", Traffic::Idle).unwrap();
     bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
-    // By the agent's own account: 0 is the end of the grace, and was never said within it.
+    // By the agent's own account: 0 comes at the end of the grace, and never before.
     let mut at = |event| {
         let event = events.wait_event(event, PATIENCE).unwrap();
         event.time().unwrap()
@@ -30,7 +30,7 @@ fn one_that_never_connects_is_0_after_the_grace_and_every_failed_dial_is_counted
     let waited = unreachable.duration_since(discovered).unwrap();
     assert!(waited >= GRACE, "{waited:?}");
 
-    // Compared with the activator's own log, once it cannot dial any more.
+    // Compared with the activator's own log, once it can no longer dial.
     activator
         .process
         .wait_event("dial_failed", PATIENCE)
@@ -154,7 +154,7 @@ fn connections_of_other_processes_to_the_port_change_nothing() {
     let activator = bed.activator("activator", Traffic::Idle).unwrap();
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
 
-    // In a pod of their own, on the node, and beside the activator.
+    // In its own pod, on the node, and beside the activator.
     let other = bed.network.pod("other").unwrap();
     let sink = bed.network.pod("sink").unwrap();
     let _sink = bad_server(&sink, ["sink", &format!("[::]:{PORT}")]).unwrap();
@@ -187,10 +187,10 @@ fn connections_of_other_processes_to_the_port_change_nothing() {
     assert_eq!(durations.unwrap().value.number(), 1.0);
 }
 
-/// How long a link may take to come up before it is not reachable.
+/// How long a link may take to connect before it is unreachable.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Without the Kubernetes API nothing but an environment names a process.
+/// Without the Kubernetes API, only an environment names a process.
 #[test]
 fn whoever_has_a_name_first_keeps_it_while_it_lives() {
     let mut bed = Bed::new().unwrap();

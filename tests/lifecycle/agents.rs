@@ -1,4 +1,4 @@
-//! Agents start late, stop, are killed, and meet each other.
+//! Agents start late, stop, are killed, and run beside each other.
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,7 @@ fn one_that_starts_late_finds_the_connection_but_not_its_age() {
     let status = &bed.agent.as_ref().unwrap().activators().unwrap()[0];
     assert_eq!(status["state"], "reachable", "{status}");
     assert_eq!(status["since_seconds"], serde_json::Value::Null, "{status}");
-    // The agent did not see it being made.
+    // The agent did not see its beginning.
     assert_eq!(status["connects"], 0, "{status}");
     let durations = bed.collector.latest(metric::CONNECT_DURATION, &[]);
     assert_eq!(durations, None);
@@ -65,7 +65,7 @@ fn one_that_starts_late_finds_the_connection_but_not_its_age() {
     assert_eq!(figures.checks("disconnect"), 1.0);
 }
 
-/// The first SYN vanishes, the agent starts, and the second is answered.
+/// The first SYN is dropped, the agent starts, and the second one is answered.
 #[test]
 fn one_that_starts_in_the_middle_of_a_dial_sees_how_it_ends() {
     let mut bed = Bed::new().unwrap();
@@ -87,8 +87,8 @@ fn one_that_starts_in_the_middle_of_a_dial_sees_how_it_ends() {
     bed.check_invariants().unwrap();
 }
 
-/// The agent is frozen while the test client starts and dials: to the kernel half it is an
-/// untracked source.
+/// The agent is frozen while the test client starts and dials: the kernel half sees an untracked
+/// source.
 #[test]
 fn what_an_activator_did_before_its_discovery_is_counted() {
     let mut bed = Bed::without_autoscaler().unwrap();
@@ -184,7 +184,7 @@ fn the_successor_of_one_that_was_killed_takes_its_place() {
     bed.agent = None;
 }
 
-/// Without a single flag: a manifest may configure it by environment variables alone.
+/// Without any flag: a manifest may configure it by environment variables alone.
 fn start_by_environment(bed: &Bed, options: &agent::Options) -> Process {
     let mut command = agent::command(Some(bed.network.node())).unwrap();
     command
@@ -214,7 +214,7 @@ fn its_health_is_served_on_request() {
     let unknown = get(node, "/metrics").unwrap();
     assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
 
-    // Strangers that connect and say nothing keep no probe waiting.
+    // Silent connections of strangers keep no probe waiting.
     let connect = || TcpStream::connect(HEALTH);
     let silent = (0..200).map(|_| node.run(connect).unwrap());
     let silent: Vec<_> = silent.collect::<Result<_, _>>().unwrap();
@@ -274,7 +274,7 @@ fn its_commands_show_what_it_knows() {
     assert_eq!(status["hooks_missing"], serde_json::json!([]), "{status}");
 }
 
-/// As the kernel accounts it to the descriptors of maps and programs (`bpf_map_show_fdinfo()`,
+/// By the kernel's own account at the descriptors of maps and programs (`bpf_map_show_fdinfo()`,
 /// `bpf_prog_show_fdinfo()` in `kernel/bpf/syscall.c`).
 #[test]
 fn the_kernel_half_takes_less_than_a_megabyte() {

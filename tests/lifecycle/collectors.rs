@@ -31,7 +31,7 @@ fn export_messages(bed: &Bed) -> (usize, usize) {
     )
 }
 
-/// Waits until it has.
+/// Waits for these numbers of messages.
 #[track_caller]
 fn wait_messages(bed: &Bed, wanted: (usize, usize)) {
     let logged = || Ok((export_messages(bed) == wanted).then_some(()));
@@ -112,7 +112,7 @@ fn one_that_never_answers_or_refuses_delays_nothing() {
         // An agent that waited for the export would have known only after it.
         let waited = known.unwrap() - at.unwrap();
         assert!(waited < EXPORT_TIMEOUT.as_secs_f64(), "{}", lost.text);
-        // Two liveness checks, 5 s apart, are as long as an export that is tried again.
+        // Two liveness checks, 5 s apart, take as long as an export with its retries.
         let checks = || {
             let links = bed.agent.as_ref().unwrap().activators();
             links.map(|links| links[0]["checks"].as_u64().unwrap())

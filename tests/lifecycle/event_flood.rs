@@ -1,4 +1,4 @@
-//! More records than the ring holds: counts stay right, and the lost records are counted.
+//! More records than the ring holds: counts stay right, and lost records are counted.
 
 use statlink_tests::{
     figures::Figures,
@@ -12,7 +12,7 @@ use statlink_tests::{
 
 use crate::{PATIENCE, options};
 
-/// The test client connects at the rate that the agent must bear without losing a count.
+/// The test client connects at the rate at which the agent must not lose a count.
 #[test]
 fn every_connection_of_a_flood_is_counted_although_the_agent_slept() {
     const CONNECTIONS: u32 = 50_000;
@@ -42,7 +42,7 @@ fn every_connection_of_a_flood_is_counted_although_the_agent_slept() {
             point.value.number() >= all
         })
         .unwrap();
-    // None is counted a second time later.
+    // None is counted again later.
     bed.wait_liveness_checks(&client, 1, PATIENCE).unwrap();
     let figures = Figures::of(&bed, &client);
     let errors: f64 = figures.errors("connect").iter().map(|(_, n)| n).sum();
@@ -55,11 +55,10 @@ fn every_connection_of_a_flood_is_counted_although_the_agent_slept() {
     bed.check_invariants().unwrap();
 }
 
-/// Nobody but the kernel's totals has seen most of these ends, and the process is gone before any pass
-/// is made.
+/// Only the kernel's totals have most of these ends, and the process ends before any pass.
 #[test]
 fn what_a_client_did_is_counted_although_it_is_gone_and_its_records_were_lost() {
-    // Slow at first, so that it has a link before the agent sleeps.
+    // Slowly at first, so that it has a link before the agent sleeps.
     let (bed, _sink, mut client) = flood(5_000, WHILE_ASLEEP);
     let of_link = link(&client.pod);
     let agent = &bed.agent.as_ref().unwrap().process;
@@ -86,7 +85,8 @@ fn what_a_client_did_is_counted_although_it_is_gone_and_its_records_were_lost() 
     bed.check_invariants().unwrap();
 }
 
-/// A client that begins so many connections, so many a second, and has a link; and who accepts them.
+/// A client with a link that begins this many connections, at this rate; and the server that
+/// accepts them.
 fn flood(a_second: u32, connections: u64) -> (Bed, (Pod, Process), Activator) {
     let mut bed = Bed::without_autoscaler().unwrap();
     let options = options(&bed);

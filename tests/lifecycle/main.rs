@@ -18,7 +18,7 @@ use statlink_tests::{agent, scenario::Bed};
 /// Long enough on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Options of an agent whose counters are exported soon after they change.
+/// Options of an agent that exports counters soon after they change.
 fn options(bed: &Bed) -> agent::Options {
     bed.agent_options().arg("--export-interval").arg("300ms")
 }

@@ -1,4 +1,5 @@
-//! Counts belong to the pod: over its containers' lives, over two processes at once, and up to its end.
+//! Counts belong to the pod: across its containers' lives, for two processes at once, and up to its
+//! end.
 
 use statlink_tests::{
     figures::Figures,
@@ -11,7 +12,7 @@ use statlink_tests::{
 
 use crate::{PATIENCE, options};
 
-/// Waits until the Collector has so many dials of this activator's pod; there were never more, and
+/// Waits until the Collector has this many dials of the activator's pod. It never had more, and
 /// none of them succeeded.
 #[track_caller]
 fn wait_refused(bed: &Bed, activator: &Activator, dials: u32) {
@@ -62,7 +63,7 @@ fn what_one_counted_until_it_ended_waits_for_the_collector() {
     activator.process.wait_event("flapped", PATIENCE).unwrap();
     activator.process.kill().unwrap();
     events.wait_event("ended", PATIENCE).unwrap();
-    // It is not there for `status` any more.
+    // `status` no longer has it.
     assert_eq!(bed.agent.as_ref().unwrap().activators().unwrap().len(), 0);
     bed.collector.restart().unwrap();
     wait_refused(&bed, &activator, 20);
@@ -117,7 +118,7 @@ fn one_that_is_restarted_goes_on_counting_and_is_0_from_its_second_life_on() {
     bed.check_invariants().unwrap();
 }
 
-/// Its counters fell to 0 and came back, which `increase()` takes for as many errors again.
+/// Its counters fell to 0 and came back, which `increase()` counts as that many errors again.
 #[test]
 fn a_second_process_that_comes_and_goes_is_added_and_hides_nothing() {
     let mut bed = Bed::new().unwrap();
@@ -130,7 +131,7 @@ fn a_second_process_that_comes_and_goes_is_added_and_hides_nothing() {
     let to = format!("{}:{PORT}", nobody.v4);
     let mut second = Activator::stand_in(&activator.pod, ["flap", &to, "10", "20"]).unwrap();
     second.process.wait_event("flapped", PATIENCE).unwrap();
-    // It stays a while, longer than its grace.
+    // It runs for longer than its grace.
     bed.wait_liveness_checks(&activator, 2, PATIENCE).unwrap();
     let links = bed.agent.as_ref().unwrap().activators().unwrap();
     assert_eq!(links.len(), 1, "{links:?}");
@@ -154,8 +155,8 @@ fn a_second_process_that_comes_and_goes_is_added_and_hides_nothing() {
     bed.check_invariants().unwrap();
 }
 
-/// What an operator adds up: a container that is restarted, a second process beside it for a moment,
-/// and what was counted just before an end.
+/// What an operator adds up: a restarted container, a second process beside it for a moment, and
+/// counts from just before an end.
 #[test]
 fn prometheus_adds_up_each_error_once_over_restarts_of_the_container() {
     let mut bed = Bed::without_autoscaler().unwrap();
@@ -174,7 +175,7 @@ fn prometheus_adds_up_each_error_once_over_restarts_of_the_container() {
             .filter(|it| it.event() == Some("connect_failed"));
         failed.count()
     };
-    // The agent knows of each dial before the process ends, and Prometheus of few.
+    // The agent sees each dial before the process ends, and Prometheus only few.
     let start = |dials: usize| {
         let mark = events.mark();
         let count = dials.to_string();
@@ -210,7 +211,7 @@ fn prometheus_adds_up_each_error_once_over_restarts_of_the_container() {
     })
     .unwrap();
     for series in [&errors, &checks] {
-        // The first sample is 0, and the range ends at the last one: nothing is extrapolated.
+        // The first sample is 0, and the range ends at the last one, so nothing is extrapolated.
         let last = value(&format!("timestamp({series})")).unwrap().unwrap();
         let increase = value(&format!("increase({series}[10m] @ {last})")).unwrap();
         assert_eq!(increase, Some(all()), "{series}");

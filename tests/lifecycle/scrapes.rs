@@ -1,4 +1,4 @@
-//! A Prometheus that scrapes the agent gets what it would get by OTLP.
+//! A Prometheus that scrapes the agent gets the same as over OTLP.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,8 @@ use crate::{PATIENCE, options};
 
 const PAGE: &str = "127.0.0.1:19464";
 
-/// The same Prometheus gets the agent's metrics twice: by OTLP through the Collector, and from its page.
+/// The same Prometheus gets the agent's metrics twice: over OTLP through the Collector, and from
+/// its page.
 #[test]
 fn its_page_has_the_same_series_as_its_exports() {
     let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape()).unwrap();
@@ -30,7 +31,7 @@ fn its_page_has_the_same_series_as_its_exports() {
         let [exported, scraped] = ["", "scraped"].map(|way| series(&prometheus, way));
         last = (exported?, scraped?);
         let (exported, scraped) = &last;
-        // A gauge that is gone ends on the page at once, and by OTLP five minutes later.
+        // A gauge that ends disappears from the page at once, and over OTLP five minutes later.
         let stay = exported.iter().filter(|one| !is_gauge(one));
         let same = scraped.is_subset(exported) && stay.into_iter().all(|it| scraped.contains(it));
         let has_link = scraped.iter().any(|one| one.contains("conn_rtt_seconds"));
@@ -43,7 +44,7 @@ fn its_page_has_the_same_series_as_its_exports() {
         exported.difference(scraped).collect::<Vec<_>>(),
         scraped.difference(exported).collect::<Vec<_>>()
     );
-    // What names the agent is where the rules look for it.
+    // The agent's names are where the rules look for them.
     let info = "target_info{way=\"scraped\", k8s_node_name=\"node-1\", k8s_cluster_name=\"bed\"}";
     assert_eq!(prometheus.query(info).unwrap().len(), 1);
 }
@@ -84,7 +85,7 @@ fn each_check_is_added_up_once_over_deaths_of_the_agent() {
         value(&format!("timestamp({checks}) > {started}"))
     })
     .unwrap();
-    // The first sample is 0, and the range ends at the last one: nothing is extrapolated.
+    // The first sample is 0, and the range ends at the last one, so nothing is extrapolated.
     let increase = value(&format!("increase({checks}[10m] @ {last})")).unwrap();
     let at = value(&format!("{checks} @ {last}")).unwrap();
     assert_eq!(increase, at, "at {last}");
@@ -92,7 +93,7 @@ fn each_check_is_added_up_once_over_deaths_of_the_agent() {
     assert_eq!(resets, Some(0.0));
 }
 
-/// What has a Prometheus scrape the page each second.
+/// The configuration to scrape the page every second.
 fn scrape() -> String {
     format!(
         "scrape_configs:\n- job_name: statlink\n  scrape_interval: 1s\n  static_configs:\n  \
@@ -106,9 +107,9 @@ fn is_gauge(series: &str) -> bool {
     !others.iter().any(|end| name.ends_with(end))
 }
 
-/// Every series of a way, by name and labels; without what says by which way it came, and without what
-/// Prometheus was told to take over from the resource: of a page it is on `target_info` alone, where the rules
-/// find it.
+/// Every series of one path, by name and labels. Labels that say by which path it came are left
+/// out, and so are those that Prometheus copies from the resource: the page has them only on
+/// `target_info`, where the rules find them.
 fn series(prometheus: &Prometheus, way: &str) -> anyhow::Result<BTreeSet<String>> {
     let query = format!("{{__name__=~\"(kn|statlink)_.+\", job=\"statlink\", way=\"{way}\"}}");
     let samples = prometheus.query(&query)?.into_iter();
@@ -118,7 +119,7 @@ fn series(prometheus: &Prometheus, way: &str) -> anyhow::Result<BTreeSet<String>
         let labels: Vec<_> = labels
             .map(
                 |(name, value)| match (name.as_str(), value.parse::<f64>()) {
-                    // Prometheus itself spells a whole bound as 1 by OTLP, and as 1.0 from a page.
+                    // Prometheus writes a whole bound as 1 over OTLP, and as 1.0 from a page.
                     ("le", Ok(bound)) => format!("le={bound}"),
                     _ => format!("{name}={value}"),
                 },

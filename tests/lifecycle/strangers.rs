@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{PATIENCE, options};
 
-/// More than the clients that may name themselves, and than the kernel half has places for.
+/// More than the clients that may name themselves, and than the places in the kernel half.
 const STRANGERS: usize = 300;
 
 /// Processes that end with the test.
@@ -24,7 +24,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Each claims to be a pod of `namespace`, by a name that sorts before others.
+    /// Each claims to be a pod of `namespace`, with a name that sorts before others.
     fn of(number: usize, namespace: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("activator");

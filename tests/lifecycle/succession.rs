@@ -1,4 +1,4 @@
-//! Agents are killed, and their successors go on with what they left: counts, series, outages.
+//! Agents are killed, and their successors continue with what they left: counts, series, outages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::{PATIENCE, options};
 
-/// Options of an agent that leaves its successor what it counted in `directory`.
+/// Options of an agent that leaves its counts in `directory` for its successor.
 fn heir(bed: &Bed, directory: &TempDir) -> agent::Options {
     options(bed).env("STATLINK_STATE_DIR", directory.path())
 }
@@ -32,7 +32,7 @@ fn replace(bed: &mut Bed, options: &agent::Options) {
     bed.start_agent_with(options).unwrap();
 }
 
-/// Ends the agent in order, and starts another one.
+/// Ends the agent by SIGTERM, and starts another one.
 fn upgrade(bed: &mut Bed, options: &agent::Options) {
     let agent = bed.agent.as_mut().unwrap();
     let status = agent.process.terminate(PATIENCE).unwrap();
@@ -40,7 +40,7 @@ fn upgrade(bed: &mut Bed, options: &agent::Options) {
     bed.start_agent_with(options).unwrap();
 }
 
-/// What the first export has that shows whether the link is reachable, from here on.
+/// The value of the next export that shows whether the link is reachable.
 fn next_reachable(bed: &Bed, mark: usize, activator: &Activator) -> f64 {
     let of_link = link(&activator.pod);
     let (_, first) = bed
@@ -50,7 +50,8 @@ fn next_reachable(bed: &Bed, mark: usize, activator: &Activator) -> f64 {
     first.value.number()
 }
 
-/// `statlink events` that is told all that happens from now on: it was told of a process in `herald`.
+/// A `statlink events` that receives everything from now on: it has received an event about a
+/// process in `herald`.
 fn listen(bed: &Bed, herald: &Pod) -> Process {
     let agent = bed.agent.as_ref().unwrap();
     let events = agent.events().unwrap();
@@ -72,7 +73,7 @@ fn listen(bed: &Bed, herald: &Pod) -> Process {
     }
 }
 
-/// No counter of any link falls, and each is as old in every export.
+/// No counter of any link falls, and each has the same start time in every export.
 #[track_caller]
 fn check_series(bed: &Bed) {
     bed.collector.read(|exports| {
@@ -103,8 +104,8 @@ fn check_series(bed: &Bed) {
     });
 }
 
-/// An agent is killed five times while its activator's dials fail. What it was told is counted, however
-/// little of it was exported.
+/// An agent is killed five times while its activator's dials fail. Every dial that it knew of is
+/// counted, however few of them were exported.
 #[test]
 fn prometheus_adds_up_each_error_once_over_deaths_of_the_agent() {
     let mut bed = Bed::without_autoscaler().unwrap();
@@ -119,7 +120,7 @@ fn prometheus_adds_up_each_error_once_over_deaths_of_the_agent() {
     let pod = bed.network.pod("activator").unwrap();
     let mut activators = Vec::new();
     let mut all = 0_u32;
-    // No more than a pass tells one by one of what was done before the discovery.
+    // At most as many dials as one pass reports one by one from before the discovery.
     for dials in [10, 1, 16, 7, 12] {
         let events = listen(&bed, &herald);
         let count = dials.to_string();
@@ -131,7 +132,8 @@ fn prometheus_adds_up_each_error_once_over_deaths_of_the_agent() {
             Ok((failed.count() >= dials).then_some(()))
         })
         .unwrap();
-        // It may have told the last ones before it wrote them down; what its status has is written.
+        // It may have sent the last events before it wrote them to the memory; what its status
+        // shows is written.
         bed.agent.as_ref().unwrap().status().unwrap();
         all += u32::try_from(dials).unwrap();
         replace(&mut bed, &options);
@@ -153,7 +155,7 @@ fn prometheus_adds_up_each_error_once_over_deaths_of_the_agent() {
     })
     .unwrap();
     let add_up = |series: &str| {
-        // The first sample is 0, and the range ends at the last one: nothing is extrapolated.
+        // The first sample is 0, and the range ends at the last one, so nothing is extrapolated.
         let last = value(&format!("timestamp({series})")).unwrap().unwrap();
         let increase = value(&format!("increase({series}[10m] @ {last})")).unwrap();
         let resets = value(&format!("resets({series}[10m] @ {last})")).unwrap();
@@ -165,7 +167,8 @@ fn prometheus_adds_up_each_error_once_over_deaths_of_the_agent() {
     let of_pod = status.iter().find(|link| link["pod"] == pod.name);
     assert_eq!(of_pod.unwrap()["lives"], activators.len(), "{status:?}");
 
-    // One more is killed while dials run. Those of which no agent saw both ends are not counted.
+    // One more agent is killed while dials run. Dials of which no agent saw both ends are not
+    // counted.
     let more = Activator::stand_in(&pod, ["flap", &to, "20", "200"]);
     activators.push(more.unwrap());
     wait::until("an export of more", PATIENCE, || {
@@ -189,8 +192,8 @@ fn prometheus_adds_up_each_error_once_over_deaths_of_the_agent() {
     assert!(all < counted && counted <= most, "{counted:?} of {most:?}");
 }
 
-/// The first agent tells its begin and is killed, the second tells none of it and is ended, and the third tells
-/// its end.
+/// The first agent reports the begin and is killed, the second reports nothing about it and is
+/// stopped, and the third reports the end.
 #[test]
 fn an_outage_goes_on_over_deaths_of_the_agent() {
     let mut bed = Bed::new().unwrap();
@@ -219,7 +222,7 @@ fn an_outage_goes_on_over_deaths_of_the_agent() {
     let status = bed.agent.as_ref().unwrap().activators().unwrap();
     let status = status.iter().find(|link| link["pod"] == activator.pod.name);
     let since = status.unwrap()["since_seconds"].as_f64().unwrap();
-    // Not since there is this agent.
+    // The outage did not begin with this agent.
     assert!(since >= before.as_secs_f64(), "{since} s, {before:?}");
     let figures = Figures::of(&bed, &activator);
     assert_eq!(figures.checks("disconnect"), 1.0);
@@ -241,14 +244,14 @@ fn an_outage_goes_on_over_deaths_of_the_agent() {
     let off = (ended.time().unwrap() - length)
         .duration_since(began_at)
         .unwrap_or_else(|earlier| earlier.duration());
-    // Both are dated by the kernel; what is shown of that differs by how the wall clock was adjusted.
+    // Both are dated by the kernel; the shown times differ by the adjustment of the wall clock.
     assert!(off < Duration::from_secs(1), "{off:?}: {}", ended.text);
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
     check_series(&bed);
     bed.check_invariants().unwrap();
 }
 
-/// Knative's client holds a connection that stalled for 10 s, so each agent may find it open, or gone.
+/// Knative's client holds a stalled connection for 10 s, so each agent may find it open, or gone.
 #[test]
 fn a_connection_that_is_still_stalled_at_the_next_agent_is_one_loss() {
     let mut bed = Bed::new().unwrap();
@@ -279,7 +282,7 @@ fn a_connection_that_is_still_stalled_at_the_next_agent_is_one_loss() {
     bed.check_invariants().unwrap();
 }
 
-/// Nothing happens to the link, and nothing is told of it.
+/// Nothing happens to the link, and nothing is reported about it.
 #[test]
 fn a_death_of_the_agent_is_no_loss_of_a_link_that_is_up() {
     let mut bed = Bed::new().unwrap();
@@ -309,7 +312,7 @@ fn a_death_of_the_agent_is_no_loss_of_a_link_that_is_up() {
     bed.check_invariants().unwrap();
 }
 
-/// Agents that are killed as soon as they answer, again and again, while dials fail all the time.
+/// Agents are killed again and again as soon as they answer, while dials fail all the time.
 #[test]
 fn a_crash_loop_of_the_agent_leaves_its_counts_and_nothing_else() {
     let mut bed = Bed::without_autoscaler().unwrap();
@@ -335,7 +338,7 @@ fn a_crash_loop_of_the_agent_leaves_its_counts_and_nothing_else() {
     check_series(&bed);
     let figures = Figures::of(&bed, &activator);
     let counted = figures.checks("connect");
-    // Of most dials no agent saw both ends. None is counted twice.
+    // For most dials no agent saw both ends. None is counted twice.
     assert!(shown < counted && counted <= 600.0, "{shown}: {figures:#?}");
     assert_eq!(bed.count(&activator, metric::LIVES, &[]), 1.0);
     let files = fs::read_dir(directory.path()).unwrap();
@@ -346,7 +349,7 @@ fn a_crash_loop_of_the_agent_leaves_its_counts_and_nothing_else() {
     bed.check_invariants().unwrap();
 }
 
-/// It starts with what it can: a file that was damaged is told of, and replaced.
+/// It starts with what it can use: a damaged file is reported and replaced.
 #[test]
 fn what_was_damaged_is_not_taken_over() {
     let mut bed = Bed::new().unwrap();

@@ -1,4 +1,4 @@
-//! A log that nobody reads: the agent goes on, and ends.
+//! A log that nobody reads: the agent keeps running, and can end.
 
 use std::{
     fs,
@@ -21,14 +21,14 @@ fn a_log_that_is_not_read_stops_neither_the_loop_nor_the_end() {
     command
         .args(["run", "--export-interval", "200ms"])
         .args(["--namespace", &activator.pod.system_namespace])
-        // What carries the exports fills a pipe soon.
+        // The libraries of the exports soon fill a pipe.
         .args(["--log", "h2=trace,hyper_util=trace,tonic=trace", "--socket"])
         .arg(directory.path().join("status.sock"))
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", options.endpoint.unwrap())
         .stdout(Stdio::piped());
     let mut agent = Killed(command.spawn().unwrap());
 
-    // The pipe is full: whoever writes to it waits there.
+    // The pipe is full: a thread that writes to it waits there.
     wait::until("thread that waits for the pipe", PATIENCE, || {
         Ok(agent.waits_in("pipe_write").then_some(()))
     })

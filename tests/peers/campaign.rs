@@ -6,9 +6,9 @@ use serde_json::Value;
 use statlink_tests::{build, process::Process};
 
 /// For random faults, single and overlapping, the agent misses no outage, invents none, counts
-/// exactly, and names at least 99 of 100 causes right. The rest: on a busy machine a client may take
-/// the errno of a late ICMP error before the kernel half reads it, and the cause is then `_OTHER`.
-/// How soon it knows is measured by the long run, not asserted here.
+/// exactly, and names at least 99 of 100 causes right. The rest: on a busy machine a client may
+/// take the errno of a late ICMP error before the kernel half reads it, and the cause is then
+/// `_OTHER`. The long run measures how soon the agent knows; this test does not assert it.
 #[test]
 fn a_short_campaign_of_a_fixed_seed_finds_nothing_wrong() {
     let directory = tempfile::tempdir().unwrap();

@@ -29,7 +29,8 @@ fn a_link_that_flaps_is_counted_exactly_and_summed_up_in_the_log() {
     assert_eq!(figures.errors("disconnect"), [("connection_reset", resets)]);
     assert_eq!(figures.connects, resets + 1.0);
 
-    // Three outages with a line at each end, the onset of the fourth, and the rest in one.
+    // Three outages with a line at each end, the beginning of the fourth, and one line for the
+    // rest.
     assert_eq!(wait_log(&bed, &activator, "ERROR", 4).len(), 4);
     assert_eq!(wait_log(&bed, &activator, "INFO", 1 + 3).len(), 1 + 3);
     let agent = bed.agent.as_mut().unwrap();

@@ -1,4 +1,4 @@
-//! Links that were up and are lost: each cause, in order of the kernel's events.
+//! Links that were up and are lost: each cause, in the order of the kernel's events.
 
 use std::{
     net::SocketAddr,
@@ -21,8 +21,8 @@ use crate::{
 
 const FLOWING: Traffic = Traffic::Every(Duration::from_secs(1));
 
-/// A link that is up is broken by `inject` and mended by `heal`. The agent must report the loss once,
-/// for `cause` and not before it happened, and then the recovery.
+/// `inject` breaks a link that is up, and `heal` mends it. The agent must report the loss once,
+/// with `cause` and not before it happened, and then the recovery.
 #[track_caller]
 fn assert_loss<T>(
     traffic: Traffic,
@@ -48,7 +48,7 @@ fn assert_loss<T>(
     assert!(lost.time().unwrap() >= begin, "{}", lost.text);
     bed.wait_error(&activator, "disconnect", cause, PATIENCE)
         .unwrap();
-    // Some links are back at once: the gauge may have been 0 in one export only.
+    // Some links recover at once: the gauge may have been 0 in only one export.
     let zeros = bed.collector.read(|exports| {
         let points = exports.iter().flat_map(|export| &export.points);
         let of_link = points.filter(|p| p.is(metric::REACHABLE, &link(&activator.pod)));
@@ -184,7 +184,8 @@ fn a_frozen_activator_is_local_stalled_until_it_is_answered_again() {
         assert_outage_logged(&bed, &activator, "local_stalled", &to);
         bed.wait_error(&activator, "liveness", "local_stalled", PATIENCE)
             .unwrap();
-        // Its client closes what it had, for its own deadline has passed, and dials anew.
+        // Its client closes the old connection, because its own deadline has passed, and dials
+        // again.
         activator.process.thaw().unwrap();
         bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
         assert_recovery_logged(&bed, &activator, "local_stalled");

@@ -1,5 +1,6 @@
-//! Each cause of an outage, injected between Knative's own client and server, and asserted at a real
-//! Collector and in the agent's log. Where Knative's client cannot produce it, the test client does.
+//! Each cause of an outage, injected between Knative's own client and server, and asserted at a
+//! real Collector and in the agent's log. If Knative's client cannot produce it, the test client
+//! does.
 #![expect(clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod agent_log;

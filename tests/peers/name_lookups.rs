@@ -1,4 +1,4 @@
-//! Activators that dial a name: each way in which a lookup fails, and lookups of no importance.
+//! Activators that dial a name: every way in which a lookup fails, and lookups that do not matter.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn failed_lookups_are_dns_and_no_dial_is_counted() {
         let answers = match how {
             "nxdomain" => Some(name_server(&server, Answer::NxDomain)),
             "servfail" => Some(name_server(&server, Answer::ServFail)),
-            // A dial waits 3 s for it.
+            // A dial waits 3 s for the answer.
             "late" => Some(slow_name_server(&server, 4000)),
             _ => None,
         };
@@ -84,7 +84,7 @@ fn failed_lookups_are_dns_and_no_dial_is_counted() {
     bed.check_invariants().unwrap();
 }
 
-/// Waits until the activator has failed to dial so often more.
+/// Waits until this many more dials of the activator have failed.
 #[track_caller]
 fn wait_failed_dials(activator: &mut Activator, more: usize) {
     let (mark, mut seen) = (activator.process.mark(), 0);
@@ -131,7 +131,7 @@ fn slow_lookups_are_not_failed_ones() {
         assert_eq!(figures.checks("connect"), 1.0, "{figures:#?}");
         assert_eq!(log(&bed, activator, "ERROR").len(), 0);
     }
-    // Each dial comes after a lookup.
+    // A lookup precedes each dial.
     wait_failed_dials(&mut refused, 4);
     bed.wait_liveness_checks(&refused, 1, PATIENCE).unwrap();
     assert_eq!(causes(&bed, &refused, "connect"), ["connection_refused"]);
@@ -194,8 +194,8 @@ fn failed_lookups_of_other_names_are_ignored() {
     bed.autoscaler().unwrap().process.kill().unwrap();
     bed.wait_error(&activator, "connect", "connection_refused", PATIENCE)
         .unwrap();
-    // Until its pauses between two dials are longer than the 4.5 s for which the agent lets a lookup
-    // take: only then would it take one of these for the cause.
+    // Until its pauses between two dials are longer than the 4.5 s that the agent allows for a
+    // lookup: only then could the agent take one of these for the cause.
     let (mark, mut last) = (activator.process.mark(), None);
     activator
         .process

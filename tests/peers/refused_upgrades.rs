@@ -23,7 +23,7 @@ fn a_refusal_without_an_end_is_handshake_failed_and_up_once_at_most() {
     let mut refusing = bad_server(&server, ["forbid-open", &listen]).unwrap();
     let pod = bed.network.pod("activator").unwrap();
     let activator = Activator::start(&pod, bed.target(), Traffic::Idle).unwrap();
-    // The first dial cannot be told from one that succeeds, for 3 s.
+    // For 3 s, the first dial looks like one that succeeds.
     bed.wait_error(&activator, "disconnect", "handshake_failed", PATIENCE)
         .unwrap();
     bed.wait_reachable(&activator, 0, PATIENCE).unwrap();

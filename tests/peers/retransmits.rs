@@ -12,12 +12,12 @@ use statlink_tests::{
 
 use crate::{PATIENCE, start_agent};
 
-/// What the kernel counted in the activator's pod.
+/// The kernel's count for the activator's pod.
 fn by_kernel(activator: &Activator) -> f64 {
     Counters::of(activator.process.pid()).unwrap().retransmits as f64
 }
 
-/// Waits until the agent has exported what the kernel counted; gives the number.
+/// Waits until the agent has exported the kernel's count; returns it.
 #[track_caller]
 fn wait_equal(bed: &Bed, activator: &Activator) -> f64 {
     let exported = || bed.count(activator, metric::RETRANSMITS, &[]);
@@ -55,7 +55,7 @@ fn retransmits_are_counted_as_the_kernel_counts_them() {
     let with_syns = wait_equal(&bed, &activator);
     assert!(with_syns > data);
 
-    // What the kernel still sends of a connection that the activator has given up belongs to no
+    // Segments that the kernel sends on a connection that the activator has given up belong to no
     // link.
     let blackhole = bed.faults(&activator).blackhole().unwrap();
     let dials = || Figures::of(&bed, &activator).checks("connect");

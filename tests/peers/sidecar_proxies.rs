@@ -23,7 +23,7 @@ use crate::{
     start_agent,
 };
 
-/// A sidecar that passes everything on to `upstream`.
+/// A sidecar that forwards everything to `upstream`.
 fn passing(pod: &Pod, service: SocketAddrV4, upstream: SocketAddrV4) -> Sidecar {
     Sidecar::start(pod, service, Rule::Pass(upstream)).unwrap()
 }
@@ -38,10 +38,10 @@ fn world() -> (Bed, Pod, SocketAddrV4, SocketAddrV4) {
     (bed, pod, service, upstream)
 }
 
-/// How the upstream fails the sidecar that dials it.
+/// How the upstream fails the dials of the sidecar.
 struct Upstream {
     what: &'static str,
-    /// How it answers, where it is not Knative's.
+    /// Its server, if that is not Knative's.
     server: Option<&'static str>,
     fault: Option<fn(Faults<'_>) -> Result<Fault>>,
     cause: &'static str,
@@ -73,16 +73,16 @@ impl Upstream {
     /// Whether a dial may also fail with this cause.
     fn may_also_be(&self, cause: &str) -> bool {
         match cause {
-            // The kernel drops an ICMP error for a socket that a process is just using. The SYN may
-            // then stay unanswered until the activator gives up.
+            // The kernel drops an ICMP error for a socket that a process is using at that moment.
+            // The SYN may then stay unanswered until the activator gives up.
             ICMP_IGNORED => self.what.starts_with("no-"),
-            // The agent does not know what the proxy did before it knew the pod.
+            // The agent does not know the proxy's activity before it knew the pod.
             BEFORE_DISCOVERY => self.cause != BEFORE_DISCOVERY,
             _ => false,
         }
     }
 
-    /// The cause at the outage's onset.
+    /// The cause at the beginning of the outage.
     fn onset(&self, bed: &Bed, activator: &Activator) -> String {
         let lines = wait_log(bed, activator, "ERROR", 1);
         let logged = lines
@@ -112,7 +112,7 @@ const UPSTREAMS: &[Upstream] = &[
     ),
 ];
 
-/// Where the proxy's connection went, by the last ERROR line.
+/// The destination of the proxy's connection, by the last ERROR line.
 fn proxy_address(bed: &Bed, activator: &Activator) -> Option<String> {
     let lines = wait_log(bed, activator, "ERROR", 1);
     let line = lines.last()?;
@@ -158,7 +158,7 @@ fn a_sidecar_that_acknowledges_for_a_lost_upstream_does_not_hide_it() {
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
     assert_eq!(Figures::of(&bed, &activator).checks("connect"), 1.0);
 
-    // Dropped at the server alone: inside the pod, packets to and from the sidecar must arrive.
+    // Dropped only at the server: inside the pod, packets to and from the sidecar must arrive.
     let lost = bed.faults(&activator).drop_to_server().unwrap();
     bed.wait_error(&activator, "disconnect", "stalled", PATIENCE)
         .unwrap();
@@ -172,7 +172,7 @@ fn a_sidecar_that_acknowledges_for_a_lost_upstream_does_not_hide_it() {
 fn an_upstream_that_fails_the_sidecar_s_dial_is_the_cause() {
     let mut bed = Bed::without_autoscaler().unwrap();
     start_agent(&mut bed);
-    // No interface has this address: the redirection takes what is sent to it.
+    // No interface has this address: the redirection catches packets to it.
     let service = Service::new(bed.network.node(), PORT).unwrap().socket();
     let scenes = UPSTREAMS.iter().map(|case| {
         let pod = bed.network.pod(case.what).unwrap();
@@ -263,7 +263,7 @@ fn an_upstream_that_ends_the_sidecar_s_connection_is_the_cause() {
     bed.check_invariants().unwrap();
 }
 
-/// An engineer's own dials in the activator's pod, as by curl in a debug container.
+/// An engineer's own dials in the activator's pod, like curl in a debug container.
 #[test]
 fn what_somebody_else_dials_in_the_pod_explains_nothing() {
     let mut bed = Bed::new().unwrap();

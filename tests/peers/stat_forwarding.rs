@@ -95,7 +95,7 @@ fn a_killed_owner_is_an_outage_until_another_takes_over() {
     wait_reachable(&owned.bed, &pod, 0);
     wait_error(&owned.bed, &pod, "disconnect", "peer_closed");
     wait_error(&owned.bed, &pod, "connect", "connection_refused");
-    // Its lease runs out, and the other owner takes it.
+    // Its lease expires, and the other owner takes it.
     owned.own(0, 1);
     wait_reachable(&owned.bed, &pod, 1);
     let bed = &owned.bed;
@@ -151,7 +151,7 @@ fn leadership_that_moves_is_no_error_and_without_a_target_there_is_no_gauge() {
     assert_eq!(zeros, 0);
     assert_eq!(total(bed, &pod, metric::ERRORS, &[]), 0.0);
     assert_eq!(total(bed, &pod, metric::CONNECTS, &[]), 3.0);
-    // Nothing is checked any more, while an activator's link is, twice.
+    // Nothing is checked any more, while an activator's link is checked twice.
     let owner = owned.owners[0].v4();
     let activator = bed.activator_to("activator", owner, Traffic::Idle).unwrap();
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();

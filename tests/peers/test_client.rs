@@ -1,4 +1,5 @@
-//! What Knative's client cannot be made to do: the test client does it under the same name.
+//! Behaviour that Knative's client cannot be made to show: the test client does it under the same
+//! name.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -50,8 +51,9 @@ fn a_connection_that_a_running_activator_closes_is_local_closed() {
     let to = bed.target().to_string();
     let activator = bed.stand_in("activator", &["hold", &to]).unwrap();
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
-    // A close within 30 ms of something heard would be the answer to the peer's close. The first pong
-    // is older: a connection counts 250 ms after the answer. The next is due after 3.3 s.
+    // A close within 30 ms of the peer's last data would count as the answer to the peer's close.
+    // The first pong is older: a connection counts 250 ms after the answer. The next is due after
+    // 3.3 s.
     activator.process.signal(Signal::USR1).unwrap();
     bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
     let to = bed.target().ip().to_string();
@@ -105,7 +107,7 @@ fn an_ipv4_mapped_socket_is_like_any_other() {
             autoscaler.terminate(PATIENCE).unwrap();
         }
         bed.wait_reachable(&activator, 0, PATIENCE).unwrap();
-        // Logged as the IPv4 address that it is.
+        // Logged in its IPv4 form.
         let to = bed.target().ip().to_string();
         assert_outage_logged(&bed, &activator, cause, &to);
         let figures = Figures::of(&bed, &activator);

@@ -1,5 +1,5 @@
-//! A name with an IPv4 and an IPv6 address, of which one does not work: Go connects to both (Happy Eyeballs,
-//! RFC 8305), and the one that loses is no failed attempt.
+//! A name with an IPv4 and an IPv6 address, of which one does not work: Go connects to both (Happy
+//! Eyeballs, RFC 8305), and the loser is no failed attempt.
 
 use statlink_tests::{
     fault::{Fault, Faults},
@@ -81,7 +81,7 @@ impl Scene {
         Faults::new(&self.pod, &self.server)
     }
 
-    /// It has connected so often, and no dial has failed.
+    /// It has connected this many times, and no dial has failed.
     fn assert_connected(&self, bed: &Bed, times: f64) {
         let connected = || Ok((Figures::of(bed, &self.activator).connects >= times).then_some(()));
         until("connected", PATIENCE, connected).unwrap();

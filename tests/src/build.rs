@@ -1,5 +1,5 @@
-//! Builds the parts of the test bed that are written in Go, once: the results are kept in the target
-//! directory, named by a hash of their sources.
+//! Builds the parts of the test bed that are written in Go, once. The target directory keeps the
+//! results, named by a hash of their sources.
 
 mod checks;
 mod files;
@@ -53,9 +53,9 @@ pub struct RuleTools {
     pub sloth: PathBuf,
 }
 
-/// The peers and the Collector. Builds what is missing: minutes the first time, then nothing.
+/// The peers and the Collector. Builds missing ones: minutes the first time, then nothing.
 pub fn parts() -> Result<Parts> {
-    // A guest has no Go, and gets them from whoever boots it.
+    // A guest has no Go; its host provides the parts.
     if let Some(built) = std::env::var_os(PARTS_VARIABLE) {
         let built = PathBuf::from(built);
         return Ok(Parts {
@@ -64,8 +64,8 @@ pub fn parts() -> Result<Parts> {
             autoscaler: built.join("autoscaler"),
         });
     }
-    // Asked for once: whoever builds something else holds the lock for minutes, and a run that starts
-    // its next peer would wait for it.
+    // Cached: another build may hold the lock for minutes, and a run that starts its next peer
+    // would wait for it.
     static BUILT: Mutex<Option<Parts>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if built.is_none() {
@@ -74,7 +74,7 @@ pub fn parts() -> Result<Parts> {
     built.clone().context("no parts")
 }
 
-/// The same for another architecture, as Go calls it; this machine cannot run them.
+/// The same for another architecture, by Go's name; this machine cannot run them.
 pub fn parts_for(architecture: &str) -> Result<Parts> {
     let directory = directory()?;
     let _lock = lock(&directory)?;
@@ -86,7 +86,7 @@ pub fn parts_for(architecture: &str) -> Result<Parts> {
     })
 }
 
-/// Helm and Kustomize, likewise.
+/// Helm and Kustomize.
 pub fn tools() -> Result<Tools> {
     let programs = [
         ("helm", "helm.sh/helm/v4/cmd/helm"),
@@ -99,8 +99,8 @@ pub fn tools() -> Result<Tools> {
     })
 }
 
-/// The same of the tools for rules. They are modules of their own, for each wants a Prometheus of its
-/// own version.
+/// The tools for rules. They are separate modules, because each needs its own version of
+/// Prometheus.
 pub fn rule_tools() -> Result<RuleTools> {
     let pint = [("pint", "github.com/cloudflare/pint/cmd/pint")];
     let sloth = [("sloth", "github.com/slok/sloth/cmd/sloth")];
@@ -117,7 +117,7 @@ pub fn prometheus() -> Result<PathBuf> {
 }
 
 fn prometheus_and_promtool() -> Result<PathBuf> {
-    // Without the discovery of targets in every cloud, which is most of what there is to compile.
+    // Without target discovery in clouds, which is most of the code to compile.
     let flags = &["-ldflags=-s -w", "-tags=netgo,remove_all_sd"];
     let programs = [
         (
@@ -129,8 +129,8 @@ fn prometheus_and_promtool() -> Result<PathBuf> {
     module("prometheus", flags, &programs, |_| Ok(()))
 }
 
-/// What draws dashboards: a program for node, and the packages that it takes from npm. They are
-/// installed once for each version of their lock file; the program is put beside them each time.
+/// The program that draws dashboards, for node, with its npm packages. The packages are installed
+/// once for each version of their lock file; the program is copied beside them each time.
 pub fn dashboard() -> Result<PathBuf> {
     let directory = directory()?;
     let _lock = lock(&directory)?;
@@ -143,7 +143,7 @@ pub fn dashboard() -> Result<PathBuf> {
     if !home.is_dir() {
         let work = fresh(&home.with_extension("work"))?;
         copy(&packages, &work)?;
-        // Scripts of packages are not run: a browser comes from the machine.
+        // Scripts of packages do not run: the machine provides a browser.
         let mut install = Command::new("npm");
         install
             .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
@@ -159,7 +159,7 @@ pub fn dashboard() -> Result<PathBuf> {
     Ok(home)
 }
 
-/// A Collector with what the configurations for operators name.
+/// A Collector with the components in the configurations for operators.
 pub fn operators_collector() -> Result<PathBuf> {
     let directory = directory()?;
     let _lock = lock(&directory)?;
@@ -190,7 +190,7 @@ pub fn pause() -> Result<PathBuf> {
     Ok(home.join("pause"))
 }
 
-/// Where the parts are kept: `testbed` in Cargo's target directory.
+/// The directory of the parts: `testbed` in Cargo's target directory.
 pub fn directory() -> Result<PathBuf> {
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => PathBuf::from(target),

@@ -37,8 +37,8 @@ impl Container {
         &self.group
     }
 
-    /// Has `command` start in it, so that its first instruction already runs there, as under a container
-    /// runtime.
+    /// Makes `command` start in it, so that its first instruction already runs there, as under a
+    /// container runtime.
     pub fn hold(&self, command: &mut Command) -> Result<()> {
         let path = self.group.join(MEMBERS);
         let members = File::options().write(true).open(&path);

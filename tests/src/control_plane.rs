@@ -1,4 +1,4 @@
-//! A real Kubernetes API server with etcd and without a node: its pods are objects only. A
+//! A real Kubernetes API server with etcd and without a node: its pods are only objects. A
 //! [`Container`](crate::container) puts a process into a pod's control group.
 
 use std::{net::Ipv4Addr, path::PathBuf};
@@ -40,7 +40,7 @@ impl ControlPlane {
         };
         let options = [
             "--bind-address=127.0.0.1",
-            // Only pods use it, and none runs: an address that is nobody's.
+            // Only pods use it, and none runs: an address that nobody has.
             "--advertise-address=192.0.2.1",
             // No controller creates the accounts that it would require.
             "--disable-admission-plugins=ServiceAccount",
@@ -65,7 +65,7 @@ impl ControlPlane {
         self.api.stop()
     }
 
-    /// The agent's kubeconfig: a user that may do what a Role gives it.
+    /// The agent's kubeconfig: a user with the rights of its Role.
     pub fn kubeconfig(&self) -> PathBuf {
         self.pki.kubeconfig(AGENT)
     }
@@ -80,7 +80,7 @@ impl ControlPlane {
         self.api.apply(&object.to_string(), &[]).map(drop)
     }
 
-    /// A dry run of manifests, which refuses unknown fields; gives the API server's answer.
+    /// A dry run of manifests, which refuses unknown fields; returns the API server's answer.
     pub fn try_apply(&self, manifests: &str) -> Result<String> {
         self.api
             .apply(manifests, &["--dry-run=server", "--validate=strict"])
@@ -122,7 +122,7 @@ impl ControlPlane {
         }))
     }
 
-    /// Creates an activator's pod on this node; gives its uid.
+    /// Creates an activator's pod on this node; returns its uid.
     pub fn pod(&self, namespace: &str, name: &str) -> Result<String> {
         let container = |name: &str| json!({ "name": name, "image": name });
         self.apply(&json!({

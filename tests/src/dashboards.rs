@@ -22,7 +22,7 @@ pub struct Dashboards {
 // === impl Dashboards ===
 
 impl Dashboards {
-    /// Installs what draws them, once, and shows them from this Prometheus.
+    /// Installs the drawing program, once, and shows the dashboards with data of this Prometheus.
     pub fn of(prometheus: &Prometheus) -> Result<Self> {
         Ok(Self {
             home: build::dashboard()?,

@@ -42,7 +42,7 @@ pub fn kustomize(name: &str) -> Result<String> {
     netns::run(Command::new(kustomize).arg("build").arg(path))
 }
 
-/// promtool, in the directory of what Prometheus takes.
+/// promtool, in the directory of Prometheus' files.
 pub fn promtool(arguments: &[&str]) -> Result<Output> {
     let RuleTools { promtool, .. } = rule_tools()?;
     let mut promtool = Command::new(promtool);
@@ -66,12 +66,12 @@ pub fn sloth(arguments: &[&str]) -> Result<Output> {
     output.context("run sloth")
 }
 
-/// The directory of what Prometheus takes.
+/// The directory of Prometheus' files.
 pub fn prometheus() -> PathBuf {
     directory().join("prometheus")
 }
 
-/// The directory of all that an operator takes.
+/// The directory of everything for operators.
 pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }

@@ -1,8 +1,8 @@
-//! Faults of a link. [`Fault::heal`] undoes one, and so does its drop.
+//! Faults of a link. [`Fault::heal`] undoes one, and so does dropping it.
 //!
-//! Packets are dropped and rejected in the *server's* namespace, as in the field, where the client's
-//! kernel does not know. A drop in the client's own output path would be different: there its kernel
-//! knows that nothing was sent.
+//! Packets are dropped and rejected in the *server's* namespace, as in the field, where the
+//! client's kernel does not know of it. A drop in the client's own output path would be different:
+//! its kernel would know that nothing was sent.
 
 mod in_force;
 
@@ -30,8 +30,8 @@ pub struct Faults<'a> {
 pub enum Reject {
     /// RST: ECONNREFUSED to a SYN.
     TcpReset,
-    /// ICMP port unreachable: ECONNREFUSED. With this and those below, an IPv4 connect() fails at
-    /// once; an IPv6 one only when its first retransmission, 1 s later, is answered so as well.
+    /// ICMP port unreachable: ECONNREFUSED. For this and the next ones, an IPv4 connect() fails at
+    /// once; an IPv6 one fails only when its first retransmission, 1 s later, gets the same answer.
     PortUnreachable,
     /// ICMP host unreachable, address unreachable in IPv6: EHOSTUNREACH.
     HostUnreachable,
@@ -128,8 +128,8 @@ impl<'a> Faults<'a> {
         Fault::nft(what, &self.server.namespace, "input", &rule)
     }
 
-    /// A new connection's first SYN is dropped, and its first retransmission refused, when connect() has
-    /// returned. For one dial at a time.
+    /// A new connection's first SYN is dropped, and its first retransmission refused, after
+    /// connect() has returned. For one dial at a time.
     pub fn reject_syn_late(&self, with: Reject) -> Result<Fault> {
         let port = self.port;
         let late = format!("tcp dport {port} {SYN} numgen inc mod 2 == 1");
@@ -148,7 +148,7 @@ impl<'a> Faults<'a> {
         Fault::nft(&what, &self.client.namespace, "output", &rule)
     }
 
-    /// Whatever the client sends, on established connections too, is answered with this.
+    /// Everything that the client sends, on established connections too, is answered with this.
     pub fn reject_all(&self, with: Reject) -> Result<Fault> {
         let rule = format!("tcp dport {} reject with {}", self.port, with.nft());
         self.at_server(&format!("rejected: {with:?}"), &rule)
@@ -180,9 +180,9 @@ impl<'a> Faults<'a> {
         )
     }
 
-    /// The server's interface is down, and the client's neighbour cache is empty: nobody answers ARP or
-    /// neighbour discovery, EHOSTUNREACH after three probes. They are 250 ms apart instead of 1 s, else
-    /// Knative's dial would give up at the same moment.
+    /// The server's interface is down, and the client's neighbour cache is empty: nobody answers
+    /// ARP or neighbour discovery, and EHOSTUNREACH follows three probes. They are 250 ms apart
+    /// instead of 1 s; otherwise Knative's dial would give up at the same moment.
     pub fn unplug_server(&self) -> Result<Fault> {
         let Pod {
             node,

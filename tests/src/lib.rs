@@ -11,9 +11,9 @@
 //! - [`names`]: the autoscaler's name, and name servers
 //! - [`service`]: a ClusterIP, as kube-proxy makes it
 //! - [`sidecar`]: a proxy in the activator's pod
-//! - [`container`]: a pod's container, as far as the kernel knows it
+//! - [`container`]: a pod's container, as the kernel knows it
 //! - [`control_plane`]: a real Kubernetes API server without a node
-//! - [`cluster`]: a Kubernetes of one node, with Knative as it is deployed
+//! - [`cluster`]: a Kubernetes of one node, with the real Knative
 //! - [`deploy`]: the Helm chart and the Kustomize base, rendered
 //! - [`prometheus`]: a real Prometheus, with the rules
 //! - [`dashboards`]: the dashboards, in a real browser
@@ -21,8 +21,8 @@
 //! - [`wait`]: waiting for a condition
 //! - [`observe`]: CPU time and memory of a process
 //! - [`tcp`]: the kernel's TCP counters of a network namespace
-//! - [`mock_api`]: a Kubernetes API that lists what it is given
-//! - [`prototypes`]: what the running kernel's functions and tracepoints take
+//! - [`mock_api`]: a Kubernetes API that lists given objects
+//! - [`prototypes`]: the arguments of the running kernel's functions and tracepoints
 //! - [`build`]: builds the parts that are written in Go, once
 //!
 //! It needs root, iproute2, nftables and, for the first build, Go. Nothing outlives the process:
@@ -31,8 +31,8 @@
 //!
 //! # Errors
 //!
-//! Whatever returns a `Result` fails where the machine, a program or a peer does not do what the name
-//! of the function says; the error says which, and a test ends with it.
+//! A function that returns a `Result` fails if the machine, a program or a peer does not do what
+//! the function's name says; the error names which, and ends the test.
 #![expect(
     clippy::missing_errors_doc,
     reason = "said above for all: nobody tells one from another"

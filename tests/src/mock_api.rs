@@ -1,5 +1,5 @@
-//! A mock of a Kubernetes API server, without TLS: it lists what it is given, its watches tell what
-//! changes, and it can be away. For what needs no server that validates or selects by node.
+//! A mock of a Kubernetes API server, without TLS: it lists given objects, its watches send
+//! changes, and it can be away. For tests that need no server with validation or selection by node.
 
 use std::{
     fs,
@@ -25,11 +25,11 @@ pub struct MockApi {
     directory: TempDir,
 }
 
-/// What it lists at its start.
+/// The objects at its start.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
-    /// Of any namespace and node: the mock selects by labels alone, and by those only of objects that
-    /// have any.
+    /// Of any namespace and node: the mock selects only by labels, and only objects that have
+    /// labels.
     pub pods: Vec<Value>,
     /// Services; none leaves the peer's addresses unknown.
     pub services: Vec<Value>,
@@ -46,11 +46,11 @@ struct Shared {
 struct State {
     /// By resource, such as `pods`.
     objects: Vec<(&'static str, Value)>,
-    /// Everything that changed, oldest first: the version of each is its place, from 1 on.
+    /// All changes, oldest first: the version of each is its place, counted from 1.
     changes: Vec<Change>,
     is_away: bool,
     connections: Vec<TcpStream>,
-    /// Watches of pods that have been told everything.
+    /// Watches of pods that have received everything.
     pod_watches: u32,
 }
 
@@ -107,7 +107,7 @@ impl MockApi {
         &self.kubeconfig
     }
 
-    /// A directory that goes with it.
+    /// A directory with the same lifetime.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -135,18 +135,18 @@ impl MockApi {
         let mut state = self.shared.state();
         state.is_away = true;
         for connection in state.connections.drain(..) {
-            // Its client may have gone already.
+            // Its client may have disconnected already.
             let _ = connection.shutdown(Shutdown::Both);
         }
         self.shared.changed.notify_all();
     }
 
-    /// Answers again. What changed meanwhile is told to whoever asks.
+    /// Answers again. Clients that ask get the changes made meanwhile.
     pub fn come_back(&self) {
         self.shared.state().is_away = false;
     }
 
-    /// Whether at least so many watches of pods have been told everything.
+    /// Whether at least this many watches of pods have received everything.
     pub fn is_followed_by(&self, watches: u32) -> bool {
         self.shared.state().pod_watches >= watches
     }
@@ -216,7 +216,7 @@ fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
             state.connections.push(connection);
         }
         let shared = Arc::clone(shared);
-        // A client that goes away ends its thread.
+        // A client that disconnects ends its thread.
         thread::spawn(move || answer(client, &shared));
     }
 }
@@ -259,7 +259,7 @@ fn answer(client: TcpStream, shared: &Shared) -> Option<()> {
     }
 }
 
-/// Tells what changes from the requested version on, as long as a real one does.
+/// Sends changes from the requested version on, for as long as a real server does.
 fn watch(
     writer: &mut TcpStream,
     shared: &Shared,
@@ -299,7 +299,8 @@ fn watch(
     }
 }
 
-/// Whether a request's label selector, of equalities, selects an object; one without labels always.
+/// Whether a request's label selector, which has only equalities, selects an object; an object
+/// without labels is always selected.
 fn selects(request: &str, object: &Value) -> bool {
     let Some(labels) = object.pointer("/metadata/labels") else {
         return true;
@@ -313,7 +314,7 @@ fn selects(request: &str, object: &Value) -> bool {
     wanted.all(|(key, value)| labels.get(key).is_some_and(|label| label == value))
 }
 
-/// A parameter of a request's query, as it stands there.
+/// A parameter of a request's query, undecoded.
 fn parameter<'a>(request: &'a str, key: &str) -> Option<&'a str> {
     let query = request.split(' ').nth(1)?.split_once('?')?.1;
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -327,11 +328,11 @@ fn name(object: &Value) -> &str {
 
 const PODS: &str = "pods";
 
-/// A client asks for 290 s (`timeoutSeconds`), and takes one that lasts longer for dead.
+/// A client requests 290 s (`timeoutSeconds`), and treats a watch that lasts longer as dead.
 const LONGEST_WATCH: Duration = Duration::from_secs(280);
 
-/// A certificate, base64 of PEM, that signs nothing: without one a client asks the system for its own,
-/// and does not start where there are none, as in a guest.
+/// A certificate, base64 of PEM, that signs nothing. Without one a client loads the system's, and
+/// does not start if there are none, as in a guest.
 const AUTHORITY: &str = "\
     LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJkakNDQVJ1Z0F3SUJBZ0lVVndWU2VJVzVOS3VXV2ZtQ3JWSjllT2E2\
     dm9Nd0NnWUlLb1pJemowRUF3SXcKRHpFTk1Bc0dBMVVFQXd3RWJXOWphekFnRncweU5qRXhNamd4TlRBeU1qUmFHQTh5TVRJ\

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{fault::Fault, netns::Pod, peer::bad_server, process::Process};
 
-/// What a name server answers to every query.
+/// A name server's answer to every query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// This address, after this delay.

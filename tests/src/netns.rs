@@ -39,7 +39,7 @@ pub struct Network {
 pub struct Pod {
     /// Unique on this machine: `<name>-<tag of the network>`.
     pub name: String,
-    /// The Kubernetes namespace that it claims to be in; of this network alone.
+    /// The Kubernetes namespace that it claims to be in; no other network has it.
     pub system_namespace: String,
     /// The pod's network namespace.
     pub namespace: Namespace,
@@ -49,7 +49,7 @@ pub struct Pod {
     pub v6: Ipv6Addr,
     /// The node's namespace, where the other end of the pod's wire is.
     pub node: Namespace,
-    /// That end's name.
+    /// The name of that end.
     pub node_interface: String,
 }
 
@@ -97,7 +97,7 @@ impl Network {
             Self::NODE_V6
         ))?;
         node.sysctl("net/ipv4/ip_forward", "1")?;
-        // Traffic to a Service leaves by the interface it came in by, and must not cause ICMP redirects.
+        // Traffic to a Service leaves by its incoming interface, and must not cause ICMP redirects.
         node.sysctl("net/ipv4/conf/all/send_redirects", "0")?;
         node.sysctl("net/ipv4/conf/br0/send_redirects", "0")?;
         node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
@@ -118,7 +118,7 @@ impl Network {
         &self.node
     }
 
-    /// What makes names of this network unique on the machine.
+    /// The part that makes this network's names unique on the machine.
     pub fn tag(&self) -> &str {
         &self.tag
     }
@@ -176,7 +176,7 @@ impl Namespace {
             name: name.to_owned(),
             file,
         }));
-        // Each rejected packet is answered by ICMP, not one a second.
+        // Answer each rejected packet by ICMP, without the limit of one a second.
         namespace.sysctl("net/ipv4/icmp_ratelimit", "0")?;
         namespace.sysctl("net/ipv6/icmp/ratelimit", "0")?;
         Ok(namespace)
@@ -326,7 +326,7 @@ pub fn sweep() {
 
 fn remove(name: &str) {
     if let Err(e) = run(Command::new("ip").args(["netns", "delete", name])) {
-        // Another run may have swept it.
+        // Another run may have removed it.
         if Path::new(DIRECTORY).join(name).exists() {
             eprintln!("testbed: left network namespace {name} behind: {e:#}");
         }

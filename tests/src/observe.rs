@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// A process whose use of resources is read.
+/// A process whose use of resources is measured.
 #[derive(Debug)]
 pub struct Observed {
     pid: u32,
 }
 
 impl Observed {
-    /// Of the process with this id.
+    /// The process with this id.
     pub fn new(pid: u32) -> Self {
         Self { pid }
     }
@@ -36,7 +36,7 @@ impl Observed {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// The same with the time of threads that have ended, and coarser: `/proc/PID/stat` counts hundredths of
+    /// The same with the time of ended threads, and coarser: `/proc/PID/stat` counts hundredths of
     /// a second (`USER_HZ`).
     pub fn cpu_of_all(&self) -> Result<Duration> {
         let path = format!("/proc/{}/stat", self.pid);
@@ -54,8 +54,9 @@ impl Observed {
         self.status("VmRSS").map(|kb| kb / 1024.0)
     }
 
-    /// The part of it that is this process's alone. The rest is pages of its executable and libraries, which
-    /// stay in the page cache whether it runs or not, and are given up when memory is short.
+    /// The memory that belongs to this process alone. The rest is pages of its executable and
+    /// libraries, which stay in the page cache whether it runs or not, and which the kernel drops
+    /// when memory is short.
     pub fn anonymous_mb(&self) -> Result<f64> {
         self.status("RssAnon").map(|kb| kb / 1024.0)
     }

@@ -39,7 +39,7 @@ pub enum Traffic {
 /// An activator pod: Knative's client, or a stand-in of the same name.
 ///
 /// On SIGTERM, Knative's client closes its connection up to 10 s late: Shutdown() waits for its
-/// reader, which ends at the read deadline, and no ping goes out meanwhile.
+/// reader, which ends at the read deadline, and meanwhile sends no ping.
 #[derive(Debug)]
 pub struct Activator {
     /// The pod that it runs in; its name is the value of `k8s.pod.name`.
@@ -59,8 +59,9 @@ pub struct Autoscaler {
     _program: Program,
 }
 
-/// A program where its user can run it: the build's own directories may be root's alone. All
-/// processes of one program share the copy; it goes with the last of them.
+/// A copy of a program that the activators' user can run: only root may be able to enter the
+/// build's directories. All processes of one program share the copy, which the last of them
+/// removes.
 #[derive(Clone, Debug)]
 struct Program {
     path: PathBuf,
@@ -123,7 +124,8 @@ impl Activator {
         Ok((program, command))
     }
 
-    /// The test client under the activator's name, for what Knative's client cannot be made to do.
+    /// The test client under the activator's name: it does what Knative's client cannot be made to
+    /// do.
     pub fn stand_in(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
         let (program, command) = Self::test_client(pod, args)?;
         Self::spawn(pod, program, command)
@@ -212,7 +214,7 @@ impl Autoscaler {
     }
 
     /// Makes the autoscaler in `pod` the owner of a bucket, for a forwarding one. The connection to
-    /// the owner before closes up to 10 s later, as an [`Activator`]'s does.
+    /// the former owner closes up to 10 s later, like an [`Activator`]'s.
     pub fn own(&mut self, bucket: u32, pod: &Pod) -> Result<()> {
         self.process.say(&format!("{bucket} {}", pod.v4))
     }
@@ -242,7 +244,7 @@ impl Autoscaler {
         Ok(())
     }
 
-    /// How many stat messages it has had.
+    /// How many stat messages it has received.
     pub fn messages(&self) -> usize {
         self.process
             .lines()
@@ -286,8 +288,8 @@ pub fn bad_server(pod: &Pod, args: impl IntoIterator<Item = impl AsRef<OsStr>>) 
     Ok(process)
 }
 
-/// Has a command run as the user of Knative's images. Whatever else prepares the command and
-/// needs root (entering a namespace or a control group) must come before.
+/// Makes a command run as the user of Knative's images. Other preparations of the command that need
+/// root (entering a namespace or a control group) must come before.
 fn as_user(mut command: Command) -> Command {
     let drop_root = || {
         set_thread_groups(&[])?;
@@ -295,14 +297,14 @@ fn as_user(mut command: Command) -> Command {
         set_thread_uid(Uid::from_raw(USER))?;
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes three system calls, for the only thread that
-    // there is; it neither allocates nor locks.
+    // SAFETY: between fork and exec the closure makes three system calls, in the only thread; it
+    // neither allocates nor locks.
     unsafe { command.pre_exec(drop_root) };
     command
 }
 
 impl Program {
-    /// `built` under this name: the agent knows processes by it.
+    /// A copy of `built` under this name: the agent knows processes by name.
     fn named(name: &str, built: &Path) -> Result<Self> {
         static COPIES: Mutex<BTreeMap<PathBuf, Weak<TempDir>>> = Mutex::new(BTreeMap::new());
 
@@ -314,9 +316,9 @@ impl Program {
                 let directory = scratch::directory(name)?;
                 fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
                     .with_context(|| format!("open {} to all", directory.path().display()))?;
-                // Not a link, which needs the same file system. Not by this process: a child that
-                // another thread has just forked would still have the copy open for writing, and
-                // running it would fail with ETXTBSY.
+                // Not a link, which needs the same file system. Not copied by this process: a child
+                // that another thread has just forked would still have the copy open for writing,
+                // and running it would fail with ETXTBSY.
                 let copy = directory.path().join(name);
                 netns::run(Command::new("cp").arg(built).arg(&copy))?;
                 fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))

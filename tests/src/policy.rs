@@ -1,5 +1,5 @@
-//! A policy that makes connect() fail with EPERM, by a program on the activator's cgroup, as eBPF
-//! policies of a node do.
+//! A policy that makes connect() fail with EPERM, by a program on the activator's cgroup, like the
+//! eBPF policies of a node.
 
 use std::fs::File;
 

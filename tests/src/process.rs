@@ -131,7 +131,7 @@ impl Process {
         let deadline = Instant::now() + timeout;
         let mut seen = mark;
         loop {
-            // Before the lines are read, so that all lines of an ended program are seen.
+            // Read this before the lines, so that all lines of an ended program are seen.
             let ended = self.child.try_wait().context("ask for a program's end")?;
             let mut lines = self.output.lines();
             while let Some(line) = lines.get(seen) {
@@ -168,7 +168,7 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("send {signal:?} to {}", self.name))
     }
 
-    /// SIGSTOP. The kernel goes on acknowledging for it.
+    /// SIGSTOP. The kernel continues to acknowledge for it.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -262,7 +262,7 @@ impl Line {
         self.json.get(field).unwrap_or(&Value::Null)
     }
 
-    /// When it happened, as the program says: `time` of the peers, `at` of the agent.
+    /// When it happened, according to the program: `time` of the peers, `at` of the agent.
     pub fn time(&self) -> Option<SystemTime> {
         let seconds = self
             .get("time")

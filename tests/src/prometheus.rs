@@ -1,4 +1,5 @@
-//! A real Prometheus with the rules of `deploy/`, fed by OTLP as `deploy/collector/prometheus.yaml` has it.
+//! A real Prometheus with the rules of `deploy/`, which receives OTLP as configured in
+//! `deploy/collector/prometheus.yaml`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -55,23 +56,24 @@ pub struct Alert {
 // === impl Prometheus ===
 
 impl Prometheus {
-    /// Starts one that takes OTLP, with all rules, and waits until it answers.
+    /// Starts one that accepts OTLP, with all rules, and waits until it answers.
     pub fn start(namespace: &Namespace) -> Result<Self> {
         Self::start_with(Some(namespace), "")
     }
 
-    /// The same with more of its configuration: what it scrapes.
+    /// The same with more configuration, for what it scrapes.
     pub fn start_scraping(namespace: &Namespace, more: &str) -> Result<Self> {
         Self::start_with(Some(namespace), more)
     }
 
-    /// The same here, with more of its configuration: what it scrapes. Remote write is taken, too.
+    /// The same in this namespace, with more configuration for what it scrapes. It also accepts
+    /// remote write.
     pub fn start_here(more: &str) -> Result<Self> {
         Self::start_with(None, more)
     }
 
-    /// Starts one at an address of a namespace, with the rules of this directory. `lookback`: for how long a
-    /// series answers with its last sample.
+    /// Starts one at an address of a namespace, with the rules of this directory. `lookback` is how
+    /// long a series keeps its last sample.
     pub fn start_at(
         namespace: &Namespace,
         address: SocketAddr,
@@ -128,12 +130,12 @@ impl Prometheus {
         })
     }
 
-    /// Where OTLP over HTTP goes; `/v1/metrics` is still to be added.
+    /// The endpoint for OTLP over HTTP, without `/v1/metrics`.
     pub fn otlp_endpoint(&self) -> String {
         format!("http://{}/api/v1/otlp", self.address)
     }
 
-    /// Where remote write goes.
+    /// The endpoint for remote write.
     pub fn remote_write_endpoint(&self) -> String {
         format!("http://{}/api/v1/write", self.address)
     }
@@ -143,7 +145,7 @@ impl Prometheus {
         self.address
     }
 
-    /// What an expression says now.
+    /// The present value of an expression.
     pub fn query(&self, expression: &str) -> Result<Vec<Sample>> {
         let answer = self.get(&format!("/api/v1/query?query={}", encoded(expression)))?;
         let samples = answer["result"].as_array().into_iter().flatten();
@@ -187,12 +189,13 @@ impl Prometheus {
         Ok(alerts.find(|alert| alert.is_firing && alert.name() == name))
     }
 
-    /// Makes it reachable from this process's own namespace, at a port of loopback: gives its address.
+    /// Makes it reachable from this process's own namespace, at a port of loopback; returns the
+    /// address.
     pub fn relay(&self) -> Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen on loopback")?;
         let here = listener.local_addr()?;
         let (namespace, there) = (self.namespace.clone(), self.address);
-        // It ends with the process.
+        // The thread ends with the process.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // A Prometheus that does not answer closes its client's connection.
@@ -246,7 +249,7 @@ fn connect(namespace: Option<&Namespace>, to: SocketAddr) -> Result<TcpStream> {
     connected.with_context(|| format!("connect to {to}"))
 }
 
-/// Sends an export to whoever takes OTLP over HTTP, in JSON.
+/// Sends an export in JSON to an endpoint for OTLP over HTTP.
 pub fn post(to: SocketAddr, path: &str, export: &Value) -> Result<()> {
     let body = export.to_string();
     let mut stream = connect(None, to)?;

@@ -1,7 +1,7 @@
 //! Prototypes of the running kernel's functions and tracepoints, from its BTF, as C writes them.
 //!
-//! Format: <https://docs.kernel.org/bpf/btf.html>. Qualifiers are left out: no program's right to read
-//! depends on them.
+//! Format: <https://docs.kernel.org/bpf/btf.html>. Qualifiers are left out: they do not change what
+//! a program may read.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 pub struct Prototypes<'a> {
     types: &'a [u8],
     strings: &'a [u8],
-    /// Where in `types` each type begins; ids count from 1.
+    /// The position of each type in `types`; ids count from 1.
     starts: Vec<usize>,
 }
 
@@ -25,7 +25,7 @@ impl<'a> Prototypes<'a> {
             data.get(begin..end).context("BTF is cut short")
         };
         let (types, strings) = (section(8)?, section(16)?);
-        // Newer kernels say how long types of each kind are.
+        // Newer kernels include the length of types of each kind.
         let layout = if header >= 32 { section(24)? } else { &[] };
         let (mut starts, mut at) = (Vec::new(), 0);
         while at < types.len() {
@@ -48,7 +48,7 @@ impl<'a> Prototypes<'a> {
         self.arguments(word(self.types, at + 8)?).map(Some)
     }
 
-    /// The arguments of a tracepoint, without the first one, which is no program's.
+    /// The arguments of a tracepoint, without the first one, which programs do not get.
     pub fn tracepoint(&self, name: &str) -> Result<Option<Vec<String>>> {
         let Some(at) = self.find(TYPEDEF, &format!("btf_trace_{name}"))? else {
             return Ok(None);

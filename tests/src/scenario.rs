@@ -41,16 +41,16 @@ use crate::{
 
 /// The node.
 ///
-/// Fields are dropped in this order: who dials first, the network last.
+/// Fields are dropped in this order: clients first, the network last.
 #[derive(Debug)]
 pub struct Bed {
     /// The agent, once started.
     pub agent: Option<Agent>,
-    /// The autoscaler, unless taken.
+    /// The autoscaler, unless a test took it.
     pub autoscaler: Option<Autoscaler>,
     /// The Collector.
     pub collector: Collector,
-    /// The autoscaler's pod, which stays when the autoscaler goes.
+    /// The autoscaler's pod, which stays when the autoscaler ends.
     pub autoscaler_pod: Pod,
     /// The node and its pods.
     pub network: Network,
@@ -62,11 +62,11 @@ pub mod metric {
     pub const REACHABLE: &str = "kn.activator.stats.conn.reachable";
     /// Every check.
     pub const CHECKS: &str = "kn.activator.stats.conn.checks";
-    /// Every check that decided against.
+    /// Every failed check.
     pub const ERRORS: &str = "kn.activator.stats.conn.errors";
     /// Connections that reached *upgraded*.
     pub const CONNECTS: &str = "kn.activator.stats.conn.connects";
-    /// Processes that the pod's client has been.
+    /// Processes that the pod's client has had.
     pub const LIVES: &str = "kn.activator.stats.conn.lives";
     /// Retransmitted segments.
     pub const RETRANSMITS: &str = "kn.activator.stats.conn.retransmits";
@@ -93,12 +93,12 @@ impl Bed {
         Self::assemble(|node| Collector::start(Some(node), None))
     }
 
-    /// [`Bed::new`], with a Prometheus on the node that has what the Collector receives.
+    /// [`Bed::new`], with a Prometheus on the node that gets everything from the Collector.
     pub fn with_prometheus() -> Result<(Self, Prometheus)> {
         Self::with_prometheus_that("")
     }
 
-    /// The same with more of its configuration: what it scrapes.
+    /// The same with more configuration, for what it scrapes.
     pub fn with_prometheus_that(scrapes: &str) -> Result<(Self, Prometheus)> {
         let mut prometheus = None;
         let mut bed = Self::assemble(|node| {
@@ -128,7 +128,7 @@ impl Bed {
         Ok(())
     }
 
-    /// The autoscaler, where it must be there.
+    /// The autoscaler, which must exist.
     pub fn autoscaler(&mut self) -> Result<&mut Autoscaler> {
         self.autoscaler
             .as_mut()
@@ -140,7 +140,8 @@ impl Bed {
         agent::Options {
             namespace: Some(self.network.node().clone()),
             endpoint: Some(self.collector.grpc_endpoint()),
-            // Every process of this machine is seen; other beds' activators are not this one's.
+            // The agent sees every process of this machine; other beds' activators are not this
+            // one's.
             activators_in: Some(self.network.system_namespace()),
             ..agent::Options::default()
         }
@@ -191,8 +192,8 @@ impl Bed {
         Faults::new(&activator.pod, &self.autoscaler_pod)
     }
 
-    /// Waits until the agent exports that the link is reachable (1) or not (0); gives the time when
-    /// the Collector had it.
+    /// Waits until the agent exports that the link is reachable (1) or not (0); returns when the
+    /// Collector had it.
     pub fn wait_reachable(
         &self,
         activator: &Activator,
@@ -221,9 +222,9 @@ impl Bed {
             })
     }
 
-    /// Waits until the Collector has this many more liveness checks of the link. One comes every
-    /// 5 s, so whatever happened to the link before this call has had its effect by then: tests that
-    /// assert that nothing happened wait for this.
+    /// Waits until the Collector has this many more liveness checks of the link. One comes every 5
+    /// s, so earlier events have had their effect by then: tests that assert that nothing happened
+    /// wait for this.
     pub fn wait_liveness_checks(
         &self,
         activator: &Activator,
@@ -245,8 +246,8 @@ impl Bed {
         self.collector.total(metric, &attributes)
     }
 
-    /// Checks what must hold in every export: errors ≤ checks for each link and kind, no counter
-    /// ever falls, and reachable is 1 or 0.
+    /// Checks the invariants of every export: errors ≤ checks for each link and kind, no counter
+    /// ever falls, and `reachable` is 1 or 0.
     pub fn check_invariants(&self) -> Result<()> {
         let undecodable = self.collector.undecodable();
         ensure!(undecodable.is_empty(), "undecodable: {undecodable:?}");
@@ -263,13 +264,13 @@ pub fn link(pod: &Pod) -> [(&str, &str); 3] {
     ]
 }
 
-/// The attributes that name what a pod's autoscaler forwards to others.
+/// The attributes that name the link of a pod's autoscaler to other autoscalers.
 pub fn forwarding(pod: &Pod) -> [(&str, &str); 3] {
     let [_, namespace, pod] = link(pod);
     [("peer", "autoscaler-forwarder"), namespace, pod]
 }
 
-/// What [`Bed::check_invariants`] does, for exports of an agent wherever it runs.
+/// [`Bed::check_invariants`] for exports of any agent.
 pub fn check_exports(exports: &[Export]) -> Result<()> {
     let mut counters =
         BTreeMap::<(String, Attributes, Option<SystemTime>), (SystemTime, f64)>::new();
@@ -303,7 +304,7 @@ pub fn check_exports(exports: &[Export]) -> Result<()> {
                 let counter = (point.metric.clone(), of, point.start);
                 let other = counters.insert(counter, (point.time, value));
                 let (at, other) = other.unwrap_or((point.time, 0.0));
-                // One that was given up as late may arrive after its successor.
+                // An export that the agent gave up as late may arrive after its successor.
                 let is_later = point.time >= at;
                 ensure!(
                     is_later && value >= other || !is_later && value <= other,

@@ -15,7 +15,7 @@ pub(crate) fn directory(what: &str) -> Result<TempDir> {
         .with_context(|| format!("make a directory in {}", root.display()))
 }
 
-/// Removes this process's directories, when a signal ends it.
+/// Removes this process's directories when a signal ends it.
 pub(crate) fn remove_own() {
     let own = std::process::id().to_string();
     sweep(&std::env::temp_dir(), |pid| pid == own);

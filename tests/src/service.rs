@@ -36,8 +36,7 @@ impl Service {
         SocketAddrV4::new(self.address, self.port)
     }
 
-    /// Sends new connections to `pod`, or rejects them. Established ones stay where they are, as
-    /// with kube-proxy.
+    /// Sends new connections to `pod`, or rejects them. Established ones stay, as with kube-proxy.
     pub fn set_endpoint(&self, pod: Option<&Pod>) -> Result<()> {
         let Self {
             node,

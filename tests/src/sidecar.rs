@@ -1,5 +1,5 @@
-//! A proxy in the activator's pod, such as a mesh's sidecar: haproxy behind a redirection, which accepts
-//! the activator's connection whatever the autoscaler does.
+//! A proxy in the activator's pod, such as a mesh's sidecar: haproxy behind a redirection, which
+//! accepts the activator's connection whatever the autoscaler does.
 
 use std::{
     fs,
@@ -22,12 +22,12 @@ pub struct Sidecar {
     directory: TempDir,
 }
 
-/// What it does with a connection.
+/// The proxy's behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// It passes everything on to this address.
+    /// It forwards everything to this address.
     Pass(SocketAddrV4),
-    /// It answers by itself with this HTTP status.
+    /// It answers with this HTTP status itself.
     Answer(u16),
 }
 
@@ -65,7 +65,7 @@ impl Sidecar {
         let mut command = self.pod.namespace.command("haproxy");
         command.arg("-db").arg("-f").arg(&file);
         let haproxy = self.haproxy.insert(Process::spawn("haproxy", command)?);
-        // Not by a trial connection, which it would pass on.
+        // Not by a trial connection, which it would forward.
         let sockets = format!("/proc/{}/net/tcp", haproxy.pid());
         let start = Instant::now();
         while !listens(&fs::read_to_string(&sockets).unwrap_or_default()) {
@@ -88,6 +88,6 @@ fn listens(sockets: &str) -> bool {
     })
 }
 
-/// Where it listens.
+/// The port on which it listens.
 const PORT: u16 = 15_001;
 const START: Duration = Duration::from_secs(10);

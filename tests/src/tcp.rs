@@ -14,7 +14,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Of the network namespace of a process.
+    /// The counters of a process's network namespace.
     pub fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/net/snmp");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;

@@ -1,4 +1,4 @@
-//! Waiting for a condition, in the place of a sleep.
+//! Waiting for a condition, instead of sleeping.
 
 use std::{
     thread,
@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Asks `ready` again and again until it answers; gives the answer. `what` names it in the error.
+/// Calls `ready` again and again until it returns a value; returns that. `what` names it in the
+/// error.
 pub fn until<T>(
     what: &str,
     timeout: Duration,
@@ -25,5 +26,5 @@ pub fn until<T>(
     }
 }
 
-/// Often enough for what takes milliseconds, and cheap for what takes seconds.
+/// Often enough for waits of milliseconds, and cheap enough for waits of seconds.
 const PERIOD: Duration = Duration::from_millis(10);

@@ -1,7 +1,7 @@
-//! Each way in which a dial fails, with the cause and the errno that the agent must report.
+//! Every way in which a dial fails, with the cause and the errno that the agent must report.
 //!
-//! What the kernel makes of a failure depends on where it meets it. Each column below is a test, each
-//! row a case in it, each field the errno in the log.
+//! The kernel treats a failure differently depending on where it occurs. Each column below is a
+//! test, each row a case in it, each field the errno in the log.
 //!
 //! | cause | how | IPv4 | IPv6 | IPv4-mapped | blocking |
 //! |---|---|---|---|---|---|
@@ -26,10 +26,10 @@
 //! | `handshake_failed` | refused, closed, never answered, frozen | none | none | | |
 //! | `connection_reset` | RST once established | 104 | 104 | | |
 //!
-//! Knative's client dials by a non-blocking connect(): an error of the socket reaches it later. For
-//! an IPv4-mapped address it makes an IPv4 socket. So the last two columns are the test client's: a
-//! socket for a mapped address, and a blocking connect(), which returns the ICMP error itself.
-//! `cancelled` takes the test client, too: see `test_client.rs`.
+//! Knative's client dials with a non-blocking connect(): an error of the socket reaches it later.
+//! For an IPv4-mapped address it makes an IPv4 socket. So the last two columns use the test client:
+//! a socket for a mapped address, and a blocking connect(), which returns the ICMP error itself.
+//! `cancelled` also needs the test client: see `test_client.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -45,7 +45,7 @@ use statlink_tests::{
 /// One way a dial fails.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// What must be reported, in IPv4 and in IPv6; none where the case does not exist.
+    /// The expected report, in IPv4 and in IPv6; `None` if the case does not exist.
     expected: [Option<Expected>; 2],
     pub(crate) trouble: Trouble,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Case {
 /// A cause, and the errno behind it.
 pub(crate) type Expected = (&'static str, Option<Errno>);
 
-/// What is wrong.
+/// The trouble.
 #[derive(Clone, Copy)]
 pub(crate) enum Trouble {
     Nobody,
@@ -243,7 +243,7 @@ impl Case {
         self.name.ends_with("-late") || self.name == "no-neighbour"
     }
 
-    /// What must be reported of a dial of this form; none where the case does not exist.
+    /// The expected report for a dial of this form; `None` if the case does not exist.
     pub(crate) fn expected(&self, form: Form) -> Option<Expected> {
         let [v4, v6] = self.expected;
         match (form, self.trouble) {
@@ -252,7 +252,7 @@ impl Case {
             // The test client does not speak HTTP in these forms, nor start in a container.
             (_, Trouble::Frozen | Trouble::Server(_) | Trouble::Policy) => None,
             (Form::Mapped, Trouble::Nobody | Trouble::Fault(_)) => v4,
-            // The kernel's own time-out takes minutes.
+            // The kernel's own timeout takes minutes.
             (Form::Blocking, Trouble::Nobody | Trouble::Fault(_)) => {
                 v4.filter(|(_, errno)| errno.is_some())
             }
@@ -291,5 +291,5 @@ impl Form {
 
 /// Without a local port, Go makes three attempts for each dial.
 pub(crate) const OUT_OF_PORTS: &str = "out-of-ports";
-/// The cause of what has no name of its own.
+/// The cause of an error without a name of its own.
 pub(crate) const OTHER: &str = "_OTHER";

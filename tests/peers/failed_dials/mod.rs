@@ -1,5 +1,5 @@
-//! Activators that start while something is wrong: each way in which a dial fails, counted from the
-//! first dial on.
+//! Activators that start while something is wrong: every way in which a dial fails, counted from
+//! the first dial on.
 
 mod cases;
 
@@ -46,7 +46,7 @@ fn each_way_a_blocking_dial_fails_has_its_cause() {
     play(Form::Blocking);
 }
 
-/// The client waits for an answer and knows nothing of its kernel's trouble to send the SYN again.
+/// The client waits for an answer and does not know that its kernel cannot retransmit the SYN.
 #[test]
 fn a_route_that_goes_while_a_dial_waits_is_a_timeout_of_that_dial() {
     let mut bed = Bed::new().unwrap();
@@ -78,7 +78,7 @@ fn a_route_that_goes_while_a_dial_waits_is_a_timeout_of_that_dial() {
     bed.check_invariants().unwrap();
 }
 
-/// A case under way. Fields are dropped in this order: processes before their containers and pods.
+/// A running case. Fields are dropped in this order: processes before their containers and pods.
 struct Scene<'a> {
     case: &'a Case,
     expected: Expected,
@@ -93,8 +93,8 @@ struct Scene<'a> {
     server_pod: Pod,
 }
 
-/// Plays all cases at once on one node, each in pods of its own: so this also proves that links do
-/// not affect each other.
+/// Plays all cases at once on one node, each in its own pods: this also proves that links do not
+/// affect each other.
 fn play(form: Form) {
     let mut bed = Bed::without_autoscaler().unwrap();
     start_agent(&mut bed);
@@ -161,8 +161,8 @@ fn start<'a>(bed: &Bed, case: &'a Case, expected: Expected, form: Form) -> Scene
     }
 }
 
-/// A link that was never connected is 0, not absent, and every failed dial is counted under the
-/// expected cause alone.
+/// A link that was never connected is 0, not absent, and every failed dial is counted with the
+/// expected cause only.
 fn assert_failed(bed: &Bed, scene: &Scene<'_>) {
     let Scene {
         case,
@@ -177,7 +177,7 @@ fn assert_failed(bed: &Bed, scene: &Scene<'_>) {
     let figures = Figures::of(bed, activator);
     let (mut errors, mut attempts) = (figures.errors("connect"), figures.checks("connect"));
     let mut taken = 0.0;
-    // Of IPv6 an ICMP error comes with the first retransmission, too.
+    // In IPv6 an ICMP error also comes with the first retransmission.
     let may_be_taken = case.comes_late() || to.to_canonical().is_ipv6();
     if may_be_taken && *cause != OTHER {
         // On a busy machine the client may take the errno before the kernel half reads it.
@@ -232,7 +232,7 @@ fn assert_healed(bed: &Bed, scene: &Scene<'_>) {
     assert_eq!(figures.connects, 1.0, "{}", case.name);
     let failed: f64 = figures.errors("connect").iter().map(|(_, n)| n).sum();
     assert_eq!(figures.checks("connect"), failed + 1.0, "{}", case.name);
-    // As many failed as the client's own log says.
+    // The number of failures equals that in the client's own log.
     let lines = activator.process.lines();
     let dials = lines
         .iter()

@@ -1,5 +1,5 @@
-//! `refusing SYSCALL ERRNO PROGRAM ARGUMENTS…`: runs a program under a seccomp filter that answers one
-//! system call in the kernel's place, as a container runtime's profile does.
+//! `refusing SYSCALL ERRNO PROGRAM ARGUMENTS…`: runs a program under a seccomp filter that makes
+//! one system call fail, like a container runtime's profile.
 
 use std::{env, os::unix::process::CommandExt as _, process::Command};
 
@@ -20,8 +20,8 @@ fn main() -> Result<()> {
     Err(Command::new(program).args(arguments).exec()).context("exec")
 }
 
-/// A filter that answers `call` with `errno` and lets all else pass. It holds for whatever this
-/// process executes.
+/// A filter that answers `call` with `errno` and allows everything else. Programs that this process
+/// executes inherit it.
 fn refuse(call: libc::c_long, errno: u16) -> Result<()> {
     let statement = |code: u32, k: u32| -> Result<_> {
         Ok(libc::sock_filter {

@@ -1,13 +1,13 @@
-//! The test client of the link, for what Knative's client cannot be made to do. It runs under the
-//! name `activator`. The first argument says what it does:
+//! The test client of the link: it does what Knative's client cannot be made to do. It runs under
+//! the name `activator`. The first argument selects the behaviour:
 //!
 //! - `idle`: never dials
 //! - `cancel ADDRESS [EVERY_MS AFTER_MS]`: starts to connect and gives up, again and again
 //! - `flap ADDRESS RATE COUNT`: COUNT connections, RATE a second (0: as fast as possible), each
-//!   closed as soon as it is made, or failed
+//!   closed as soon as it is made or has failed
 //! - `hold ADDRESS`: upgrades to a websocket and sends pings as Knative's client does. SIGUSR1
 //!   closes the connection, or dials again if there is none
-//! - `resolve SERVER ADDRESS`: the same once the name server has answered, without a time-out
+//! - `resolve SERVER ADDRESS`: the same once the name server has answered, without a timeout
 //!
 //! It reports what it does as JSON lines on standard output. `[::ffff:10.0.0.1]:8080` makes an IPv6
 //! socket to an IPv4 address.
@@ -86,7 +86,7 @@ fn flap(address: &str, rate: u32, count: u64) -> Result<()> {
     let mut due = started;
     let mut failed = BTreeMap::<i32, u64>::new();
     for _ in 0..count {
-        // By the schedule, not since the last connection, which would lower the rate.
+        // By the schedule, not by the last connection, which would lower the rate.
         thread::sleep(due.saturating_duration_since(Instant::now()));
         due += gap;
         match TcpStream::connect(address) {
@@ -126,7 +126,7 @@ fn hold(address: SocketAddr) -> Result<()> {
             scope.spawn(|| read(reading));
             scope.spawn(|| ping(writing, stopped));
             signals.forever().next();
-            // As Close() of Knative's client: without a close frame, and without waiting for the
+            // Like Close() of Knative's client: without a close frame, and without waiting for the
             // server, whose socket stays open until Go's garbage collector finds it.
             let _ = stream.shutdown(Shutdown::Both);
             drop(stop);

@@ -1,7 +1,8 @@
 //! The test bed by hand.
 //!
 //! - `testbed build` builds the peers and the Collector, so that no test waits for them
-//! - `testbed parts ARCHITECTURE` builds peers and Collector for guests of Go's name of one
+//! - `testbed parts ARCHITECTURE` builds peers and Collector for guests of this architecture (Go's
+//!   name)
 //! - `testbed build api` adds the API server of Kubernetes
 //! - `testbed build cluster` adds all parts of the cluster
 //! - `testbed cluster` keeps a Kubernetes of one node with Knative on it until interrupted

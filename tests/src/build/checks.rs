@@ -1,5 +1,5 @@
-//! What others check that we deploy: dashboards by Grafana and Perses, the plugin by krew, objects by the Prometheus
-//! operator.
+//! Checks of what we deploy, by other projects' programs: dashboards by Grafana and Perses, the
+//! plugin by krew, objects by the Prometheus operator.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,4 @@
-//! Files of builds: what they are made from, and how a finished one is kept.
+//! Files of builds: their sources, and how a finished build is stored.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! Builds of Go, each made once.
+//! Builds with Go, each made once.
 
 use std::{
     ffi::OsStr,
@@ -21,7 +21,7 @@ use super::{
 pub(super) const STRIPPED: &[&str] = &["-ldflags=-s -w"];
 
 /// Finds the programs of a Go module of this package, or builds them from the name and package of
-/// each. `also` puts more files beside them. Gives their directory.
+/// each. `also` puts more files beside them. Returns their directory.
 pub(super) fn module(
     name: &str,
     flags: &[&str],
@@ -63,7 +63,7 @@ pub(super) fn collector(directory: &Path, name: &str, architecture: &str) -> Res
         return Ok(binary);
     }
     let work = fresh(&home.with_extension("work"))?;
-    // The builder takes its output directory from the manifest alone.
+    // The builder reads its output directory only from the manifest.
     let text = read(&manifest)?;
     let text = text.replacen(
         "dist:\n",
@@ -185,7 +185,7 @@ pub(super) fn build(what: &str, directory: &Path, mut command: Command) -> Resul
     Ok(())
 }
 
-/// This machine's architecture, as Go calls it.
+/// This machine's architecture, by Go's name.
 pub(super) fn native() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -194,7 +194,7 @@ pub(super) fn native() -> &'static str {
     }
 }
 
-/// Tells directories of builds for other architectures from those of this one's.
+/// Distinguishes directories of builds for other architectures.
 pub(super) fn suffix(architecture: &str) -> String {
     if architecture == native() {
         String::new()
@@ -203,7 +203,7 @@ pub(super) fn suffix(architecture: &str) -> String {
     }
 }
 
-/// Where the parts in Go have their sources, a directory each.
+/// The directory of the sources in Go, one directory for each part.
 pub(super) fn go_sources() -> PathBuf {
     sources().join("go")
 }

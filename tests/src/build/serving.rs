@@ -13,7 +13,7 @@ use super::{
     go::{STRIPPED, go_sources, module},
 };
 
-/// Knative's own activator and autoscaler, and how they are deployed.
+/// Knative's own activator and autoscaler, and their manifests.
 #[derive(Clone, Debug)]
 pub struct Serving {
     /// The activator.
@@ -21,7 +21,7 @@ pub struct Serving {
     /// The autoscaler.
     pub autoscaler: PathBuf,
     /// The directory of their manifests: `definitions.yaml`, `configuration.yaml` and
-    /// `deployments.yaml`, to be applied in this order.
+    /// `deployments.yaml`, to apply in this order.
     pub manifests: PathBuf,
 }
 
@@ -39,7 +39,7 @@ pub fn serving() -> Result<Serving> {
     })
 }
 
-/// Collects those of Knative's manifests that the link needs, in the order in which to apply them.
+/// Collects Knative's manifests that the link needs, in the order in which to apply them.
 fn manifests(to: &Path) -> Result<()> {
     let module = go_sources().join("serving");
     let directory = |of: &str| {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::netns::run;
 
-/// Writes an image of `program` into `directory`, in Docker's format; gives the archive.
+/// Writes an image of `program` into `directory`, in Docker's format; returns the archive.
 pub(super) fn archive(directory: &Path, name: &str, program: &Path) -> Result<PathBuf> {
     let work = directory.join(name);
     let root = work.join("root");
@@ -53,7 +53,7 @@ pub(super) fn archive(directory: &Path, name: &str, program: &Path) -> Result<Pa
     Ok(archive)
 }
 
-/// How pods name the image of a program. Not `latest`, which would be pulled.
+/// The reference of a program's image in pods. Not `latest`, which would be pulled.
 pub(super) fn reference(name: &str) -> String {
     format!("docker.io/library/{name}:testbed")
 }

@@ -1,9 +1,9 @@
-//! A Kubernetes of one node, with Knative's activator and autoscaler as they are deployed, and a
-//! Collector that receives what they and the agent export.
+//! A Kubernetes of one node, with the real Knative activator and autoscaler, and a Collector that
+//! receives what they and the agent export.
 //!
-//! All parts are the real ones: etcd, the control plane, kubelet, kube-proxy with nftables,
-//! containerd with runc and CNI, CoreDNS. The node has a network namespace, a directory and a
-//! cgroup of its own; a machine has one such node at a time.
+//! All parts are real: etcd, the control plane, kubelet, kube-proxy with nftables, containerd with
+//! runc and CNI, CoreDNS. The node has its own network namespace, directory and cgroup; a machine
+//! has one such node at a time.
 
 mod image;
 mod node;
@@ -30,14 +30,15 @@ use crate::{
 
 /// The cluster.
 ///
-/// Fields are dropped in this order: first the kubelet, which would restart what ends; the node last.
+/// Fields are dropped in this order: first the kubelet, which would restart what ends; the node
+/// last.
 #[derive(Debug)]
 pub struct Cluster {
     kubelet: Process,
     _others: Vec<Process>,
     _containerd: Process,
     api: ApiServer,
-    /// What its Collector received.
+    /// The exports that its Collector received.
     pub exports: Exports,
     node: Node,
     _lock: File,
@@ -55,7 +56,7 @@ pub const NODE: Ipv4Addr = Node::ADDRESS;
 /// The gateway of [`Cluster::deploy_gateway`]: OTLP over gRPC, from pods.
 pub const GATEWAY: &str = "http://statlink-gateway.observability:4317";
 
-/// Removes this process's cluster, when it ends by a signal.
+/// Removes this process's cluster when a signal ends the process.
 pub(crate) fn remove_own() {
     let name = remains::own_name();
     if remains::directory(&name).exists() {
@@ -64,8 +65,8 @@ pub(crate) fn remove_own() {
 }
 
 impl Cluster {
-    /// Starts all of it, and waits until the activator and the autoscaler are ready. Waits for the end of
-    /// another process's cluster; removes what killed runs left.
+    /// Starts everything, and waits until the activator and the autoscaler are ready. Waits for the
+    /// end of another process's cluster; removes what killed runs left.
     ///
     /// The calling thread must outlive it: its programs end with that thread.
     pub fn start() -> Result<Self> {
@@ -120,7 +121,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Runs kubectl as the administrator; gives what it printed.
+    /// Runs kubectl as the administrator; returns its output.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.api.kubectl(args)
     }
@@ -164,7 +165,7 @@ impl Cluster {
         self.node.import(archive)
     }
 
-    /// Imports an image of a static program; gives its reference.
+    /// Imports an image of a static program; returns its reference.
     pub fn import_program(&self, name: &str, program: &Path) -> Result<String> {
         self.node.import_program(name, program)
     }
@@ -178,7 +179,7 @@ impl Cluster {
             .with_context(|| format!("no process {name} in {pod}"))
     }
 
-    /// Runs Helm as the administrator; gives what it printed.
+    /// Runs Helm as the administrator; returns its output.
     pub fn helm(&self, args: &[&str]) -> Result<String> {
         let helm = build::tools()?.helm;
         netns::run(
@@ -202,9 +203,9 @@ impl Cluster {
         self.api.start_again()
     }
 
-    /// Adds the Collector that operators are told to take, as they are told to (`kubectl apply -k
-    /// deploy/collector`), in front of a Prometheus. Knative's own metric goes there, too; its activators must be
-    /// started again to know it.
+    /// Adds the recommended Collector in the recommended way (`kubectl apply -k deploy/collector`),
+    /// in front of a Prometheus. Knative's own metric goes there, too; its activators must be
+    /// restarted to send it.
     pub fn deploy_gateway(&mut self, prometheus: SocketAddr) -> Result<()> {
         let program = build::operators_collector()?;
         let image = self.import_program("gateway", &program)?;
@@ -253,7 +254,8 @@ impl Cluster {
         self.apply(&manifest)
     }
 
-    /// Has activators and autoscalers that start from now on export their own metrics, once a second.
+    /// Makes activators and autoscalers that start from now on export their own metrics, once a
+    /// second.
     fn export_from_knative(&self, endpoint: &str) -> Result<()> {
         let patch = serde_json::json!({ "data": {
             "metrics-protocol": "http/protobuf",
@@ -301,7 +303,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Else it would restart what ends from here on.
+        // Otherwise it would restart what ends from here on.
         let _ = self.kubelet.kill(); // it may have ended
     }
 }
@@ -315,7 +317,7 @@ fn lock() -> Result<File> {
     Ok(file)
 }
 
-/// Reports what is being waited for, and since when.
+/// Reports what is awaited, and since when.
 struct Progress(Instant);
 
 impl Progress {
@@ -331,5 +333,5 @@ impl Progress {
     }
 }
 
-/// Long enough on a busy machine for what takes seconds on an idle one.
+/// Long enough on a busy machine for things that take seconds on an idle one.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! The node's own programs, each with the configuration that it needs on a shared machine.
+//! The node's own programs, each with its configuration for a shared machine.
 
 use std::{
     fs,
@@ -65,11 +65,11 @@ impl Node {
         Ok(Self { name, kubernetes })
     }
 
-    /// The API server, with the options that a cluster with a node needs.
+    /// The API server, with the options for a cluster with a node.
     pub(super) fn api_server(&self) -> Result<ApiServer> {
         let options = [
             &format!("--advertise-address={}", Self::ADDRESS),
-            // Else `kubectl logs` and `exec` would look up the node's name by DNS.
+            // Otherwise `kubectl logs` and `exec` would look up the node's name by DNS.
             "--kubelet-preferred-address-types=InternalIP",
         ];
         ApiServer::start(&self.kubernetes, &options)
@@ -176,7 +176,7 @@ conf_dir = "{directory}/cni"
         .map(drop)
     }
 
-    /// Imports an image of a program; gives its reference.
+    /// Imports an image of a program; returns its reference.
     pub(super) fn import_program(&self, name: &str, program: &Path) -> Result<String> {
         let archive = image::archive(&self.kubernetes.directory, name, program)?;
         self.import(&archive)?;
@@ -275,7 +275,7 @@ impl Drop for Node {
     }
 }
 
-/// As systemd does on a real node. Its source is the node's name, so that it goes with the node.
+/// Like systemd on a real node. Its source is the node's name, so that it is removed with the node.
 fn mount_tracefs(name: &str) -> Result<()> {
     const TRACEFS: &str = "/sys/kernel/tracing";
     if Path::new(TRACEFS).join("events").exists() {

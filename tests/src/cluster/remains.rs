@@ -1,4 +1,4 @@
-//! Removal of what a node leaves on its machine: processes, mounts, cgroups, files.
+//! Removes what a node leaves on its machine: processes, mounts, cgroups, files.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ pub(super) fn own_name() -> String {
     format!("{PREFIX}{}", std::process::id())
 }
 
-/// The directory of this node's files: a short path, since sockets are there, too.
+/// The directory of this node's files: a short path, because it also contains sockets.
 pub(super) fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
@@ -125,7 +125,7 @@ fn members(group: &Path, to: &mut Vec<Pid>) {
     }
 }
 
-/// Removes a group with all its children; whether it is gone.
+/// Removes a group with all its children; returns whether it is gone.
 fn remove_group(group: &Path) -> bool {
     for child in children(group) {
         remove_group(&child);
@@ -142,7 +142,7 @@ fn children(group: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes the files of kubelet, CNI and shims whose place cannot be configured.
+/// Removes the files of kubelet, CNI and shims that have fixed places.
 fn remove_stray_files(name: &str, directory: &Path) {
     // The name of a shim's socket is a hash; its bundle has it.
     let bundles = directory.join("containerd/state/io.containerd.runtime.v2.task/k8s.io");
@@ -171,7 +171,7 @@ fn mount_points(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     mounts(|_, kind| wanted(kind))
 }
 
-/// The mounts whose source and kind are wanted.
+/// The mounts with a wanted source and kind.
 fn mounts(wanted: impl Fn(&str, &str) -> bool) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut points = Vec::new();

@@ -13,7 +13,7 @@ pub(crate) fn text(
     forward: Option<&str>,
 ) -> String {
     let (exporter, name) = match forward {
-        // As deploy/collector/gateway.yaml has it.
+        // As in deploy/collector/gateway.yaml.
         Some(endpoint) => (
             format!("  otlp_http:\n    endpoint: {endpoint}\n"),
             ", otlp_http",

@@ -1,4 +1,4 @@
-//! What a Collector received.
+//! The exports that a Collector received.
 
 use std::{
     collections::BTreeMap,
@@ -42,8 +42,8 @@ impl Exports {
         self.0.take()
     }
 
-    /// Why some exports could not be decoded, and what of an agent's the registry does not have; empty if
-    /// all is well.
+    /// Why some exports could not be decoded, and what in an agent's exports is not in the
+    /// registry; empty if all is well.
     pub fn undecodable(&self) -> Vec<String> {
         self.0.errors()
     }
@@ -78,7 +78,7 @@ impl Exports {
         })
     }
 
-    /// Waits until the newest point of `metric` with these attributes is as wanted; gives it and
+    /// Waits until the newest point of `metric` with these attributes is as wanted; returns it and
     /// the time it arrived.
     pub fn wait_for(
         &self,
@@ -90,7 +90,7 @@ impl Exports {
         self.wait_for_after(0, metric, attributes, timeout, wanted)
     }
 
-    /// The same, of exports after `mark`.
+    /// The same, for exports after `mark`.
     pub fn wait_for_after(
         &self,
         mark: usize,

@@ -87,9 +87,9 @@ fn follow(file: &Path, of: Option<&(String, String)>, seen: &Mutex<Seen>, stop: 
             thread::sleep(PERIOD);
             continue;
         };
-        // A line may be read in parts: what has no end yet stays in `line`.
+        // A line may be read in parts: `line` keeps an incomplete one.
         while matches!(reader.read_until(b'\n', &mut line), Ok(n) if n > 0) {
-            // Nobody looks at what is still to be read.
+            // Nobody looks at lines that are not read yet.
             if line.last() != Some(&b'\n') || stop.load(Ordering::Relaxed) {
                 break;
             }
@@ -99,7 +99,7 @@ fn follow(file: &Path, of: Option<&(String, String)>, seen: &Mutex<Seen>, stop: 
             match decoded {
                 Ok(export) => {
                     if of.is_none_or(|(key, value)| export.is_of(key, value)) {
-                        // An export has what the one before it had: each fault is kept once.
+                        // An export repeats the one before: each fault is kept once.
                         for fault in registry::faults(&export) {
                             if !seen.errors.contains(&fault) {
                                 seen.errors.push(fault);

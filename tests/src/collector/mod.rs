@@ -38,14 +38,14 @@ pub struct Collector {
     exports: Exports,
 }
 
-/// What its receivers ask of a client: TLS, with files in PEM.
+/// What its receivers require of a client: TLS, with files in PEM.
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// The server's certificate.
     pub certificate: PathBuf,
     /// The server's key.
     pub key: PathBuf,
-    /// Who must have signed the client's certificate, where one is asked for.
+    /// The authority of client certificates, if one is required.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -54,9 +54,9 @@ pub struct Tls {
 pub struct Export {
     /// When its line was read: some 20 ms after the Collector had it.
     pub arrived: SystemTime,
-    /// The data points, if it was of metrics.
+    /// The data points of a request with metrics.
     pub points: Vec<Point>,
-    /// The records, if it was of logs.
+    /// The records of a request with logs.
     pub logs: Vec<LogRecord>,
 }
 

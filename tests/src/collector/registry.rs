@@ -1,5 +1,5 @@
-//! The telemetry registry of `deploy/semconv`, to which every export of an agent is held: whatever test
-//! makes it, a metric, unit, attribute or value that the registry does not have is an error of the export.
+//! Checks every export of an agent against the telemetry registry of `deploy/semconv`: in any test,
+//! a metric, unit, attribute or value that the registry does not have is an error of the export.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::{Export, Point, Value};
 
-/// What the registry says of one metric.
+/// The registry's entry of one metric.
 #[derive(Debug)]
 struct Metric {
     instrument: String,
@@ -26,7 +26,7 @@ struct Registry {
     values: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What of an agent's export is not in the registry; each thing once.
+/// What in an agent's export is not in the registry; each fault once.
 pub(super) fn faults(export: &Export) -> BTreeSet<String> {
     let own = export.points.iter().filter(|point| point.scope == SCOPE);
     match registry() {
@@ -150,7 +150,7 @@ fn registry() -> &'static Result<Registry, String> {
     REGISTRY.get_or_init(Registry::parse)
 }
 
-/// The instrumentation scope of all that an agent exports; Knative has others.
+/// The instrumentation scope of everything that an agent exports; Knative has others.
 const SCOPE: &str = "statlink";
 const ATTRIBUTES: &str = include_str!("../../../deploy/semconv/attributes.yaml");
 const LINKS: &str = include_str!("../../../deploy/semconv/links.yaml");

@@ -21,7 +21,7 @@ pub(super) enum Undo {
     Nft(Namespace, String),
     Ip(Namespace, String),
     Sysctl(Namespace, &'static str, String),
-    /// Dropping them is all.
+    /// Dropping them is enough.
     Sockets(Vec<TcpListener>),
 }
 
@@ -57,7 +57,8 @@ impl Fault {
             undo: Vec::new(),
         };
         for destination in destinations {
-            // It wins: metric 1 before IPv6's default of 1024, a longer prefix than the interface's.
+            // It wins: metric 1 precedes IPv6's default of 1024, and the prefix is longer than the
+            // interface's.
             let route = format!("{} {destination} metric 1", route.ip());
             at.ip(&format!("route add {route}\n"))
                 .with_context(|| format!("inject fault: {}", fault.what))?;
@@ -67,7 +68,7 @@ impl Fault {
         Ok(fault)
     }
 
-    /// What is sent to `from` goes to `port` of loopback instead, as with a sidecar's redirection. The
+    /// Packets to `from` go to `port` of loopback instead, as with a sidecar's redirection. The
     /// sender's socket still has the peer `from`. A proxy in the same namespace must dial another
     /// address.
     pub fn redirect(at: &Namespace, from: SocketAddrV4, port: u16) -> Result<Self> {
@@ -89,7 +90,7 @@ impl Fault {
         })
     }
 
-    /// The range of local ports is one port, and that is taken.
+    /// The range of local ports is one port, which is in use.
     pub fn out_of_ports(at: &Namespace) -> Result<Self> {
         const RANGE: &str = "net/ipv4/ip_local_port_range";
         const ONLY: u16 = 61_001;

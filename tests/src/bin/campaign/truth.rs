@@ -373,7 +373,7 @@ mod tests {
         });
         let sums = Sums::of(&seen);
         assert_eq!((sums.established, sums.lost, sums.short), (3, 3, (1, 2)));
-        // The second was too short to end the outage; the third may not have been.
+        // The second was too short to end the outage, and the third may have been.
         assert_eq!(outages(&seen, None), [(at(0), Some(at(900)))]);
     }
 }

@@ -1,5 +1,5 @@
-//! The demo: Knative's real client loses its real server in one way after another. It shows side by side what the
-//! agent, the Collector and Knative's own metric notice, and when.
+//! The demo: Knative's real client loses its real server in one way after another. It shows side by
+//! side what the agent, the Collector and Knative's own metric notice, and when.
 
 mod operator;
 mod table;
@@ -31,12 +31,12 @@ use self::{
 #[derive(Debug, Parser)]
 #[command(name = "demo", bin_name = "cargo xtask demo", max_term_width = 100)]
 struct Options {
-    /// Go on to what an operator sees: ten activators, a Prometheus with the rules, every alert that
-    /// should fire, and the dashboards as pictures and at a loopback address (takes ten minutes; needs
-    /// node and Chromium)
+    /// Then show what an operator sees: ten activators, a Prometheus with the rules, every alert
+    /// that should fire, and the dashboards as pictures and at a loopback address (takes ten
+    /// minutes; needs node and Chromium)
     #[arg(long)]
     dashboard: bool,
-    /// Where the dashboards are served
+    /// The address that serves the dashboards
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -44,7 +44,7 @@ struct Options {
         requires = "dashboard"
     )]
     listen: SocketAddr,
-    /// Where the pictures go
+    /// The directory for the pictures
     #[arg(
         long,
         value_name = "DIRECTORY",
@@ -52,7 +52,7 @@ struct Options {
         requires = "dashboard"
     )]
     pictures: PathBuf,
-    /// Keep everything up at the end, to look at, until Ctrl-C
+    /// Keep everything running at the end, to look at, until Ctrl-C
     #[arg(long, requires = "dashboard")]
     stay: bool,
 }
@@ -96,7 +96,7 @@ fn demo(options: &Options) -> Result<bool> {
     Ok(right)
 }
 
-/// Everything on stage.
+/// Everything that the demo needs.
 struct Stage {
     operator: Option<Operator>,
     events: Process,
@@ -142,7 +142,7 @@ impl Stage {
         })
     }
 
-    /// Injects one trouble, shows who notices, and heals it.
+    /// Injects one trouble, shows who notices it, and heals it.
     fn play(&mut self, trouble: &Trouble) -> Result<Row> {
         if trouble.from_the_start {
             self.play_from_the_start(trouble)
@@ -183,7 +183,7 @@ impl Stage {
         trouble.heal(injected, &mut self.bed)?;
         let reachable = |point: &statlink_tests::collector::Point| point.value.number() == 1.0;
         self.bed.collector.wait_for_after(
-            // It may have come back by itself before.
+            // It may have recovered by itself before.
             healed.1.saturating_sub(1),
             metric::REACHABLE,
             &link(&self.activator.pod),

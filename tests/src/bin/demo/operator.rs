@@ -1,4 +1,4 @@
-//! What an operator sees of it: the alerts that fire, and the dashboards.
+//! The operator's view: the alerts that fire, and the dashboards.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use statlink_tests::{
     scenario::Bed,
 };
 
-/// The operator's tools, and the activators that make a cluster of the one.
+/// The operator's tools, and the activators that make it look like a cluster.
 pub(crate) struct Operator {
     _page: Process,
     page: SocketAddr,
@@ -28,8 +28,8 @@ pub(crate) struct Operator {
     started: Instant,
 }
 
-/// An alert that fired, how long after its trouble began, and how long after the trouble's end it was
-/// over.
+/// An alert that fired, how long after the trouble began, and how long after the trouble's end it
+/// ended.
 struct Seen {
     trouble: &'static str,
     alert: &'static str,
@@ -68,8 +68,8 @@ impl Operator {
         })
     }
 
-    /// Breaks one link, then all of them, each until its alert fires; whether these and no other alerts
-    /// fired, in the whole demo.
+    /// Breaks one link, then all of them, each until its alert fires. Returns whether these and no
+    /// other alerts fired in the whole demo.
     pub(crate) fn watch(&self, bed: &mut Bed, activator: &Activator) -> Result<bool> {
         println!("\nalerts: one link of {ACTIVATORS} is cut, and stays so");
         let begin = Instant::now();
@@ -104,7 +104,7 @@ impl Operator {
             "      {}",
             alert.annotations.get("summary").map_or("", String::as_str)
         );
-        // A minute of everybody's outage is what the budget's alert is about.
+        // The budget's alert needs a minute of outage of all activators.
         thread::sleep(AWAY.saturating_sub(begin.elapsed()));
         bed.start_autoscaler()?;
         let healed = Instant::now();
@@ -154,7 +154,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Where the dashboards are.
+    /// The address of the dashboards.
     pub(crate) fn page(&self) -> SocketAddr {
         self.page
     }
@@ -184,15 +184,15 @@ const ONE: &str = "KnativeAutoscalerUnreachable";
 const ALL: &str = "KnativeAutoscalerUnreachableFromAll";
 const BUDGET: &str = "KnativeLinkBudgetBurnFast";
 
-/// In the order of the alphabet. The troubles before cost the first activator four connections, and
-/// these two more: it flaps.
+/// In alphabetical order. The troubles before cost the first activator four connections, and these
+/// two more, so it flaps.
 const EXPECTED: [&str; 4] = [ONE, ALL, BUDGET, "KnativeLinkFlapping"];
 
 /// Longer than any promise of the agent.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The promise is 50 s.
 const ALERT_PATIENCE: Duration = Duration::from_secs(90);
-/// 2 % of the month's budget are 52 s of an outage of all.
+/// 2 % of the month's budget is an outage of 52 s of all activators.
 const AWAY: Duration = Duration::from_secs(75);
-/// The rate of five minutes, summed up once a minute, gets there within these five.
+/// The rate of five minutes is summed up once a minute and rises far enough within these five.
 const BUDGET_PATIENCE: Duration = Duration::from_secs(420);

@@ -1,4 +1,4 @@
-//! What goes wrong in the demo.
+//! The troubles of the demo.
 
 use std::{thread, time::Duration};
 
@@ -10,15 +10,15 @@ use statlink_tests::{
     scenario::Bed,
 };
 
-/// One thing that goes wrong.
+/// One trouble.
 pub(crate) struct Trouble {
-    /// Short, for the table; a pod's name where the activator starts into it.
+    /// Short, for the table; the name of the pod if the activator starts during the trouble.
     pub(crate) name: &'static str,
-    /// One line: what is done, and what it is in the field.
+    /// One line: what the demo does, and what that is in the field.
     pub(crate) what: &'static str,
-    /// The cause that is right.
+    /// The correct cause.
     pub(crate) cause: &'static str,
-    /// Whether an activator starts into it, instead of losing a link that was up.
+    /// Whether an activator starts during it, instead of losing a link that was up.
     pub(crate) from_the_start: bool,
     kind: Kind,
 }
@@ -79,7 +79,7 @@ pub(crate) const TROUBLES: [Trouble; 6] = [
 ];
 
 impl Trouble {
-    /// Does it to a link that is up; what has to be healed.
+    /// Injects it into a link that is up; returns what has to be healed.
     pub(crate) fn inject(&self, bed: &mut Bed, activator: &Activator) -> Result<Option<Fault>> {
         match self.kind {
             Kind::Terminated => {
@@ -96,7 +96,7 @@ impl Trouble {
         }
     }
 
-    /// Does it to whoever dials from `pod`.
+    /// Injects it for dials from `pod`.
     pub(crate) fn inject_for(&self, bed: &Bed, pod: &Pod) -> Result<Fault> {
         let faults = Faults::new(pod, &bed.autoscaler_pod);
         match self.kind {
@@ -106,7 +106,7 @@ impl Trouble {
         }
     }
 
-    /// Undoes it.
+    /// Heals it.
     pub(crate) fn heal(&self, fault: impl Into<Option<Fault>>, bed: &mut Bed) -> Result<()> {
         if let Some(fault) = fault.into() {
             fault.heal()?;

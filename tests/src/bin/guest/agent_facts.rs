@@ -1,4 +1,4 @@
-//! What the agent is like on this kernel: its hooks, its start, its memory, what it missed.
+//! Facts about the agent on this kernel: its hooks, its start, its memory, and what it missed.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use statlink_tests::{agent, prototypes::Prototypes, scenario::Bed};
 
 use crate::verdict::Verdicts;
 
-/// Tells what this kernel has of each place where a hook may attach.
+/// Reports which hook targets this kernel has.
 pub(crate) fn prototypes(verdicts: &mut Verdicts) -> Result<()> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("read osrelease")?;
     verdicts.fact("kernel", release.trim());
@@ -28,7 +28,7 @@ pub(crate) fn prototypes(verdicts: &mut Verdicts) -> Result<()> {
     Ok(())
 }
 
-/// Starts the agent, and tells what it says of this kernel.
+/// Starts the agent, and reports what it says about this kernel.
 pub(crate) fn start(
     verdicts: &mut Verdicts,
     bed: &mut Bed,
@@ -46,7 +46,7 @@ pub(crate) fn start(
     let status = bed.agent.as_ref().context("no agent")?.status()?;
     let missing = status.get("hooks_missing").cloned().unwrap_or(Value::Null);
     verdicts.fact("hooks_missing", missing);
-    // As its log says: nothing else tells how connect() is seen, and how long attaching took.
+    // From its log: nothing else says how connect() is seen, and how long attaching took.
     let lines = bed.agent.as_ref().context("no agent")?.process.lines();
     let attached = lines.iter().find(|line| line.get("message") == "Attached.");
     for fact in ["connect_hook", "attach_ms"] {
@@ -56,7 +56,7 @@ pub(crate) fn start(
     Ok(())
 }
 
-/// Tells what it took, and judges that nothing was missed.
+/// Reports its cost, and judges that it missed nothing.
 pub(crate) fn end(verdicts: &mut Verdicts, bed: &Bed) -> Result<()> {
     let agent = bed.agent.as_ref().context("no agent")?;
     let pid = agent.process.pid();
@@ -66,7 +66,7 @@ pub(crate) fn end(verdicts: &mut Verdicts, bed: &Bed) -> Result<()> {
         value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
     });
     verdicts.fact("peak_memory_kb", peak.context("no VmHWM")?);
-    // Unknown where the kernel does not count.
+    // Unknown if the kernel does not count it.
     if let Some(misses) = recursion_misses(pid)? {
         let total: u64 = misses.iter().map(|(_, missed)| missed).sum();
         verdicts.fact("recursion_misses", total);
@@ -84,10 +84,10 @@ pub(crate) fn end(verdicts: &mut Verdicts, bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-/// What people need when something is wrong: all that the agent said, and whether it still runs.
+/// For a person, after a failure: the agent's whole log, and whether it still runs.
 pub(crate) fn show_log(bed: &mut Bed) {
     let Some(agent) = &mut bed.agent else { return };
-    // One that is about to end says why last.
+    // An agent that is about to end logs the reason last.
     let end = agent.process.wait(LAST_WORDS);
     for line in agent.process.lines() {
         println!("agent: {}", line.text);
@@ -98,7 +98,7 @@ pub(crate) fn show_log(bed: &mut Bed) {
     }
 }
 
-/// The programs whose file descriptors say that they missed events. Kernels before 5.12 say nothing:
+/// The programs whose file descriptors report missed events. Kernels before 5.12 report none:
 /// `None`.
 fn recursion_misses(pid: u32) -> Result<Option<Vec<(String, u64)>>> {
     let (mut misses, mut told) = (Vec::new(), false);
@@ -122,7 +122,7 @@ fn recursion_misses(pid: u32) -> Result<Option<Vec<(String, u64)>>> {
     Ok(told.then_some(misses))
 }
 
-/// Where the agent's programs attach, as `HOOKS` has it; an iterator is a function.
+/// The functions to which the agent's programs attach, as in `HOOKS`; an iterator is a function.
 const FUNCTIONS: &[&str] = &[
     "inet_stream_connect",
     "inet_dgram_connect",
@@ -137,5 +137,5 @@ const TRACEPOINTS: &[&str] = &[
     "sched_process_exec",
 ];
 
-/// Time to end for an agent that has begun to: it gives its tasks 200 ms.
+/// Time for an agent that is ending: it gives its tasks 200 ms.
 const LAST_WORDS: Duration = Duration::from_secs(2);

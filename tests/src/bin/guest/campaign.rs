@@ -1,5 +1,5 @@
-//! Faults in a random order, each in a random weather: what one leaves behind must not change what is
-//! told of the next.
+//! Faults in a random order, each in a random weather: the traces of one must not change the report
+//! of the next.
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
@@ -13,7 +13,7 @@ use crate::{
     weather::{self, MILD},
 };
 
-/// Plays [`PLAYS`] cases; the same seed plays the same.
+/// Plays [`PLAYS`] cases; the same seed plays the same ones.
 pub(crate) fn play(
     seed: u64,
     verdicts: &mut Verdicts,
@@ -25,8 +25,8 @@ pub(crate) fn play(
     agent_facts::start(verdicts, bed, agent)?;
     for number in 1..=PLAYS {
         let case = random.choice(CASES).context("no case")?;
-        // What a fault leads to is as certain in it as without; where packets are lost, a refusal may
-        // come too late for the dial.
+        // In mild weather a fault has the same certain result as without it; if packets are lost, a
+        // refusal may come too late for the dial.
         let mild = random.bool();
         println!(
             "{number}/{PLAYS}: {}{}",
@@ -47,7 +47,7 @@ pub(crate) fn play(
     agent_facts::end(verdicts, bed)
 }
 
-/// Each is a fault of each of the three links: 60.
+/// Each injects a fault on each of the three links: 60.
 const PLAYS: u32 = 20;
-/// How many of them until packets are lost on links that nobody breaks.
+/// After how many of them packets are lost on unbroken links.
 const PLAYS_TO_A_STORM: u32 = 5;

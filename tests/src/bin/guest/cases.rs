@@ -18,19 +18,20 @@ use crate::{
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     trouble: Trouble,
-    /// Why the connection is lost: one of these, each with what Knative's client then says.
+    /// Why the connection is lost: one of these, each with the text that Knative's client then
+    /// logs.
     losses: &'static [(&'static str, &'static str)],
-    /// Why the dials after that fail; none: the first one succeeds.
+    /// Why the dials after that fail; `None`: the first one succeeds.
     dials: Option<&'static str>,
 }
 
 #[derive(Clone, Copy)]
 enum Trouble {
-    /// Of the network.
+    /// A fault of the network.
     Network(fn(&Faults<'_>) -> Result<Option<Fault>>),
-    /// SIGTERM to the autoscaler, later another one in its place.
+    /// SIGTERM to the autoscaler, and later a new one.
     Restart,
-    /// SIGSTOP to the autoscaler, later SIGCONT.
+    /// SIGSTOP to the autoscaler, and later SIGCONT.
     Freeze,
 }
 
@@ -52,9 +53,9 @@ pub(crate) const CASES: &[Case] = &[
         trouble: Trouble::Restart,
         losses: &[
             ("peer_closed", ""),
-            // A server that ends with data unread sends a reset instead of its FIN.
+            // A server that ends with unread data sends a reset instead of its FIN.
             ("connection_reset", ""),
-            // It announces its end, and on a slow machine the client closes before it does.
+            // It announces its end, and on a slow machine the client closes first.
             ("local_closed", "close 1012"),
         ],
         dials: Some("connection_refused"),
@@ -77,7 +78,7 @@ pub(crate) const CASES: &[Case] = &[
         losses: &[("connection_reset", "")],
         dials: Some("host_unreachable"),
     },
-    // It ends within connect(), before any SYN: only the hooks of connect() see it.
+    // It fails within connect(), before any SYN: only the hooks of connect() see it.
     Case {
         name: "prohibited route",
         trouble: Trouble::Network(|faults| {
@@ -85,7 +86,7 @@ pub(crate) const CASES: &[Case] = &[
             faults.reset_established()?;
             Ok(Some(fault))
         }),
-        // An emulated machine may take longer for the reset than the client waits for an answer.
+        // In an emulated machine the reset may take longer than the client waits for an answer.
         losses: &[("connection_reset", ""), ("stalled", "i/o timeout")],
         dials: Some("permission_denied"),
     },
@@ -97,7 +98,7 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-/// New connections are refused, and those that there are get a reset.
+/// New connections are refused, and existing ones get a reset.
 fn broken(faults: &Faults<'_>, with: Reject) -> Result<Option<Fault>> {
     let fault = faults.reject_syn(with)?;
     faults.reset_established()?;
@@ -155,7 +156,7 @@ pub(crate) fn play(
     Ok(())
 }
 
-/// The agent tells the loss with its cause, and that dials fail with theirs.
+/// The agent reports the loss with its cause, and that dials fail with theirs.
 fn told(case: &Case, bed: &Bed, link: &Link, mark: &Mark) -> Result<()> {
     let wait = |kind: &str, causes: &[&str]| {
         let count = |figures: &Figures| -> f64 {
@@ -175,7 +176,7 @@ fn told(case: &Case, bed: &Bed, link: &Link, mark: &Mark) -> Result<()> {
     case.dials.map_or(Ok(()), |cause| wait("connect", &[cause]))
 }
 
-/// Nothing but what is expected was counted, and as often as Knative itself says.
+/// Only the expected errors were counted, and as many as Knative's own log has.
 fn counted(case: &Case, bed: &Bed, link: &Link, mark: &Mark) -> Result<()> {
     let now = Figures::of(bed, &link.activator);
     let grown = grown(&mark.figures, &now);
@@ -211,7 +212,7 @@ fn counted(case: &Case, bed: &Bed, link: &Link, mark: &Mark) -> Result<()> {
     Ok(())
 }
 
-/// The errors of attempts and losses since. Liveness errors are one each 5 s: a matter of time.
+/// The errors of attempts and losses since then. Liveness errors, one every 5 s, depend on time.
 fn grown(before: &Figures, now: &Figures) -> BTreeMap<(String, String), f64> {
     let grown = now.errors.iter().map(|(key, count)| {
         let before = before.errors.get(key).copied().unwrap_or_default();
@@ -222,7 +223,7 @@ fn grown(before: &Figures, now: &Figures) -> BTreeMap<(String, String), f64> {
         .collect()
 }
 
-/// What people need to understand a bad judgement.
+/// For a person, to understand a bad judgement.
 fn show(bed: &Bed, link: &Link, mark: &Mark) {
     for line in link.activator.process.lines_after(mark.lines) {
         println!("{}: {}", link.form, line.text);

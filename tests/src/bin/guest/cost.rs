@@ -1,4 +1,4 @@
-//! What the agent costs those who have nothing to do with it: system calls with it and without.
+//! The agent's cost for unrelated processes: system calls with and without it.
 //!
 //! In virtual time an instruction takes two nanoseconds, so this counts instructions.
 
@@ -10,11 +10,11 @@ use statlink_tests::{agent, observe::quantile, scenario::Bed};
 
 use crate::verdict::Verdicts;
 
-/// A system call that is no connect(), and how it is called.
+/// A system call other than connect(), and how to call it.
 const CALLS: &[(&str, fn())] = &[("getppid", getppid), ("read", read)];
 
-/// Alternates rounds with the agent and without, and judges that its hooks cost no other call anything
-/// where they are functions' and not system calls'.
+/// Alternates rounds with and without the agent, and judges that its hooks add nothing to other
+/// calls if they attach to functions and not to system calls.
 pub(crate) fn all(verdicts: &mut Verdicts, bed: &mut Bed, options: &agent::Options) -> Result<()> {
     let mut rounds: Vec<_> = CALLS.iter().map(|_| (Vec::new(), Vec::new())).collect();
     let mut hook = String::new();
@@ -59,8 +59,8 @@ fn free(without: f64, with: f64) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds of a call: of the shortest of several batches, into which nobody else came, neither the
-/// kernel's own timers nor an agent that has just begun.
+/// Nanoseconds of a call, from the shortest of several batches, which nothing else interrupted:
+/// neither the kernel's own timers nor an agent that has just started.
 fn round(call: fn()) -> f64 {
     let batches = (0..BATCHES).map(|_| {
         let begin = Instant::now();
@@ -77,8 +77,8 @@ fn getppid() {
 }
 
 fn read() {
-    // A descriptor that there is not: the shortest way through the kernel.
-    // SAFETY: nothing is written, for the length is 0.
+    // A descriptor that does not exist: the shortest path through the kernel. SAFETY: nothing is
+    // written, because the length is 0.
     black_box(unsafe { libc::read(-1, std::ptr::null_mut(), 0) });
 }
 
@@ -86,5 +86,5 @@ fn read() {
 const ROUNDS: usize = 11;
 const BATCHES: u32 = 21;
 const CALLS_OF_BATCH: u32 = 500;
-/// Of `-icount shift=1`.
+/// The value for `-icount shift=1`.
 const INSTRUCTION_NS: f64 = 2.0;

@@ -1,4 +1,4 @@
-//! The links that are judged: each form in which Knative's client meets its server.
+//! The links that are judged: one for each form in which Knative's client reaches its server.
 
 use std::{
     thread,
@@ -31,7 +31,7 @@ pub(crate) struct Link {
     container: Container,
 }
 
-/// How far a link had come at an instant.
+/// The progress of a link at an instant.
 #[derive(Debug)]
 pub(crate) struct Mark {
     pub(crate) figures: Figures,
@@ -40,7 +40,7 @@ pub(crate) struct Mark {
 }
 
 impl Links {
-    /// Starts them, and waits until Knative says that they are connected.
+    /// Starts them, and waits until Knative's log says that they are connected.
     pub(crate) fn start(bed: &Bed) -> Result<Self> {
         let v6 = bed.autoscaler.as_ref().context("no autoscaler")?.v6();
         let flowing = Traffic::Every(Duration::from_secs(1));
@@ -82,7 +82,7 @@ impl Links {
         });
         let objects = Objects {
             pods: pods.collect(),
-            // Without the peer's addresses no destination is wrong.
+            // Without the peer's addresses, no destination is wrong.
             services: Vec::new(),
         };
         MockApi::start(objects, Some(bed.network.node()))
@@ -105,7 +105,7 @@ impl Links {
             .collect())
     }
 
-    /// Waits until Knative says that they are connected again, and the agent as well.
+    /// Waits until both Knative and the agent say that they are connected again.
     pub(crate) fn wait_back(&mut self, bed: &Bed, since: &[Mark]) -> Result<()> {
         for (link, mark) in self.all.iter_mut().zip(since) {
             link.activator
@@ -115,8 +115,8 @@ impl Links {
         self.wait_checks(bed, 1)
     }
 
-    /// Waits until each link has had this many more liveness checks: what happened before has had
-    /// its effect by then.
+    /// Waits until each link has had this many more liveness checks: earlier events have had their
+    /// effect by then.
     pub(crate) fn wait_checks(&self, bed: &Bed, more: u32) -> Result<()> {
         let checks = |link: &Link| Figures::of(bed, &link.activator).checks("liveness");
         let before: Vec<_> = self.all.iter().map(checks).collect();
@@ -136,7 +136,7 @@ impl Link {
         }
     }
 
-    /// How many dials failed since, by Knative's own log.
+    /// How many dials failed since then, by Knative's own log.
     pub(crate) fn failed_dials(&self, since: &Mark) -> usize {
         let lines = self.activator.process.lines_after(since.lines);
         let failed = lines
@@ -159,7 +159,7 @@ impl Link {
     }
 }
 
-/// Asks more rarely than [`statlink_tests::wait`] does: an emulated processor has better to do.
+/// Polls less often than [`statlink_tests::wait`]: an emulated CPU has better things to do.
 pub(crate) fn patiently<T>(what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let begin = Instant::now();
     loop {
@@ -173,7 +173,7 @@ pub(crate) fn patiently<T>(what: &str, mut ready: impl FnMut() -> Result<Option<
 
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// A pod's uid, as the API server makes them.
+/// A pod's uid, in the API server's form.
 fn uid(form: &str) -> String {
     let number = form.bytes().fold(0_u32, |sum, byte| {
         sum.wrapping_mul(31).wrapping_add(byte.into())

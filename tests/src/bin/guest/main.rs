@@ -1,14 +1,14 @@
-//! The judge inside a guest of `cargo xtask vm`: does the agent tell the truth on this kernel?
+//! The judge inside a guest of `cargo xtask vm`: are the agent's reports true on this kernel?
 //!
-//! Real peers, a real Collector and faults, as in `tests/peers`, but one after the other on one node
-//! and without Cargo: a guest has a few programs and a serial line. What it finds goes to the
-//! standard output, a line each:
+//! Real peers, a real Collector and faults, as in `tests/peers`, but one after another on one node
+//! and without Cargo: a guest has a few programs and a serial line. Its results go to standard
+//! output, one per line:
 //!
-//! - `@fact {"name": …, "value": …}`: what kernel, hooks and agent are like
+//! - `@fact {"name": …, "value": …}`: a property of the kernel, the hooks or the agent
 //! - `@judged {"case": …, "what": …, "ok": …, "detail": …}`: one judgement
-//! - `@end {"passed": …, "failed": …}`: that nothing is missing
+//! - `@end {"passed": …, "failed": …}`: the end, so that nothing is missing
 //!
-//! Everything else is for people, the agent's log after a failure above all.
+//! Everything else is for people, most of all the agent's log after a failure.
 
 mod agent_facts;
 mod campaign;
@@ -30,16 +30,17 @@ use verdict::Verdicts;
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// What the agent may do
+    /// The profile of the agent
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
     /// Only cases whose names contain one of these, separated by commas
     #[arg(long, default_value = "")]
     only: String,
-    /// Tell what the kernel is like and what the agent costs in it, and judge no case
+    /// Report facts about the kernel and the agent's cost in it, and judge no case
     #[arg(long)]
     facts: bool,
-    /// Play 60 faults in a random order and weather, which this number repeats, instead of each case once
+    /// Play 60 faults in a random order and weather, which this number repeats, instead of each
+    /// case once
     #[arg(long, value_name = "SEED")]
     campaign: Option<u64>,
     /// Flags of `statlink run`
@@ -60,7 +61,7 @@ enum Profile {
 fn main() -> Result<()> {
     let options = Options::parse();
     let mut verdicts = Verdicts::new(&options.only);
-    // What ends the judging early is a bad judgement, too.
+    // An error that ends the run early is a bad judgement, too.
     if let Err(error) = judge(&options, &mut verdicts) {
         verdicts.judge("guest", "judges all", Err(error));
     }
@@ -74,7 +75,7 @@ fn judge(options: &Options, verdicts: &mut Verdicts) -> Result<()> {
         let agent = agent_options(options, &bed, None);
         return cost::all(verdicts, &mut bed, &agent);
     }
-    // They are connected before there is an agent: it has to find their connections.
+    // They are connected before the agent starts: it has to find their connections.
     let mut links = Links::start(&bed)?;
     let api = match options.profile {
         Profile::Privileged => None,
@@ -122,5 +123,5 @@ fn agent_options(options: &Options, bed: &Bed, api: Option<&MockApi>) -> agent::
     }
 }
 
-/// The slowest of what is waited for is told within 10 s; an emulated machine gets more.
+/// The slowest report comes within 10 s; an emulated machine gets more time.
 const PATIENCE: Duration = Duration::from_secs(30);

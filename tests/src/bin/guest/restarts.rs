@@ -1,4 +1,4 @@
-//! Agents that come later than the connections: the first one, and one after a crash.
+//! Agents that start later than the connections: the first one, and one after a crash.
 
 use anyhow::{Context as _, Result, ensure};
 use statlink_tests::{
@@ -13,7 +13,7 @@ use crate::{
     verdict::Verdicts,
 };
 
-/// The first agent finds the connections that there are, and nothing wrong with them.
+/// The first agent finds the existing connections, and no error on them.
 pub(crate) fn older_connections(verdicts: &mut Verdicts, bed: &Bed, links: &Links) {
     let checked = links.wait_checks(bed, 2);
     verdicts.judge("older connections", "checked", checked);
@@ -55,7 +55,7 @@ pub(crate) fn killed_agent(
         Ok((exports > mark && all).then_some(()))
     });
     verdicts.judge("killed agent", "finds its links", first);
-    // Whether its counts go on or start anew: there is nothing to count.
+    // Whether its counts continue or start over: there is nothing to count.
     let before: Vec<_> = links
         .all
         .iter()
@@ -72,7 +72,7 @@ pub(crate) fn killed_agent(
     Ok(())
 }
 
-/// No export since said that a link is not reachable.
+/// No later export said that a link is not reachable.
 fn never_zero(bed: &Bed, links: &Links, mark: usize) -> Result<()> {
     bed.collector.read(|exports| {
         let points = exports.iter().skip(mark).flat_map(|export| &export.points);

@@ -1,4 +1,4 @@
-//! What has been judged, and how it is told.
+//! The judgements, and their output.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -20,12 +20,12 @@ impl Verdicts {
         }
     }
 
-    /// Whether this case was asked for.
+    /// Whether this case was requested.
     pub(crate) fn wants(&self, case: &str) -> bool {
         self.only.split(',').any(|part| case.contains(part))
     }
 
-    /// Tells one judgement; gives whether it is a good one.
+    /// Reports one judgement; returns whether it is good.
     pub(crate) fn judge(&mut self, case: &str, what: &str, result: Result<()>) -> bool {
         let (ok, detail) = match result {
             Ok(()) => (true, String::new()),
@@ -43,7 +43,7 @@ impl Verdicts {
         ok
     }
 
-    /// Tells what something is like.
+    /// Reports a fact.
     pub(crate) fn fact(&self, name: &str, value: impl Into<Value>) {
         let value: Value = value.into();
         tell("fact", &json!({ "name": name, "value": value }));
@@ -62,7 +62,7 @@ impl Verdicts {
     }
 }
 
-/// A line of its own even where the kernel has begun one on the same serial line.
+/// On a line of its own, even if the kernel has begun one on the same serial line.
 fn tell(what: &str, content: &Value) {
     println!("\n@{what} {content}");
 }

@@ -1,4 +1,4 @@
-//! Bad networks, by netem: links that Knative keeps are not told lost.
+//! Bad networks, by netem: links that Knative keeps must not be reported lost.
 
 use std::{thread, time::Duration};
 
@@ -10,17 +10,16 @@ use crate::{
     verdict::Verdicts,
 };
 
-/// A name, and what `tc` is told.
+/// A name, and the arguments of `tc`.
 const WEATHER: &[(&str, &str)] = &[
     ("netem loss", "loss 5%"),
     ("netem delay, reorder, duplicate", MILD),
 ];
 
-/// In which every packet arrives.
+/// Weather in which every packet arrives.
 pub(crate) const MILD: &str = "delay 20ms 10ms reorder 25% 50% duplicate 10%";
 
-/// Plays each for so long as a client needs to notice what it would notice: it reads nothing for
-/// 10 s at most.
+/// Plays each for as long as a client needs to notice anything: at most 10 s without reading.
 const LONG: Duration = Duration::from_secs(30);
 
 pub(crate) fn all(verdicts: &mut Verdicts, bed: &Bed, links: &Links) -> Result<()> {
@@ -42,7 +41,7 @@ pub(crate) fn all(verdicts: &mut Verdicts, bed: &Bed, links: &Links) -> Result<(
     Ok(())
 }
 
-/// Lets the weather begin on every link.
+/// Begins the weather on every link.
 pub(crate) fn begin(links: &Links, what: &str) -> Result<()> {
     for link in &links.all {
         let mut tc = link.activator.pod.namespace.command("tc");
@@ -52,7 +51,7 @@ pub(crate) fn begin(links: &Links, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lets it end.
+/// Ends it.
 pub(crate) fn end(links: &Links) -> Result<()> {
     for link in &links.all {
         let mut tc = link.activator.pod.namespace.command("tc");
