@@ -1,4 +1,4 @@
-//! Processors' architectures that the agent is built for, and what it takes to build for each.
+//! The CPU architectures that the agent is built for, and what a build for each needs.
 
 use std::{env, fmt, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::setup::{self, Need};
 
-/// A processor's architecture, as Debian, Go, container images, Rust and GNU call it.
+/// A CPU architecture, with its names in Debian, Go, container images, Rust and GNU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Arch {
     Amd64,
@@ -16,7 +16,7 @@ pub(crate) enum Arch {
 impl Arch {
     pub(crate) const ALL: &[Self] = &[Self::Amd64, Self::Arm64];
 
-    /// This machine's.
+    /// This machine's architecture.
     pub(crate) fn native() -> Result<Self> {
         Ok(match env::consts::ARCH {
             "x86_64" => Self::Amd64,
@@ -25,7 +25,7 @@ impl Arch {
         })
     }
 
-    /// As Debian, Go and container images call it.
+    /// Its name in Debian, Go and container images.
     pub(crate) const fn debian(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
@@ -33,7 +33,7 @@ impl Arch {
         }
     }
 
-    /// As Rust calls it.
+    /// Its target triple in Rust.
     pub(crate) const fn triple(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-unknown-linux-gnu",
@@ -41,7 +41,7 @@ impl Arch {
         }
     }
 
-    /// As GNU's tools begin, and Debian's directories of libraries are called.
+    /// The prefix of GNU's tools, and the name of Debian's directories of libraries.
     pub(crate) const fn multiarch(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64-linux-gnu",
@@ -63,7 +63,7 @@ impl Arch {
             .ok_or_else(|| "expected linux/amd64 or linux/arm64".to_owned())
     }
 
-    /// What building for it takes beyond what building for this machine does.
+    /// What a build for it needs beyond a build for this machine.
     pub(crate) fn needs(self) -> Result<&'static [Need]> {
         Ok(match (Self::native()?, self) {
             (Self::Amd64, Self::Arm64) => setup::ARM64,
@@ -72,14 +72,14 @@ impl Arch {
         })
     }
 
-    /// Has this cargo build for it.
+    /// Makes this cargo build for it.
     pub(crate) fn target(self, cargo: &mut Command) -> Result<()> {
         cargo.args(["--target", self.triple()]);
         if Self::native()? == self {
             return Ok(());
         }
-        // Cargo reads the linker's variable in capitals, and the crate `cc` reads its own as the
-        // target is written, with underscores.
+        // Cargo reads the linker's variable in capitals, and the crate `cc` reads its own in the
+        // target's case, with underscores.
         let triple = self.triple().replace('-', "_");
         let tool = |name: &str| format!("{}-{name}", self.multiarch());
         let linker = format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase());

@@ -1,8 +1,8 @@
-//! What compiles statlink's kernel half on this machine: a `rustc` that has `core` for the BPF
+//! The compiler of statlink's kernel half on this machine: a `rustc` that has `core` for the BPF
 //! target, and bpf-linker.
 //!
-//! `cargo xtask setup` asks here what is missing. `agent/build.rs` includes this same file and
-//! builds with what it finds, so it uses nothing but `std` and prints nothing.
+//! `cargo xtask setup` uses this to find what is missing. `agent/build.rs` includes the same file
+//! and builds with the result, so this file uses only `std` and prints nothing.
 
 use std::{
     env, fmt, fs,
@@ -17,11 +17,11 @@ pub(crate) const TARGET: &str = if cfg!(target_endian = "big") {
     "bpfel-unknown-none"
 };
 
-/// The bpf-linker this workspace is built with. 0.11 and later need LLVM's development files;
+/// The bpf-linker that this workspace is built with. 0.11 and later need LLVM's development files;
 /// this one loads the `libLLVM` that comes with `rustc`.
 pub(crate) const LINKER_VERSION: &str = "0.10.3";
 
-/// The LLVM that [`LINKER_VERSION`] speaks to, and thus the one `rustc` must have been built with.
+/// The LLVM version of [`LINKER_VERSION`], which `rustc` must have been built with, too.
 const LLVM_MAJOR: u32 = 22;
 
 /// Names the compiler to use instead of looking for one.
@@ -34,33 +34,33 @@ pub(crate) struct Compiler {
     pub(crate) rustc: PathBuf,
     /// `1.96.0`, for people.
     pub(crate) release: String,
-    /// Where its `core` for the BPF target comes from.
+    /// The source of its `core` for the BPF target.
     pub(crate) core: Core,
-    /// The LLVM it was built with: what it writes, this reads.
+    /// The LLVM that it was built with: it reads what this compiler writes.
     pub(crate) libllvm: PathBuf,
 }
 
-/// Where `core` for the BPF target comes from.
+/// The source of `core` for the BPF target.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Core {
-    /// It is there, compiled. A crate list in `RUSTC_BOOTSTRAP` lets any channel use it.
+    /// It is installed, compiled. A crate list in `RUSTC_BOOTSTRAP` lets any channel use it.
     Prebuilt,
-    /// `-Z build-std` compiles it from rust-src, which takes this rustup toolchain, a nightly.
+    /// `-Z build-std` compiles it from rust-src, which needs this rustup toolchain, a nightly.
     Source(String),
 }
 
-/// A compiler that was looked at and does not work.
+/// A compiler that does not work.
 #[derive(Debug)]
 pub(crate) struct Rejected {
-    /// Which one.
+    /// Its path.
     pub(crate) rustc: PathBuf,
     /// What it lacks.
     pub(crate) why: String,
 }
 
 impl Compiler {
-    /// The first compiler of this machine that works. One with a prebuilt `core` wins, because
-    /// `core` need not be built then.
+    /// The first compiler of this machine that works. One with a prebuilt `core` is preferred,
+    /// because `core` need not be built then.
     pub(crate) fn find() -> Result<Self, Vec<Rejected>> {
         let mut from_source = None;
         let mut rejected = Vec::new();
@@ -94,7 +94,8 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// bpf-linker in one of `dirs`, else on `PATH`; only the version this workspace is built with.
+/// bpf-linker in one of `dirs`, or else on `PATH`; only the version that this workspace is built
+/// with.
 pub(crate) fn find_linker(dirs: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     dirs.into_iter()
@@ -106,8 +107,8 @@ pub(crate) fn find_linker(dirs: impl IntoIterator<Item = PathBuf>) -> Option<Pat
         })
 }
 
-/// Every compiler worth asking, best first: only the one that the environment names, or else those
-/// of the distribution, then those of rustup.
+/// All candidates, best first: only the one that the environment names, or else those of the
+/// distribution, then those of rustup.
 fn candidates() -> Vec<PathBuf> {
     if let Some(rustc) = env::var_os(RUSTC_VARIABLE) {
         return vec![rustc.into()];
@@ -128,7 +129,7 @@ fn candidates() -> Vec<PathBuf> {
     distribution.chain(rustup).collect()
 }
 
-/// Asks one compiler what it is and has. The error says what it lacks.
+/// Checks one compiler. The error says what it lacks.
 fn probe(rustc: &Path) -> Result<Compiler, String> {
     let version = capture(rustc, &["-vV"])?;
     let field = |name: &str| {
@@ -213,7 +214,7 @@ fn find_libllvm(sysroot: &Path) -> Option<PathBuf> {
         })
 }
 
-/// Major and minor of a version; what is no number counts as 0.
+/// Major and minor of a version; a part that is no number counts as 0.
 fn numbers(version: &str) -> (u32, u32) {
     let mut parts = version
         .split(|c: char| !c.is_ascii_digit())
@@ -221,7 +222,7 @@ fn numbers(version: &str) -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-/// What a directory holds, by name; nothing when it cannot be read.
+/// The entries of a directory, by name; none if it cannot be read.
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<_> = fs::read_dir(dir)
         .into_iter()

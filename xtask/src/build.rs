@@ -9,10 +9,10 @@ use crate::{arch::Arch, process, setup, workspace::Workspace};
 /// Arguments of `cargo xtask build`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Optimize, as for what is shipped
+    /// Optimize, as for a release
     #[arg(long)]
     release: bool,
-    /// For another architecture than this machine's
+    /// The architecture, if not this machine's
     #[arg(long, value_name = "TRIPLE", value_parser = Arch::of_triple)]
     target: Option<Arch>,
 }
@@ -24,7 +24,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Builds the agent and returns where it is. Its needs must be met.
+/// Builds the agent and returns its path. Its needs must be met.
 pub(crate) fn agent(release: bool, workspace: &Workspace) -> Result<PathBuf> {
     build(release, None, workspace)
 }

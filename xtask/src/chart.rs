@@ -1,5 +1,5 @@
-//! `cargo xtask chart`: copies into the chart what it can only read there, the rules and the dashboards.
-//! A test of `tests/deploy` fails while they differ.
+//! `cargo xtask chart`: copies the rules and the dashboards into the chart, which can read no files
+//! outside of it. A test of `tests/deploy` fails while the copies differ.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::workspace::Workspace;
 
-/// From where, which files, and to where in the chart.
+/// The source directory, the files, and the directory in the chart.
 const COPIES: [(&str, &str, &str); 2] = [
     ("deploy/prometheus/rules", "yaml", "rules"),
     ("deploy/grafana", "json", "dashboards"),
@@ -17,7 +17,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let files = workspace.root.join("deploy/helm/statlink/files");
     for (from, extension, to) in COPIES {
         let to = files.join(to);
-        // What was renamed or removed must not stay.
+        // Renamed or removed files must not stay.
         if to.exists() {
             fs::remove_dir_all(&to).with_context(|| format!("remove {}", to.display()))?;
         }

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: long runs of the fuzz targets, guided by which code an input reaches. The
-//! short runs are a tier of `cargo xtask test`.
+//! `cargo xtask fuzz`: long runs of the fuzz targets, guided by code coverage. The short runs are a
+//! tier of `cargo xtask test`.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ a test of its own beside it. Inputs that reach new code are kept in target/fuzz 
 
 It needs a C++ compiler, and the first run compiles everything anew.")]
 pub(crate) struct Options {
-    /// Which targets to run, one after the other; all of them without one
+    /// The targets to run, one after another; all by default
     #[arg(value_enum)]
     targets: Vec<Target>,
     /// How long each of them runs
@@ -24,7 +24,7 @@ pub(crate) struct Options {
     minutes: u32,
 }
 
-/// A reader of what others write.
+/// A reader of untrusted input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Target {
     /// The kernel's BTF
@@ -102,9 +102,9 @@ const TRIPLE: &str = "aarch64-unknown-linux-gnu";
 #[cfg(not(target_arch = "aarch64"))]
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// As `cargo bolero test --sanitizer NONE` sets them. That command itself also links the other tests
-/// of the package, which have no fuzz target, and fails. There is no sanitizer: the readers have no
-/// unsafe code, and it would take a nightly compiler.
+/// The flags of `cargo bolero test --sanitizer NONE`. That command itself also links the other
+/// tests of the package, which have no fuzz target, and fails. There is no sanitizer: the readers
+/// have no unsafe code, and a sanitizer would need a nightly compiler.
 const FLAGS: &str = "--cfg fuzzing --cfg fuzzing_libfuzzer -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -31,7 +31,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Install what the other commands need; each of them also installs what it needs itself
+    /// Install what the other commands need; each of them also installs its own needs
     Setup(setup::Options),
     /// Build the agent, kernel half included
     Build(build::Options),
@@ -41,7 +41,7 @@ enum Command {
     Image(image::Options),
     /// Run the tests, tier by tier
     Test(test::Options),
-    /// Boot another kernel in an emulated guest: for a prompt, or for one command
+    /// Boot another kernel in an emulated guest, for a prompt or for one command
     Vm(vm::Options),
     /// Look for input that breaks a reader, for as long as you like
     Fuzz(fuzz::Options),
@@ -51,7 +51,7 @@ enum Command {
     Alerts(stage::Options),
     /// Measure the figures the project promises
     Bench(stage::Options),
-    /// Inject random faults and judge what the agent exports against what is known to be true
+    /// Inject random faults and compare what the agent exports with the truth
     #[command(disable_help_flag = true)]
     Campaign(stage::Options),
     /// Check formatting, code, documents, licences and the direction of imports

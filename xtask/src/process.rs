@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// How often a program that may be silent is reported as still running.
+/// How often a silent program is reported as still running.
 const BEAT: Duration = Duration::from_secs(10);
 
 /// Runs a program that may be silent for long; its output goes where ours goes.
@@ -26,7 +26,7 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
                 eprintln!("   … {what}: {}", seconds(start.elapsed()));
             }
         });
-        // Dropping `done` ends the beat.
+        // Dropping `done` stops the reports.
         let start = Instant::now();
         let status = command.status();
         drop(done);
@@ -36,7 +36,7 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     })
 }
 
-/// Runs a program, passing its standard output on line by line to `observe` as well.
+/// Runs a program, and also passes its standard output line by line to `observe`.
 pub(crate) fn run_observed(
     what: &str,
     command: &mut Command,
@@ -71,7 +71,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// Says what is about to run, so that any step can be repeated by hand.
+/// Prints the command before it runs, so that any step can be repeated by hand.
 pub(crate) fn announce(what: &str, command: &Command) {
     eprintln!("── {what}: {}", line(command));
 }
@@ -81,8 +81,8 @@ pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
-/// Copies `from` to `to` and shows each line to `observe`. By bytes: what a test prints need not
-/// be text.
+/// Copies `from` to `to` and passes each line to `observe`. By bytes: a test's output need not be
+/// text.
 fn tee(from: impl Read, mut to: impl Write, mut observe: impl FnMut(&str)) -> io::Result<()> {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
@@ -100,7 +100,7 @@ fn check(command: &Command, status: io::Result<ExitStatus>) -> Result<()> {
     Ok(())
 }
 
-/// The command as a shell would take it, with the environment set for it.
+/// The command as a shell would accept it, with the environment set for it.
 fn line(command: &Command) -> String {
     let mut line = String::new();
     for (key, value) in command.get_envs() {
@@ -109,7 +109,7 @@ fn line(command: &Command) -> String {
         }
     }
     let program = Path::new(command.get_program());
-    // The path of cargo inside a toolchain tells a reader nothing.
+    // The path of cargo inside a toolchain does not help a reader.
     let cargo = program.file_name().filter(|name| *name == "cargo");
     let _ = write!(line, "{}", cargo.unwrap_or(program.as_os_str()).display());
     for argument in command.get_args() {

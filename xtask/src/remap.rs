@@ -1,14 +1,14 @@
-//! Paths of this machine that must not appear in what is built here: of sources, cargo and rustup.
+//! Paths of this machine that must not appear in build results: those of sources, cargo and rustup.
 //!
-//! `cargo xtask image` builds with these; `agent/build.rs` includes this same file for the kernel
-//! half. It therefore uses nothing but `std`.
+//! `cargo xtask image` builds with these; `agent/build.rs` includes the same file for the kernel
+//! half. So this file uses only `std`.
 
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
-/// Each path, and the name that replaces it in what is built from the workspace at `root`.
+/// Each path, and the name that replaces it in a build of the workspace at `root`.
 pub(crate) fn places(root: &Path) -> Vec<(PathBuf, &'static str)> {
     let homes = [
         ("CARGO_HOME", ".cargo", "/cargo"),

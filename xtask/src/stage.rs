@@ -1,5 +1,6 @@
-//! `cargo xtask demo`, `alerts`, `bench` and `campaign`: programs of the tests crate that put the agent on
-//! the test bed. What they need is prepared here; what they show and measure is in that crate.
+//! `cargo xtask demo`, `alerts`, `bench` and `campaign`: programs of the tests crate that run the
+//! agent on the test bed. This file prepares what they need; that crate has what they show and
+//! measure.
 
 use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
@@ -10,7 +11,7 @@ use crate::{build, image, process, setup, workspace::Workspace};
 /// Arguments of `cargo xtask demo`, `alerts`, `bench` and `campaign`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Passed on as they are; `-- --help` lists them
+    /// Passed on unchanged; `-- --help` lists them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -20,7 +21,7 @@ impl Options {
         self.has("--help") || self.has("-h")
     }
 
-    /// Whether the bench is to measure everything, for people.
+    /// Whether the bench measures everything, for a person.
     fn ask_for_all(&self) -> bool {
         let mut arguments = self.arguments.iter().map(|a| a.to_string_lossy());
         !arguments.any(|argument| {
@@ -36,7 +37,7 @@ impl Options {
 
 /// Replaces this process by the program: signals reach it, and its exit code is ours.
 pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Result<()> {
-    // Help needs nothing but the program itself.
+    // Help needs only the program itself.
     if options.asks_for_help() {
         let mut cargo = workspace.cargo(&["run", "--quiet", "--locked"]);
         cargo.args(["--package=statlink-tests", "--bin", program, "--", "--help"]);
@@ -44,7 +45,7 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     }
     setup::require_root(program)?;
     setup::ensure(setup::PEERS, workspace)?;
-    // Of the demo alone.
+    // Only for the demo.
     if options.has("--dashboard") {
         setup::ensure(setup::DASHBOARD, workspace)?;
     }
@@ -90,15 +91,15 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     Err(cargo.exec()).with_context(|| format!("start the {program}"))
 }
 
-/// It needs more than the others: it also measures each kernel program without the agent, and what
-/// watching a Kubernetes API costs.
+/// It needs more than the others: it also measures each kernel program without the agent, and the
+/// cost of watching a Kubernetes API.
 const BENCH: &str = "bench";
 const ALERTS: &str = "alerts";
 
-/// Flags of it that leave out a part, or want its output to be JSON and nothing else.
+/// Its flags that leave out a part, or require its output to be only JSON.
 const PARTS_OF_BENCH: &[&str] = &["--only", "--vs", "--json"];
 
-/// Has `testbed` build the parts of the test bed. A second run finds them built.
+/// Makes `testbed` build the parts of the test bed. A second run finds them built.
 pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo(&["run", "--locked"]);
     cargo
@@ -108,7 +109,7 @@ pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspa
     process::run("build the test bed", &mut cargo)
 }
 
-/// Has it build peers and Collector for an architecture, as Go calls it; gives what it prints.
+/// Makes it build peers and Collector for an architecture, by Go's name; returns its output.
 pub(crate) fn parts(architecture: &str, workspace: &Workspace) -> Result<String> {
     let mut cargo = workspace.cargo(&["run", "--quiet", "--locked"]);
     cargo.args(["--package=statlink-tests", "--bin=testbed", "--", "parts"]);

@@ -1,4 +1,4 @@
-//! Where things are: the workspace, its target directory, and what is installed into it.
+//! Paths: the workspace, its target directory, and the tools installed into it.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::process;
 
-/// The directories every command works in.
+/// The directories that every command uses.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     /// The workspace's root.
@@ -20,7 +20,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// The workspace this program was compiled in.
+    /// The workspace in which this program was compiled.
     pub(crate) fn find() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = manifest
@@ -42,7 +42,7 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
-    /// Programs of this workspace's own, in the versions it wants.
+    /// Programs for this workspace, in the versions that it requires.
     pub(crate) fn tools(&self) -> PathBuf {
         self.target.join("tools")
     }
@@ -52,7 +52,7 @@ impl Workspace {
         self.tools().join("bin")
     }
 
-    /// Programs that come as Python wheels, in the versions this workspace wants.
+    /// Programs from Python wheels, in the versions that this workspace requires.
     pub(crate) fn wheels(&self) -> PathBuf {
         self.tools().join("wheels")
     }

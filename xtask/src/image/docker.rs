@@ -1,4 +1,5 @@
-//! An image as `docker save` writes it: `docker load`, `podman load` and `ctr images import` take it.
+//! An image in the format of `docker save`: `docker load`, `podman load` and `ctr images import`
+//! accept it.
 
 use std::{
     fs::File,
@@ -15,7 +16,7 @@ use super::{
     layer::{self, Image},
 };
 
-/// Writes the archive, and gives the image's id.
+/// Writes the archive, and returns the image's id.
 pub(super) fn write(image: &Image, tag: &str, to: &Path) -> Result<String> {
     let id = digest(&image.config);
     let config = format!("{id}.json");

@@ -1,4 +1,4 @@
-//! What is in an image: its one layer, and the configuration that says how it runs.
+//! The content of an image: its one layer, and its configuration.
 
 use anyhow::Result;
 use serde_json::json;
@@ -13,7 +13,7 @@ pub(super) struct Image {
     pub(super) arch: Arch,
     /// A tar archive.
     pub(super) layer: Vec<u8>,
-    /// JSON. Its digest is the image's id, for it names the digest of the layer.
+    /// JSON. Its digest is the image's id, because it contains the digest of the layer.
     pub(super) config: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ fn layer(program: &[u8], materials: &[u8]) -> Result<Vec<u8>> {
     Ok(layer.into_inner()?)
 }
 
-/// Adds a file of root's to an archive.
+/// Adds a file owned by root to an archive.
 pub(super) fn file<W: std::io::Write>(
     archive: &mut Builder<W>,
     path: &str,

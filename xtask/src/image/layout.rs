@@ -1,5 +1,5 @@
-//! Images as a layout of the Open Container Initiative, with an index of their platforms: `crane` and
-//! `skopeo` push it as it is.
+//! Images as a layout of the Open Container Initiative, with an index of their platforms: `crane`
+//! and `skopeo` push it unchanged.
 //!
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{digest, layer::Image, with};
 
-/// Writes the layout, and gives the digest of the index.
+/// Writes the layout, and returns the digest of the index.
 pub(super) fn write(images: &[Image], tag: &str, to: &Path) -> Result<String> {
     clear(to)?;
     let blobs = Blobs {
@@ -27,22 +27,22 @@ pub(super) fn write(images: &[Image], tag: &str, to: &Path) -> Result<String> {
         Ok(with(blobs.image(image)?, "platform", platform))
     });
     let manifests = manifests.collect::<Result<Vec<_>>>()?;
-    // One for all platforms, so that one reference reaches each.
+    // One index for all platforms, so that one reference reaches each.
     let all = to_bytes(&index(&manifests))?;
     let id = format!("sha256:{}", digest(&all));
     let all = blobs.write(INDEX, &all)?;
-    // What is after the name is what `skopeo` calls it within the layout.
+    // `skopeo` knows an image of the layout by the part after the name.
     let name = tag.rsplit_once(':').map_or(tag, |(_, tag)| tag);
     let name = json!({ "org.opencontainers.image.ref.name": name });
     let top = index(&[with(all, "annotations", name)]);
     fs::write(to.join("index.json"), to_bytes(&top)?)?;
     let version = json!({ "imageLayoutVersion": "1.0.0" });
-    // Last: it says that the layout is complete.
+    // Written last: it marks the layout as complete.
     fs::write(to.join(MARK), to_bytes(&version)?)?;
     Ok(id)
 }
 
-/// Removes an older layout, and refuses whatever else there is.
+/// Removes an older layout, and refuses to remove anything else.
 fn clear(to: &Path) -> Result<()> {
     if !to.try_exists()? {
         return Ok(());
@@ -55,13 +55,13 @@ fn clear(to: &Path) -> Result<()> {
     fs::remove_dir_all(to).context("remove the older layout")
 }
 
-/// The files that are named by what they hold.
+/// Files that are named by their content.
 struct Blobs {
     directory: PathBuf,
 }
 
 impl Blobs {
-    /// Writes one, and describes it as others refer to it.
+    /// Writes one, and returns its descriptor.
     fn write(&self, kind: &str, data: &[u8]) -> Result<Value> {
         let digest = digest(data);
         fs::write(self.directory.join(&digest), data)?;
@@ -90,7 +90,7 @@ fn to_bytes(value: &Value) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(value)?)
 }
 
-/// Without a time and a file's name, which gzip's header may have.
+/// Without a time and a file's name, which a gzip header may have.
 fn compressed(data: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
     encoder.write_all(data)?;
@@ -120,7 +120,7 @@ mod tests {
         Arch::ALL.iter().map(image).collect()
     }
 
-    /// What this refers to, with its digest and its size held against it.
+    /// The content of a reference, after checking its digest and size.
     fn follow(layout: &Path, reference: &Value) -> Vec<u8> {
         let digest_of_it = reference["digest"].as_str().unwrap();
         let digest_of_it = digest_of_it.strip_prefix("sha256:").unwrap();
@@ -171,7 +171,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [one, two] = ["one", "two"].map(|name| directory.path().join(name));
         let id = write(&images(), "a:b", &one).unwrap();
-        // Over an older one, of which nothing stays.
+        // Over an older layout, of which nothing stays.
         write(&images()[..1], "a:b", &two).unwrap();
         assert_eq!(write(&images(), "a:b", &two).unwrap(), id);
         let files = |layout: &Path| {

@@ -1,5 +1,5 @@
-//! The bill of materials that an image carries: every crate that is in its program, in the form of
-//! CycloneDX, which scanners of images read.
+//! The bill of materials of an image: every crate in its program, in the CycloneDX format, which
+//! image scanners read.
 //!
 //! <https://cyclonedx.org/docs/1.5/json/>
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::with;
 use crate::{arch::Arch, bpf, process, workspace::Workspace};
 
-/// What the agent for this architecture is made of, its kernel half included.
+/// The crates in the agent for this architecture, its kernel half included.
 pub(super) fn of_agent(arch: Arch, workspace: &Workspace) -> Result<Vec<u8>> {
     let path = workspace.root.join("Cargo.lock");
     let lock = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -48,15 +48,15 @@ struct Materials {
     crates: BTreeMap<String, Material>,
 }
 
-/// A crate, and what it depends on itself.
+/// A crate, and its direct dependencies.
 struct Material {
     component: Value,
     needs: BTreeSet<String>,
 }
 
 impl Materials {
-    /// Adds the crate of this name, and all that are linked with it: neither what builds it nor what
-    /// tests it.
+    /// Adds the crate of this name, and all crates that are linked with it, without build and test
+    /// dependencies.
     fn add(&mut self, name: &str, metadata: &Value) -> Result<()> {
         let packages = by_id(metadata.get("packages"));
         let nodes = by_id(metadata.pointer("/resolve/nodes"));
@@ -87,7 +87,7 @@ impl Materials {
         Ok(())
     }
 
-    /// The whole bill, of the crate of this name.
+    /// The whole bill of the crate of this name.
     fn document(&self, name: &str) -> Result<Vec<u8>> {
         let of_name = |material: &&Material| text(&material.component, "name") == name;
         let whole = self.crates.values().find(of_name);
@@ -131,7 +131,7 @@ fn component(package: &Value, checksums: &BTreeMap<(String, String), String>) ->
     });
     let licence = text(package, "license");
     if !licence.is_empty() {
-        // What crates wrote before there were expressions.
+        // The older form of licences, before there were expressions.
         let expression = licence.replace('/', " OR ").replace("  OR  ", " OR ");
         let licences = json!([{ "expression": expression }]);
         component = with(component, "licenses", licences);
@@ -143,7 +143,7 @@ fn component(package: &Value, checksums: &BTreeMap<(String, String), String>) ->
     component
 }
 
-/// As <https://github.com/package-url/purl-spec> names a crate.
+/// A crate's name by <https://github.com/package-url/purl-spec>.
 fn reference(package: &Value) -> String {
     format!(
         "pkg:cargo/{}@{}",
@@ -152,7 +152,7 @@ fn reference(package: &Value) -> String {
     )
 }
 
-/// The dependencies that are linked: their kind is `null`.
+/// The linked dependencies: their kind is `null`.
 fn linked(node: Option<&Value>) -> impl Iterator<Item = &str> {
     let dependencies = node
         .and_then(|node| node.get("deps"))
@@ -174,7 +174,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Name, version and checksum of each package that Cargo.lock has from a registry.
+/// Name, version and checksum of each package from a registry in Cargo.lock.
 fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
     let packages = lock.split("[[package]]").skip(1).filter_map(|package| {
         let field = |name: &str| {

@@ -1,9 +1,9 @@
 //! `cargo xtask image`: the container image, without a container engine.
 //!
-//! It holds one static binary and the bill of its materials: no shell, no libraries, no package
-//! manager (`layer.rs`). It is written as one archive for one platform (`docker.rs`), or as a layout
-//! of files for several (`layout.rs`). The same sources give the same digest: files have no time and
-//! no owner, and the binary holds no path of this machine.
+//! The image holds one static binary and its bill of materials: no shell, no libraries, no package
+//! manager (`layer.rs`). It is written as one archive for one platform (`docker.rs`), or as a
+//! layout of files for several (`layout.rs`). The same sources give the same digest: files have no
+//! time and no owner, and the binary contains no path of this machine.
 
 mod docker;
 mod layer;
@@ -28,13 +28,13 @@ and a layout is pushed, for all its platforms, by
     crane push DIRECTORY REGISTRY/statlink:TAG
     skopeo copy --all oci:DIRECTORY:TAG docker://REGISTRY/statlink:TAG")]
 pub(crate) struct Options {
-    /// Where to write it: a file for docker, a directory for a layout
+    /// The output: a file for docker, a directory for a layout
     #[arg(long, value_name = "PATH")]
     output: PathBuf,
-    /// Platforms, separated by commas: linux/amd64, linux/arm64; without one, this machine's
+    /// Platforms, separated by commas: linux/amd64, linux/arm64; this machine's by default
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',', value_parser = Arch::of_platform)]
     platform: Vec<Arch>,
-    /// How to write it; docker for one platform, and oci for several
+    /// The format; by default docker for one platform, and oci for several
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Name and tag of the image
@@ -88,7 +88,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The image as the tests load it.
+/// The image for the tests.
 pub(crate) fn for_tests(workspace: &Workspace) -> Result<PathBuf> {
     let output = workspace.target.join("statlink.tar");
     let options = Options {
@@ -131,7 +131,7 @@ fn image(arch: Arch, workspace: &Workspace) -> Result<Image> {
     Ok(image)
 }
 
-/// Builds the agent as one static program that holds no path of this machine.
+/// Builds the agent as one static program that contains no path of this machine.
 fn build(arch: Arch, workspace: &Workspace) -> Result<PathBuf> {
     let target = workspace.target.join("image");
     let mut cargo =
@@ -141,14 +141,13 @@ fn build(arch: Arch, workspace: &Workspace) -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace))
-        // The caller's flags could name the directory of the sources.
+        // The caller's flags could contain the directory of the sources.
         .env_remove("RUSTFLAGS");
     process::run(&format!("build the image's program for {arch}"), &mut cargo)?;
     Ok(target.join(arch.triple()).join("image/statlink"))
 }
 
-/// What the image promises of its program: it needs no other file, and names no path of the
-/// machine that built it.
+/// Checks the image's program: it needs no other file, and contains no path of the build machine.
 fn inspect(binary: &[u8], arch: Arch, workspace: &Workspace) -> Result<()> {
     let linker = match arch {
         Arch::Amd64 => "/lib64/ld-linux-x86-64.so.2",
@@ -177,7 +176,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 fn flags(workspace: &Workspace) -> OsString {
     let mut flags = OsString::from("-Ctarget-feature=+crt-static");
     let target = (workspace.target.clone(), "/target");
-    // The last that matches wins: the target directory may be inside the workspace.
+    // The last match wins: the target directory may be inside the workspace.
     for (place, name) in remap::places(&workspace.root).into_iter().chain([target]) {
         flags.push("\u{1f}--remap-path-prefix=");
         flags.push(place);
@@ -187,7 +186,7 @@ fn flags(workspace: &Workspace) -> OsString {
     flags
 }
 
-/// An object of JSON with one more member.
+/// A JSON object with one more member.
 fn with(mut object: Value, key: &str, value: Value) -> Value {
     if let Value::Object(members) = &mut object {
         members.insert(key.to_owned(), value);
@@ -195,7 +194,7 @@ fn with(mut object: Value, key: &str, value: Value) -> Value {
     object
 }
 
-/// As images name what they hold.
+/// The digest by which images name their parts.
 fn digest(data: &[u8]) -> String {
     let digest = Sha256::digest(data);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

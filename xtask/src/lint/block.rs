@@ -1,5 +1,4 @@
-//! Parts of documents that a program writes, between two marks: `<!-- NAME:begin -->` and
-//! `<!-- NAME:end -->`.
+//! Generated parts of documents, between two marks: `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
 
 use std::{fs, path::Path};
 
@@ -12,11 +11,12 @@ pub(super) struct Block {
     pub(super) document: &'static str,
     /// The name in the marks.
     pub(super) name: String,
-    /// What belongs between them; ends with a line break.
+    /// The text between them; ends with a line break.
     pub(super) text: String,
 }
 
-/// Writes those parts that are out of date, or fails if there are any. `check` is what writes them.
+/// Writes the parts that are out of date, or fails if there are any. `check` is the lint that
+/// writes them.
 pub(super) fn settle(blocks: &[Block], check: &str, fix: bool, root: &Path) -> Result<()> {
     let mut old = Vec::new();
     for block in blocks {
@@ -44,7 +44,7 @@ pub(super) fn settle(blocks: &[Block], check: &str, fix: bool, root: &Path) -> R
 }
 
 impl Block {
-    /// The document with this part as it should be.
+    /// The document with this part up to date.
     fn within(&self, document: &str) -> Result<String> {
         let begin = format!("<!-- {}:begin -->\n", self.name);
         let end = format!("<!-- {}:end -->", self.name);

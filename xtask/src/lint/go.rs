@@ -1,4 +1,4 @@
-//! gofmt and go vet, for each Go module with code of its own.
+//! gofmt and go vet, for each Go module with its own code.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ const KUBERNETES: &str = "kubernetes";
 pub(super) fn check(fix: bool, workspace: &Workspace) -> Result<()> {
     let modules = modules(&workspace.root.join("tests/go"))?;
     ensure!(!modules.is_empty(), "there is no Go module in tests/go");
-    // Every module is checked before the first failure ends it.
+    // Check every module, even after a failure.
     let results: Vec<_> = modules
         .iter()
         .flat_map(|module| {
@@ -58,13 +58,13 @@ fn go_vet(module: &Path) -> Result<()> {
         &format!("go vet in {}", module.display()),
         Command::new("go")
             .current_dir(module)
-            // As the test bed builds it, so that both share what is compiled.
+            // With the test bed's settings, so that both share compiled packages.
             .env("CGO_ENABLED", "0")
             .args(["vet", "-trimpath", "./..."]),
     )
 }
 
-/// The Go modules right below `dir` that have code of their own: others only name programs to
+/// The Go modules directly below `dir` that have their own code: others only name programs to
 /// build.
 fn modules(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut modules = Vec::new();

@@ -37,7 +37,7 @@ pub(super) fn check(workspace: &Workspace) -> Result<()> {
 fn broken(root: &Path, files: &[PathBuf]) -> Result<Vec<String>> {
     let mut documents = BTreeMap::new();
     for file in files {
-        // Deleted, but not yet committed.
+        // Deleted but not committed yet.
         if !root.join(file).is_file() {
             continue;
         }
@@ -105,12 +105,12 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-/// What matters here of a Markdown file.
+/// The links and anchors of a Markdown file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Document {
     /// Line and target of each link and image.
     links: Vec<(usize, String)>,
-    /// What can be linked to in it.
+    /// Its possible anchors.
     anchors: BTreeSet<String>,
 }
 
@@ -169,9 +169,9 @@ fn heading(line: &str) -> Option<&str> {
         .flatten()
 }
 
-/// A heading as GitHub turns it into an anchor.
+/// The anchor that GitHub makes of a heading.
 fn slug(heading: &str) -> String {
-    // Of a link in a heading, the text counts.
+    // A link in a heading counts by its text.
     let mut text = heading.trim().to_owned();
     while let Some((open, close)) = text.find("](").and_then(|at| {
         let end = at + text.get(at..)?.find(')')?;
@@ -188,7 +188,7 @@ fn slug(heading: &str) -> String {
 
 /// The line without its `code`.
 fn without_code(line: &str) -> String {
-    // Between backticks is every second part, where they are paired.
+    // Every second part is between backticks, if they are paired.
     let parts: Vec<_> = line.split('`').collect();
     if parts.len() % 2 == 0 {
         return line.to_owned();

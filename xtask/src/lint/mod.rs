@@ -1,5 +1,5 @@
-//! `cargo xtask lint`: everything that is checked without running the code. Every check runs,
-//! then those that failed are named.
+//! `cargo xtask lint`: all checks that do not run the code. Every check runs; the failed ones are
+//! named at the end.
 
 mod block;
 mod docs;
@@ -22,29 +22,29 @@ use crate::{
 /// Arguments of `cargo xtask lint`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which checks to run; all of them without one
+    /// The checks to run; all by default
     #[arg(value_enum)]
     checks: Vec<Check>,
-    /// Correct what can be corrected by a program: formatting, the picture of modules, what is written
-    /// into documents from the code
+    /// Correct what a program can correct: formatting, the picture of modules, generated parts of
+    /// documents
     #[arg(long)]
     fix: bool,
 }
 
-/// One thing that is checked. Declared in the order in which they run: the quick ones first.
+/// One check. Declared in the order in which they run: quick ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 enum Check {
     /// rustfmt
     Format,
     /// Modules import in one direction, and the picture of it is current
     Modules,
-    /// What the documents say of the code: names, numbers, files, tests, lists that must be complete
+    /// Documents against the code: names, numbers, files, tests, lists that must be complete
     Docs,
     /// Relative links and anchors in the documents
     Links,
     /// typos
     Spelling,
-    /// What the link crate depends on
+    /// The dependencies of the link crate
     Purity,
     /// clippy, for all that runs in userspace
     Clippy,
@@ -122,7 +122,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The configuration and the words that are right all the same are in `.typos.toml`.
+/// `.typos.toml` has the configuration, and words that are right although typos reports them.
 fn spelling(workspace: &Workspace) -> Result<()> {
     let mut typos = std::process::Command::new(workspace.wheels_bin().join("typos"));
     typos
@@ -131,7 +131,7 @@ fn spelling(workspace: &Workspace) -> Result<()> {
     process::run("spelling", &mut typos)
 }
 
-/// The checks asked for, each once, in their order.
+/// The requested checks, each once, in their order.
 fn selected(checks: &[Check]) -> Vec<Check> {
     let mut checks = if checks.is_empty() {
         Check::value_variants()

@@ -1,4 +1,4 @@
-//! The checks of Rust code that cargo and its companions do.
+//! The checks of Rust code by cargo and its companions.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::{process, workspace::Workspace};
 
-/// All that the link crate may depend on, directly or not: serde with what derives it, and the
+/// Everything that the link crate may depend on, directly or not: serde with its derive, and the
 /// types that come from the kernel. No runtime, no clock, no log, no kernel, no network.
 const LINK_MAY_USE: &[&str] = &[
     "proc-macro2",
@@ -28,7 +28,8 @@ pub(super) fn format(fix: bool, workspace: &Workspace) -> Result<()> {
     process::run("rustfmt", &mut cargo)
 }
 
-/// A crate's own `clippy.toml` bans the clocks of the standard library; this bans those of others.
+/// The crate's own `clippy.toml` bans the standard library's clocks; this bans those of other
+/// crates.
 pub(super) fn purity(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo(&[
         "tree",
@@ -72,8 +73,8 @@ pub(super) fn clippy(workspace: &Workspace) -> Result<()> {
     )
 }
 
-/// The programs, as code for this machine: no clippy comes with a compiler for theirs. That compiler
-/// has read them already, for the agent that the other checks build.
+/// Checks the programs as code for this machine, because clippy does not come with the compiler for
+/// their target. That compiler has read them already, for the agent that the other checks build.
 pub(super) fn kernel(workspace: &Workspace) -> Result<()> {
     process::run(
         "clippy of the kernel half",
@@ -100,8 +101,7 @@ pub(super) fn rustdoc(workspace: &Workspace) -> Result<()> {
     process::run("rustdoc", cargo.env("RUSTDOCFLAGS", "--deny=warnings"))
 }
 
-/// Without `advisories`: a new one would fail a change that has nothing to do with it. A scheduled
-/// job looks for those.
+/// Without `advisories`: a new one would fail an unrelated change. A scheduled job checks those.
 pub(super) fn deny(workspace: &Workspace) -> Result<()> {
     let mut deny = Command::new(workspace.tools_bin().join("cargo-deny"));
     deny.current_dir(&workspace.root)

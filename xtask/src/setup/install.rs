@@ -1,4 +1,5 @@
-//! Installing what is missing: Debian packages, crates, wheels, components and targets of the toolchain.
+//! Installs what is missing: Debian packages, crates, wheels, components and targets of the
+//! toolchain.
 
 use std::{env, process::Command};
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{bpf, process, workspace::Workspace};
 
-/// What is to be installed, by the program that does it.
+/// What to install, by the program that installs it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Installation {
     debian: Vec<&'static str>,
@@ -19,18 +20,18 @@ pub(super) struct Installation {
     wheels: Vec<(&'static str, &'static str)>,
     components: Vec<&'static str>,
     targets: Vec<&'static str>,
-    /// What no program of ours may install, and what its owner is to do.
+    /// What none of our programs may install, with instructions for the machine's owner.
     owner: Vec<String>,
 }
 
-/// What this machine can install with.
+/// How this machine can install things.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
     apt: bool,
     /// Root, or sudo without a password.
     root: bool,
     rustup: bool,
-    /// The environment names a BPF compiler, and nothing installed would take its place.
+    /// The environment names a BPF compiler, and no installation would replace it.
     rustc_named: bool,
 }
 
@@ -61,7 +62,7 @@ impl Installation {
         plan
     }
 
-    /// Why this cannot be done on `machine`; all reasons together.
+    /// Why this cannot be done on `machine`: all reasons.
     pub(super) fn refusals(&self, machine: &Machine) -> Vec<String> {
         let mut refusals = self.owner.clone();
         if self.debian.contains(&BPF_COMPILER) && machine.rustc_named {
@@ -135,7 +136,7 @@ impl Installation {
             cargo
                 .args(["--version", &format!("={version}"), "--root"])
                 .arg(workspace.tools())
-                // Each runs for a second or two: to optimize it more takes longer than that saves.
+                // Each runs for a second or two: optimizing it further takes longer than it saves.
                 .envs([
                     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
                     ("CARGO_PROFILE_RELEASE_LTO", "off"),
@@ -167,7 +168,7 @@ fn remedy(package: &str) -> &'static str {
     }
 }
 
-/// A package command as root that asks nothing.
+/// A command of the package manager, as root and without questions.
 fn apt(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(if is_root() { "env" } else { "sudo" });
     if !is_root() {
@@ -247,7 +248,7 @@ mod tests {
             Installation::of(&[Need::Nft]).refusals(&user),
             ["neither root nor sudo without a password; run: apt-get install nftables"]
         );
-        // What goes into the target directory needs no root.
+        // Installing into the target directory needs no root.
         assert!(
             Installation::of(&[Need::BpfLinker])
                 .refusals(&user)
@@ -265,7 +266,7 @@ mod tests {
             panic!("one refusal");
         };
         assert!(refusal.starts_with(bpf::RUSTC_VARIABLE), "{refusal}");
-        // It has no say in anything else.
+        // It does not affect anything else.
         assert!(Installation::of(&[Need::Nft]).refusals(&named).is_empty());
     }
 }

@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: what a fresh machine lacks to build, test and lint statlink.
+//! `cargo xtask setup`: installs what a fresh machine lacks to build, test and lint statlink.
 //!
-//! `needs.rs` says what is needed, what for, and where it comes from; `install.rs` gets it. Each
-//! command asks for its own part with [`ensure()`], so nobody has to run setup first.
+//! `needs.rs` says what is needed, what for, and where it comes from; `install.rs` installs it.
+//! Each command requests its own part with [`ensure()`], so nobody has to run setup first.
 
 mod install;
 mod needs;
@@ -25,7 +25,7 @@ use install::{Installation, Machine};
 /// Arguments of `cargo xtask setup`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Only report; fails when something is missing
+    /// Only report; fail if something is missing
     #[arg(long)]
     check: bool,
 }
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     install(&missing, workspace)
 }
 
-/// Installs those of `needs` that are missing. Quiet and quick when all are there.
+/// Installs the missing ones of `needs`. Quiet and quick if nothing is missing.
 pub(crate) fn ensure(needs: &[Need], workspace: &Workspace) -> Result<()> {
     let needs: BTreeSet<_> = needs.iter().copied().collect();
     let mut missing = Vec::new();
@@ -63,7 +63,7 @@ pub(crate) fn ensure(needs: &[Need], workspace: &Workspace) -> Result<()> {
     install(&missing, workspace)
 }
 
-/// Refuses to go on as anyone but root: only root may load programs and make namespaces.
+/// Refuses to continue without root: only root may load programs and make namespaces.
 pub(crate) fn require_root(what: &str) -> Result<()> {
     ensure!(
         is_root(),
@@ -98,7 +98,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A program on `PATH`, or where Debian keeps root's.
+/// A program on `PATH`, or in Debian's directories for root.
 fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

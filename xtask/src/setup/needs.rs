@@ -1,4 +1,4 @@
-//! The table of needs: what is needed of a machine, what for, and where it comes from.
+//! The table of needs: what a machine needs, what for, and where it comes from.
 
 use std::{env, fmt, path::Path, path::PathBuf, process::Command};
 
@@ -10,7 +10,7 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Something this workspace needs of a machine beyond cargo and a C linker.
+/// A need of this workspace beyond cargo and a C linker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     BpfCompiler,
@@ -38,13 +38,13 @@ pub(crate) enum Need {
     Arm64Linker,
 }
 
-/// What building the agent takes.
+/// The needs of building the agent.
 pub(crate) const BUILD: &[Need] = &[Need::BpfCompiler, Need::BpfLinker];
 
-/// What the tests of the chart take; they build Helm.
+/// The needs of the chart's tests; they build Helm.
 pub(crate) const DEPLOY: &[Need] = &[Need::BpfCompiler, Need::BpfLinker, Need::Go];
 
-/// What the test bed takes, and with it every test on it, the demo and the benchmark.
+/// The needs of the test bed, and so of every test on it, the demo and the benchmark.
 pub(crate) const PEERS: &[Need] = &[
     Need::BpfCompiler,
     Need::BpfLinker,
@@ -55,10 +55,10 @@ pub(crate) const PEERS: &[Need] = &[
     Need::Go,
 ];
 
-/// What drawing the dashboards takes, besides [`PEERS`].
+/// The needs of drawing dashboards, besides [`PEERS`].
 pub(crate) const DASHBOARD: &[Need] = &[Need::Node, Need::Chromium];
 
-/// What the node of the cluster's tests takes; it has every other part built.
+/// The needs of the node in the cluster's tests; every other part is built for it.
 pub(crate) const CLUSTER: &[Need] = &[
     Need::BpfCompiler,
     Need::BpfLinker,
@@ -70,7 +70,7 @@ pub(crate) const CLUSTER: &[Need] = &[
     Need::Go,
 ];
 
-/// What guests with other kernels take.
+/// The needs of guests with other kernels.
 pub(crate) const GUESTS: &[Need] = &[
     Need::BpfCompiler,
     Need::BpfLinker,
@@ -82,8 +82,8 @@ pub(crate) const GUESTS: &[Need] = &[
     Need::Xz,
 ];
 
-/// What building for arm64 takes on amd64. Debian's compiler links with Debian's C library; one that
-/// brings its own, as Zig does, would give the two architectures' programs different ones.
+/// The needs of building for arm64 on amd64. Debian's compiler links with Debian's C library; a
+/// compiler with its own, such as Zig, would give the two architectures' programs different ones.
 pub(crate) const ARM64: &[Need] = &[Need::Arm64Library, Need::Arm64Linker];
 
 /// A line of the table of needs.
@@ -93,14 +93,14 @@ struct Row {
     source: Source,
 }
 
-/// Where something comes from.
+/// The source of a need.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
     /// Debian packages.
     Debian(&'static [&'static str]),
-    /// A crate's program, in exactly this version, into the target directory.
+    /// A program of a crate, in exactly this version, installed into the target directory.
     Crate(&'static str, &'static str),
-    /// A program that comes as a Python wheel, in exactly this version, into the target directory.
+    /// A program in a Python wheel, in exactly this version, installed into the target directory.
     Wheel(&'static str, &'static str),
     /// A component of the active rustup toolchain.
     Component(&'static str),
@@ -267,7 +267,7 @@ impl Need {
         }
     }
 
-    /// Where it is, or why what there is will not do.
+    /// Its location, or why what is there is not usable.
     pub(super) fn look(self, workspace: &Workspace) -> Result<String, String> {
         match self {
             Self::BpfCompiler => Compiler::find()
@@ -351,7 +351,7 @@ fn cargo_command(workspace: &Workspace, name: &str) -> Result<String, String> {
     }
 }
 
-/// Where the active toolchain has the standard library for this architecture.
+/// The active toolchain's standard library for this architecture.
 fn library(arch: Arch) -> Result<String, String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut rustc = Command::new(rustc);
@@ -361,7 +361,7 @@ fn library(arch: Arch) -> Result<String, String> {
     found(place.is_dir().then(|| place.to_owned()))
 }
 
-/// A program that says it is this version.
+/// Accepts a program that reports this version.
 fn exactly(program: PathBuf, version: &str) -> Result<String, String> {
     if !program.is_file() {
         return Err("not installed".to_owned());
@@ -375,7 +375,7 @@ fn exactly(program: PathBuf, version: &str) -> Result<String, String> {
     }
 }
 
-/// Go fetches the toolchain a module asks for by itself since 1.21.
+/// Since 1.21, Go itself fetches the toolchain that a module requires.
 fn check_go(version: &str) -> Result<(), String> {
     let number = version.split_whitespace().nth(2).unwrap_or_default();
     let minor = number
@@ -400,16 +400,16 @@ fn why_no_compiler(rejected: &[bpf::Rejected]) -> String {
 /// Debian's second rustc, kept for browsers; its standard libraries include BPF's `core`.
 pub(super) const BPF_COMPILER: &str = "rustc-web";
 
-/// Where Debian puts them, and where the test bed's containerd looks.
+/// Debian's directory for them, which the test bed's containerd uses.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// What the kernels' archives are signed by.
+/// The keys that sign the kernels' archives.
 pub(crate) const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Builds with the workspace's rust-version.
+/// It builds with the workspace's rust-version.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
-/// Its wheel holds the program ready to run; to compile it takes minutes.
+/// Its wheel contains the program; compiling it takes minutes.
 const TYPOS_VERSION: &str = "1.52.0";
 
 #[cfg(test)]

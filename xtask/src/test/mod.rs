@@ -18,15 +18,15 @@ use crate::{build, image, process, setup, stage, vm, workspace::Workspace};
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Which tiers to run; without one, all but `link`, which `pure` includes, and `kernels`
+    /// The tiers to run; by default all but `link`, which `pure` includes, and `kernels`
     #[arg(value_enum)]
     tiers: Vec<Tier>,
-    /// Passed on to the test programs, after `--`: a filter, `--nocapture` …
+    /// Passed to the test programs, after `--`: a filter, `--nocapture` …
     #[arg(last = true)]
     arguments: Vec<OsString>,
 }
 
-/// How a tier went.
+/// The result of a tier.
 struct Outcome {
     name: &'static str,
     took: Duration,
@@ -34,7 +34,7 @@ struct Outcome {
     error: Option<anyhow::Error>,
 }
 
-/// What the test programs' closing lines add up to.
+/// The sum of the test programs' closing lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     passed: u32,
@@ -47,14 +47,14 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
         .into_iter()
         .map(Tier::plan)
         .collect();
-    // Whatever can be refused is refused before anything takes time.
+    // Refuse first, before anything takes time.
     for plan in plans.iter().filter(|plan| plan.agent) {
         setup::require_root(&format!("test {}", plan.name))?;
     }
     let needs: Vec<_> = plans.iter().flat_map(|plan| plan.needs).copied().collect();
     setup::ensure(&needs, workspace)?;
 
-    // A failed tier does not keep the others from running.
+    // A failed tier does not stop the others.
     let outcomes: Vec<_> = plans
         .iter()
         .map(|plan| {
@@ -146,7 +146,7 @@ fn cargo_test(run: &Run, workspace: &Workspace) -> Command {
 }
 
 impl Counts {
-    /// Takes `test result: ok. 3 passed; 0 failed; 1 ignored; …`, and no other line.
+    /// Adds a line `test result: ok. 3 passed; 0 failed; 1 ignored; …`; ignores other lines.
     fn add(&mut self, line: &str) {
         let Some((_, numbers)) = line
             .strip_prefix("test result: ")

@@ -1,31 +1,30 @@
-//! The table of tiers: which tests each runs, and what they need.
+//! The table of tiers: the tests of each, and their needs.
 
 use crate::setup::{self, Need};
 
 /// A set of tests with the same needs. Declared in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(super) enum Tier {
-    /// The state machines of the links alone: seconds, and needs nothing but cargo
+    /// Only the state machines of the links: seconds, and needs only cargo
     Link,
-    /// Logic alone: no root, no kernel, no network; includes `link`
+    /// Only logic: no root, no kernel, no network; includes `link`
     Pure,
-    /// What reads the input of others, on random input: a fixed number of inputs, seconds
+    /// Readers of untrusted input, on random input: a fixed number of inputs, seconds
     Fuzz,
-    /// What is deployed: chart, Kustomize base, Collector configurations, rules, runbooks,
-    /// dashboards, registry (builds the tools for them the first time)
+    /// Everything that is deployed: chart, Kustomize base, Collector configurations, rules,
+    /// runbooks, dashboards, registry (builds their tools the first time)
     Deploy,
     /// This kernel, network namespaces and a client of our own (root)
     Kernel,
     /// Real Knative and a real Collector as peers (root; builds them the first time)
     Peers,
-    /// A Kubernetes of one node, with Knative as it is deployed (root; builds it the first time)
+    /// A Kubernetes of one node with the real Knative (root; builds it the first time)
     Cluster,
-    /// Other kernels in emulated guests, named after `--`: an hour for all. Not part of what runs
-    /// without a tier's name
+    /// Other kernels in emulated guests, named after `--`: an hour for all. Runs only by name
     Kernels,
 }
 
-/// What a tier consists of.
+/// The parts of a tier.
 pub(super) struct Plan {
     pub(super) name: &'static str,
     pub(super) needs: &'static [Need],
@@ -33,16 +32,16 @@ pub(super) struct Plan {
     pub(super) agent: bool,
     /// Whether it runs the agent's image.
     pub(super) image: bool,
-    /// How `testbed` prepares what the tier needs of the test bed; empty if it needs none.
+    /// The arguments with which `testbed` prepares the tier; empty if it needs none.
     pub(super) test_bed: &'static [&'static str],
-    /// Whether it judges the agent in guests, instead of running tests.
+    /// Whether it judges the agent in guests instead of running tests.
     pub(super) guests: bool,
     /// One `cargo test` each.
     pub(super) runs: &'static [Run],
 }
 
-/// One `cargo test`: what of which package, which of its tests, and how many of them at a time
-/// (none: as many as the machine has processors).
+/// One `cargo test`: the package and target, the tests, and how many run at a time (`None`: as many
+/// as the machine has CPUs).
 pub(super) struct Run {
     pub(super) select: &'static [&'static str],
     pub(super) filter: &'static [&'static str],
@@ -63,7 +62,7 @@ impl Plan {
 }
 
 impl Run {
-    /// Of all tests that are selected, as many at a time as the machine has processors.
+    /// All selected tests, as many at a time as the machine has CPUs.
     const OF_ALL: Self = Self {
         select: &[],
         filter: &[],
@@ -72,7 +71,7 @@ impl Run {
 }
 
 impl Tier {
-    /// What a pull request must pass. [`Tier::Link`] is part of [`Tier::Pure`].
+    /// The tiers that a pull request must pass. [`Tier::Link`] is part of [`Tier::Pure`].
     pub(super) const ALL: &[Self] = &[
         Self::Pure,
         Self::Fuzz,
@@ -115,7 +114,7 @@ impl Tier {
                         ],
                         ..Run::OF_ALL
                     },
-                    // What these two make of what they measured is tested without a test bed.
+                    // The evaluation of their measurements is tested without a test bed.
                     Run {
                         select: &["--package=statlink-tests", "--bin=bench", "--bin=campaign"],
                         ..Run::OF_ALL
@@ -142,7 +141,7 @@ impl Tier {
                 }],
                 ..Plan::LEAST
             },
-            // These tests share the kernel's hooks, and count what arrives from them.
+            // These tests share the kernel's hooks, and count the records.
             Self::Kernel => Plan {
                 name: "kernel",
                 needs: setup::PEERS,
@@ -159,8 +158,8 @@ impl Tier {
                 }],
                 ..Plan::LEAST
             },
-            // These mostly wait, each in its own namespaces, but each starts a Collector: two at a
-            // time are what a machine of two processors keeps up with.
+            // These tests mostly wait, each in its own namespaces, but each starts a Collector: a
+            // machine with two CPUs can run two at a time.
             Self::Peers => Plan {
                 name: "peers",
                 needs: setup::PEERS,
@@ -205,7 +204,7 @@ impl Tier {
     }
 }
 
-/// The tiers asked for, each once, in their order; none that another one includes.
+/// The requested tiers, each once, in their order; without those that another one includes.
 pub(super) fn selected(tiers: &[Tier]) -> Vec<Tier> {
     let mut tiers = if tiers.is_empty() { Tier::ALL } else { tiers }.to_vec();
     tiers.sort_unstable();

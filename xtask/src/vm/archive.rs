@@ -1,9 +1,9 @@
-//! An initial file system, as the kernel unpacks it: cpio's format `newc`.
+//! An initial file system in the format that the kernel unpacks: cpio's `newc`.
 //! <https://docs.kernel.org/driver-api/early-userspace/buffer-format.html>
 
 use std::{collections::BTreeSet, io::Write as _};
 
-/// A file system under construction. Directories are made as they are needed.
+/// A file system under construction. Directories are made when they are needed.
 #[derive(Debug, Default)]
 pub(super) struct Archive {
     data: Vec<u8>,
@@ -12,7 +12,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// A program, or another file that all may read.
+    /// A program, or another file that everybody may read.
     pub(super) fn file(&mut self, path: &str, content: &[u8]) {
         self.parents(path);
         self.entry(path, 0o100_755, content);
@@ -31,7 +31,7 @@ impl Archive {
         }
     }
 
-    /// The whole, with its end.
+    /// The complete archive, with its trailer.
     pub(super) fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.data
@@ -70,7 +70,7 @@ impl Archive {
             header.push_str(&format!("{field:08x}"));
         }
         let data = &mut self.data;
-        // A Vec takes everything.
+        // Writing to a Vec cannot fail.
         let _ = write!(data, "{header}{path}\0");
         align(data);
         data.extend_from_slice(content);
@@ -78,7 +78,7 @@ impl Archive {
     }
 }
 
-/// Names and contents end at a multiple of four.
+/// Names and contents are padded to a multiple of four.
 fn align(data: &mut Vec<u8>) {
     data.resize(data.len().next_multiple_of(4), 0);
 }
@@ -95,7 +95,7 @@ mod tests {
         let data = archive.finish();
         assert_eq!(data.len() % 4, 0);
         let text = String::from_utf8_lossy(&data);
-        // A name stands behind the header's last field, the checksum.
+        // A name follows the header's last field, the checksum.
         let places: Vec<_> = ["usr", "usr/bin", "usr/bin/a", "bin", "TRAILER!!!"]
             .iter()
             .map(|name| text.find(&format!("00000000{name}\0")).unwrap())

@@ -1,4 +1,4 @@
-//! Packages of Debian that are fetched and unpacked, but not installed: an apt root of its own in the
+//! Debian packages that are fetched and unpacked, but not installed: a separate apt root in the
 //! target directory.
 
 use std::{
@@ -13,24 +13,24 @@ use anyhow::{Context as _, Result};
 use super::{kernels::Kernel, modules};
 use crate::{arch::Arch, process, setup::DEBIAN_KEYRING};
 
-/// An apt that knows the archives of [`SUITES`], and nothing that is installed.
+/// An apt that knows the archives of [`SUITES`], and no installed packages.
 #[derive(Debug)]
 pub(super) struct Apt {
     root: PathBuf,
 }
 
-/// A kernel as a guest needs it.
+/// A kernel's files for a guest.
 #[derive(Debug)]
 pub(super) struct Unpacked {
-    /// As `uname --kernel-release` says.
+    /// The output of `uname --kernel-release`.
     pub(super) release: String,
     pub(super) image: PathBuf,
-    /// In the order in which they load.
+    /// In the order in which they are loaded.
     pub(super) modules: Vec<(String, Vec<u8>)>,
 }
 
 impl Apt {
-    /// In `root`; reads the archives' lists the first time, and when `refresh` asks for it.
+    /// An apt in `root`; reads the archives' lists the first time, and again with `refresh`.
     pub(super) fn new(root: PathBuf, refresh: bool) -> Result<Self> {
         let apt = Self { root };
         let sources = apt.root.join("sources.list");
@@ -56,7 +56,7 @@ impl Apt {
                     apt.root.join("list").display()
                 )),
         )?;
-        // Last: it says that the lists are complete.
+        // Last: it marks the lists as complete.
         fs::rename(apt.root.join("list"), &sources).context("keep the list of sources")?;
         Ok(apt)
     }
@@ -75,7 +75,7 @@ impl Apt {
         })
     }
 
-    /// Keeps of a kernel's packages what a guest needs: all of them unpacked are 400 MB.
+    /// Keeps the parts of a kernel's packages that a guest needs: unpacked, all of them are 400 MB.
     fn fetch(&self, release: &str, arch: Arch, home: &Path) -> Result<()> {
         // Since 6.17 the image and the modules have packages of their own, and linux-image is empty.
         let split = ["binary", "modules", "base"].map(|part| format!("linux-{part}-{release}"));
@@ -117,7 +117,7 @@ impl Apt {
         if fs::read_to_string(&done).is_ok_and(|old| old == listed) {
             return Ok(());
         }
-        // What an interrupted run or another list left.
+        // Left by an interrupted run or another list.
         let _ = fs::remove_dir_all(home);
         let archives = home.with_extension("debs");
         let _ = fs::remove_dir_all(&archives);
@@ -125,7 +125,7 @@ impl Apt {
         let mut download = self.command("apt-get");
         download
             .args(["--quiet=2", "download"])
-            // Another user than root's, which could not write here.
+            // apt would use another user, who cannot write here.
             .arg("-oAPT::Sandbox::User=root")
             .args(packages)
             .current_dir(&archives);
@@ -174,7 +174,7 @@ impl Apt {
             "Dir::Etc::sourceparts=-".to_owned(),
             "APT::Architectures=amd64,arm64".to_owned(),
             "Acquire::Languages=none".to_owned(),
-            // Only packages' names are asked for: no icons, no contents.
+            // Only the packages' names are needed: no icons, no contents.
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
         ] {
             command.arg(format!("-o{option}"));
@@ -190,8 +190,8 @@ fn sources_list() -> String {
     lines.collect()
 }
 
-/// The release in `linux-image-RELEASE`, if it is of the flavour: not of a flavour whose name ends so,
-/// and neither unsigned nor for debugging.
+/// The release in `linux-image-RELEASE`, if it has exactly this flavour, and is neither unsigned
+/// nor for debugging.
 fn release<'a>(package: &'a str, flavour: &str) -> Option<&'a str> {
     let release = package.strip_prefix("linux-image-")?;
     let version = release.strip_suffix(flavour)?.strip_suffix('-')?;
@@ -209,7 +209,7 @@ fn release<'a>(package: &'a str, flavour: &str) -> Option<&'a str> {
     .filter(|_| version.matches('.').count() >= 2)
 }
 
-/// By the numbers in them, from left to right.
+/// By their numbers, from left to right.
 fn by_version(a: &str, b: &str) -> Ordering {
     let numbers = |release: &str| {
         let parts = release.split(|c: char| !c.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What a guest is made of: Debian's small programs, our own, real peers, and an init.
+//! The content of a guest: Debian's small programs, our own, real peers, and an init.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{archive::Archive, debian::Apt};
 use crate::{arch::Arch, process, stage, workspace::Workspace};
 
-/// The programs of this workspace, and the peers, that guests of one architecture run.
+/// The programs of this workspace, and the peers, for guests of one architecture.
 #[derive(Debug)]
 pub(super) struct Programs {
     agent: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Programs {
     ours: PathBuf,
     /// activator, autoscaler and otelcol.
     peers: Vec<PathBuf>,
-    /// Debian's, unpacked.
+    /// Debian's programs, unpacked.
     debian: PathBuf,
     arch: Arch,
 }
@@ -86,9 +86,9 @@ impl Programs {
         Ok(archive.finish())
     }
 
-    /// With the libraries that they load, and those that these load.
+    /// Adds them with the libraries that they load, directly or not.
     fn debian_programs(&self, archive: &mut Archive) -> Result<()> {
-        // Another agent than ours may be one that loads libraries.
+        // Another agent than ours may load libraries.
         let mut wanted = needed_libraries(&self.agent)?;
         for program in PROGRAMS {
             let path = self.debian.join(program);
@@ -110,7 +110,7 @@ impl Programs {
             archive.file(&format!("lib/{multiarch}/{library}"), &read(&path)?);
             wanted.extend(needed_libraries(&path)?);
         }
-        // Where programs expect the dynamic linker.
+        // The path at which programs expect the dynamic linker.
         match self.arch {
             Arch::Amd64 => archive.link(
                 "lib64/ld-linux-x86-64.so.2",
@@ -125,7 +125,7 @@ impl Programs {
     }
 }
 
-/// Builds static programs of this workspace; gives their directory.
+/// Builds static programs of this workspace; returns their directory.
 fn build(what: &[&str], arch: Arch, workspace: &Workspace) -> Result<PathBuf> {
     let target = workspace.target.join("guest");
     let mut cargo = workspace.cargo(&["build", "--locked", "--profile=guest"]);
@@ -140,9 +140,9 @@ fn build(what: &[&str], arch: Arch, workspace: &Workspace) -> Result<PathBuf> {
     Ok(target.join(arch.triple()).join("guest"))
 }
 
-/// Where the test bed keeps the peers that it has built, or builds now.
+/// The peers in the test bed's directory; builds them if they are missing.
 fn peers(arch: Arch, workspace: &Workspace) -> Result<Vec<PathBuf>> {
-    // Go and Debian call these architectures the same.
+    // Go and Debian use the same names for these architectures.
     let printed = stage::parts(arch.debian(), workspace)?;
     let peers: Vec<_> = printed
         .lines()
@@ -173,7 +173,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("read {}", path.display()))
 }
 
-/// Of Debian 12, whose programs talk to every kernel of the matrix.
+/// From Debian 12, whose programs work with every kernel of the matrix.
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "nftables",
@@ -208,7 +208,7 @@ const PACKAGES: &[&str] = &[
     "libgcc-s1",
 ];
 
-/// What the bed calls, where the packages have it.
+/// The programs that the bed calls, at their paths in the packages.
 const PROGRAMS: &[&str] = &[
     "bin/ip",
     "bin/ss",
@@ -217,14 +217,14 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/setpriv",
 ];
 
-/// What the init, the bed and a person at the prompt call of busybox.
+/// The busybox applets that the init, the bed and a person at the prompt use.
 const APPLETS: &[&str] = &[
     "sh", "mount", "umount", "mkdir", "insmod", "cat", "ls", "ps", "echo", "cp", "dmesg",
     "poweroff", "cttyhack", "setsid", "sleep", "grep", "head", "tail", "kill", "env", "vi",
     "sysctl", "id", "ln", "rm",
 ];
 
-/// Whatever happens, the guest ends: nobody waits for it.
+/// The guest ends whatever happens, because nobody watches it.
 const INIT: &str = r#"#!/bin/sh
 export PATH=/bed:/bin:/sbin:/usr/bin:/usr/sbin HOME=/tmp
 export STATLINK_BIN=/bed/statlink STATLINK_TEST_PARTS=/bed

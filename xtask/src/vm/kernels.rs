@@ -1,21 +1,21 @@
-//! The table of kernels that guests boot, and where Debian keeps them.
+//! The table of kernels for guests, with their Debian packages.
 
 use crate::arch::Arch;
 
-/// One kernel, and how it is booted.
+/// One kernel, and how to boot it.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// What commands and tables call it.
+    /// Its name in commands and tables.
     pub(crate) name: &'static str,
     pub(crate) arch: Arch,
-    /// The beginning of its packages' names after `linux-image-`; the newest that there is of the
-    /// series is taken.
+    /// The beginning of its packages' names after `linux-image-`; the newest one of the series is
+    /// used.
     pub(crate) series: &'static str,
     /// The end of their names: Debian's name of the configuration.
     pub(crate) flavour: &'static str,
-    /// What it is told at boot beyond the console.
+    /// Boot parameters beyond the console.
     pub(crate) boot: &'static str,
-    /// Whether it is of the smallest set that says something of all.
+    /// Whether it belongs to the smallest set that covers all kinds.
     pub(crate) smallest: bool,
 }
 
@@ -27,9 +27,9 @@ impl Kernel {
 }
 
 /// Every kernel of the matrix, oldest first. Debian builds all of them; the cloud configuration
-/// stands for a node's where there is no reason for another.
+/// represents a node's unless there is a reason for another.
 pub(crate) const KERNELS: &[Kernel] = &[
-    // A patch level before Debian's last ones: namespaces are refused in another way.
+    // A patch level before Debian's last ones: it refuses access to namespaces in another way.
     Kernel {
         name: "5.10-old",
         series: "5.10.0-30-",
@@ -90,7 +90,7 @@ pub(crate) const KERNELS: &[Kernel] = &[
     },
     Kernel {
         name: "5.10-arm64",
-        // The archives list newer ones for arm64, and have none of them.
+        // The archives list newer ones for arm64 without having them.
         series: "5.10.0-30-",
         ..arm64("cloud-arm64")
     },

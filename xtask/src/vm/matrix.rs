@@ -1,7 +1,8 @@
-//! `cargo xtask test kernels`: the agent judged on every kernel of the table, and what is kept of it.
+//! `cargo xtask test kernels`: judges the agent on every kernel of the table, and stores the
+//! results.
 //!
-//! What the last runs found is committed (`tests/kernels.json`), and the page for operators is written
-//! from it: a run of one kernel changes the rows of that kernel.
+//! The results of the last runs are committed (`tests/kernels.json`), and the page for operators is
+//! generated from them: a run of one kernel changes only that kernel's rows.
 
 use std::{
     collections::BTreeMap,
@@ -29,11 +30,11 @@ struct Way {
     profile: &'static str,
     processors: u8,
     real_time: bool,
-    /// Which cases; empty: all.
+    /// The cases; empty: all.
     only: &'static str,
 }
 
-/// Each kernel is judged by each of these.
+/// The ways in which each kernel is judged.
 const WAYS: &[Way] = &[
     Way {
         name: "privileged",
@@ -42,8 +43,8 @@ const WAYS: &[Way] = &[
         real_time: false,
         only: "",
     },
-    // The profile changes how activators are named and what the kernel lets the agent do: the cases
-    // that take another way through either.
+    // The profile changes how activators are named and what the kernel lets the agent do: these are
+    // the cases that either affects.
     Way {
         name: "restricted",
         profile: "restricted",
@@ -51,9 +52,9 @@ const WAYS: &[Way] = &[
         real_time: false,
         only: FEW,
     },
-    // Events are missed in real time and on several processors, if anywhere. Nothing is skipped there,
-    // so these are the cases that need the least waiting; a machine with much else to do starves the
-    // guest, and then its judgements are of that.
+    // If events are ever missed, then in real time and on several CPUs. Nothing is skipped there,
+    // so these are the cases that need the least waiting; a machine with much other work starves
+    // the guest, and the judgements are then about that.
     Way {
         name: "real-time",
         profile: "restricted",
@@ -63,7 +64,7 @@ const WAYS: &[Way] = &[
     },
 ];
 
-/// Only by its name: what a kernel has of each hook, and what the agent costs in it.
+/// Only by name: the hooks of a kernel, and the agent's cost in it.
 const FACTS: &Way = &Way {
     name: "facts",
     profile: "privileged",
@@ -72,7 +73,7 @@ const FACTS: &Way = &Way {
     only: "",
 };
 
-/// Only by its name: 60 faults in a random order and weather.
+/// Only by name: 60 faults in a random order and weather.
 const CAMPAIGN: &Way = &Way {
     name: "campaign",
     profile: "privileged",
@@ -81,17 +82,17 @@ const CAMPAIGN: &Way = &Way {
     only: "",
 };
 
-/// What came of one guest.
+/// The result of one guest.
 struct Judged {
     facts: BTreeMap<String, Value>,
     passed: u32,
     failures: Vec<String>,
-    /// The last case that was judged.
+    /// The case that was judged last.
     case: String,
     complete: bool,
 }
 
-/// Judges the kernels named, or all; gives how many judgements were good and how many were not.
+/// Judges the named kernels, or all; returns how many judgements were good and how many were not.
 pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32)> {
     let mut results = Results::read(workspace)?;
     if names.iter().any(|name| name == PAGE) {
@@ -128,7 +129,8 @@ pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32
     Ok((passed, failed))
 }
 
-/// Of these names: all cells without one; those of a kernel, or one of them (`5.10/restricted`).
+/// The cells for these names: all without a name; those of a kernel, or one of them
+/// (`5.10/restricted`).
 fn chosen(names: &[OsString]) -> Result<Vec<(&'static Kernel, &'static Way)>> {
     let each = |kernel| WAYS.iter().map(move |way| (kernel, way));
     if names.is_empty() {
@@ -211,7 +213,8 @@ fn judge(
 }
 
 impl Judged {
-    /// Takes what the judge says, and no other line; gives a case whose first judgement it is.
+    /// Reads a line of the judge; ignores other lines. Returns a case if this is its first
+    /// judgement.
     fn take(&mut self, line: &str) -> Option<&str> {
         let (what, content) = line.strip_prefix('@')?.split_once(' ')?;
         let content = serde_json::from_str::<Value>(content).ok()?;
@@ -258,10 +261,10 @@ fn row(kernel: &Kernel, way: &Way, judged: &Judged) -> String {
     )
 }
 
-/// What the last run of each kernel found.
+/// The results of each kernel's last run.
 struct Results {
     rows: BTreeMap<String, Value>,
-    /// By release: what a hook may rely on there.
+    /// By release: the arguments of its hooks.
     prototypes: BTreeMap<String, Value>,
 }
 
@@ -298,7 +301,7 @@ impl Results {
         Ok(())
     }
 
-    /// Adds what [`FACTS`] found to the kernel's first row.
+    /// Adds the result of [`FACTS`] to the kernel's first row.
     fn note(&mut self, kernel: &Kernel, judged: &Judged) {
         let first = WAYS.first().map(|way| key(kernel, way));
         let row = first.and_then(|key| self.rows.get_mut(&key));
@@ -352,19 +355,19 @@ fn prototypes(workspace: &Workspace) -> PathBuf {
     workspace.root.join("tests/prototypes.json")
 }
 
-/// Of the campaign: what it finds is found again.
+/// The campaign's seed: a failure can be repeated.
 const SEED: u64 = 7;
 
 /// In a row: nanoseconds of a system call, without the agent and with it.
 const COST: &str = "getppid_ns";
 
-/// In place of names: the smallest set, which `.github/workflows/kernels.yml` runs for a change.
+/// Instead of names: the smallest set, which `.github/workflows/kernels.yml` runs for a change.
 const SMALLEST: &str = "smallest";
 
-/// In place of names: the page again, from what the last runs found.
+/// Instead of names: generates the page again from the last results.
 const PAGE: &str = "page";
 
-/// The longest that a good one took, on a machine with everything else to do, was a third of it.
+/// The longest good run, on a very busy machine, took a third of this.
 const LONGEST: Duration = Duration::from_secs(1_200);
 
 #[cfg(test)]

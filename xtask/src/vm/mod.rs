@@ -1,8 +1,8 @@
-//! `cargo xtask vm`: a kernel other than this machine's, in an emulated guest.
+//! `cargo xtask vm`: runs a kernel other than this machine's, in an emulated guest.
 //!
-//! Kernels and the guest's small programs come from Debian's archives (`debian.rs`), are unpacked into
-//! the target directory, and nothing is installed. The rest of a guest is this workspace's own
-//! (`guest.rs`). Whatever a guest has to say, it says on its serial line (`qemu.rs`).
+//! Kernels and the guest's small programs come from Debian's archives (`debian.rs`) and are
+//! unpacked into the target directory; nothing is installed. The rest of a guest comes from this
+//! workspace (`guest.rs`). A guest's only output is its serial line (`qemu.rs`).
 
 mod archive;
 mod debian;
@@ -35,19 +35,19 @@ Without a command, the guest gives a prompt; `poweroff -f` ends it, and so does 
     cargo xtask vm 7.3 -- campaign --faults 60 --seed 7
     cargo xtask vm 5.10 -- statlink check")]
 pub(crate) struct Options {
-    /// Which kernel; `list` lists them
+    /// The kernel; `list` lists them
     #[arg(value_parser = name)]
     kernel: String,
-    /// Processors of the guest
+    /// CPUs of the guest
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     cpus: u8,
-    /// Let the guest's time be this machine's, instead of skipping what is idle
+    /// Run the guest in real time, instead of skipping idle time
     #[arg(long)]
     real_time: bool,
     /// More of the kernel's command line
     #[arg(long, default_value = "")]
     boot: String,
-    /// Another agent than this workspace's; so does STATLINK_BIN
+    /// Another agent than this workspace's; STATLINK_BIN also sets it
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// Look for newer kernels
@@ -95,7 +95,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// What guests are made from, built once for each architecture.
+/// The parts of guests, built once for each architecture.
 #[derive(Debug)]
 struct Machines<'a> {
     apt: Apt,
@@ -104,7 +104,7 @@ struct Machines<'a> {
     programs: Vec<(Arch, Programs)>,
 }
 
-/// What one guest is made from.
+/// The parts of one guest.
 #[derive(Debug)]
 struct Guest<'a> {
     kernel: debian::Unpacked,
@@ -114,7 +114,7 @@ struct Guest<'a> {
 impl<'a> Machines<'a> {
     fn new(refresh: bool, agent: Option<PathBuf>, workspace: &'a Workspace) -> Result<Self> {
         setup::ensure(setup::GUESTS, workspace)?;
-        // As for every other tier.
+        // Like every other tier.
         let agent = agent.or_else(|| env::var_os("STATLINK_BIN").map(PathBuf::from));
         let apt = Apt::new(workspace.target.join("vm/apt"), refresh)?;
         Ok(Self {
@@ -164,7 +164,7 @@ fn name(value: &str) -> Result<String, String> {
 
 const LIST: &str = "list";
 
-/// A guest that is not done by then hangs.
+/// A guest that takes longer than this hangs.
 const LONGEST: Duration = Duration::from_secs(1_800);
 
 #[cfg(test)]

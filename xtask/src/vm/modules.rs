@@ -1,4 +1,4 @@
-//! The kernel's modules that a guest needs, in the order in which they load.
+//! The kernel modules that a guest needs, in the order in which they are loaded.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// What the bed needs: pods' wires, faults, weather, and `ss --kill`. What a kernel has built in, or
-/// never had, is no file.
+/// The needs of the bed: pods' wires, faults, weather, and `ss --kill`. A module that a kernel has
+/// built in, or lacks, has no file.
 const WANTED: &[&str] = &[
     "veth",
     "bridge",
@@ -28,8 +28,8 @@ const WANTED: &[&str] = &[
     "sch_netem",
 ];
 
-/// Keeps what is wanted of `lib/modules/RELEASE`, uncompressed, each module after those that it
-/// needs.
+/// Copies the wanted modules of `lib/modules/RELEASE`, uncompressed, each after those that it
+/// depends on.
 pub(super) fn keep(release: &Path, to: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
     find(&release.join("kernel"), &mut files)?;
@@ -45,7 +45,7 @@ pub(super) fn keep(release: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What [`keep`] kept, in its order.
+/// The modules that [`keep`] copied, in its order.
 pub(super) fn read(from: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let entries = fs::read_dir(from).with_context(|| format!("list {}", from.display()))?;
     let mut paths = entries

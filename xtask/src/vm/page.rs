@@ -1,4 +1,4 @@
-//! The page for operators that says on which kernels the agent was judged.
+//! The page for operators that lists the kernels on which the agent was judged.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -75,7 +75,7 @@ fn line(row: &Value) -> String {
     let cost = row.get("getppid_ns");
     let cost = |of: &str| cost.and_then(|cost| cost.get(of)).and_then(Value::as_f64);
     let cost = match (cost("without"), cost("with")) {
-        // Rounded, and then no negative zero.
+        // Rounded, and without a negative zero.
         (Some(without), Some(with)) => format!("{:+.0} ns", (with - without).round() + 0.0),
         _ => String::new(),
     };

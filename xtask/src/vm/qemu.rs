@@ -22,18 +22,18 @@ use crate::arch::Arch;
 pub(super) struct Boot<'a> {
     pub(super) arch: Arch,
     pub(super) image: &'a Path,
-    /// More of the kernel's command line.
+    /// Additional parameters of the kernel.
     pub(super) line: &'a str,
     pub(super) processors: u8,
-    /// Whether the guest's time is the machine's; else idle time is skipped.
+    /// Whether the guest runs in real time; otherwise idle time is skipped.
     pub(super) real_time: bool,
-    /// Where the file system of the guest and the serial log go.
+    /// The directory for the guest's file system and the serial log.
     pub(super) directory: &'a Path,
 }
 
 impl Boot<'_> {
-    /// Boots with this file system, hands every line to `observe`, and gives the exit status of the
-    /// guest's script. `None`: it never came so far.
+    /// Boots with this file system, passes every line to `observe`, and returns the exit status of
+    /// the guest's script. `None`: it did not get that far.
     pub(super) fn run(
         &self,
         archive: &[u8],
@@ -72,7 +72,7 @@ impl Boot<'_> {
             let Ok(line) = line else { break };
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end_matches('\r');
-            // With how long it took here, for the guest has a time of its own.
+            // With the host's elapsed time, because the guest has a time of its own.
             writeln!(log, "[{:7.1}] {line}", begin.elapsed().as_secs_f64())
                 .context("write the serial log")?;
             if let Some(exit) = line.strip_prefix("@exit ") {
@@ -114,7 +114,7 @@ impl Boot<'_> {
     fn command(&self, initrd: &Path) -> Command {
         let (program, machine, console) = match self.arch {
             Arch::Amd64 => ("qemu-system-x86_64", ["pc", "Nehalem"], "ttyS0"),
-            // 16-KiB pages take a processor that has them.
+            // 16-KiB pages need a CPU that supports them.
             Arch::Arm64 => (
                 "qemu-system-aarch64",
                 ["virt", "max,pauth-impdef=on"],
@@ -124,7 +124,7 @@ impl Boot<'_> {
         let [machine, processor] = machine;
         let mut qemu = Command::new(program);
         qemu.args(["-machine", machine, "-cpu", processor])
-            // KVM is left alone: nested and software-made ones kill stock kernels.
+            // KVM is not used: nested and software KVM crash stock kernels.
             .args(["-accel", "tcg,thread=single"])
             .args(["-m", MEMORY, "-smp", &self.processors.to_string()])
             .args([
@@ -140,7 +140,8 @@ impl Boot<'_> {
             .arg("-initrd")
             .arg(initrd);
         if !self.real_time {
-            // One instruction, two nanoseconds; where all wait, time jumps to the next timer.
+            // One instruction takes two nanoseconds; when everything waits, time jumps to the next
+            // timer.
             qemu.args(["-icount", "shift=1,sleep=off"]);
             qemu.args(["-rtc", "clock=vm"]);
         }
@@ -153,5 +154,5 @@ impl Boot<'_> {
     }
 }
 
-/// The file system is in it twice for a moment: packed and unpacked.
+/// For a moment it contains the file system twice: packed and unpacked.
 const MEMORY: &str = "1536M";

@@ -1,4 +1,5 @@
-//! Lists in the documents that must name everything of a kind, and would otherwise miss what is new.
+//! Lists in the documents that must name everything of a kind, so that new things are not
+//! forgotten.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::Tree;
 
-/// Everything of one kind, and where each of it must be named.
+/// Everything of one kind, and where each must be named.
 struct List {
     what: &'static str,
     names: BTreeSet<String>,
@@ -40,7 +41,7 @@ pub(super) fn faults(tree: &Tree) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Where the workspace's version must stand, and is another one.
+/// Places that must have the workspace's version, and have another one.
 fn versions(tree: &Tree) -> Result<Vec<String>> {
     let version = tree
         .document("Cargo.toml")?
@@ -61,7 +62,7 @@ fn versions(tree: &Tree) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Documents that state the version, and what stands before it.
+/// Documents that contain the version, and the text before it.
 const VERSIONS: &[(&str, &str)] = &[
     ("deploy/helm/statlink/Chart.yaml", "version: "),
     ("deploy/helm/statlink/Chart.yaml", "appVersion: "),
@@ -127,7 +128,7 @@ fn lists(tree: &Tree) -> Result<Vec<List>> {
     ])
 }
 
-/// What stands in quotes right after `before`, in code that is no test.
+/// The quoted text right after `before`, in code that is no test.
 fn quoted_after(text: &str, before: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let start = format!("{before}\"");
@@ -138,7 +139,7 @@ fn quoted_after(text: &str, before: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of hooks that the agent can do without.
+/// The names of optional hooks.
 fn optional(hooks: &str) -> BTreeSet<String> {
     hooks
         .split("name: \"")
@@ -149,7 +150,7 @@ fn optional(hooks: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The flags that have a variable of ours, which is called like them.
+/// The flags that have a `STATLINK_` variable of the same name.
 fn flags(tree: &Tree) -> BTreeSet<String> {
     tree.below("agent/src/cli")
         .flat_map(|(_, source)| &source.texts)
@@ -169,14 +170,14 @@ fn alerts(tree: &Tree) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is below a heading, up to the next one of its level.
+/// The text below a heading, up to the next one of its level.
 fn section<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
     let level = heading.split(' ').next()?;
     let (_, below) = text.split_once(&format!("{heading}\n"))?;
     below.split(&format!("\n{level} ")).next()
 }
 
-/// Whether the text has the name, and not only as a part of a longer one.
+/// Whether the text contains the name, and not only as a part of a longer one.
 fn names_it(text: &str, name: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-'))
         .any(|word| word == name)

@@ -1,18 +1,19 @@
-//! Which names a Rust file defines, read from its tokens.
+//! The names that a Rust file defines, read from its tokens.
 
 use std::collections::BTreeSet;
 
 use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
-/// Functions, constants, statics, types, traits and macros, wherever they stand; variants and named
-/// fields; and, because tokens do not tell what a macro makes of them, every name in a macro's braces.
+/// Functions, constants, statics, types, traits and macros, wherever they are; variants and named
+/// fields; and every name in a macro's braces, because tokens do not show what a macro makes of
+/// them.
 pub(super) fn definitions(file: TokenStream) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     items(file, &mut names);
     names
 }
 
-/// What the next braces hold.
+/// The content of the next braces.
 #[derive(Clone, Copy)]
 enum Body {
     Items,
@@ -68,8 +69,8 @@ fn items(tokens: TokenStream, names: &mut BTreeSet<String>) {
     }
 }
 
-/// What a keyword that begins an item has in its braces; `None` of another word. `const fn` defines
-/// `fn`, too, which nobody looks for.
+/// What an item's keyword has in its braces; `None` for another word. `const fn` also defines `fn`,
+/// which nobody looks for.
 fn body_of(keyword: &str) -> Option<Body> {
     match keyword {
         "struct" => Some(Body::Fields),
@@ -104,7 +105,7 @@ fn variants(tokens: TokenStream, names: &mut BTreeSet<String>) {
     });
 }
 
-/// What stands between commas, without attributes and visibility.
+/// The text between commas, without attributes and visibility.
 fn each_member(tokens: TokenStream, mut each: impl FnMut(&[TokenTree])) {
     let tokens: Vec<_> = tokens.into_iter().collect();
     let is_comma =

@@ -7,7 +7,7 @@ use crate::lint::block::Block;
 
 const PAGE: &str = "agent/docs/files.md";
 
-/// Directories with their titles. A file belongs to the first one that it is below.
+/// Directories with their titles. A file belongs to the first one that contains it.
 const PARTS: &[(&str, &str)] = &[
     ("agent/link/src", "The core: agent/link/src"),
     ("agent/src", "The running agent and its shells: agent/src"),
@@ -33,7 +33,7 @@ pub(super) fn blocks(tree: &Tree, faults: &mut Vec<String>) -> Vec<Block> {
             .below(directory)
             .filter(|(file, _)| !earlier.iter().any(|(other, _)| file.starts_with(other)))
             .collect();
-        // A directory's own files before those of the directories in it.
+        // A directory's own files come before those of its subdirectories.
         files.sort_by_key(|(file, _)| {
             let depth = file.components().count();
             (depth > Path::new(directory).components().count() + 1, *file)

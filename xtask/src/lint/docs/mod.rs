@@ -1,8 +1,7 @@
-//! What the documents say of the code, held against the code.
+//! Checks of the documents against the code.
 //!
-//! Some of it is written here from the code's own comments: which files there are, why a number is
-//! what it is, which test shows what. The rest is checked: names that stand in backticks, and lists
-//! that must be complete.
+//! Some parts are generated from the code's own comments: the files, the reasons of numbers, the
+//! tests. The rest is checked: names in backticks, and lists that must be complete.
 
 mod complete;
 mod definitions;
@@ -30,7 +29,7 @@ pub(super) fn check(fix: bool, workspace: &Workspace) -> Result<()> {
     let mut blocks = files::blocks(&tree, &mut faults);
     blocks.extend(numbers::blocks(&tree, &mut faults));
     blocks.extend(suites::blocks(&tree));
-    // Written first: the names in them are checked, too.
+    // Written first, because the names in them are checked, too.
     let written = block::settle(&blocks, "docs", fix, &workspace.root);
     let tree = Tree::read(&workspace.root)?;
     faults.extend(names::faults(&tree));
@@ -68,7 +67,7 @@ impl Tree {
             .collect();
         files.sort_unstable();
         for file in files {
-            // Deleted, but not yet committed; or no text.
+            // Deleted but not committed yet, or not text.
             let Ok(text) = fs::read_to_string(root.join(&file)) else {
                 continue;
             };
@@ -104,12 +103,12 @@ impl Tree {
     }
 }
 
-/// Text of a comment as it stands in a cell of a table.
+/// A comment's text for a cell of a table.
 fn cell(text: &str) -> String {
     source::without_references(text).replace('|', "\\|")
 }
 
-/// The way from a document to a file, both from the root.
+/// The relative path from a document to a file, both given from the root.
 fn link(document: &str, file: &Path) -> String {
     let directory = Path::new(document).parent().unwrap_or(Path::new(""));
     let common = directory

@@ -1,5 +1,5 @@
-//! Names of the code that stand in the documents: the files that a row of the index links define them,
-//! and a name in backticks is somewhere in the repository.
+//! Names of the code in the documents: the linked files of an index row define its names, and every
+//! name in backticks exists somewhere in the repository.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use super::Tree;
 
 /// The index "where is it decided".
 const DECISIONS: &str = "agent/docs/decisions.md";
-/// Documents for those who change the code.
+/// Documents for contributors.
 const DOCUMENTS: &[&str] = &[
     "agent/docs/architecture.md",
     "agent/docs/checklists.md",
@@ -44,7 +44,8 @@ pub(super) fn faults(tree: &Tree) -> Vec<String> {
     faults
 }
 
-/// Rows of tables that have a column `where`, and names in the last column or beside the link.
+/// Checks the rows of tables that have a column `where`, with names in the last column or beside
+/// the link.
 fn rows(tree: &Tree, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let mut place = None;
@@ -94,9 +95,9 @@ fn rows(tree: &Tree, text: &str) -> Vec<String> {
     faults
 }
 
-/// Whether the file, or one below the directory, has the name. A Rust file must define it, or have a
-/// text that is it: nothing is decided where a name is only used, and comments outlive what they are
-/// about.
+/// Whether the file, or one below the directory, has the name. A Rust file must define it, or
+/// contain a text that equals it: a file that only uses a name decides nothing, and comments
+/// outlive their subject.
 fn has(tree: &Tree, path: &Path, name: &str) -> bool {
     let in_code = tree
         .rust
@@ -140,18 +141,18 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The cells of a table's row; `None` of another line.
+/// The cells of a table's row; `None` for another line.
 fn cells(line: &str) -> Option<Vec<&str>> {
     let row = line.strip_prefix('|')?.strip_suffix('|')?;
     Some(row.split('|').collect())
 }
 
-/// What stands in backticks.
+/// The texts in backticks.
 fn backticked(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
-/// The last name of a path such as `Kernel::load`; `None` of what is no name of Rust's.
+/// The last name of a path such as `Kernel::load`; `None` for text that is no Rust name.
 fn last_name(code: &str) -> Option<&str> {
     let code = code.strip_suffix("()").unwrap_or(code);
     let is_name = |name: &str| {
@@ -175,7 +176,7 @@ fn targets(text: &str) -> impl Iterator<Item = &str> {
         .filter_map(|rest| rest.split(')').next())
 }
 
-/// A link of the index as a path from the root; `None` of one that leads elsewhere.
+/// A link of the index as a path from the root; `None` if it leads elsewhere.
 fn resolve(target: &str) -> Option<PathBuf> {
     if target.contains("://") || target.starts_with('#') {
         return None;

@@ -1,5 +1,5 @@
-//! The page of numbers: every constant of the agent that is a number or a time, with the reason
-//! that its comment gives.
+//! The page of numbers: every constant of the agent that is a number or a time, with the reason in
+//! its comment.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
@@ -11,7 +11,7 @@ use crate::lint::block::Block;
 
 const PAGE: &str = "agent/docs/numbers.md";
 
-/// The marks of each part of the page, and the directory whose constants are in it.
+/// The marks of each part of the page, and the directory of its constants.
 const PARTS: &[(&str, &str)] = &[
     ("numbers-link", "agent/link/src"),
     ("numbers-kernel-half", "agent-ebpf/src"),
@@ -69,8 +69,8 @@ fn is_shipped(file: &Path) -> bool {
     !file.iter().any(name)
 }
 
-/// All of a file of timings or limits, and every time. Of the others, those with a comment: the rest
-/// are numbers that somebody else chose, as a protocol's.
+/// All constants of a file of timings or limits, and every time. Of the others, those with a
+/// comment: the rest are numbers that others chose, such as a protocol's.
 fn is_listed(file: &Path, constant: &Constant) -> bool {
     let is_time = constant.of_type.contains("Duration");
     let is_number = matches!(
@@ -81,7 +81,7 @@ fn is_listed(file: &Path, constant: &Constant) -> bool {
     is_time || all && constant.name != "_" || is_number && !constant.why.is_empty()
 }
 
-/// The values of the constants that others are made of.
+/// The values of constants that others use.
 struct Known<'a> {
     by_name: BTreeMap<&'a str, Vec<(&'a Path, &'a [String])>>,
 }
@@ -100,7 +100,7 @@ impl<'a> Known<'a> {
         Self { by_name }
     }
 
-    /// A constant's value as people write it; as it stands in the code if that is more than a number.
+    /// A constant's value as people write it; unchanged from the code if it is more than a number.
     fn value(&self, file: &Path, constant: &Constant) -> String {
         let (name, words) = (constant.name.as_str(), constant.value.as_slice());
         if let [open, .., close] = words
@@ -142,7 +142,7 @@ impl<'a> Known<'a> {
             };
             return Some(self.number(file, inside, depth)? * scale);
         }
-        // Of a path, the last name.
+        // For a path, the last name.
         let words = match words {
             [_, first, second, name] if first == ":" && second == ":" => std::slice::from_ref(name),
             _ => words,
@@ -176,7 +176,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Of `Duration::from_secs(…)`, the function and what it is given.
+/// The function and the argument of `Duration::from_secs(…)`.
 fn call(words: &[String]) -> Option<(&str, &[String])> {
     match words {
         [duration, first, second, unit, open, inside @ .., close]
@@ -205,7 +205,7 @@ fn time(nanoseconds: u128) -> String {
         let whole = nanoseconds / unit;
         let tenths = nanoseconds % unit * 10 / unit;
         let exact = nanoseconds.is_multiple_of(unit / 10);
-        // 60 s rather than 1 min, and 1.5 s, but no 1.5 min.
+        // 60 s rather than 1 min, and 1.5 s, but not 1.5 min.
         let in_tenths = matches!(name, "s" | "ms") && tenths > 0;
         let enough = if name == "min" { whole > 1 } else { whole > 0 };
         if enough && exact && (tenths == 0 || in_tenths) {
@@ -240,7 +240,7 @@ fn grouped(number: u128) -> String {
     text
 }
 
-/// A value of several parts, as `a: 1, b: 2`.
+/// A value with several parts, such as `a: 1, b: 2`.
 fn fields(words: &[String]) -> String {
     let inside = words.split(|word| word == "{").nth(1);
     let inside = inside.and_then(|rest| rest.split(|word| word == "}").next());
@@ -257,7 +257,7 @@ fn is_digit(character: char) -> bool {
     character.is_ascii_digit()
 }
 
-/// Constants of constants: more than there are, and an end for those that name each other.
+/// The nesting of constants: more than there is, and an end for cycles.
 const DEEPEST: u8 = 8;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What matters here of a Rust file, read from its tokens: what it says of itself, its constants
-//! with their comments, its tests, and the names that it defines.
+//! The relevant parts of a Rust file, read from its tokens: its own comment, its constants with
+//! their comments, its tests, and the names that it defines.
 
 use std::{collections::BTreeSet, str::FromStr as _};
 
@@ -19,9 +19,9 @@ pub(super) struct Source {
     pub(super) constants: Vec<Constant>,
     /// The names of its tests, in their order.
     pub(super) tests: Vec<String>,
-    /// Every name that it defines, tests included; not those that it only uses.
+    /// Every name that it defines, in tests as well; not the names that it only uses.
     pub(super) defined: BTreeSet<String>,
-    /// What stands in quotes, tests included.
+    /// The quoted texts, in tests as well.
     pub(super) texts: BTreeSet<String>,
 }
 
@@ -108,7 +108,7 @@ impl Source {
         }
     }
 
-    /// Takes up texts that are in no item.
+    /// Adds texts outside of items.
     fn note(&mut self, tokens: TokenStream) {
         for token in tokens {
             match token {
@@ -162,7 +162,7 @@ fn doc(attribute: TokenStream) -> Option<String> {
     )
 }
 
-/// Tokens without their groups, whose brackets are tokens of their own.
+/// Tokens without groups; a group's brackets are tokens of their own.
 fn flat(tokens: &[TokenTree]) -> Vec<String> {
     let mut words = Vec::new();
     for token in tokens {
@@ -187,7 +187,7 @@ fn is(token: &TokenTree, character: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
 }
 
-/// The first sentence of the comment that a file begins with.
+/// The first sentence of the comment at the beginning of a file.
 fn summary(text: &str) -> Option<String> {
     let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
     let paragraph: Vec<_> = lines
@@ -198,7 +198,7 @@ fn summary(text: &str) -> Option<String> {
     (!paragraph.is_empty()).then(|| first_sentence(&paragraph).to_owned())
 }
 
-/// Up to the first full stop that a capital letter, a bracket or a backtick follows.
+/// Up to the first full stop before a capital letter, a bracket or a backtick.
 fn first_sentence(paragraph: &str) -> &str {
     let mut from = 0;
     while let Some(at) = paragraph.get(from..).and_then(|rest| rest.find(". ")) {
@@ -218,7 +218,7 @@ fn in_one_line(comment: &str) -> String {
     comment.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A comment without what makes links of names: brackets around a name, and a target behind them.
+/// A comment without its link syntax: brackets around a name, and a target behind them.
 pub(super) fn without_references(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Which test shows what: a table of the modules of each suite, and an index of all tests.
+//! The tests: a table of the modules of each suite, and an index of all tests.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -45,7 +45,7 @@ pub(super) fn blocks(tree: &Tree) -> Vec<Block> {
         .collect()
 }
 
-/// Each module of each suite, but those that only help.
+/// Each module of each suite, except helpers.
 fn suites(tree: &Tree) -> String {
     let suites: BTreeSet<_> = tree
         .below("tests")
@@ -73,7 +73,7 @@ fn suites(tree: &Tree) -> String {
     text
 }
 
-/// Each test, by its name, which is a sentence.
+/// Each test by its name, which is a sentence.
 fn index(tree: &Tree) -> String {
     let mut text = String::new();
     for (at, (directory, title)) in PARTS.iter().enumerate() {
@@ -107,7 +107,7 @@ fn index(tree: &Tree) -> String {
     text
 }
 
-/// The name of a test as it is read.
+/// The name of a test as text.
 fn sentence(test: &str) -> String {
     test.replace('_', " ")
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Who points to whom.
+/// The arrows of each node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Graph<N>(BTreeMap<N, BTreeSet<N>>);
 
@@ -16,7 +16,7 @@ impl<N: Ord + Clone> Graph<N> {
         Self(graph)
     }
 
-    /// Groups of nodes of which each reaches each: what is not alone in its group is in a circle.
+    /// Groups of nodes that all reach each other: a group of several nodes is a circle.
     pub(super) fn circles(&self) -> Vec<Vec<N>> {
         let mut circles = BTreeSet::new();
         for node in self.0.keys() {
@@ -33,7 +33,7 @@ impl<N: Ord + Clone> Graph<N> {
         circles.into_iter().collect()
     }
 
-    /// The arrows without those that a longer way implies.
+    /// The arrows, without those that a longer path implies.
     pub(super) fn reduced(&self) -> Vec<(N, N)> {
         let mut arrows = Vec::new();
         for (from, all) in &self.0 {
@@ -49,7 +49,7 @@ impl<N: Ord + Clone> Graph<N> {
         arrows
     }
 
-    /// Everything that arrows lead to from `node`; itself only by a circle.
+    /// Everything that arrows lead to from `node`; itself only through a circle.
     fn reached_from(&self, node: &N) -> BTreeSet<N> {
         let mut reached = BTreeSet::new();
         let mut open = vec![node];

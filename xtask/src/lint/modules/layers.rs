@@ -1,13 +1,13 @@
 //! The layers of each crate, the upper ones first. A module may import from layers below its own;
-//! two modules in one layer know nothing of each other.
+//! modules of one layer do not import each other.
 
 /// A crate whose modules are layered.
 pub(super) struct Crate {
     /// The name of its package.
     pub(super) name: &'static str,
-    /// Where it begins.
+    /// The path of its root.
     pub(super) lib: &'static str,
-    /// The modules right below its root.
+    /// The modules directly below its root.
     pub(super) layers: &'static [&'static [&'static str]],
 }
 
@@ -24,18 +24,18 @@ pub(super) const CRATES: &[Crate] = &[
         lib: "agent/src/lib.rs",
         layers: &[
             &["cli"],
-            // The running agent, and what can be said before it runs.
+            // The running agent, and checks before it runs.
             &["run", "preflight"],
             &["options"],
-            // What makes pages of what telemetry shows.
+            // Serves telemetry's pages.
             &["scrape"],
-            // What shows the state of links.
+            // Shows the state of links.
             &["control", "telemetry"],
-            // What brings inputs, and what a process needs to live on a node.
+            // Brings inputs, and provides what a process needs on a node.
             &["discovery", "health", "kernel", "link_event", "memory"],
-            // What a thread may do.
+            // The rights of threads.
             &["privileges"],
-            // Words and helpers of all.
+            // Shared types and helpers.
             &[
                 "chain",
                 "clock",
@@ -50,11 +50,11 @@ pub(super) const CRATES: &[Crate] = &[
         name: "statlink-link",
         lib: "agent/link/src/lib.rs",
         layers: &[
-            // Which kind of machine a link is: one target or several.
+            // The machine of a kind of link: one target or several.
             &["shape"],
             &["fanout"],
             &["link"],
-            // What a link makes of what its connections found.
+            // Turns findings about connections into the link's state.
             &["assessment", "resync"],
             &["blame", "connections", "machine", "reachability"],
             &["table"],

@@ -1,5 +1,5 @@
-//! Modules import in one direction: without a circle, and from upper to lower layers only. The
-//! picture of it in `agent/docs/architecture.md` is written here and must be current.
+//! Modules import in one direction: without a circle, and only from upper to lower layers. This
+//! check also writes the picture in `agent/docs/architecture.md`, which must be current.
 
 mod graph;
 mod layers;
@@ -39,8 +39,8 @@ pub(super) fn check(fix: bool, workspace: &Workspace) -> Result<()> {
     block::settle(&[picture], "modules", fix, &workspace.root)
 }
 
-/// Files that import from each other, directly or not. What a parent and its child share has to
-/// be in a third file.
+/// Files that import each other, directly or not. A parent and its child must share code through a
+/// third file.
 fn circles(imports: &Imports, root: &Path) -> Vec<String> {
     let circles = Graph::new(imports.keys().cloned()).circles();
     let describe = |circle: Vec<Name>| {
@@ -57,8 +57,7 @@ fn circles(imports: &Imports, root: &Path) -> Vec<String> {
     circles.into_iter().map(describe).collect()
 }
 
-/// Modules beside each other that import from each other with all that is below them, although
-/// no two files do.
+/// Sibling modules that import each other, with everything below them, although no two files do.
 fn circles_of_siblings(imports: &Imports) -> Vec<String> {
     let parents: BTreeSet<&[String]> = imports
         .keys()
@@ -118,7 +117,7 @@ fn against_layers(of: &Crate, source: &Source, imports: &Imports, root: &Path) -
     faults
 }
 
-/// The imports between the modules right below the crate's root.
+/// The imports between the modules directly below the crate's root.
 fn tops(imports: &Imports) -> BTreeSet<(String, String)> {
     let tops = imports.keys().filter_map(|(from, to)| {
         let (from, to) = (from.first()?, to.first()?);
@@ -127,7 +126,7 @@ fn tops(imports: &Imports) -> BTreeSet<(String, String)> {
     tops.collect()
 }
 
-/// Which crates of the workspace depend on which, by the names of their packages.
+/// The dependencies between the workspace's crates, by the names of their packages.
 fn dependencies(workspace: &Workspace) -> Result<Vec<(String, String)>> {
     let mut cargo = workspace.cargo(&["metadata", "--locked", "--no-deps", "--format-version=1"]);
     let metadata: serde_json::Value = serde_json::from_str(&process::capture(&mut cargo)?)

@@ -1,7 +1,7 @@
-//! The modules of a crate and what each imports from the others, read from its tokens.
+//! The modules of a crate and their imports from each other, read from their tokens.
 //!
-//! Paths in the bodies of macros count as well, which a reader of syntax trees would not see.
-//! Tests do not count: they may import what they like.
+//! Paths in the bodies of macros count as well, which a reader of syntax trees would not see. Tests
+//! do not count: they may import anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-/// A module by its names from the crate's root on, which itself has none.
+/// A module by its names from the crate's root; the root itself has none.
 pub(super) type Name = Vec<String>;
 
 /// The modules of one crate.
@@ -36,9 +36,9 @@ pub(super) type Imports = BTreeMap<(Name, Name), Place>;
 struct Module {
     file: PathBuf,
     children: BTreeSet<String>,
-    /// What `use` brings into it, by the name it has there.
+    /// The imported names, each with its origin.
     uses: BTreeMap<String, Name>,
-    /// Each path to something of this crate, as it is written, with its line.
+    /// Each path into this crate, as it is written, with its line.
     paths: Vec<(usize, Name)>,
 }
 
@@ -103,7 +103,7 @@ impl Source {
     /// The module that a path leads to, or that has the item it leads to; `None` outside of the
     /// crate.
     fn resolve(&self, from: &Name, path: &[String], depth: u8) -> Option<Name> {
-        // A name that is brought in under itself.
+        // A name that is imported under itself.
         if depth > DEEPEST {
             return None;
         }
@@ -148,7 +148,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// `items` is whether `tokens` are the module's own items, not what is inside of one.
+    /// `items` says whether `tokens` are the module's own items, and not the inside of one.
     fn read(&mut self, tokens: TokenStream, items: bool) {
         let tokens: Vec<_> = tokens.into_iter().collect();
         let mut rest = tokens.as_slice();
@@ -201,7 +201,7 @@ impl Reader {
         }
     }
 
-    /// The paths of `use prefix::tree`, each of its own.
+    /// The paths of `use prefix::tree`, one by one.
     fn uses(&mut self, prefix: &Name, tree: &[TokenTree], items: bool) {
         let (mut name, rest) = path(tree);
         let line = tree.first().map_or(0, |token| token.span().start().line);
@@ -234,7 +234,7 @@ impl Reader {
     }
 }
 
-/// The names of a path that `tokens` begin with, and what follows it.
+/// The names of the path at the beginning of `tokens`, and the tokens after it.
 fn path(tokens: &[TokenTree]) -> (Name, &[TokenTree]) {
     let mut names = Name::new();
     let mut rest = tokens;
@@ -249,7 +249,7 @@ fn path(tokens: &[TokenTree]) -> (Name, &[TokenTree]) {
     (names, rest)
 }
 
-/// What follows the item that `tokens` begin with: it ends with `;` or its body.
+/// The tokens after the item at the beginning of `tokens`: it ends with `;` or its body.
 fn skip_item(tokens: &[TokenTree]) -> &[TokenTree] {
     let end = tokens
         .iter()
