@@ -1,4 +1,4 @@
-//! The time of links and of what is shown. Timers and warnings use `Instant`.
+//! The time of links and of output. Timers and warnings use `Instant`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,13 +20,13 @@ pub fn now() -> Timestamp {
     )
 }
 
-/// The wall-clock time of a moment that is past.
+/// The wall-clock time of a past moment.
 pub fn wall(at: Timestamp) -> WallTime {
     let wall = SystemTime::now();
     WallTime(wall.checked_sub(now().saturating_since(at)).unwrap_or(wall))
 }
 
-/// A moment as it is shown: in JSON, seconds since the Unix epoch, to the microsecond.
+/// A moment for output: in JSON, seconds since the Unix epoch, to the microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime(pub SystemTime);
 

@@ -1,9 +1,9 @@
-//! What the fuzz targets share. A target is a test in a module `fuzz` below the reader it feeds:
-//! the reader must neither panic, nor hang, nor accept what it must not.
+//! Shared parts of the fuzz targets. A target is a test in a module `fuzz` below the reader it
+//! feeds: the reader must neither panic, nor hang, nor accept invalid input.
 //!
 //! `cargo xtask test fuzz` runs each for a fixed number of random inputs, in seconds; a failure
-//! prints the input and a seed. `cargo xtask fuzz` looks for new paths through the code instead, for
-//! as long as it is told. What it found goes into a test of its own beside the reader.
+//! prints the input and a seed. `cargo xtask fuzz` looks for new paths through the code instead,
+//! for as long as requested. Its findings become tests beside the reader.
 
 use bolero::TypeGenerator;
 
@@ -44,7 +44,7 @@ pub(crate) enum Edit {
     },
 }
 
-/// What means something to one reader of text or another.
+/// Texts with a meaning to one of the readers.
 const TOKENS: [&str; 16] = [
     "/", ":", "://", "%", "%2", "=", ",", "-", "_", ".", "\n", "0", "9999", "null", "{}", "\"",
 ];
@@ -87,7 +87,7 @@ pub(crate) fn edited(input: &[u8], edits: &[Edit]) -> Vec<u8> {
     data
 }
 
-/// Edits of text: what is no UTF-8 any more is replaced.
+/// Edits of text: bytes that are not UTF-8 any more are replaced.
 pub(crate) fn edited_text(input: &str, edits: &[Edit]) -> String {
     String::from_utf8_lossy(&edited(input.as_bytes(), edits)).into_owned()
 }

@@ -1,9 +1,9 @@
 //! statlink: whether each Knative activator is connected to the autoscaler, and why not.
 //!
-//! The heart is [`link`], the pure state machine of one link, a crate of its own. The rest of the
-//! agent is a shell around it: `kernel` and `discovery` say what happens and to whom, `run` feeds the
-//! links and does what they decide, `telemetry`, `scrape`, `control` and `health` show the result, `preflight`
-//! checks the machine beforehand, and `cli` is the command line over it all.
+//! The core is [`link`], the pure state machine of one link, a crate of its own. The rest of the
+//! agent is a shell around it: `kernel` and `discovery` report what happens and to whom, `run`
+//! feeds the links and carries out their decisions, `telemetry`, `scrape`, `control` and `health`
+//! show the result, `preflight` checks the machine beforehand, and `cli` is the command line.
 //!
 //! Public is what the binary, the benches and the test bed use.
 

@@ -1,5 +1,5 @@
-//! An event of the core with the link's name and wall-clock times: what logs and `statlink events`
-//! show.
+//! An event of the core with the link's name and wall-clock times, as logs and `statlink events`
+//! show it.
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::{clock::WallTime, link};
 pub(crate) type EventKind = link::EventKind<WallTime>;
 /// One failed attempt, in wall-clock time.
 pub(crate) type FailedAttempt = link::FailedAttempt<WallTime>;
-/// An outage that is over, in wall-clock time.
+/// An outage that has ended, in wall-clock time.
 pub(crate) type EndedOutage = link::EndedOutage<WallTime>;
 
 /// One event of one link.
@@ -28,7 +28,7 @@ pub(crate) struct LinkEvent {
     pub kind: EventKind,
 }
 
-/// What identifies a link.
+/// The name of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LinkName {
     /// The value of `peer`.
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::link::{Cause, UnknownReason};
 
-    /// What every line begins with.
+    /// The beginning of every line.
     const HEAD: &str = r#"{"at":1700000000.123457,"known_at":1700000000.25,"peer":"autoscaler","namespace":"knative-serving","pod":"activator-1","pid":4711,"event":"#;
 
     fn time(nanoseconds: u32) -> WallTime {

@@ -1,6 +1,6 @@
 //! The kinds of link that statlink watches, by Knative's own names.
 //!
-//! Flags may change what the activator's kind is called; the forwarder's is fixed.
+//! Flags may rename the activator's kind; the forwarder's is fixed.
 
 use std::borrow::Cow;
 

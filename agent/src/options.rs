@@ -1,4 +1,4 @@
-//! What the agent is asked to do: the flags and variables, resolved and checked.
+//! The agent's options: the flags and variables, resolved and checked.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What `statlink run` does and `statlink check` tries.
+/// The options of `statlink run`, which `statlink check` tries.
 #[derive(Debug)]
 pub(crate) struct Options {
     /// What the kernel half watches.
@@ -22,11 +22,12 @@ pub(crate) struct Options {
     pub kubernetes: Option<Kubernetes>,
     /// Path of the control socket.
     pub socket: PathBuf,
-    /// Where an agent leaves its successor what it counted; `None` to leave nothing.
+    /// The directory in which an agent leaves its counts for its successor; `None` to leave
+    /// nothing.
     pub state_dir: Option<PathBuf>,
-    /// Where to serve `/healthz` and `/readyz`; `None` to serve neither.
+    /// The address for `/healthz` and `/readyz`; `None` to serve neither.
     pub health_address: Option<SocketAddr>,
-    /// Where to serve `/metrics`; `None` not to serve it.
+    /// The address for `/metrics`; `None` not to serve it.
     pub metrics_address: Option<SocketAddr>,
     /// Where and how to export.
     pub telemetry: TelemetryConfig,

@@ -1,4 +1,4 @@
-//! Where operators read on: the sections of the runbooks and documents, by what they are about.
+//! Links to the runbooks and documents for operators, by subject.
 
 use crate::link::Cause;
 
@@ -11,11 +11,11 @@ pub(crate) fn of_cause(cause: Cause) -> String {
     )
 }
 
-/// The section about agents of which nothing is heard.
+/// The section about agents that do not report.
 pub(crate) const AGENT_SILENT: Page = Page("runbooks/alerts.md#statlinkagentsilent");
 /// The section about links that come and go.
 pub(crate) const FLAPPING: Page = Page("runbooks/alerts.md#knativelinkflapping");
-/// The section about activators of which nothing is known.
+/// The section about activators with an unknown state.
 pub(crate) const UNOBSERVED: Page = Page("runbooks/alerts.md#knativelinkunobserved");
 /// The section about an agent that does not start.
 pub(crate) const DOES_NOT_START: Page = Page("docs/troubleshooting.md#the-pod-does-not-start");
@@ -23,13 +23,13 @@ pub(crate) const DOES_NOT_START: Page = Page("docs/troubleshooting.md#the-pod-do
 pub(crate) const NOT_READY: Page = Page("docs/troubleshooting.md#the-pod-runs-and-is-not-ready");
 /// The section about an activator that has no link.
 pub(crate) const NO_LINK: Page = Page("docs/troubleshooting.md#there-is-no-link");
-/// The section about what does not reach the Collector.
+/// The section about metrics that do not reach the Collector.
 pub(crate) const NO_SERIES: Page = Page("docs/troubleshooting.md#there-is-a-link-and-no-series");
 /// The section about hooks that are not attached and records that were lost.
 pub(crate) const INCOMPLETE: Page =
     Page("docs/troubleshooting.md#something-is-missing-in-what-it-reports");
 
-/// A section, below the directory of what operators take.
+/// A section, below the directory of operators' files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page(&'static str);
 
@@ -40,7 +40,7 @@ impl Page {
     }
 }
 
-/// The alerts point there, too.
+/// The alerts link to the same address.
 const HOME: &str = "https://github.com/statlink/statlink/blob/main/deploy";
 
 #[cfg(test)]

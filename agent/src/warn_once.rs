@@ -1,6 +1,6 @@
 //! One warning when something stops working, one line when it works again.
 //!
-//! What the agent depends on (the Collector, the Kubernetes API, `/proc`) fails many times in one
+//! A dependency of the agent (the Collector, the Kubernetes API, `/proc`) fails many times in one
 //! outage. [`WarnOnce`] decides which of these failures deserve a log line; the caller writes it.
 
 use std::{
@@ -14,11 +14,11 @@ pub(crate) struct WarnOnce {
     /// When the first of them was seen; `None` while all is well.
     since: Option<Instant>,
     failures: u64,
-    /// The reasons that were warned of.
+    /// The reasons that were warned about.
     warned: BTreeSet<String>,
 }
 
-/// An outage that is over.
+/// An outage that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recovery {
     /// From the first failure to the success.
@@ -28,7 +28,7 @@ pub(crate) struct Recovery {
 }
 
 impl WarnOnce {
-    /// Counts a failure; says whether to warn of it: each `reason` deserves one warning an outage.
+    /// Counts a failure; returns whether to warn: each `reason` deserves one warning an outage.
     pub(crate) fn failed(&mut self, now: Instant, reason: &str) -> bool {
         self.since.get_or_insert(now);
         self.failures += 1;
@@ -40,7 +40,7 @@ impl WarnOnce {
         self.since.is_some()
     }
 
-    /// Counts a success; gives the outage that it ends, if there was one.
+    /// Counts a success; returns the outage that it ends, if there was one.
     pub(crate) fn succeeded(&mut self, now: Instant) -> Option<Recovery> {
         let Self {
             since, failures, ..

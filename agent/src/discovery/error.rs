@@ -168,7 +168,9 @@ impl DiscoveryError {
                 variable,
                 value,
             } => {
-                format!("process {pid} has {variable}=\"{value}\", which is no name in Kubernetes")
+                format!(
+                    "process {pid} has {variable}=\"{value}\", which is not a valid name in Kubernetes"
+                )
             }
             Self::LongEnvironment { pid, read } => format!(
                 "process {pid} names no pod in the first {} KiB of its environment",
@@ -189,9 +191,7 @@ impl DiscoveryError {
                 cgroup,
             } => {
                 let why = match why {
-                    Unplaced::NoContainer => {
-                        "is in no container, as far as its control group tells"
-                    }
+                    Unplaced::NoContainer => "is in no container, according to its control group",
                     Unplaced::NotListed => {
                         "is in a container of no pod that the Kubernetes API lists for this node"
                     }

@@ -1,5 +1,6 @@
-//! A seccomp filter for the threads that talk to the network: it refuses the system calls with which a
-//! process changes the node or looks into other processes. None of those threads makes one of them.
+//! A seccomp filter for the threads that talk to the network: it refuses the system calls with
+//! which a process changes the node or looks into other processes. None of those threads makes
+//! them.
 //!
 //! It is a second line behind the capabilities, and no boundary: all threads share one memory.
 
@@ -13,7 +14,7 @@ use std::io;
 pub(super) fn install(refused: &[libc::c_long]) -> io::Result<()> {
     let mut program = program(refused);
     let filter = libc::sock_fprog {
-        // A few more than the calls.
+        // The program is only a little longer than the list of calls.
         len: u16::try_from(program.len()).unwrap_or(u16::MAX),
         filter: program.as_mut_ptr(),
     };
@@ -22,7 +23,7 @@ pub(super) fn install(refused: &[libc::c_long]) -> io::Result<()> {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
-            // Or older kernels switch off speculation for the thread, which slows it down.
+            // Otherwise older kernels switch off speculation for the thread, which slows it down.
             libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
             &raw const filter,
         )
@@ -42,11 +43,12 @@ fn program(refused: &[libc::c_long]) -> Vec<libc::sock_filter> {
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
     let mut program = vec![
         statement(load, ARCHITECTURE_AT),
-        // The numbers of another architecture (i386 beside x86-64) mean other calls: it has none.
+        // The system call numbers of another architecture (i386 beside x86-64) mean other calls, so
+        // all of them are refused.
         instruction(EQUAL, 1, 0, ARCHITECTURE),
         statement(answer, refuse),
         statement(load, NUMBER_AT),
-        // x32, whose numbers begin here; on other architectures there are none as high.
+        // x32, whose numbers begin here; other architectures have no numbers this high.
         instruction(AT_LEAST, 0, 1, X32),
         statement(answer, refuse),
     ];
@@ -83,7 +85,7 @@ const ARCHITECTURE: u32 = 62 | 0x8000_0000 | 0x4000_0000;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 183 | 0x8000_0000 | 0x4000_0000;
 
-/// What opens a file by its path.
+/// System calls that open a file by its path.
 pub(super) const OPEN: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
@@ -91,8 +93,8 @@ pub(super) const OPEN: &[libc::c_long] = &[
     libc::SYS_openat2,
 ];
 
-/// What threads that talk to the network never need. execve is not refused: the Kubernetes client may ask
-/// a program for its token.
+/// System calls that threads with network access never need. execve is not refused: the Kubernetes
+/// client may ask a program for its token.
 pub(super) const NEVER_NEEDED: &[libc::c_long] = &[
     // The kernel's programs, counters and modules.
     libc::SYS_bpf,
@@ -124,7 +126,7 @@ pub(super) const NEVER_NEEDED: &[libc::c_long] = &[
     libc::SYS_fspick,
     libc::SYS_pivot_root,
     libc::SYS_chroot,
-    // Files by other ways than their path, and devices.
+    // Files by other means than their path, and devices.
     libc::SYS_open_by_handle_at,
     libc::SYS_mknodat,
     libc::SYS_fanotify_init,
@@ -162,7 +164,7 @@ mod tests {
     fn a_filtered_thread_and_those_it_starts_are_refused_what_they_never_need() {
         let refused = || {
             let answer =
-                // SAFETY: nothing is read for a command that there is not.
+                // SAFETY: the kernel reads nothing for a command that does not exist.
                 unsafe { libc::syscall(libc::SYS_bpf, libc::c_long::from(i32::MAX), 0_usize, 0_usize) };
             let bpf = (answer, io::Error::last_os_error().raw_os_error());
             // SAFETY: only the thread's own view of mounts would change, and nobody uses it.

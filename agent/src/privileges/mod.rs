@@ -1,7 +1,8 @@
 //! Dropping the capabilities that are no longer needed.
 //!
-//! Loading and attaching the kernel half needs more than running it. Once it is attached, the loop's
-//! thread keeps what [`running`] says, and every other thread keeps nothing ([`give_up`]).
+//! Loading and attaching the kernel half needs more capabilities than running it. Once it is
+//! attached, the loop's thread keeps those of [`running`], and every other thread keeps none
+//! ([`give_up`]).
 
 mod filter;
 
@@ -17,19 +18,19 @@ use rustix::{
 /// (`bpf_capable()`, `perfmon_capable()`).
 const BPF: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON);
 
-/// What reading the environment of an activator that starts later takes: ptrace access, and, as the
-/// file belongs to the activator's user, access to another user's file.
+/// Capabilities to read the environment of an activator that starts later: ptrace access, and
+/// access to another user's file, because the file belongs to the activator's user.
 const ENVIRONMENT: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// The capabilities that the loop keeps once the hooks are attached, as far as it holds them.
+/// The capabilities that the loop keeps once the hooks are attached, if it has them.
 ///
 /// CAP_SYS_ADMIN implies CAP_BPF and CAP_PERFMON in every kernel (`include/linux/capability.h`). It
-/// is kept only if one of the two is not held: older container runtimes do not know their names, so
-/// `privileged: true` or an explicit `SYS_ADMIN` gives nothing else to read maps with. Where both
-/// are held, CAP_SYS_ADMIN only mounted tracefs, and goes.
+/// is kept only if one of the two is missing: older container runtimes do not know their names, so
+/// with `privileged: true` or an explicit `SYS_ADMIN` nothing else allows reading maps. If both are
+/// held, CAP_SYS_ADMIN only served to mount tracefs, and is dropped.
 pub(crate) fn running() -> CapabilitySet {
-    // The system call fails only for arguments that are not valid. If it did, holding nothing more
-    // than the usual set is the safe answer.
+    // The system call fails only for invalid arguments. If it did, holding nothing more than the
+    // usual set is the safe answer.
     let held = capabilities(None).map_or(BPF, |sets| sets.effective);
     needed(held)
 }
@@ -52,18 +53,18 @@ pub(crate) fn reduce_to(kept: CapabilitySet) {
     }
 }
 
-/// For every thread but the loop's: drops every capability, and refuses it the system calls that it never
-/// needs. The loop's has no such filter: it reads maps and runs programs by bpf().
+/// For every thread except the loop's: drops every capability, and refuses it the system calls that
+/// it never needs. The loop's thread has no such filter: it reads maps and runs programs by bpf().
 pub(crate) fn give_up() {
     reduce_to(CapabilitySet::empty());
     if let Err(error) = filter::install(filter::NEVER_NEEDED) {
-        // Not every kernel and runtime has it; the capabilities are gone all the same.
+        // Not every kernel and runtime supports filters; the capabilities are dropped anyway.
         tracing::debug!(%error, "System calls of a thread could not be filtered.");
     }
 }
 
-/// What `work` gives on a thread of its own that cannot open files; `None` if it panics. Where threads
-/// cannot be filtered it can.
+/// Runs `work` on a new thread that cannot open files, and returns its result; `None` if it panics.
+/// If threads cannot be filtered, it can open files.
 pub(crate) fn without_files<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     let filtered = || {
         let allowed = set_no_new_privs(true).map_err(std::io::Error::from);
@@ -119,14 +120,14 @@ mod tests {
     #[test]
     fn a_thread_keeps_what_it_names_and_other_threads_lose_nothing() {
         let before = capabilities(None).unwrap();
-        // Without it there is nothing to give up.
+        // Without these there is nothing to drop.
         assert!(
             before.permitted.contains(CapabilitySet::BPF),
             "this test needs CAP_BPF: run it as root"
         );
         let left = std::thread::spawn(|| {
             reduce_to(CapabilitySet::BPF);
-            // What was dropped cannot be taken back.
+            // Dropped capabilities cannot be regained.
             reduce_to(CapabilitySet::all());
             std::thread::spawn(|| capabilities(None).unwrap())
                 .join()

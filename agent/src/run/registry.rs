@@ -238,7 +238,7 @@ impl Registry {
             self.warned_of_full = true;
             tracing::warn!(
                 pid = source.tgid,
-                "More activators run here than can be watched: some have no link, or no proxy that explains."
+                "More activators run here than can be watched: some have no link, or no proxy explains their failures."
             );
         }
         Ok(tracked)

@@ -61,7 +61,7 @@ pub(crate) const fn meaning(cause: Cause) -> &'static str {
             "connect() is not answered. Usually a NetworkPolicy or a firewall drops it, or the node is gone."
         }
         Cause::Cancelled => {
-            "the activator gave up a dial before anybody could answer; it was slow, or ending."
+            "the activator gave up a dial before an answer could come; it was slow, or terminating."
         }
         Cause::HostUnreachable => {
             "the network says that there is no way to the host: it is gone, or a firewall rejects with ICMP."
@@ -73,29 +73,28 @@ pub(crate) const fn meaning(cause: Cause) -> &'static str {
             "somebody on the way resets the connection: a proxy, connection tracking, or a crashed autoscaler."
         }
         Cause::ConnectionAborted => {
-            "this node was told to destroy the socket, as a CNI does with connections to a backend that \
-             is gone."
+            "this node was told to destroy the socket, as a CNI does with connections to a removed backend."
         }
         Cause::HandshakeFailed => {
-            "the connection opens, and the websocket does not come up: a mesh that answers 403 or 503, or \
-             something that is no autoscaler."
+            "the connection opens, and the websocket does not come up: a mesh answers 403 or 503, or the \
+             server is no autoscaler."
         }
         Cause::PeerClosed => "the autoscaler closed the connection, as it does when it restarts.",
         Cause::LocalClosed => {
-            "the activator closed the connection itself, for its pings were not answered in time, or it \
-             is starved of CPU."
+            "the activator closed the connection itself: its pings were not answered in time, or it is \
+             starved of CPU."
         }
         Cause::Stalled => {
-            "the connection looks established, and nothing is answered on it: packets vanish, or the \
+            "the connection looks established, but carries no answer: packets are dropped, or the \
              autoscaler is frozen."
         }
         Cause::LocalStalled => {
             "the activator itself is silent: frozen, starved of CPU, or deadlocked."
         }
-        Cause::WrongPeer => "it is connected to an address that is none of the autoscaler's.",
-        Cause::Dns => "it does not dial, for its name lookups fail.",
+        Cause::WrongPeer => "it is connected to an address that is not one of the autoscaler's.",
+        Cause::Dns => "it does not dial, because its name lookups fail.",
         Cause::NoAttempt => "it neither has a connection nor tries to make one.",
-        Cause::Other => "nothing else fits; the log has the number of the error.",
+        Cause::Other => "no other cause fits; the log has the errno.",
     }
 }
 
