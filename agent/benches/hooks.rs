@@ -51,7 +51,7 @@ fn measure(connect_hook: ConnectHook, pairs: &[Pair]) -> Result<()> {
             println!("{}: {}", state.hook.name, missing.reason);
         }
     }
-    // The kernel that refuses a program refuses its yardstick, too.
+    // A kernel that refuses a program also refuses its baseline.
     let pairs = pairs.iter().filter(|pair| kernel.hooked(pair.program));
     let pairs: Vec<&Pair> = pairs.collect();
     let _empty = Empty::attach(&pairs)?;
@@ -179,7 +179,7 @@ impl Server {
     }
 }
 
-/// The yardsticks, attached as long as it lives.
+/// The baselines, attached while this exists.
 struct Empty(#[expect(dead_code, reason = "held for its drop")] Ebpf);
 
 impl Empty {
@@ -214,7 +214,7 @@ impl Empty {
     }
 }
 
-/// A program, its yardstick, and the hook of both.
+/// A program, its baseline, and the hook of both.
 struct Pair {
     program: &'static str,
     yardstick: &'static str,

@@ -8,12 +8,12 @@
 //! | to find | look in |
 //! |---|---|
 //! | how a process becomes a client | `inspect` |
-//! | what is read of a single process | `proc`, `container`, `selector` |
+//! | how a single process is read | `proc`, `container`, `selector` |
 //! | what the API said so far | `kubernetes::directory` |
-//! | who names a process | `naming` |
-//! | who has which name, and what late news changes | `claims` |
-//! | who has no link, and waits for the API or was refused | `strangers`; what is warned of: `unseen` |
-//! | which pods run here without a process that is seen | `absence`; why: `likely` |
+//! | what names a process | `naming` |
+//! | which process has which name, and what later information changes | `claims` |
+//! | which processes have no link, because they wait for the API or were refused | `strangers`; the warnings: `unseen` |
+//! | which pods run here without a visible process | `absence`; why: `likely` |
 
 mod absence;
 mod claims;

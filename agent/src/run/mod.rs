@@ -10,11 +10,11 @@
 //! |---|---|
 //! | how `statlink run` starts and stops | `wiring` |
 //! | what wakes the loop, and in which order it works | `event_loop` |
-//! | which links there are, and which sources are tracked for them | `registry` |
-//! | what a pod has counted, beyond the life of one process | `ledger` |
-//! | what is left to a successor of the agent | `event_loop::succession`; of whom: `unsaved` |
-//! | which links a record concerns, and what it means there | `routing` |
-//! | what happens after records were lost, and at discovery | `reconcile`; what a link is owed: `owed`; whether all of its connections are known: `completeness`; whether TCP says anything of them: `bypass` |
+//! | the links, and the sources that are tracked for them | `registry` |
+//! | the counts of a pod, beyond the life of one process | `ledger` |
+//! | what the agent leaves to a successor | `event_loop::succession`; which links have changed: `unsaved` |
+//! | which links a record concerns, and its input for them | `routing` |
+//! | what happens after records were lost, and at discovery | `reconcile`; what a link is owed: `owed`; whether all of its connections are known: `completeness`; whether they bypass TCP: `bypass` |
 //! | what is logged, recorded and exported of an event | `publish` |
 //! | what a snapshot holds | `snapshot` |
 //! | when an export is made | `export` |

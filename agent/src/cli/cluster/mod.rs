@@ -3,12 +3,12 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `access` | how the agents are found and reached: the flags of all commands |
-//! | `api` | what is asked of the Kubernetes API: pods, nodes, logs, commands in pods |
-//! | `survey` | the agents that there are, and who of them answers |
-//! | `status`, `events`, `check` | the commands of one agent, of all |
+//! | `access` | where the agents are and how to reach them: the flags of all commands |
+//! | `api` | requests to the Kubernetes API: pods, nodes, logs, commands in pods |
+//! | `survey` | the agents, and which of them answer |
+//! | `status`, `events`, `check` | the commands of one agent, for all agents |
 //! | `why` | the story of one activator, in plain words |
-//! | `dump`, `redact` | a bundle for whoever is asked for help, without secrets |
+//! | `dump`, `redact` | a bundle for the person who is asked for help, without secrets |
 //!
 //! Nothing here decides about links: the agents report their own state.
 
@@ -42,10 +42,10 @@ use super::exit::DONE;
 pub(super) enum ClusterCommand {
     /// Show every link of the cluster in one table
     ///
-    /// With the node and the agent's version; what is not reachable comes first. Agents that do not
-    /// answer are named, with the reason, and so are activators of which no agent says anything.
+    /// With the node and the agent's version; unreachable links come first. Also names agents that
+    /// do not answer, with the reason, and activators that no agent reports.
     Status,
-    /// Print what happens to the links of all nodes, as it happens
+    /// Print the events of all nodes' links as they happen
     Events,
     /// Run `statlink check` on every node
     ///
@@ -56,11 +56,11 @@ pub(super) enum ClusterCommand {
         /// Its pod: NAME, or NAMESPACE/NAME
         pod: String,
     },
-    /// Write a bundle for whoever is asked for help, without secrets
+    /// Write a bundle for the person who is asked for help, without secrets
     ///
     /// Versions, nodes with their kernels, checks, status, the activators and the autoscaler's
-    /// addresses, the agents' logs and those of their crashed predecessors. Whatever cannot be had
-    /// is named in errors.txt.
+    /// addresses, the agents' logs and those of their crashed predecessors. errors.txt names what is
+    /// missing.
     Dump {
         /// A directory to make [default: statlink-dump-TIME]
         #[arg(long, short, value_name = "DIRECTORY")]

@@ -23,7 +23,7 @@
 //! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative` | `cumulative` |
 //! | `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` | `explicit_bucket_histogram` | the same |
 //! | `OTEL_METRIC_EXPORT_INTERVAL` | 200 to 3600000 ms | 10000 ms |
-//! | `OTEL_METRIC_EXPORT_TIMEOUT` | 1 to 3600000 ms; the nearer of it and the exporter's holds | |
+//! | `OTEL_METRIC_EXPORT_TIMEOUT` | 1 to 3600000 ms; the shorter of this and the exporter's timeout applies | |
 //! | `OTEL_RESOURCE_ATTRIBUTES` | `key=value,key=value`, percent-encoded; not `k8s.pod.name` nor `k8s.namespace.name` | |
 //! | `OTEL_SERVICE_NAME` | any | `statlink` |
 

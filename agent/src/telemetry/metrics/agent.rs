@@ -5,14 +5,14 @@
 //! | metric | instrument, unit | attributes | what |
 //! |---|---|---|---|
 //! | `statlink.links` | gauge, `{link}` | | links known |
-//! | `statlink.links.unknown` | gauge, `{link}` | `statlink.unknown.reason` | links of which nobody can tell whether they are up; absent without any |
-//! | `statlink.pods.unobserved` | gauge, `{pod}` | `statlink.unobserved.reason` | pods that run here without a process that is seen; absent without any |
+//! | `statlink.links.unknown` | gauge, `{link}` | `statlink.unknown.reason` | links with an unknown state; absent without any |
+//! | `statlink.pods.unobserved` | gauge, `{pod}` | `statlink.unobserved.reason` | pods that run here without a visible process; absent without any |
 //! | `statlink.clients.refused` | gauge, `{process}` | `statlink.refusal.reason` | processes with a client's name that have no link; absent without any |
 //! | `statlink.hook.attached` | gauge, `{hook}` | `statlink.hook.name` | 1 attached, 0 not |
 //! | `statlink.hook.misses` | counter, `{event}` | `statlink.hook.name` | events that the hook's program did not see because it, or another, was running on the same CPU; they may be any socket's, and most likely are no watched one's |
 //! | `statlink.records.read` | counter, `{record}` | `statlink.record.kind` | kernel records read |
 //! | `statlink.records.lost` | counter, `{record}` | `statlink.loss.reason` | kernel records lost |
-//! | `statlink.record.age` | gauge, `s` | | since the last kernel record |
+//! | `statlink.record.age` | gauge, `s` | | time since the last kernel record |
 //! | `statlink.ring.usage` | gauge, `By` | | the most bytes found waiting in the ring since the last export |
 //! | `statlink.ring.limit` | gauge, `By` | | size of the ring |
 //! | `statlink.exports` | counter, `{export}` | `statlink.export.outcome` | exports of metrics before this one, `ok` or `failed` |
