@@ -42,7 +42,7 @@ impl Reconciliation {
         }
     }
 
-    /// A newer listing came before this one was complete, and replaces it.
+    /// This listing replaces `before`, which was not complete, and takes over its missed ends.
     pub(crate) fn succeed(&mut self, before: &Self) {
         self.missed.add_all(&before.missed);
     }

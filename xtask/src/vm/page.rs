@@ -105,47 +105,48 @@ fn number(row: &Value, name: &str) -> String {
 const HEAD: &str = "\
 # Kernels
 
-On which kernels statlink was judged, and what came of it. `cargo xtask test kernels` boots each of them in
+The kernels on which statlink was judged, with the results. `cargo xtask test kernels` boots each of them in
 an emulated machine, with Knative's own client and server, injects faults, and compares causes and counts
-with what Knative itself says. This page is written by it.
+with Knative's own log. It also writes this page.
 
-- *profile*: what the agent may do. Each fault is injected once, or in a *campaign*: 60 of them in a random
-  order, half of them while packets come late, twice and in another order, and in between 5 % of all packets lost.
+- *profile*: the agent's rights. Each fault is injected once. In a *campaign*, 60 faults are injected in a random
+  order, half of them while packets come late, twice and out of order; in between, 5 % of all packets are lost.
 - *connect()*: the hooks that see attempts that fail before a SYN, and name lookups. `fexit` costs nobody
   else anything; `tracepoints` make each system call of every process of the node about 40 ns slower.
-- *other calls*: what is added to a system call that is no connect(), in virtual time: one instruction is 2 ns.
+- *other calls*: the time added to a system call other than connect(), in virtual time: one instruction is 2 ns.
 - *missing*: hooks that the kernel refuses. `statlink check` says what is lost without each.
 - *processors, time*: of the guest. In *virtual* time an instruction takes two nanoseconds and waiting takes
   nothing; in *real* time the guest is an emulator, many times slower than a processor.
-- *missed*: events that the kernel did not hand to a program because it ran already on that processor; `?`
-  where the kernel does not count them.
-- *attach*: how long the kernel half took to load and to attach, in the guest's time.
-- *memory*: the most that the agent had resident, most of it at its start. What is above 30 MiB was measured
-  before the agent kept of the kernel's types only those that it attaches to.
+- *missed*: events for which the kernel skipped a program because it was already running on that processor; `?`
+  if the kernel does not count them.
+- *attach*: how long it took to load and attach the kernel half, in the guest's time.
+- *memory*: the agent's peak of resident memory, which is at its start. Values above 30 MiB are older than a change
+  by which the agent keeps only those of the kernel's types that it attaches to.
 
 | kernel | architecture | profile | processors, time | connect() | other calls | missing | missed | attach | memory | judgements | tested |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 const TAIL: &str = "
-Kernels are Debian's: its cloud and generic configurations, and its PREEMPT_RT. What has the same version
-and BTF elsewhere has the same hooks; `statlink check` tells on the node itself.
+All kernels are Debian's: its cloud and generic configurations, and its PREEMPT_RT. Another kernel with the same
+version and BTF has the same hooks; `statlink check` shows them on the node itself.
 
 ## Kernels that were not booted
 
-The agent reads at its start where the kernel keeps what it looks at. Forms in which other kernels describe
-that were made by the kernels' own encoder (pahole), and the agent's answers compared with the compiler's:
+When it starts, the agent reads the offsets of kernel fields from BTF. Other kernels describe these fields in other
+forms. The kernels' own encoder (pahole) produced these forms, and a test compared the agent's offsets with the
+compiler's:
 
-| form | who has it | what the agent does |
+| form | kernels | what the agent does |
 |---|---|---|
-| `sk_protocol` is a bit field | Linux up to 5.5; Red Hat 8, which is 4.18 with a newer BPF | ends with exit code 3 and one line that says which Linux it needs |
-| members that changed are kept in unnamed unions, so that sizes stay | Red Hat 9 and its rebuilds | finds all |
-| groups of members are marked by arrays of nothing, values of 64 bits | Linux from 6.8 on: Ubuntu's HWE and Azure's kernels | finds all |
-| without IPv6, without MPTCP | kernels that were built so | finds all that there is |
+| `sk_protocol` is a bit field | Linux up to 5.5; Red Hat 8, which is 4.18 with a newer BPF | ends with exit code 3 and one line that names the Linux version it needs |
+| changed members are in unnamed unions, so that sizes stay | Red Hat 9 and its rebuilds | finds all |
+| groups of members are marked by empty arrays, and values have 64 bits | Linux from 6.8 on: Ubuntu's HWE and Azure's kernels | finds all |
+| without IPv6, without MPTCP | kernels built like this | finds all that exists |
 | members in a random order | hardened kernels (`CONFIG_RANDSTRUCT`) | finds all |
-| annotations of pointers (`__rcu`, `__user`) | kernels that clang built, as Container-Optimized OS is | finds all |
-| kinds of types that this version does not know | kernels to come | passes over them if the kernel says how long they are; else it ends with one line that names the kind |
-| no BTF | Amazon Linux 2's 4.14, kernels of one's own | ends with one line that says what to build with |
+| annotations of pointers (`__rcu`, `__user`) | kernels built by clang, such as Container-Optimized OS | finds all |
+| kinds of types that this version does not know | future kernels | skips them if the kernel gives their length; otherwise it ends with one line that names the kind |
+| no BTF | Amazon Linux 2's 4.14, custom kernels | ends with one line that names the build option |
 ";
 
 #[cfg(test)]
