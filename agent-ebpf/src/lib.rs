@@ -1,4 +1,5 @@
-//! The common ground of statlink's kernel half and its userspace half.
+//! The types, limits and decisions on which statlink's kernel half and its userspace half must
+//! agree.
 //!
 //! - [`wire`]: every map key, map value, ring record and `.rodata` constant, defined only here, so
 //!   that both halves are compiled from the same text.

@@ -1,5 +1,5 @@
-//! The file's format: a first line with length and checksum of the rest, then one line of JSON for
-//! each entry.
+//! The memory file's format: a first line with length and checksum of the rest, then one line of
+//! JSON for each entry.
 //!
 //! A file is read whole or refused whole. It is refused if it was cut, if bytes of another write
 //! are mixed in, or if it has another format, another boot or a word that this build does not know:

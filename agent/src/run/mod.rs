@@ -1,4 +1,4 @@
-//! The running agent: the loop that feeds each link what happened to it, and what stands around it.
+//! The running agent: the loop that feeds the links, and the modules around it.
 //!
 //! Nothing here decides about a link: [`crate::link`] does. An event's way through this module:
 //!

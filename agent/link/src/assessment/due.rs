@@ -1,4 +1,4 @@
-//! What is due on a link at a time: the end of the grace, liveness checks, and the consequences of
+//! The deadlines of an assessment: the end of the grace, liveness checks, and the consequences of
 //! not dialling.
 
 use super::{Assessment, Timer};

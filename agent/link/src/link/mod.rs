@@ -1,4 +1,4 @@
-//! One client and one peer: connects the connections with the assessment.
+//! The link of one client to one peer: joins its connections and its assessment.
 //!
 //! An input goes to the connections; their findings go to the assessment; its outputs go to the
 //! driver. Deadlines are in `due`.
