@@ -23,7 +23,7 @@ use crate::{
 /// - unreachable while a target that is past its grace has no live connection,
 /// - reachable while each has one,
 /// - [idle](State::Idle) without any target,
-/// - * [unknown](State::Unknown) if its state depends on a target that is unknown, or on targets
+/// - [unknown](State::Unknown) if its state depends on a target that is unknown, or on targets
 ///   that may exist unseen.
 ///
 /// Outages of targets that overlap are one. The counts of a target stay after it is over.

@@ -24,13 +24,13 @@ use crate::{
 ///
 /// - [`handle`](Self::handle) with each input and its time: the kernel's time of the event for
 ///   what the kernel half recorded, the clock for the rest.
-/// - * [`on_deadline`](Self::on_deadline) with the clock, once it has reached
+/// - [`on_deadline`](Self::on_deadline) with the clock, once it has reached
 ///   [`next_deadline`](Self::next_deadline). An early call does nothing. Waiting inputs are passed
 ///   first.
-/// - * After each of these calls, the driver performs the outputs in their order. It answers an
+/// - After each of these calls, the driver performs the outputs in their order. It answers an
 ///   [`Output::Sample`] with [`Input::Sampled`] as soon as possible; without an answer, the link
 ///   asks again.
-/// - * The getters at any time. They show the link as of the last of these calls.
+/// - The getters at any time. They show the link as of the last of these calls.
 ///
 /// # Time
 ///
@@ -61,9 +61,9 @@ use crate::{
 /// and it dialled one of the peer's addresses, if those are known. It must have failed since the
 /// client's connection began, and:
 ///
-/// - * for a failed handshake, at any time since;
-/// - * for a live connection that its other side ended, within the second before;
-/// - * for a stalled connection, since the peer was last heard.
+/// - for a failed handshake, at any time since;
+/// - for a live connection that its other side ended, within the second before;
+/// - for a stalled connection, since the peer was last heard.
 ///
 /// A proxy's SYN that has gone unanswered for 1 s counts as [`Cause::Timeout`]. A proxy that closes
 /// its own connection explains nothing.
