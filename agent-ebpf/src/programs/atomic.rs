@@ -40,7 +40,8 @@ pub(crate) unsafe fn add_u32(value: *mut u32) {
 /// As for [`add_u64`].
 #[inline(always)]
 pub(crate) unsafe fn subtract_u32(value: *mut u32) {
-    // Wraps: all ones are minus one, and the instruction uses the lower half. SAFETY: by contract.
+    // Wraps: all ones are minus one, and the instruction uses the lower half.
+    // SAFETY: by contract.
     unsafe { change_u32(value, u64::MAX) };
 }
 

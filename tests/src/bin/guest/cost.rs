@@ -77,8 +77,8 @@ fn getppid() {
 }
 
 fn read() {
-    // A descriptor that does not exist: the shortest path through the kernel. SAFETY: nothing is
-    // written, because the length is 0.
+    // A descriptor that does not exist: the shortest path through the kernel.
+    // SAFETY: nothing is written, because the length is 0.
     black_box(unsafe { libc::read(-1, std::ptr::null_mut(), 0) });
 }
 
