@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -60,6 +61,18 @@ impl Workspace {
     /// Programs of [`Workspace::wheels`].
     pub(crate) fn wheels_bin(&self) -> PathBuf {
         self.wheels().join("bin")
+    }
+
+    /// Waits until no other run holds this name, and holds it until the file is dropped. Names are of the
+    /// target directory: runs that share one share what is in it.
+    pub(crate) fn alone(&self, name: &str) -> Result<File> {
+        let path = self.target.join(format!("{name}.lock"));
+        fs::create_dir_all(&self.target)
+            .with_context(|| format!("create {}", self.target.display()))?;
+        let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        file.lock()
+            .with_context(|| format!("lock {}", path.display()))?;
+        Ok(file)
     }
 
     /// Cargo, in the workspace's root.

@@ -39,7 +39,10 @@ impl Programs {
             .map(|package| format!("{package}:{arch}/bookworm"))
             .collect();
         apt.unpack(&packages, &debian)?;
-        let ours = build(&["--package=statlink-tests", "--bins"], arch, workspace)?;
+        // Not all of that package's: most run on the test bed's own machine.
+        let mut what = vec!["--package=statlink-tests"];
+        what.extend(OURS.iter().flat_map(|program| ["--bin", *program]));
+        let ours = build(&what, arch, workspace)?;
         let agent = match agent {
             Some(agent) => agent.to_owned(),
             None => build(&["--package=statlink"], arch, workspace)?.join("statlink"),
@@ -75,7 +78,7 @@ impl Programs {
         self.debian_programs(&mut archive)?;
 
         archive.file("bed/statlink", &read(&self.agent)?);
-        for program in ["guest", "campaign", "test_client", "bad_server"] {
+        for program in OURS {
             archive.file(&format!("bed/{program}"), &read(&self.ours.join(program))?);
         }
         for program in &self.peers {
@@ -172,6 +175,9 @@ fn needed(text: &str) -> Vec<String> {
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("read {}", path.display()))
 }
+
+/// The programs of this workspace, besides the agent.
+const OURS: &[&str] = &["guest", "campaign", "test_client", "bad_server"];
 
 /// From Debian 12, whose programs work with every kernel of the matrix.
 const PACKAGES: &[&str] = &[

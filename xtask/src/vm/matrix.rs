@@ -83,6 +83,7 @@ const CAMPAIGN: &Way = &Way {
 };
 
 /// The result of one guest.
+#[derive(Default)]
 struct Judged {
     facts: BTreeMap<String, Value>,
     passed: u32,
@@ -94,9 +95,8 @@ struct Judged {
 
 /// Judges the named kernels, or all; returns how many judgements were good and how many were not.
 pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32)> {
-    let mut results = Results::read(workspace)?;
     if names.iter().any(|name| name == PAGE) {
-        results.write(workspace)?;
+        Results::change(workspace, |_| Ok(()))?;
         return Ok((0, 0));
     }
     let cells = chosen(names)?;
@@ -107,11 +107,8 @@ pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32
         eprintln!("── {}/{total}: {} {}", number + 1, kernel.name, way.name);
         let judged = judge(kernel, way, &mut machines, workspace);
         let judged = judged.unwrap_or_else(|error| Judged {
-            facts: BTreeMap::new(),
-            passed: 0,
             failures: vec![format!("{error:#}")],
-            case: String::new(),
-            complete: false,
+            ..Judged::default()
         });
         println!("{}", row(kernel, way, &judged));
         for failure in &judged.failures {
@@ -119,12 +116,14 @@ pub(crate) fn run(names: &[OsString], workspace: &Workspace) -> Result<(u32, u32
         }
         passed += judged.passed;
         failed += u32::try_from(judged.failures.len()).unwrap_or(u32::MAX);
-        if way.name == FACTS.name {
-            results.note(kernel, &judged);
-        } else {
-            results.put(kernel, way, &judged)?;
-        }
-        results.write(workspace)?;
+        Results::change(workspace, |results| {
+            if way.name == FACTS.name {
+                results.note(kernel, &judged);
+                Ok(())
+            } else {
+                results.put(kernel, way, &judged)
+            }
+        })?;
     }
     Ok((passed, failed))
 }
@@ -192,10 +191,7 @@ fn judge(
         .archive(&guest.kernel.modules, &script(&command))?;
     let mut judged = Judged {
         facts: BTreeMap::from([("kernel".to_owned(), json!(guest.kernel.release))]),
-        passed: 0,
-        failures: Vec::new(),
-        case: String::new(),
-        complete: false,
+        ..Judged::default()
     };
     let begin = Instant::now();
     boot.run(&archive, LONGEST, |line| {
@@ -269,6 +265,15 @@ struct Results {
 }
 
 impl Results {
+    /// Changes what is kept, and writes the page anew. It is read only now: another run may have added
+    /// rows while this one's guest was judged.
+    fn change(workspace: &Workspace, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let _alone = workspace.alone("kernels")?;
+        let mut results = Self::read(workspace)?;
+        change(&mut results)?;
+        results.write(workspace)
+    }
+
     fn read(workspace: &Workspace) -> Result<Self> {
         Ok(Self {
             rows: read(&path(workspace))?,
@@ -372,17 +377,13 @@ const LONGEST: Duration = Duration::from_secs(1_200);
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]
     fn what_the_judge_says_is_taken_and_nothing_else() {
-        let mut judged = Judged {
-            facts: BTreeMap::new(),
-            passed: 0,
-            failures: Vec::new(),
-            case: String::new(),
-            complete: false,
-        };
+        let mut judged = Judged::default();
         for line in [
             "hello",
             "@fact {\"name\":\"recursion_misses\",\"value\":0}",
@@ -397,6 +398,32 @@ mod tests {
         assert_eq!(judged.fact("recursion_misses"), "0");
         assert_eq!((judged.passed, judged.complete), (1, true));
         assert_eq!(judged.failures, ["reset, v6: why"]);
+    }
+
+    #[test]
+    fn runs_at_the_same_time_keep_each_others_rows() {
+        let directory = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: directory.path().to_owned(),
+            target: directory.path().join("target"),
+        };
+        for of in [path(&workspace), page::path(&workspace)] {
+            fs::create_dir_all(of.parent().unwrap()).unwrap();
+        }
+        let cells = chosen(&[]).unwrap();
+        thread::scope(|scope| {
+            for run in cells.chunks(cells.len() / 4) {
+                let workspace = &workspace;
+                scope.spawn(move || {
+                    for (kernel, way) in run {
+                        let put =
+                            |results: &mut Results| results.put(kernel, way, &Judged::default());
+                        Results::change(workspace, put).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(read(&path(&workspace)).unwrap().len(), cells.len());
     }
 
     #[test]

@@ -116,6 +116,7 @@ impl<'a> Machines<'a> {
         setup::ensure(setup::GUESTS, workspace)?;
         // Like every other tier.
         let agent = agent.or_else(|| env::var_os("STATLINK_BIN").map(PathBuf::from));
+        let _alone = workspace.alone(GUESTS)?;
         let apt = Apt::new(workspace.target.join("vm/apt"), refresh)?;
         Ok(Self {
             apt,
@@ -126,6 +127,7 @@ impl<'a> Machines<'a> {
     }
 
     fn guest(&mut self, kernel: &Kernel) -> Result<Guest<'_>> {
+        let _alone = self.workspace.alone(GUESTS)?;
         let unpacked = self.apt.kernel(kernel)?;
         if !self.programs.iter().any(|(arch, _)| *arch == kernel.arch) {
             setup::ensure(kernel.arch.needs()?, self.workspace)?;
@@ -163,6 +165,9 @@ fn name(value: &str) -> Result<String, String> {
 }
 
 const LIST: &str = "list";
+
+/// Whoever fetches, unpacks and builds the parts of guests does it alone.
+const GUESTS: &str = "guests";
 
 /// A guest that takes longer than this hangs.
 const LONGEST: Duration = Duration::from_secs(1_800);
