@@ -140,7 +140,7 @@ function exportOf(node, own, at) {
     metric('statlink.exports', '{export}', 'sum', [[{ 'statlink.export.outcome': 'ok' }, Math.round(now / INTERVAL)], [{ 'statlink.export.outcome': 'failed' }, 0]], at),
     metric('statlink.memory.usage', 'By', 'gauge', [[{}, 12.4e6 + own.length * 4e4]], at),
   ];
-  const resource = { 'service.name': 'statlink', 'service.version': '0.1.0', 'service.instance.id': node, 'k8s.node.name': node, 'k8s.cluster.name': options.cluster };
+  const resource = { 'service.name': 'statlink', 'service.version': '0.1.0', 'service.instance.id': `${options.cluster}/${node}`, 'k8s.node.name': node, 'k8s.cluster.name': options.cluster };
   return { resource: { attributes: attributes(resource) }, scopeMetrics: [{ scope: { name: 'statlink' }, metrics: metrics.filter((one) => (one.gauge ?? one.sum ?? one.histogram).dataPoints.length) }] };
 }
 

@@ -679,19 +679,26 @@ fn sources(directory: &str, extension: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn a_prometheus_that_scrapes_finds_each_agent_by_its_node() {
-    let example = |name: &str| {
+    let example = |name: &str, cluster: &str| {
         let values = deploy::chart().join("ci").join(name);
-        template(&["--values", values.to_str().unwrap()])
+        let cluster = format!("clusterName={cluster}");
+        template(&["--values", values.to_str().unwrap(), "--set", &cluster])
     };
-    let by_pod = example("scraped-values.yaml");
-    let by_service = example("scraped-by-service-values.yaml");
-    for (objects, key, list, labels, port) in [
+    let by_pod = example("scraped-values.yaml", "east");
+    let by_service = example("scraped-by-service-values.yaml", "");
+    // As the agent names itself.
+    let node = json!(["__meta_kubernetes_pod_node_name"]);
+    let of_node = json!({ "sourceLabels": node, "targetLabel": "instance" });
+    let mut of_cluster = of_node.clone();
+    of_cluster["replacement"] = json!("east/$1");
+    for (objects, key, list, labels, port, instance) in [
         (
             &by_pod,
             "PodMonitor statlink/statlink",
             "podMetricsEndpoints",
             &by_pod["DaemonSet statlink/statlink"]["spec"]["template"]["metadata"]["labels"],
             9464,
+            of_cluster,
         ),
         (
             &by_service,
@@ -699,6 +706,7 @@ fn a_prometheus_that_scrapes_finds_each_agent_by_its_node() {
             "endpoints",
             &by_service["Service statlink/statlink-metrics"]["metadata"]["labels"],
             19464,
+            of_node,
         ),
     ] {
         let spec = &objects[key]["spec"];
@@ -710,6 +718,7 @@ fn a_prometheus_that_scrapes_finds_each_agent_by_its_node() {
         let relabelings = target["relabelings"].as_array().unwrap();
         let job = json!({ "targetLabel": "job", "replacement": "statlink" });
         assert!(relabelings.contains(&job), "{key}");
+        assert!(relabelings.contains(&instance), "{key}: {relabelings:?}");
         let address = variable(objects, "STATLINK_METRICS_ADDRESS").unwrap();
         assert_eq!(address["value"], format!("[::]:{port}"), "{key}");
         let named = json!({ "name": "metrics", "containerPort": port });

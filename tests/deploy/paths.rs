@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::Command,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -82,7 +83,7 @@ fn two_activators_stay_two_series_on_every_path() {
         page,
         ("REMOTE_WRITE_ENDPOINT", prometheus.remote_write_endpoint()),
     );
-    // A cluster of its own for each way, so that one Prometheus can tell them apart.
+    // A cluster of its own for each way, so that one Prometheus can tell them apart, by that alone.
     let paths = [
         ("direct", prometheus.address(), "/api/v1/otlp/v1/metrics"),
         ("gateway", gateway.otlp, "/v1/metrics"),
@@ -90,19 +91,16 @@ fn two_activators_stay_two_series_on_every_path() {
         ("remote-write", written.otlp, "/v1/metrics"),
     ];
     for (cluster, to, path) in paths {
-        post(to, path, &of_agent(cluster)).unwrap();
+        post(to, path, &of_agent(cluster, &BOTH)).unwrap();
     }
     post(gateway.otlp, "/v1/metrics", &of_knative()).unwrap();
 
     for (cluster, ..) in paths {
         let recorded = format!("statlink:reachable{{k8s_cluster_name=\"{cluster}\"}}");
         let found = series(&prometheus, &recorded, 2);
-        let expected = ["activator-0", "activator-1"].map(|pod| {
-            let value = if pod == "activator-0" { 1.0 } else { 0.0 };
-            (
-                format!("{cluster} node-{cluster} knative-serving {pod} autoscaler"),
-                value,
-            )
+        let expected = BOTH.map(|(pod, value)| {
+            let labels = format!("{cluster} node-1 knative-serving {pod} autoscaler");
+            (labels, f64::from(value))
         });
         assert_eq!(found, expected, "{cluster}");
         let version = format!("statlink:agent_version{{k8s_cluster_name=\"{cluster}\"}}");
@@ -117,6 +115,17 @@ fn two_activators_stay_two_series_on_every_path() {
             "knative-serving activator-1 autoscaler"
         ]
     );
+
+    // activator-1 has ended: nothing is said of it any longer, and its 0 counts for nothing within seconds.
+    thread::sleep(APART);
+    for (cluster, to, path) in paths {
+        post(to, path, &of_agent(cluster, &BOTH[..1])).unwrap();
+    }
+    for (cluster, ..) in paths {
+        let recorded = format!("statlink:reachable_held{{k8s_cluster_name=\"{cluster}\"}}");
+        let left = series(&prometheus, &recorded, 1);
+        assert!(left[0].0.contains(" activator-0 "), "{cluster}: {left:?}");
+    }
 }
 
 /// The series of a recorded expression, once there are so many: their labels, and their values.
@@ -146,9 +155,9 @@ fn series(prometheus: &Prometheus, expression: &str, count: usize) -> Vec<(Strin
     found.with_context(|| format!("{last:?}")).unwrap()
 }
 
-/// What an agent with two activators exports, one of them cut off.
-fn of_agent(cluster: &str) -> Value {
-    let node = format!("node-{cluster}");
+/// What an agent exports of its activators: each is connected (1) or cut off (0). Its node's name is the same in
+/// every cluster.
+fn of_agent(cluster: &str, activators: &[(&str, u32)]) -> Value {
     let point = |pod: &str, value: u32| {
         let link = [
             ("peer", "autoscaler"),
@@ -157,19 +166,20 @@ fn of_agent(cluster: &str) -> Value {
         ];
         gauge_point(&link, value)
     };
+    let points = activators.iter().map(|&(pod, value)| point(pod, value));
     let metrics = [
         gauge(
             "kn.activator.stats.conn.reachable",
             "{reachable}",
-            &[point("activator-0", 1), point("activator-1", 0)],
+            &points.collect::<Vec<_>>(),
         ),
         gauge("statlink.links", "{link}", &[gauge_point(&[], 2)]),
     ];
     let resource = [
         ("service.name", "statlink"),
         ("service.version", "0.1.0"),
-        ("service.instance.id", &node),
-        ("k8s.node.name", &node),
+        ("service.instance.id", &format!("{cluster}/node-1")),
+        ("k8s.node.name", "node-1"),
         ("k8s.cluster.name", cluster),
     ];
     json!({"resourceMetrics": [exported(&resource, "statlink", &metrics)]})
@@ -221,6 +231,11 @@ fn free_port() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// One is connected, the other is cut off.
+const BOTH: [(&str, u32); 2] = [("activator-0", 1), ("activator-1", 0)];
+/// Longer than the parts of one export may be apart, by the rules; shorter than what makes a 0 an outage that may
+/// pause.
+const APART: Duration = Duration::from_secs(17);
 /// For a program to start on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 /// Rules are evaluated every 10 s and 30 s, and the second kind reads what the first recorded.

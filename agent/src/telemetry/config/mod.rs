@@ -226,6 +226,11 @@ fn resource(env: Env<'_>, flags: &Overrides) -> Result<BTreeMap<String, String>,
         let node = resource.get("k8s.node.name").cloned();
         let instance = node.or_else(|| flags.hostname.clone());
         let instance = instance.unwrap_or_else(|| "unknown".to_owned());
+        // Nodes of two clusters may have the same name, and their agents one receiver.
+        let instance = match resource.get("k8s.cluster.name") {
+            Some(cluster) => format!("{cluster}/{instance}"),
+            None => instance,
+        };
         resource.insert("service.instance.id".to_owned(), instance);
     }
     Ok(resource)

@@ -157,7 +157,7 @@ fn flags_take_precedence_over_variables() {
         [
             ("k8s.cluster.name", "blue"),
             ("k8s.node.name", "node-1"),
-            ("service.instance.id", "node-1"),
+            ("service.instance.id", "blue/node-1"),
             ("service.name", "statlink"),
             ("service.version", "1.2.3"),
             ("team", "a b"),
@@ -180,6 +180,11 @@ fn the_instance_id_is_the_attribute_the_node_or_the_host() {
             &[("OTEL_RESOURCE_ATTRIBUTES", "k8s.node.name=n")],
             flags(None),
             "n",
+        ),
+        (
+            &[("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=c")],
+            flags(Some("node")),
+            "c/node",
         ),
         (&[], flags(None), "host"),
     ] {

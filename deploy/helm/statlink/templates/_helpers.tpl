@@ -42,7 +42,7 @@ where the agent's own pod made labels, each upgrade would make every series anew
 */}}
 {{- define "statlink.relabelings" -}}
 - { targetLabel: job, replacement: statlink }
-- { sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: instance }
+- { sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: instance{{ with .Values.clusterName }}, replacement: {{ printf "%s/$1" . | quote }}{{ end }} }
 - { action: labeldrop, regex: pod|container|endpoint|service }
 {{- end }}
 

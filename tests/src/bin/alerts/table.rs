@@ -89,7 +89,7 @@ impl Alert {
             }
             Self::UnreachableFromAll => &["cluster", "namespace", "peer"],
             Self::BudgetBurnFast => &["cluster", "peer", "window"],
-            Self::CrashLooping => &["namespace", "pod"],
+            Self::CrashLooping => &["cluster", "namespace", "pod"],
             Self::Absent => &["cluster"],
         };
         let label = |key: &&str| match *key {
