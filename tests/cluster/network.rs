@@ -3,13 +3,9 @@
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
-use statlink_tests::{build, cluster::KNATIVE};
+use statlink_tests::cluster::{Filter, KNATIVE};
 
-use crate::{
-    activator_sockets,
-    expectations::GOING,
-    world::{World, wait},
-};
+use crate::{activator_sockets, expectations::GOING, world::World};
 
 #[test]
 fn network_faults_are_reported_only_of_the_links_that_they_affect() {
@@ -28,10 +24,7 @@ fn network_faults_are_reported_only_of_the_links_that_they_affect() {
 /// A policy that breaks established connections: a blackhole, then unanswered SYNs.
 fn everything_dropped(world: &mut World, touched: &str, other: &str) {
     let (before, untouched) = (world.before(touched), world.before(other));
-    let address = world.address(KNATIVE, touched);
-    let both =
-        format!("ip saddr {address} tcp dport 8080 drop\nip daddr {address} tcp sport 8080 drop");
-    world.policy(&both);
+    world.cluster.filter(touched, Filter::Drop).unwrap();
     let since = SystemTime::now();
     world.wait_errors("both ways dropped", &before, since, "disconnect", |_| {
         &["stalled"]
@@ -44,7 +37,7 @@ fn everything_dropped(world: &mut World, touched: &str, other: &str) {
         "connect",
         |_| &["timeout"],
     );
-    world.no_policy();
+    world.cluster.unfilter(touched).unwrap();
     world.recovered(&before);
     world.nothing_but(&before, "disconnect", |_| &["stalled"]);
     world.nothing_but(&before, "connect", |_| &["timeout"]);
@@ -54,9 +47,7 @@ fn everything_dropped(world: &mut World, touched: &str, other: &str) {
 /// A policy that spares established connections.
 fn new_connections_dropped(world: &mut World, touched: &str, other: &str) {
     let (before, untouched) = (world.before(touched), world.before(other));
-    let address = world.address(KNATIVE, touched);
-    let new = format!("ip saddr {address} tcp dport 8080 tcp flags & (syn | ack) == syn drop");
-    world.policy(&new);
+    world.cluster.filter(touched, Filter::DropNew).unwrap();
     world.steady("SYNs dropped, while connected", &before);
     world.steady("SYNs dropped, of another", &untouched);
     let others = world.before(other);
@@ -69,7 +60,7 @@ fn new_connections_dropped(world: &mut World, touched: &str, other: &str) {
     );
     world.gauge(&before, 0.0);
     world.recovered(&others);
-    world.no_policy();
+    world.cluster.unfilter(touched).unwrap();
     world.recovered(&before);
     world.nothing_but(&before, "connect", |_| {
         &["timeout", "connection_refused", "handshake_failed"]
@@ -117,11 +108,7 @@ fn service_recreated(world: &mut World, touched: &str) {
 
 fn no_name_server(world: &mut World, touched: &str) {
     let before = world.before(touched);
-    let names = ("kube-system", "deployment/coredns");
-    world.cluster.scale(names.0, names.1, 0).unwrap();
-    wait("end of CoreDNS", || {
-        world.pods(names.0, "k8s-app=kube-dns").is_empty()
-    });
+    world.cluster.stop_name_servers().unwrap();
     world.steady("no name server, while connected", &before);
     let (before, _) = world.lose(
         "no name server, autoscaler deleted",
@@ -131,37 +118,14 @@ fn no_name_server(world: &mut World, touched: &str) {
         |_| &["dns"],
     );
     world.gauge(&before, 0.0);
-    world.cluster.scale(names.0, names.1, 1).unwrap();
+    world.cluster.start_name_servers().unwrap();
     world.recovered(&before);
 }
 
 /// A wildcard record leads to another server that speaks websocket.
 fn names_lead_elsewhere(world: &mut World, touched: &str) {
-    let program = build::parts().unwrap().autoscaler;
-    let image = world.cluster.import_program("elsewhere", &program).unwrap();
-    let image = format!("--image={image}");
-    let run = ["run", "elsewhere", "--namespace=default", &image];
-    world.cluster.kubectl(&run).unwrap();
-    let wait = [
-        "wait",
-        "pod/elsewhere",
-        "--namespace=default",
-        "--for=condition=Ready",
-    ];
-    world
-        .cluster
-        .kubectl(&[&wait[..], &["--timeout=90s"]].concat())
-        .unwrap();
-    let elsewhere = world.address("default", "elsewhere");
-    let answer = format!("{{{{ .Name }}}} 5 IN A {elsewhere}");
     let before = world.before(touched);
-    let right = world.corefile();
-    let wrong = right.replacen(
-        "kubernetes cluster.local",
-        &format!("template IN A cluster.local {{\n match ^autoscaler[.]\n answer \"{answer}\"\n}}\nkubernetes cluster.local"),
-        1,
-    );
-    world.set_corefile(&wrong);
+    let right = world.cluster.lead_elsewhere().unwrap();
     world.steady("a wildcard's answer, while connected", &before);
 
     let (before, _) = world.lose(
@@ -178,47 +142,7 @@ fn names_lead_elsewhere(world: &mut World, touched: &str) {
     world.always(&meanwhile, 0.0);
     assert_eq!(activator_sockets::connections(world.pid(touched)).len(), 1);
     world.nothing_but(&before, "connect", |_| &["wrong_peer"]);
-    world.set_corefile(&right);
-    let delete = ["delete", "pod", "elsewhere", "--namespace=default"];
-    world.cluster.kubectl(&delete).unwrap();
+    world.cluster.lead_right(&right).unwrap();
     world.recovered(&before);
     world.stays_up("a right answer again", touched);
-}
-
-impl World {
-    /// Adds rules for what the node forwards.
-    fn policy(&self, rules: &str) {
-        let table = format!(
-            "table inet network_policy {{\nchain forward {{\ntype filter hook forward priority 0\n{rules}\n}}\n}}\n"
-        );
-        self.cluster.namespace().nft(&table).unwrap();
-    }
-
-    fn no_policy(&self) {
-        self.cluster
-            .namespace()
-            .nft("delete table inet network_policy\n")
-            .unwrap();
-    }
-
-    fn corefile(&self) -> String {
-        let get = ["get", "configmap", "coredns", "--namespace=kube-system"];
-        let get = [&get[..], &["--output=jsonpath={.data.Corefile}"]].concat();
-        self.cluster.kubectl(&get).unwrap()
-    }
-
-    /// Changes CoreDNS's configuration.
-    fn set_corefile(&mut self, text: &str) {
-        let patch = json!({ "data": { "Corefile": text } }).to_string();
-        let patch = format!("--patch={patch}");
-        let change = [
-            "patch",
-            "configmap",
-            "coredns",
-            "--namespace=kube-system",
-            &patch,
-        ];
-        self.cluster.kubectl(&change).unwrap();
-        self.rollout_restart_in("kube-system", &["coredns"]);
-    }
 }

@@ -78,20 +78,15 @@ impl World {
 
     /// Restarts these Deployments of Knative by a rollout each, and waits for its end.
     pub(crate) fn rollout_restart(&mut self, names: &[&str]) {
-        self.rollout_restart_in(KNATIVE, names);
-    }
-
-    /// The same in another namespace.
-    pub(crate) fn rollout_restart_in(&mut self, namespace: &str, names: &[&str]) {
         let resources = names.iter().map(|name| format!("deployment/{name}"));
         let resources: Vec<_> = resources.collect();
         for resource in &resources {
-            let restart = ["rollout", "restart", "--namespace", namespace, resource];
+            let restart = ["rollout", "restart", "--namespace", KNATIVE, resource];
             self.cluster.kubectl(&restart).unwrap();
         }
         for resource in &resources {
             self.cluster
-                .rollout_status(namespace, resource, SOON)
+                .rollout_status(KNATIVE, resource, SOON)
                 .unwrap();
         }
     }
@@ -116,17 +111,9 @@ impl World {
         names.lines().map(str::to_owned).collect()
     }
 
-    /// A pod's address.
-    pub(crate) fn address(&self, namespace: &str, pod: &str) -> String {
-        let address = "--output=jsonpath={.status.podIP}";
-        let get = ["get", "pod", pod, "--namespace", namespace, address];
-        self.cluster.kubectl(&get).unwrap().trim().to_owned()
-    }
-
     /// The process id of an activator.
     pub(crate) fn pid(&self, activator: &str) -> u32 {
-        let process = self.cluster.process(KNATIVE, activator, "activator");
-        process.unwrap()
+        self.cluster.pid(activator).unwrap()
     }
 
     /// Waits until every agent exports that this link is reachable.

@@ -5,6 +5,7 @@
 //! runc and CNI, CoreDNS. The node has its own network namespace, directory and cgroup; a machine
 //! has one such node at a time.
 
+mod faults;
 mod image;
 mod node;
 mod remains;
@@ -18,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use self::faults::Filter;
 use self::node::Node;
 use crate::{
     api_server::ApiServer,

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
-use statlink_tests::{cluster::KNATIVE, wait};
+use statlink_tests::{
+    cluster::{Filter, KNATIVE},
+    wait,
+};
 
 use crate::{
-    faults::Filter,
     place::{AGENT, Place, SETTLED, SOON},
     rules::Rules,
     table::{Alert, Expected, Table},
@@ -71,13 +73,17 @@ fn quiet_hours(place: &mut Place, table: &mut Table) -> Result<()> {
 
 fn rollouts(place: &mut Place, table: &mut Table) -> Result<()> {
     nothing(place, table, "the agent is rolled out", |place, _| {
-        place.roll_out(AGENT, "daemonset/statlink")
+        place.cluster.roll_out(AGENT, "daemonset/statlink", SOON)
     })?;
     nothing(place, table, "the autoscaler is rolled out", |place, _| {
-        place.roll_out(KNATIVE, "deployment/autoscaler")
+        place
+            .cluster
+            .roll_out(KNATIVE, "deployment/autoscaler", SOON)
     })?;
     nothing(place, table, "the activators are rolled out", |place, _| {
-        place.roll_out(KNATIVE, "deployment/activator")
+        place
+            .cluster
+            .roll_out(KNATIVE, "deployment/activator", SOON)
     })
 }
 
@@ -198,7 +204,7 @@ fn cut(place: &mut Place, table: &mut Table) -> Result<()> {
     let mut expected = Vec::new();
     for ((fault, filter, causes), activator) in filters.into_iter().zip(&activators) {
         place.say(&format!("{fault}: {activator}"));
-        place.filter(activator, filter)?;
+        place.cluster.filter(activator, filter)?;
         if matches!(filter, Filter::DropNew) {
             place.destroy_connection(activator)?;
         }
@@ -206,7 +212,7 @@ fn cut(place: &mut Place, table: &mut Table) -> Result<()> {
     }
     fire_and_heal(place, table, watch, expected, |place| {
         for activator in &activators {
-            place.unfilter(activator)?;
+            place.cluster.unfilter(activator)?;
         }
         Ok(())
     })
@@ -220,7 +226,7 @@ fn sick(place: &mut Place, table: &mut Table) -> Result<()> {
     let mut expected = Vec::new();
 
     let crashes = "a new activator cannot dial, and is killed twice";
-    place.filter_new_pods("new", &known)?;
+    place.cluster.filter_new_pods("new", &known)?;
     let delete = ["delete", "pod", &deleted, "--namespace", KNATIVE];
     let delete = [&delete[..], &["--wait=false"]].concat();
     place.cluster.kubectl(&delete)?;
@@ -228,7 +234,7 @@ fn sick(place: &mut Place, table: &mut Table) -> Result<()> {
         let pods = place.pods("app=activator")?.into_iter();
         let mut new = pods.filter(|(name, _)| !known.contains(name));
         let new = new.next().map(|(name, _)| name);
-        Ok(new.filter(|name| place.pid(name).is_ok()))
+        Ok(new.filter(|name| place.cluster.pid(name).is_ok()))
     })?;
     place.say(&format!("{crashes}: {crashing}"));
     let causes = &["timeout", "cancelled", "no_attempt"];
@@ -267,7 +273,7 @@ fn sick(place: &mut Place, table: &mut Table) -> Result<()> {
     expected.push(unreachable(freezes, &frozen, causes, PAGE + SILENT));
     fire_and_heal(place, table, watch, expected, |place| {
         place.signal(&frozen, Signal::CONT)?;
-        place.unfilter("new")
+        place.cluster.unfilter("new")
     })
 }
 
@@ -276,16 +282,16 @@ fn names(place: &mut Place, table: &mut Table) -> Result<()> {
     let [activator] = some(place)?;
     let fault = "no name server, and a connection is destroyed";
     place.say(&format!("{fault}: {activator}"));
-    place.scale_name_servers(0)?;
+    place.cluster.stop_name_servers()?;
     place.destroy_connection(&activator)?;
     let expected = vec![unreachable(fault, &activator, &["dns"], PAGE + LOOKUP)];
     fire_and_heal(place, table, watch, expected, |place| {
-        place.scale_name_servers(1)
+        place.cluster.start_name_servers()
     })?;
 
     let watch = place.watch()?;
     let fault = "the name leads to another server";
-    let right = place.lead_elsewhere()?;
+    let right = place.cluster.lead_elsewhere()?;
     place.say(&format!("{fault}: {activator}"));
     place.destroy_connection(&activator)?;
     let expected = vec![
@@ -293,7 +299,7 @@ fn names(place: &mut Place, table: &mut Table) -> Result<()> {
         of(fault, Alert::Disagreement, &activator, &[], DISAGREES),
     ];
     fire_and_heal(place, table, watch, expected, |place| {
-        place.lead_right(&right)
+        place.cluster.lead_right(&right)
     })
 }
 
@@ -303,7 +309,7 @@ fn agent_gone(place: &mut Place, table: &mut Table) -> Result<()> {
     let [activator] = some(place)?;
     let fault = "packets are dropped, and the agent is killed meanwhile";
     place.say(&format!("{fault}: {activator}"));
-    place.filter(&activator, Filter::Drop)?;
+    place.cluster.filter(&activator, Filter::Drop)?;
     let causes = &["stalled", "timeout"];
     let mut page = unreachable(fault, &activator, causes, PAGE + NOTICED);
     watch.until(FIRING, |watch| page.has_fired(watch))?;
@@ -320,7 +326,7 @@ fn agent_gone(place: &mut Place, table: &mut Table) -> Result<()> {
     watch.until(FIRING, |watch| absent.is_over(watch))?;
     // By then the rules have read what the agent exports about the link.
     watch.stay(SPENT)?;
-    place.unfilter(&activator)?;
+    place.cluster.unfilter(&activator)?;
     page.healed = Some(Instant::now());
     place.say("healed");
     watch.until(SETTLED, |watch| page.is_over(watch))?;

@@ -154,21 +154,9 @@ impl Place {
             .collect())
     }
 
-    /// A pod's address.
-    pub(crate) fn address(&self, namespace: &str, pod: &str) -> Result<String> {
-        let form = "--output=jsonpath={.status.podIP}";
-        let get = ["get", "pod", pod, "--namespace", namespace, form];
-        Ok(self.cluster.kubectl(&get)?.trim().to_owned())
-    }
-
-    /// The process id of an activator.
-    pub(crate) fn pid(&self, activator: &str) -> Result<u32> {
-        self.cluster.process(KNATIVE, activator, "activator")
-    }
-
     /// The local address of an activator's connection to the autoscaler, as the kernel lists it.
     pub(crate) fn connection(&self, activator: &str) -> Result<Option<String>> {
-        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid(activator)?))
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.cluster.pid(activator)?))
             .context("read an activator's connections")?;
         let found = table.lines().find_map(|line| {
             let mut fields = line.split_whitespace().skip(1);
@@ -177,13 +165,6 @@ impl Place {
             (peer.ends_with(":1F90") && state == "01").then(|| own.to_owned())
         });
         Ok(found)
-    }
-
-    /// Restarts a resource by a rollout, and waits for its end.
-    pub(crate) fn roll_out(&mut self, namespace: &str, resource: &str) -> Result<()> {
-        let restart = ["rollout", "restart", "--namespace", namespace, resource];
-        self.cluster.kubectl(&restart)?;
-        self.cluster.rollout_status(namespace, resource, SOON)
     }
 
     /// Reports progress.
