@@ -66,9 +66,7 @@ impl Act {
 }
 
 fn quiet_hours(place: &mut Place, table: &mut Table) -> Result<()> {
-    nothing(place, table, "nothing is done", |_, watch| {
-        watch.stay(QUIET)
-    })
+    nothing(place, table, "nothing is done", |_, _| Ok(()))
 }
 
 fn rollouts(place: &mut Place, table: &mut Table) -> Result<()> {
@@ -336,7 +334,8 @@ fn agent_gone(place: &mut Place, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// Does something that must fire no alert, and waits until its effects are over.
+/// Does something that must fire no alert, and waits until its effects are over: first for as long as an alert
+/// takes to fire, because the rules do not know of them at once.
 fn nothing(
     place: &mut Place,
     table: &mut Table,
@@ -346,6 +345,7 @@ fn nothing(
     place.say(what);
     let mut watch = place.watch()?;
     act(place, &mut watch).with_context(|| what.to_owned())?;
+    watch.stay(QUIET)?;
     // Until no alert is pending.
     place.settle().with_context(|| what.to_owned())?;
     watch.catch_up()?;
@@ -470,5 +470,5 @@ const BUDGET: u64 = 420;
 const LOSSES: u32 = 5;
 /// Longer than each promise except those of minutes.
 const FIRING: Duration = Duration::from_secs(180);
-/// Longer than alerts with waits of a minute wait.
+/// Longer than a page takes.
 const QUIET: Duration = Duration::from_secs(60);
