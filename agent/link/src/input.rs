@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use statlink_ebpf::{ENDS, End, PHASES, Phase};
 
 use crate::{Cause, Legacy, UnknownReason, time::Timestamp};
 
 /// Identifies one connection for ever: the kernel reuses the address of a `struct sock`, but never
 /// with the same birth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConnectionId {
     /// Address of the `struct sock`; 0 when connect() failed before a socket was involved.
     pub sock: u64,
@@ -112,6 +114,10 @@ pub enum Input {
     /// An outage that was under way continues, unless the link proves reachable within the start-up
     /// grace.
     Inherited(Legacy),
+    /// The agent before this one read the same kernel half, and had counted the dials of these
+    /// connections. Handed in before any other: their ends, and what else is to come of them, is this
+    /// one's to count.
+    Counted(Vec<CountedConnection>),
     /// The process has ended: the expected end.
     ProcessEnded,
 }
@@ -164,6 +170,36 @@ pub struct OpenConnection {
     pub phase: Phase,
 }
 
+/// A connection of which it is counted whether its dial failed, and that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountedConnection {
+    /// Which.
+    pub connection: ConnectionId,
+    /// Where to.
+    pub peer_address: SocketAddr,
+    /// Since when it is stalled, if it is: it is counted that it was lost, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<Timestamp>,
+}
+
+/// How far a link has come with what it was told, for a successor that is told the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// To be handed in as [`Input::Counted`].
+    pub counted: Vec<CountedConnection>,
+    /// Ends that it was told, and has not counted yet: they wait for something.
+    pub undecided: MissedEnds,
+}
+
+impl Progress {
+    /// That of another link beside it.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.counted.extend(other.counted);
+        self.undecided.add_all(&other.undecided);
+    }
+}
+
 /// How many ends of each kind happened without their record reaching the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MissedEnds {
@@ -190,6 +226,11 @@ impl MissedEnds {
     /// Whether nothing was missed.
     pub fn is_empty(&self) -> bool {
         self.counts.iter().flatten().all(|&count| count == 0)
+    }
+
+    /// The counts by [`Phase`] and [`End`].
+    pub const fn counts(&self) -> &[[u32; ENDS]; PHASES] {
+        &self.counts
     }
 
     /// How many of this kind.

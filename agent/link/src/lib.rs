@@ -120,7 +120,10 @@ pub use check::CheckKind;
 pub use counts::Counts;
 pub use event::{EndedOutage, Event, EventKind, FailedAttempt};
 pub use fanout::Fanout;
-pub use input::{ConnectionId, Input, MissedEnds, OpenConnection, ProxyEvent, Sample};
+pub use input::{
+    ConnectionId, CountedConnection, Input, MissedEnds, OpenConnection, Progress, ProxyEvent,
+    Sample,
+};
 pub use legacy::{Legacy, OutageUnderWay};
 pub use limits::ATTEMPTS_REPORTED;
 pub use link::Link;

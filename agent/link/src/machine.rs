@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::time::Timestamp;
-use crate::{Cause, ConnectionId, Counts, Input, Legacy, Output, State};
+use crate::{Cause, ConnectionId, Counts, Input, Legacy, Output, Progress, State};
 
 /// A state machine between one process and one peer.
 ///
@@ -27,6 +27,10 @@ pub trait LinkMachine: Send {
 
     /// What a successor of the agent needs to know of it, to be passed as [`Input::Inherited`].
     fn legacy(&self) -> Legacy;
+
+    /// How far it has come with what it was told: of a successor that reads the same kernel half the rest
+    /// is to be counted.
+    fn progress(&self) -> Progress;
 
     /// Its counts since the discovery.
     fn counts(&self) -> Counts;

@@ -73,6 +73,10 @@ impl Table {
         self.tracked.keys().copied().collect()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.tracked.values()
+    }
+
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = Connection> + use<> {
         std::mem::take(&mut self.tracked).into_values()
     }

@@ -52,6 +52,7 @@ impl Connection {
         };
         self.life = Life::Closed(Closed {
             at: ending.at,
+            told: (ending.phase, ending.how),
             verdict,
             until: ending.at + settle,
             is_local,

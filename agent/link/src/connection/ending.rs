@@ -59,6 +59,8 @@ impl Verdict {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closed {
     pub(crate) at: Timestamp,
+    /// As the kernel half told it.
+    pub(super) told: (Phase, End),
     pub(crate) verdict: Verdict,
     pub(super) until: Timestamp,
     /// Closed by this side: the end of the process excuses it.

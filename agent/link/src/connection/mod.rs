@@ -14,7 +14,7 @@ mod stage;
 
 use std::{net::SocketAddr, time::Duration};
 
-use statlink_ebpf::Phase;
+use statlink_ebpf::{End, Phase};
 
 pub(crate) use ending::{Closed, Ended, Ending, Verdict};
 pub(crate) use open::{Step, Upgrade};
@@ -148,7 +148,7 @@ impl Connection {
     }
 
     /// A connection found established at `found`, older than the agent.
-    fn older(id: ConnectionId, peer: SocketAddr, found: Timestamp) -> Self {
+    pub(crate) fn older(id: ConnectionId, peer: SocketAddr, found: Timestamp) -> Self {
         let mut older = Self::connecting(id, peer, None);
         older.origin.older = true;
         if let Life::Open(open) = &mut older.life {
@@ -166,6 +166,13 @@ impl Connection {
     /// When the outage began that the agent before this one reported, if there was one.
     pub(crate) fn follows_outage(&mut self, began: Option<Timestamp>) {
         self.origin.outage_before = began;
+    }
+
+    /// It is stalled since `onset`, which is counted, as of `at`.
+    pub(crate) fn stalled_before(&mut self, onset: Timestamp, at: Timestamp) {
+        if let Life::Open(open) = &mut self.life {
+            open.stalled_before(onset, at);
+        }
     }
 
     /// The dial before this one was held and then refused.
@@ -365,6 +372,33 @@ impl Connection {
     /// Whether its connect check and its upgrade are the agent's to count.
     pub(crate) fn counts_connect(&self) -> bool {
         !self.origin.older
+    }
+
+    /// Whether it is counted already if its dial failed.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.origin.older
+            || match &self.life {
+                Life::Open(open) => open.stage.handshake().is_none_or(Handshake::has_failed),
+                Life::EndedInDoubt { handshake, .. } => handshake.has_failed(),
+                Life::Closed(closed) => !matches!(closed.verdict, Verdict::Failed { .. }),
+            }
+    }
+
+    /// Since when it is stalled, if it is.
+    pub(crate) fn stalled(&self) -> Option<Timestamp> {
+        match &self.life {
+            Life::Open(open) => open.stage.stalled(),
+            Life::EndedInDoubt { .. } | Life::Closed(_) => None,
+        }
+    }
+
+    /// Its end, as the kernel half told it, while it is not decided what that comes to.
+    pub(crate) fn undecided(&self) -> Option<(Phase, End)> {
+        match &self.life {
+            Life::Open(_) => None,
+            Life::EndedInDoubt { ending, .. } => Some((ending.phase, ending.how)),
+            Life::Closed(closed) => Some(closed.told),
+        }
     }
 
     /// Whether it exists, as far as is known.

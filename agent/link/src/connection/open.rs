@@ -372,6 +372,12 @@ impl Open {
         }
     }
 
+    /// It was stalled before the agent.
+    pub(super) fn stalled_before(&mut self, onset: Timestamp, at: Timestamp) {
+        self.stall(onset, at, Pulse::new(onset), true);
+        self.look_by(at);
+    }
+
     /// The dial before this one was refused although it was held.
     pub(super) fn beware(&mut self) {
         self.wary = true;

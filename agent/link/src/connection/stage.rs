@@ -57,6 +57,14 @@ impl Stage {
         }
     }
 
+    /// Since when it is stalled, if it is.
+    pub(super) fn stalled(self) -> Option<Timestamp> {
+        match self {
+            Stage::Stalled { onset, .. } => Some(onset),
+            Stage::Live { .. } | Stage::Handshake(_) => None,
+        }
+    }
+
     /// What it waits for, if it is not upgraded yet.
     pub(super) fn handshake(self) -> Option<Handshake> {
         match self {

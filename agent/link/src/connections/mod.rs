@@ -13,7 +13,7 @@ use std::{
 use statlink_ebpf::{End, Phase};
 
 use crate::{
-    Cause, ConnectionId, OpenConnection, Sample,
+    Cause, ConnectionId, CountedConnection, OpenConnection, Progress, Sample,
     address_check::PeerAddresses,
     cause,
     connection::{Connection, Due, Ended, Ending, Step},
@@ -75,6 +75,43 @@ impl Connections {
     pub(crate) fn inherit(&mut self, outage_began: Option<Timestamp>, wary: bool) {
         self.outage_before = outage_began;
         self.wary = wary;
+    }
+
+    /// The agent before this one had these, and counted their dials: as of `at`, they are as good as older
+    /// than the agent.
+    pub(crate) fn go_on(&mut self, at: Timestamp, counted: Vec<CountedConnection>) {
+        for CountedConnection {
+            connection,
+            peer_address,
+            stalled,
+        } in counted
+        {
+            let mut known = Connection::older(connection, peer_address, at);
+            // In an outage, a look tells whether that is the one that it was lost to.
+            if let Some(onset) = stalled.filter(|_| self.outage_before.is_none()) {
+                known.stalled_before(onset, at);
+            }
+            // It began before, and may have ended before.
+            self.track(known, connection.born, at);
+        }
+    }
+
+    /// How far it has come with what it was told.
+    pub(crate) fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        for known in self.table.iter() {
+            if known.is_counted() {
+                progress.counted.push(CountedConnection {
+                    connection: known.id,
+                    peer_address: known.peer,
+                    stalled: known.stalled(),
+                });
+            }
+            if let Some((phase, how)) = known.undecided() {
+                progress.undecided.add(phase, how, 1);
+            }
+        }
+        progress
     }
 
     /// The client asked a name server at `at`.

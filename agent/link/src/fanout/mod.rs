@@ -11,8 +11,8 @@ use self::{
     whole::Whole,
 };
 use crate::{
-    Cause, ConnectionId, Counts, Event, EventKind, Input, Legacy, Link, LinkMachine,
-    OpenConnection, Output, State, resync::Reconciliation, time::Timestamp,
+    Cause, ConnectionId, CountedConnection, Counts, Event, EventKind, Input, Legacy, Link,
+    LinkMachine, OpenConnection, Output, Progress, State, resync::Reconciliation, time::Timestamp,
 };
 
 /// One process and all the addresses that it dials: its targets.
@@ -112,6 +112,7 @@ impl LinkMachine for Fanout {
             }
             // Nobody knows which target the outage belonged to: it starts over.
             Input::Inherited(legacy) => self.whole.inherit(&legacy),
+            Input::Counted(counted) => self.go_on(at, counted, outputs),
             // A forwarder without a target is idle, and each target has its own grace.
             Input::FollowsUnreached(_)
             | Input::LookedUp
@@ -147,6 +148,14 @@ impl LinkMachine for Fanout {
 
     fn legacy(&self) -> Legacy {
         self.whole.legacy()
+    }
+
+    fn progress(&self) -> Progress {
+        let mut progress = self.targets.progress();
+        if let Some(listing) = &self.reconciliation {
+            progress.undecided.add_all(&listing.missed);
+        }
+        progress
     }
 
     fn counts(&self) -> Counts {
@@ -186,6 +195,15 @@ impl Fanout {
         if self.targets.of(connection).is_some() || !self.targets.is_past(peer, connection) {
             self.begin(peer, attempted, at, outputs);
             self.pass_on(peer, at, input, outputs);
+        }
+    }
+
+    /// The agent before this one had these, and each belongs to its target.
+    fn go_on(&mut self, at: Timestamp, counted: Vec<CountedConnection>, outputs: &mut Vec<Output>) {
+        for known in counted {
+            self.begin(known.peer_address, None, at, outputs);
+            let input = Input::Counted(vec![known]);
+            self.pass_on(known.peer_address, at, input, outputs);
         }
     }
 

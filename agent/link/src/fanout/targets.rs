@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Cause, ConnectionId, Counts, Link, Output, State, UnknownReason, limits::TARGETS,
+    Cause, ConnectionId, Counts, Link, Output, Progress, State, UnknownReason, limits::TARGETS,
     time::Timestamp,
 };
 
@@ -190,6 +190,15 @@ impl Targets {
             counts.add(link.counts());
         }
         counts
+    }
+
+    /// How far all have come with what they were told.
+    pub(super) fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        for link in self.links.values() {
+            progress.add(link.progress());
+        }
+        progress
     }
 
     /// The destination of the target that says most.

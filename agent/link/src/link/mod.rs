@@ -8,8 +8,8 @@ mod due;
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    Cause, ConnectionId, Counts, Input, Legacy, LinkMachine, OpenConnection, Output, State,
-    UnknownReason,
+    Cause, ConnectionId, Counts, Input, Legacy, LinkMachine, OpenConnection, Output, Progress,
+    State, UnknownReason,
     assessment::Assessment,
     connection::Ending,
     connections::Connections,
@@ -208,6 +208,7 @@ impl Link {
                 connections.inherit(began, legacy.wary);
                 self.assessment.inherit(legacy);
             }
+            Input::Counted(counted) => connections.go_on(at, counted),
             // Handled above, before everything that is due.
             Input::ProcessEnded => {}
         }
@@ -240,6 +241,15 @@ impl Link {
             wary: self.connections.is_wary(),
             ..self.assessment.legacy()
         }
+    }
+
+    /// How far it has come with what it was told.
+    pub fn progress(&self) -> Progress {
+        let mut progress = self.connections.progress();
+        if let Some(listing) = &self.reconciliation {
+            progress.undecided.add_all(&listing.missed);
+        }
+        progress
     }
 
     /// Its counts since its discovery.
@@ -377,6 +387,10 @@ impl LinkMachine for Link {
 
     fn legacy(&self) -> Legacy {
         self.legacy()
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress()
     }
 
     fn counts(&self) -> Counts {

@@ -6,6 +6,7 @@ mod connecting;
 mod events;
 mod fanout;
 mod fanout_properties;
+mod going_on;
 mod inheritance;
 mod lookups;
 mod properties;
