@@ -20,6 +20,8 @@ pub(crate) struct Options {
     pub selector: Selector,
     /// What to watch in the Kubernetes API; `None` to do without it.
     pub kubernetes: Option<Kubernetes>,
+    /// Where the kernel half is pinned, to outlive the agent; `None`: it ends with it.
+    pub pin_directory: Option<PathBuf>,
     /// Path of the control socket.
     pub socket: PathBuf,
     /// The directory in which an agent leaves its counts for its successor; `None` to leave

@@ -110,6 +110,7 @@ fn values_that_contradict_each_other_are_refused_with_the_cure() {
         ),
         ("otlp.enabled=false", "metrics.enabled"),
         ("state.hostPath=/run/statlink-state", "state.enabled"),
+        ("pins.enabled=true", "state.enabled"),
         ("podMonitor.enabled=true", "metrics.enabled"),
         ("serviceMonitor.enabled=true", "metrics.enabled"),
         (
@@ -168,13 +169,13 @@ fn no_example_grants_more_than_reading_one_namespace() {
         for volume in spec["volumes"].as_array().unwrap() {
             let path = volume.pointer("/hostPath/path");
             assert!(
-                path.is_none_or(|path| path == TRACEFS || path == STATE),
+                path.is_none_or(|path| [TRACEFS, STATE, BPFFS].iter().any(|it| path == it)),
                 "{values}: {volume}"
             );
         }
         let mounts = spec.pointer("/containers/0/volumeMounts").unwrap();
         for mount in mounts.as_array().unwrap() {
-            let is_writable = ["/run/statlink", STATE].map(|it| mount["mountPath"] == it);
+            let is_writable = ["/run/statlink", STATE, BPFFS].map(|it| mount["mountPath"] == it);
             let is_writable = is_writable.contains(&true);
             assert!(
                 is_writable || mount["readOnly"] == true,
@@ -334,6 +335,60 @@ fn what_is_left_to_the_next_agent_is_in_a_volume_of_the_pod_or_the_node() {
 }
 
 #[test]
+fn the_nodes_bpffs_is_mounted_in_both_profiles_where_pins_are_asked_for_and_else_in_none() {
+    let profiles = ["privileged", "restricted"];
+    for (profile, enabled) in profiles
+        .into_iter()
+        .flat_map(|it| [(it, true), (it, false)])
+    {
+        let profile = format!("security.profile={profile}");
+        let enabled_value = format!("state.enabled=true,pins.enabled={enabled}");
+        let objects = template(&["--set", &profile, "--set", &enabled_value]);
+        let directory =
+            variable(&objects, "STATLINK_PIN_DIRECTORY").map(|env| env["value"].clone());
+        let in_bpffs = json!("/sys/fs/bpf/statlink");
+        assert_eq!(directory, enabled.then_some(in_bpffs), "{profile}");
+        let named = |list: &Value| {
+            let mut list = list.as_array().unwrap().iter();
+            list.find(|one| one["name"] == "bpffs").cloned()
+        };
+        let path = json!({ "path": BPFFS, "type": "Directory" });
+        let volume = json!({ "name": "bpffs", "hostPath": path });
+        assert_eq!(named(&pod(&objects)["volumes"]), enabled.then_some(volume));
+        let mounted = json!({ "name": "bpffs", "mountPath": BPFFS });
+        let mounts = named(&container(&objects)["volumeMounts"]);
+        assert_eq!(mounts, enabled.then_some(mounted));
+    }
+}
+
+/// It needs what the other one leaves, and that is in directories of the node.
+#[test]
+fn the_next_agent_comes_first_where_it_can_go_on_with_all_that_is_left() {
+    let strategy = |values: &str| {
+        let objects = template(&["--set", values]);
+        let strategy = &objects["DaemonSet statlink/statlink"]["spec"]["updateStrategy"];
+        strategy["rollingUpdate"].clone()
+    };
+    let one_after_the_other = json!({ "maxUnavailable": "10%" });
+    assert_eq!(
+        strategy("state.enabled=true,pins.enabled=true"),
+        one_after_the_other
+    );
+    let kept = "state.enabled=true,state.hostPath=/run/kept";
+    assert_eq!(strategy(kept), one_after_the_other);
+    let pinned = format!("{kept},pins.enabled=true");
+    assert_eq!(
+        strategy(&pinned),
+        json!({ "maxSurge": "10%", "maxUnavailable": 0 })
+    );
+    let three = format!("{pinned},updateStrategy.rollingUpdate.maxUnavailable=3");
+    assert_eq!(
+        strategy(&three),
+        json!({ "maxSurge": 3, "maxUnavailable": 0 })
+    );
+}
+
+#[test]
 fn both_architectures_are_asked_for() {
     let objects = template(&[]);
     assert_eq!(
@@ -382,6 +437,8 @@ fn what_a_value_refers_to_stands_before_it() {
 const TRACEFS: &str = "/sys/kernel/tracing";
 /// Of the agent's container, and of nodes where the examples say so.
 const STATE: &str = "/run/statlink-state";
+/// Where the node has its bpffs.
+const BPFFS: &str = "/sys/fs/bpf";
 
 const RESTRICTED: [&str; 2] = ["--set", "security.profile=restricted"];
 
@@ -514,6 +571,12 @@ fn openshift_gets_constraints_and_nobody_else() {
     let kept = ["--set", "state.enabled=true,state.hostPath=/run/kept"];
     let keeping = template(&[&openshift[..], &kept].concat());
     assert_eq!(keeping[KEY]["allowHostDirVolumePlugin"], true);
+    let pinned = [
+        "--set",
+        "security.tracefs=false,state.enabled=true,pins.enabled=true",
+    ];
+    let pinning = template(&[&openshift[..], &pinned].concat());
+    assert_eq!(pinning[KEY]["allowHostDirVolumePlugin"], true);
     let role = &objects["Role statlink/statlink-constraints"]["rules"][0];
     assert_eq!(role["resourceNames"], json!(["statlink-statlink"]));
     assert_eq!(role["verbs"], json!(["use"]));

@@ -28,20 +28,19 @@ pub(crate) struct Half {
 
 impl Half {
     pub(crate) fn load() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let watch = Watch {
-            port: PORT,
-            process_names: vec!["activator".to_owned()],
-            connect_hook: ConnectHook::default(),
-        };
+        let runtime = Self::runtime();
         let _entered = runtime.enter();
         // In a mount namespace of this test's own thread.
-        let kernel = Kernel::load(&watch, &tracefs::show()).unwrap();
+        let kernel = Kernel::load(&watch(PORT), &tracefs::show()).unwrap();
         drop(_entered);
         Self { kernel, runtime }
+    }
+
+    pub(crate) fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
     }
 
     /// The records of `source` that are in the ring.
@@ -74,6 +73,15 @@ impl Half {
             panic!("{ended:#?}");
         };
         ended
+    }
+}
+
+/// What is watched on `port`.
+pub(crate) fn watch(port: u16) -> Watch {
+    Watch {
+        port,
+        process_names: vec!["activator".to_owned()],
+        connect_hook: ConnectHook::default(),
     }
 }
 

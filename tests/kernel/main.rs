@@ -2,6 +2,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panic")]
 
 mod half;
+mod pins;
 mod preflight;
 mod privileges;
 mod records;

@@ -360,6 +360,33 @@ fn a_socket_or_address_that_cannot_be_used_is_named() {
     assert!(!socket.exists(), "it left its socket behind");
 }
 
+#[test]
+fn pins_without_a_state_are_refused_by_the_flag_that_asks_for_them() {
+    for (arguments, variables, named) in [
+        (
+            "run --pin-directory /sys/fs/bpf/statlink",
+            "",
+            "--pin-directory",
+        ),
+        (
+            "run",
+            "STATLINK_PIN_DIRECTORY=/sys/fs/bpf/statlink",
+            "STATLINK_PIN_DIRECTORY",
+        ),
+    ] {
+        let mut command = statlink_after("", arguments);
+        if let Some((name, value)) = variables.split_once('=') {
+            command.env(name, value);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let message = stderr(&output);
+        let expected = format!("{named}: needs --state-dir");
+        assert!(message.contains(&expected), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
 /// A process of another user that gives itself the activator's name.
 fn renamed_to_activator() -> Process {
     let mut shell = Command::new("sh");

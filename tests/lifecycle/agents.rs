@@ -1,18 +1,11 @@
 //! Agents start late, stop, are killed, and run beside each other.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    os::unix::process::ExitStatusExt as _,
-};
+use std::{collections::BTreeMap, fs, net::TcpStream, os::unix::process::ExitStatusExt as _};
 
 use statlink_tests::{
     agent::{self, Agent},
     fault::Faults,
     figures::Figures,
-    netns::Namespace,
     peer::{Activator, Traffic},
     process::{Process, Signal},
     scenario::{Bed, link, metric},
@@ -20,7 +13,7 @@ use statlink_tests::{
     wait,
 };
 
-use crate::{PATIENCE, options};
+use crate::{HEALTH, PATIENCE, get, options, wait_well};
 
 #[test]
 fn one_that_starts_late_finds_the_connection_but_not_its_age() {
@@ -205,11 +198,8 @@ fn its_health_is_served_on_request() {
     let options = bed.agent_options().arg("--health-address").arg(HEALTH);
     bed.start_agent_with(&options).unwrap();
     let node = bed.network.node();
-    // It listens once the agent is ready.
-    wait::until("health server", PATIENCE, || Ok(get(node, "/readyz").ok())).unwrap();
     for path in ["/healthz", "/readyz"] {
-        let answer = get(node, path).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        wait_well(node, path);
     }
     let unknown = get(node, "/metrics").unwrap();
     assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
@@ -221,22 +211,6 @@ fn its_health_is_served_on_request() {
     let probe = get(node, "/healthz").unwrap();
     assert!(probe.starts_with("HTTP/1.1 200"), "{probe}");
     drop(silent);
-}
-
-const HEALTH: &str = "127.0.0.1:18082";
-
-fn get(namespace: &Namespace, path: &str) -> std::io::Result<String> {
-    let request = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(HEALTH)?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    namespace.run(request).unwrap()
 }
 
 #[test]

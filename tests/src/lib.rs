@@ -19,6 +19,7 @@
 //! - [`dashboards`]: the dashboards, in a real browser
 //! - [`process`]: a program in a namespace, its JSON lines, its signals
 //! - [`wait`]: waiting for a condition
+//! - [`bpffs`]: where agents pin what outlives them
 //! - [`observe`]: CPU time and memory of a process
 //! - [`tcp`]: the kernel's TCP counters of a network namespace
 //! - [`mock_api`]: a Kubernetes API that lists given objects
@@ -40,6 +41,7 @@
 
 pub mod agent;
 mod api_server;
+pub mod bpffs;
 pub mod build;
 pub mod cluster;
 pub mod collector;

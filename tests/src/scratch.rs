@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
+use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 
 /// A directory, removed on drop; its path is short enough for a socket's. Removes those that killed runs
@@ -30,11 +31,14 @@ fn sweep(root: &Path, gone: impl Fn(&str) -> bool) {
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && gone(pid)) {
+            let _ = unmount(entry.path().join(MOUNTED), UnmountFlags::DETACH);
             // Another run may be removing it, too.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
+/// Where something is mounted in such a directory, if anything is.
+pub(crate) const MOUNTED: &str = "mounted";
 /// Followed by the process id of the run that owns the directory.
 const PREFIX: &str = "statlink-bed-";

@@ -95,6 +95,24 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ClusterCommand,
     },
+    /// Remove what outlives the agents of this node: pinned programs and maps
+    ///
+    /// Ends what `statlink run --pin-directory` leaves in the kernel when it stops, and removes nothing
+    /// else. A running agent goes on; what it has attached then ends with it. Once more does no harm.
+    #[command(after_long_help = UNINSTALL_EXAMPLES)]
+    Uninstall {
+        /// The agents' --pin-directory
+        #[arg(
+            long,
+            env = "STATLINK_PIN_DIRECTORY",
+            value_name = "DIRECTORY",
+            default_value = "/sys/fs/bpf/statlink"
+        )]
+        pin_directory: PathBuf,
+        /// Print what was removed as one JSON document
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example: statlink completions bash > /etc/bash_completion.d/statlink")]
     Completions {
@@ -148,6 +166,16 @@ const EVENTS_EXAMPLES: &str = "\
 Examples:
   statlink events
   statlink events --json | jq 'select(.event == \"unreachable\")'";
+
+const UNINSTALL_EXAMPLES: &str = "\
+Examples:
+  statlink uninstall
+  kubectl exec -n observability statlink-x2x4z -- statlink uninstall --json
+
+Exit codes:
+  0  nothing of statlink's is pinned any more
+  1  something could not be removed
+  2  a flag or variable has a value that is not accepted or cannot be used";
 
 const CLUSTER_EXAMPLES: &str = "\
 Examples:

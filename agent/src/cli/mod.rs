@@ -10,6 +10,7 @@ mod parse;
 mod settings;
 mod status;
 mod terminal;
+mod uninstall;
 mod usage;
 mod values;
 
@@ -65,6 +66,10 @@ fn dispatch() -> anyhow::Result<u8> {
             watch,
         } => status::run(&socket.socket, json, watch).map(|()| DONE),
         Command::Events { socket, json } => events::run(&socket.socket, json).map(|()| DONE),
+        Command::Uninstall {
+            pin_directory,
+            json,
+        } => uninstall::run(&pin_directory, json).map(|()| DONE),
         Command::Cluster { access, command } => cluster::run(&access, &command),
         Command::Completions { shell } => pages::completions(shell, Cli::command()).map(|()| DONE),
         Command::Man { output } => pages::manual(output.as_deref(), Cli::command()).map(|()| DONE),

@@ -147,6 +147,16 @@ pub(super) struct Settings {
               restarts of the container, a directory of the node in /run upgrades too [default: none]")]
     state_dir: Option<PathBuf>,
 
+    /// Directory in a bpffs where the kernel half outlives the agent, such as /sys/fs/bpf/statlink [default: none]
+    #[arg(long, env = "STATLINK_PIN_DIRECTORY", value_name = "DIRECTORY", help_heading = ITSELF,
+          long_help = "Directory in a bpffs where the programs and maps of the kernel half are pinned, such as \
+              /sys/fs/bpf/statlink. They go on while no agent runs, and the next agent goes on with them: what \
+              happened meanwhile is told with its own time. How far that is told is left in --state-dir, so that \
+              is needed as well. The directory is made if it is not there; without a bpffs the agent warns and \
+              runs without. Before you remove the agent for good, run `statlink uninstall` on each node \
+              [default: none]")]
+    pin_directory: Option<PathBuf>,
+
     /// Address to serve /healthz and /readyz on, such as 0.0.0.0:8082 [default: none]
     #[arg(long, env = "STATLINK_HEALTH_ADDRESS", value_name = "ADDRESS:PORT",
           value_parser = address, help_heading = ITSELF)]
@@ -183,6 +193,10 @@ impl Settings {
     /// If a value of a variable is not accepted, or values do not go together.
     pub(super) fn options(self, origin: &Origin) -> anyhow::Result<Options> {
         let kubernetes = self.kubernetes()?;
+        if self.pin_directory.is_some() && self.state_dir.is_none() {
+            let flag = origin.of("pin_directory");
+            return Err(UsageError::new(format!("{flag}: {NO_STATE}")).into());
+        }
         let kinds = self.kinds();
         let system = rustix::system::uname();
         let overrides = Overrides {
@@ -217,6 +231,7 @@ impl Settings {
                     .or_else(|| Some(kubernetes.as_ref()?.namespace.clone())),
             },
             kubernetes,
+            pin_directory: self.pin_directory,
             socket: self.socket.socket,
             state_dir: self.state_dir,
             health_address: self.health_address,
@@ -277,5 +292,6 @@ const ITSELF: &str = "The agent itself";
 
 /// Where Knative Serving installs its own pods.
 const KNATIVE_SERVING: &str = "knative-serving";
+const NO_STATE: &str = "needs --state-dir, where it is left how far what is pinned was told";
 const NO_NODE: &str = "--kubernetes=on: needs this node's name, to watch only its pods; set \
      STATLINK_NODE_NAME from spec.nodeName, or --node-name";

@@ -39,6 +39,18 @@ impl ConnectHook {
     }
 }
 
+impl ConnectHook {
+    /// The ways that may be taken, best first.
+    pub(super) const fn ways(self) -> &'static [Option<Way>] {
+        match self {
+            Self::Auto => &[Some(Way::Functions), Some(Way::Tracepoints)],
+            Self::Fexit => &[Some(Way::Functions)],
+            Self::Tracepoints => &[Some(Way::Tracepoints)],
+            Self::Off => &[None],
+        }
+    }
+}
+
 impl ConnectSeen {
     /// As the flag calls it.
     pub const fn as_str(&self) -> &'static str {

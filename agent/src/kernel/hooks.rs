@@ -6,7 +6,13 @@
 
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, FExit, Iter, ProgramError, RawTracePoint, TracePoint},
+    programs::{
+        BtfTracePoint, FExit, Iter, ProgramError, RawTracePoint, TracePoint,
+        fexit::FExitLinkId,
+        links::{FdLink, LinkError},
+        tp_btf::BtfTracePointLinkId,
+        trace_point::TracePointLinkId,
+    },
 };
 
 use super::{attach_types::Named, version::KernelVersion};
@@ -133,35 +139,84 @@ impl Hook {
     }
 
     /// Loads the program, and attaches it where there is something to attach to.
-    pub(super) fn attach(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), HookError> {
+    pub(super) fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        btf: &Btf,
+    ) -> Result<Option<Attachment>, HookError> {
         let program = ebpf.program_mut(self.name).ok_or(HookError::NotInObject)?;
-        match self.target {
+        Ok(match self.target {
             Target::BtfTracepoint => {
                 let program: &mut BtfTracePoint = program.try_into()?;
                 program.load(self.name, btf)?;
-                program.attach()?;
+                Some(Attachment::BtfTracepoint(program.attach()?))
             }
             Target::FunctionReturn => {
                 let program: &mut FExit = program.try_into()?;
                 program.load(self.name, btf)?;
-                program.attach()?;
+                Some(Attachment::FunctionReturn(program.attach()?))
             }
             Target::Tracepoint(category) => {
                 let program: &mut TracePoint = program.try_into()?;
                 program.load()?;
-                program.attach(category, self.name)?;
+                Some(Attachment::Tracepoint(program.attach(category, self.name)?))
             }
             Target::Iterator(over) => {
                 let program: &mut Iter = program.try_into()?;
                 program.load(over, btf)?;
+                None
             }
             Target::OnDemand => {
                 let program: &mut RawTracePoint = program.try_into()?;
                 program.load()?;
+                None
             }
-        }
-        Ok(())
+        })
     }
+
+    /// Whether it is attached to something, by a link that can outlive the agent on this kernel.
+    pub(super) fn can_be_pinned(&self, running: Option<KernelVersion>) -> bool {
+        match self.target {
+            Target::BtfTracepoint | Target::FunctionReturn => true,
+            // A link of its own, not an ioctl of the event's: `bpf_perf_link_attach()`,
+            // `kernel/bpf/syscall.c`, since 5.15.
+            Target::Tracepoint(_) => {
+                running.is_some_and(|running| running >= KernelVersion::new(5, 15))
+            }
+            Target::Iterator(_) | Target::OnDemand => false,
+        }
+    }
+
+    /// Takes out what attaches it. Whoever drops that detaches it.
+    pub(super) fn take_link(
+        &self,
+        ebpf: &mut Ebpf,
+        attachment: Attachment,
+    ) -> Result<FdLink, HookError> {
+        let program = ebpf.program_mut(self.name).ok_or(HookError::NotInObject)?;
+        Ok(match attachment {
+            Attachment::BtfTracepoint(id) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.take_link(id)?.into()
+            }
+            Attachment::FunctionReturn(id) => {
+                let program: &mut FExit = program.try_into()?;
+                program.take_link(id)?.into()
+            }
+            Attachment::Tracepoint(id) => {
+                let program: &mut TracePoint = program.try_into()?;
+                program.take_link(id)?.try_into()?
+            }
+        })
+    }
+}
+
+/// By what a program is attached.
+#[derive(Debug)]
+pub(super) enum Attachment {
+    BtfTracepoint(BtfTracePointLinkId),
+    FunctionReturn(FExitLinkId),
+    Tracepoint(TracePointLinkId),
 }
 
 /// Why a program is not in place.
@@ -173,6 +228,9 @@ pub enum HookError {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] ProgramError),
+    /// A bug: the link is not of the kind that its kernel makes.
+    #[error(transparent)]
+    Link(#[from] LinkError),
 }
 
 /// Every hook, in the order of attachment. What a connection may need later (its destruction, the

@@ -10,7 +10,7 @@ use super::{
     attach_types, btf,
     connect_hooks::{ConnectHook, ConnectSeen},
     error::{KernelError, Missing},
-    hooks::{Group, HOOKS, Hook, Way},
+    hooks::{Attachment, Group, HOOKS, Hook, Way},
     log, offsets, rings, tick,
     tracefs::Tracefs,
     version::KernelVersion,
@@ -41,7 +41,7 @@ pub(super) fn require_initial_pids() -> Result<(), KernelError> {
 /// What the kernel says about its own types.
 pub(super) struct Types {
     /// What programs attach to, and nothing else.
-    btf: Btf,
+    pub(super) btf: Btf,
     offsets: Offsets,
 }
 
@@ -72,9 +72,58 @@ impl Types {
     }
 }
 
+/// What the programs are told before they are loaded, and the sizes that depend on it.
+#[derive(Debug)]
+pub(super) struct Constants {
+    offsets: Offsets,
+    port: u16,
+    comms: [[u8; COMM_LEN]; COMMS],
+    tick_ns: u32,
+    wakes: u8,
+    calls_begin_at_syn: u8,
+    log_level: u8,
+    log_bytes: u32,
+}
+
+impl Constants {
+    /// For this way to see connect().
+    pub(super) fn of(watch: &Watch, types: &Types, way: Option<Way>) -> Self {
+        Self {
+            offsets: types.offsets,
+            port: watch.port,
+            comms: comms(&watch.process_names),
+            tick_ns: tick::nanoseconds(),
+            wakes: u8::from(rings::programs_wake()),
+            calls_begin_at_syn: u8::from(way == Some(Way::Functions)),
+            log_level: log::level(),
+            log_bytes: log::bytes(),
+        }
+    }
+
+    /// What loads the object with them.
+    pub(super) fn loader(&self) -> EbpfLoader<'_> {
+        // It reads all types of the kernel, 25 MB at its height, before it can be told that it needs none.
+        let loader = privileges::without_files(EbpfLoader::new);
+        let mut loader = loader.unwrap_or_default();
+        loader
+            .btf(None)
+            .override_global("OFFSETS", &self.offsets, true)
+            .override_global("PORT", &self.port, true)
+            .override_global("COMM", &self.comms, true)
+            .override_global("TICK_NS", &self.tick_ns, true)
+            .override_global("WAKES", &self.wakes, true)
+            .override_global("CALLS_BEGIN_AT_SYN", &self.calls_begin_at_syn, true)
+            .override_global(log::LEVEL, &self.log_level, true)
+            .map_max_entries(log::MAP, self.log_bytes);
+        loader
+    }
+}
+
 /// The kernel half with every hook tried.
 pub(super) struct Attached {
     pub(super) ebpf: Ebpf,
+    /// By what hooks are attached.
+    pub(super) attachments: Vec<(&'static Hook, Attachment)>,
     pub(super) log: Option<log::Reader>,
     pub(super) hooks: Vec<(&'static Hook, Option<Missing>)>,
     /// How connect() is seen in the end.
@@ -105,7 +154,7 @@ impl<'a> LeftOut<'a> {
         }
     }
 
-    fn why(&self, hook: &Hook) -> Option<&Missing> {
+    pub(super) fn why(&self, hook: &Hook) -> Option<&Missing> {
         let of_tracefs = self.tracefs.as_ref().err();
         let mut groups = self.groups.iter();
         of_tracefs
@@ -121,36 +170,23 @@ pub(super) fn attach(
     left_out: &LeftOut<'_>,
 ) -> Result<Attached, KernelError> {
     raise_memory_lock();
-    let comms = comms(&watch.process_names);
-    let tick_ns = tick::nanoseconds();
-    let wakes = u8::from(rings::programs_wake());
-    let calls_begin_at_syn = u8::from(left_out.connect.way == Some(Way::Functions));
-    // It reads all types of the kernel, 25 MB at its height, before it can be told that it needs none.
-    let loader = privileges::without_files(EbpfLoader::new);
-    let mut ebpf = loader
-        .unwrap_or_default()
-        .btf(None)
-        .override_global("OFFSETS", &types.offsets, true)
-        .override_global("PORT", &watch.port, true)
-        .override_global("COMM", &comms, true)
-        .override_global("TICK_NS", &tick_ns, true)
-        .override_global("WAKES", &wakes, true)
-        .override_global("CALLS_BEGIN_AT_SYN", &calls_begin_at_syn, true)
-        .override_global(log::LEVEL, &log::level(), true)
-        .map_max_entries(log::MAP, log::bytes())
-        .load(OBJECT)
-        .map_err(|error| KernelError::load(&error))?;
+    let constants = Constants::of(watch, types, left_out.connect.way);
+    let mut ebpf = load(&mut constants.loader())?;
     let log = log::Reader::start(&mut ebpf);
     let mut hooks = Vec::with_capacity(HOOKS.len());
+    let mut attachments = Vec::with_capacity(HOOKS.len());
     let running = KernelVersion::running();
     let offered = HOOKS.iter().filter(|hook| hook.is_offered_by(running));
     for hook in offered.filter(|hook| left_out.connect.takes(hook)) {
         let missing = match left_out.why(hook) {
             Some(known) => Some(known.clone()),
-            None => {
-                let attached = hook.attach(&mut ebpf, &types.btf);
-                attached.err().map(|error| Missing::of(hook, &error))
-            }
+            None => match hook.attach(&mut ebpf, &types.btf) {
+                Ok(attachment) => {
+                    attachments.extend(attachment.map(|attachment| (hook, attachment)));
+                    None
+                }
+                Err(error) => Some(Missing::of(hook, &error)),
+            },
         };
         if let Some(refused) = &missing
             && hook.way.is_some()
@@ -169,15 +205,23 @@ pub(super) fn attach(
     }
     Ok(Attached {
         ebpf,
+        attachments,
         log,
         hooks,
         connect: left_out.connect.clone(),
     })
 }
 
+/// Makes the maps, and readies the programs to be loaded.
+pub(super) fn load(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, KernelError> {
+    loader
+        .load(OBJECT)
+        .map_err(|error| KernelError::load(&error))
+}
+
 /// Kernels before 5.11 charge maps to this limit; later ones ignore it. To raise it above what the
 /// runtime allows takes CAP_SYS_RESOURCE; up to that, nothing.
-fn raise_memory_lock() {
+pub(super) fn raise_memory_lock() {
     let unlimited = Rlimit {
         current: None,
         maximum: None,
@@ -211,7 +255,8 @@ fn no_btf(path: &Path, source: io::Error) -> KernelError {
     }
 }
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink-programs"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/statlink-programs"));
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 /// `PROC_PID_INIT_INO`, `include/linux/proc_ns.h`.

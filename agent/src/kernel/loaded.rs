@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    os::fd::AsFd as _,
 };
 
 use aya::{
@@ -16,11 +17,12 @@ use statlink_ebpf::{
 use super::{
     connect_hooks::ConnectSeen,
     error::{KernelError, Missing},
-    hooks::{Group, HOOKS, Hook, Standing},
+    hooks::{Attachment, Group, HOOKS, Hook, Standing},
     load::{Attached, LeftOut, Types, Watch, attach, require_initial_pids},
     log,
     maps::{failed, take},
     missed_events,
+    pins::Pinned,
     rings::Rings,
     totals::SourceTotals,
     tracefs::Tracefs,
@@ -36,13 +38,78 @@ pub struct Kernel {
     pub(super) tracked: BTreeSet<Source>,
     /// What was counted about each source until it was last retired: somebody has had it.
     pub(super) retired: BTreeMap<Source, SourceTotals>,
+    /// What beyond its totals is to be told of a source: what a predecessor read and did not tell.
+    pub(super) untold: BTreeMap<Source, SourceTotals>,
     pub(super) connections: HashMap<MapData, u64, Connection>,
     pub(super) calls: HashMap<MapData, u64, ConnectCall>,
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) sample: Array<MapData, Sample>,
     pub(super) hooks: Vec<HookState>,
     pub(super) connect: ConnectSeen,
+    /// What outlives this process, if anything does.
+    pub(super) pinned: Option<Pinned>,
     pub(super) _log: Option<log::Reader>,
+}
+
+/// All that the agent attaches, in place.
+pub(super) struct Whole {
+    pub(super) ebpf: Ebpf,
+    pub(super) attachments: Vec<(&'static Hook, Attachment)>,
+    pub(super) log: Option<log::Reader>,
+    pub(super) hooks: Vec<HookState>,
+    pub(super) connect: ConnectSeen,
+}
+
+impl Whole {
+    /// Attaches everything anew.
+    pub(super) fn attach(
+        watch: &Watch,
+        tracefs: &Tracefs,
+        types: &Types,
+    ) -> Result<Self, KernelError> {
+        let mut left_out = LeftOut::first(watch, tracefs);
+        loop {
+            let whole = Self::of(attach(watch, types, &left_out)?)?;
+            // An attached program can be let go of only with all others: start over without the group.
+            // Then none of it is in place, so this ends.
+            match torn_group(&whole.hooks) {
+                Some(refused) => {
+                    left_out.connect = whole.connect;
+                    left_out.groups.push(refused);
+                }
+                None => return Ok(whole),
+            }
+        }
+    }
+
+    fn of(attached: Attached) -> Result<Self, KernelError> {
+        let Attached {
+            ebpf,
+            attachments,
+            log,
+            hooks: attempts,
+            connect,
+        } = attached;
+        let mut hooks = Vec::with_capacity(HOOKS.len());
+        for (hook, missing) in attempts {
+            match missing {
+                Some(missing) if hook.standing == Standing::Required => {
+                    return Err(KernelError::Hook {
+                        hook: hook.name,
+                        missing,
+                    });
+                }
+                missing => hooks.push(HookState { hook, missing }),
+            }
+        }
+        Ok(Self {
+            ebpf,
+            attachments,
+            log,
+            hooks,
+            connect,
+        })
+    }
 }
 
 /// Whether one hook is in place.
@@ -66,20 +133,7 @@ impl Kernel {
     /// capabilities or memory are missing, or a required hook is refused.
     pub fn load(watch: &Watch, tracefs: &Tracefs) -> Result<Self, KernelError> {
         require_initial_pids()?;
-        let types = Types::read()?;
-        let mut left_out = LeftOut::first(watch, tracefs);
-        loop {
-            let kernel = Self::load_with(watch, &types, &left_out)?;
-            // An attached program can be let go of only with all others: start over without the group.
-            // Then none of it is in place, so this ends.
-            match torn_group(&kernel.hooks) {
-                Some(refused) => {
-                    left_out.connect = kernel.connect;
-                    left_out.groups.push(refused);
-                }
-                None => return Ok(kernel),
-            }
-        }
+        Self::of(Whole::attach(watch, tracefs, &Types::read()?)?)
     }
 
     /// Loads and attaches for a moment, and says of every hook whether that works, required or
@@ -104,41 +158,29 @@ impl Kernel {
         Ok((states.collect(), attached.connect))
     }
 
-    fn load_with(
-        watch: &Watch,
-        types: &Types,
-        left_out: &LeftOut<'_>,
-    ) -> Result<Self, KernelError> {
-        let Attached {
+    /// What is attached, with its maps and rings open.
+    pub(super) fn of(whole: Whole) -> Result<Self, KernelError> {
+        let Whole {
             mut ebpf,
             log,
-            hooks: attempts,
+            hooks,
             connect,
-        } = attach(watch, types, left_out)?;
-        let mut hooks = Vec::with_capacity(HOOKS.len());
-        for (hook, missing) in attempts {
-            match missing {
-                Some(missing) if hook.standing == Standing::Required => {
-                    return Err(KernelError::Hook {
-                        hook: hook.name,
-                        missing,
-                    });
-                }
-                missing => hooks.push(HookState { hook, missing }),
-            }
-        }
+            ..
+        } = whole;
         Ok(Self {
             rings: Rings::take(&mut ebpf)?,
             sources: take(&mut ebpf, "SOURCES")?,
             namespaces: take(&mut ebpf, "NAMESPACES")?,
             tracked: BTreeSet::new(),
             retired: BTreeMap::new(),
+            untold: BTreeMap::new(),
             connections: take(&mut ebpf, "CONNECTIONS")?,
             calls: take(&mut ebpf, "CALLS")?,
             losses: take(&mut ebpf, "LOSSES")?,
             sample: take(&mut ebpf, "SAMPLE")?,
             hooks,
             connect,
+            pinned: None,
             ebpf,
             _log: log,
         })
@@ -170,8 +212,13 @@ impl Kernel {
         let attached = self.hooks.iter().filter(|state| state.missing.is_none());
         attached
             .filter_map(|state| {
-                let program = self.ebpf.program(state.hook.name)?;
-                Some((state.hook.name, missed_events::of(program)?))
+                let name = state.hook.name;
+                let pinned = self.pinned.as_ref().and_then(|pinned| pinned.program(name));
+                let missed = match pinned {
+                    Some(program) => missed_events::of(program),
+                    None => missed_events::of(self.ebpf.program(name)?.fd().ok()?.as_fd()),
+                };
+                Some((name, missed?))
             })
             .collect()
     }
@@ -216,7 +263,7 @@ impl Kernel {
 }
 
 /// A group of which a hook is in place and another one is not, and why that one is not.
-fn torn_group(hooks: &[HookState]) -> Option<(Group, Missing)> {
+pub(super) fn torn_group(hooks: &[HookState]) -> Option<(Group, Missing)> {
     hooks.iter().find_map(|state| {
         let (group, missing) = (state.hook.group?, state.missing.clone()?);
         let mut others = hooks.iter().filter(|other| other.hook.group == Some(group));

@@ -3,15 +3,13 @@
 
 use std::{
     fs,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsRawFd as _, BorrowedFd},
 };
-
-use aya::programs::Program;
 
 /// Since it was loaded: `recursion_misses` of `bpf_prog_show_fdinfo()`, `kernel/bpf/syscall.c`, since
 /// 5.12; `None` on kernels before.
-pub(super) fn of(program: &Program) -> Option<u64> {
-    let number = program.fd().ok()?.as_fd().as_raw_fd();
+pub(super) fn of(program: BorrowedFd<'_>) -> Option<u64> {
+    let number = program.as_raw_fd();
     parse(&fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?)
 }
 

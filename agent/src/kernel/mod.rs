@@ -15,11 +15,13 @@ mod log;
 mod maps;
 mod missed_events;
 mod offsets;
+mod pins;
 mod records;
 pub mod refusal;
 mod rings;
 mod sample;
 mod sources;
+mod succession;
 mod tick;
 mod totals;
 pub mod tracefs;
@@ -35,8 +37,10 @@ pub use self::{
     iterators::OpenFiles,
     load::Watch,
     loaded::{HookState, Kernel},
+    pins::{Before, PinsError, Told, Unfit, Uninstalled, can_pin_in, uninstall},
     records::{attempted, connection_id, heard, peer},
     sample::Look,
+    succession::Pinning,
     totals::{Ends, SourceTotals},
     version::KernelVersion,
 };

@@ -16,6 +16,8 @@ use super::{error::KernelError, maps::take, version::KernelVersion};
 pub(super) struct Rings {
     clients: AsyncFd<RingBuf<MapData>>,
     neighbours: AsyncFd<RingBuf<MapData>>,
+    /// Records of the clients' ring that were read ahead, and not handed out.
+    ahead: Vec<Option<Record>>,
     woken: bool,
 }
 
@@ -24,6 +26,7 @@ impl Rings {
         Ok(Self {
             clients: register(take(ebpf, "RING")?)?,
             neighbours: register(take(ebpf, "NEIGHBOUR_RING")?)?,
+            ahead: Vec::new(),
             woken: programs_wake(),
         })
     }
@@ -63,6 +66,14 @@ impl Rings {
         Ok(poll(&mut rings, Some(&AT_ONCE))? > 0)
     }
 
+    /// Reads the clients' records that are there, to be handed out by the next [`drain`](Self::drain). All that
+    /// were read so.
+    pub(super) fn read_ahead(&mut self) -> &[Option<Record>] {
+        let more = read(self.clients.get_mut(), usize::MAX);
+        self.ahead.extend(more);
+        &self.ahead
+    }
+
     /// Reads every record that is there, in the order of their events; `None` for one of an unknown
     /// size.
     pub(super) fn drain(
@@ -70,7 +81,8 @@ impl Rings {
         is_tracked: impl Fn(Source) -> bool,
         each: impl FnMut(Option<Record>),
     ) {
-        let clients = read(self.clients.get_mut(), usize::MAX);
+        self.read_ahead();
+        let clients = std::mem::take(&mut self.ahead);
         // After the clients': what a neighbour did before is in their ring by then. And no more than
         // it holds, however fast it fills.
         let mut neighbours = read(self.neighbours.get_mut(), MOST_NEIGHBOURS);

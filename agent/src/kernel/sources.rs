@@ -35,6 +35,9 @@ impl Kernel {
             }
         }
         self.tracked.insert(source);
+        if let Some(pinned) = &mut self.pinned {
+            pinned.awaited.remove(&source);
+        }
         Ok(true)
     }
 
@@ -54,6 +57,7 @@ impl Kernel {
         } else if is_alive(source.tgid) || !self.forget(source)? {
             let counted = self.counted(source)?;
             self.retired.insert(source, counted);
+            self.untold.remove(&source);
         }
         Ok(())
     }
@@ -68,6 +72,9 @@ impl Kernel {
         let mut totals = self.counted(source)?;
         if let Some(before) = self.retired.get(&source) {
             totals.merge(before, u64::saturating_sub, u32::saturating_sub);
+        }
+        if let Some(untold) = self.untold.get(&source) {
+            totals.merge(untold, u64::saturating_add, u32::saturating_add);
         }
         Ok(totals)
     }
@@ -126,7 +133,9 @@ impl Kernel {
         let mut namespaces = Vec::new();
         for netns in self.namespaces.keys() {
             match netns.map(Source::whole_namespace) {
-                Ok(namespace) if !self.tracked.contains(&namespace) => namespaces.push(namespace),
+                Ok(namespace) if !self.tracked.contains(&namespace) && !self.awaits_clients() => {
+                    namespaces.push(namespace);
+                }
                 Ok(_) => {}
                 Err(error) if not_found(&error) => {}
                 Err(error) => return Err(failed("NAMESPACES")(error)),
@@ -143,6 +152,7 @@ impl Kernel {
         let forgotten = self.order(Order::Forget, source.to_raw())? == answer::DONE;
         if forgotten {
             self.retired.remove(&source);
+            self.untold.remove(&source);
         }
         Ok(forgotten)
     }
@@ -202,7 +212,7 @@ impl Kernel {
 
 /// Whether there is such a process. One that has ended and that nobody has waited for yet is taken for
 /// alive: it is swept later.
-fn is_alive(tgid: u32) -> bool {
+pub(super) fn is_alive(tgid: u32) -> bool {
     Path::new(&format!("/proc/{tgid}")).exists()
 }
 

@@ -113,6 +113,12 @@ impl MemoryFile {
     }
 }
 
+/// Waits until nobody has `directory`; may be for ever.
+pub(super) fn wait(directory: &Path) -> io::Result<()> {
+    let lock = open_lock(&directory.join(LOCK))?;
+    Ok(flock(&lock, FlockOperation::LockExclusive)?)
+}
+
 /// Removes the file in `directory`. The agent counts without it, so a successor must not continue
 /// from it. If it cannot be removed either, it stays until it is too old to be believed.
 pub(super) fn leave_nothing(directory: &Path) {
@@ -120,22 +126,26 @@ pub(super) fn leave_nothing(directory: &Path) {
 }
 
 fn lock(path: &Path) -> Result<File, MemoryError> {
-    let opened = OpenOptions::new()
+    let file = open_lock(path).map_err(failed(path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(MemoryError::Taken(path.to_owned())),
+        Err(error) => Err(failed(path)(error.into())),
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(PRIVATE)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path);
-    let file = opened.map_err(failed(path))?;
-    if !is_own(&file).map_err(failed(path))? {
-        let error = io::Error::new(io::ErrorKind::InvalidInput, Refusal::NotOwn);
-        return Err(failed(path)(error));
-    }
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(MemoryError::Taken(path.to_owned())),
-        Err(error) => Err(failed(path)(error.into())),
+        .open(path)?;
+    if is_own(&file)? {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, Refusal::NotOwn))
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) enum Refusal {
 #[serde(rename_all = "snake_case")]
 enum Line {
     Boot(String),
+    Half(u32),
     Receiver(Receiver),
     Pod(Pod),
     Told(Told),
@@ -58,6 +59,11 @@ pub(super) fn line_of_told(told: &Told) -> String {
 /// The line that says that there is a receiver.
 pub(super) fn line_of_receiver(receiver: &Receiver) -> String {
     line(&Line::Receiver(*receiver))
+}
+
+/// What is written of the pinned kernel half that is read.
+pub(super) fn line_of_half(half: u32) -> String {
+    line(&Line::Half(half))
 }
 
 /// Everything after the first line.
@@ -87,13 +93,14 @@ pub(super) fn decode(file: &[u8], boot: &str) -> Result<Left, Refusal> {
         Some(Ok(Line::Boot(written))) if written == boot => {}
         Some(Ok(Line::Boot(_))) => return Err(Refusal::OtherBoot),
         Some(Err(error)) => return Err(error),
-        Some(Ok(Line::Receiver(_) | Line::Pod(_) | Line::Told(_))) | None => {
+        Some(Ok(Line::Half(_) | Line::Receiver(_) | Line::Pod(_) | Line::Told(_))) | None => {
             return Err(Refusal::Torn);
         }
     }
     let mut left = Left::default();
     for line in lines {
         match line? {
+            Line::Half(half) => left.half = Some(half),
             Line::Receiver(receiver) => {
                 left.receivers.insert(receiver);
             }

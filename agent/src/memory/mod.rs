@@ -34,7 +34,7 @@ use std::{
 pub(crate) use self::{
     error::MemoryError,
     format::Refusal,
-    record::{Ended, Left, Pod, Process, ProcessId, Receiver, Tally, Told},
+    record::{Ended, Left, Pod, Process, ProcessId, Reading, Receiver, Tally, Told},
 };
 use self::{file::MemoryFile, pause::Pause};
 use crate::{clock, snapshot::SeriesName, time::Timestamp, warn_once::WarnOnce};
@@ -72,6 +72,8 @@ struct Known {
     told: BTreeMap<(Receiver, SeriesName), (Told, String)>,
     /// The receivers that are told.
     receivers: BTreeSet<Receiver>,
+    /// Which pinned kernel half is read.
+    half: Option<u32>,
     /// Grows with each change.
     version: u64,
 }
@@ -120,6 +122,16 @@ impl Memory {
         }
     }
 
+    /// Waits until no other agent has `directory`; or a moment, if that cannot be waited for.
+    pub(crate) async fn free(directory: &Path) {
+        let directory = directory.to_owned();
+        // A thread that still waits at the end of the process ends with it.
+        let waited = tokio::task::spawn_blocking(move || file::wait(&directory));
+        if !waited.await.is_ok_and(|waited| waited.is_ok()) {
+            tokio::time::sleep(TRY_CADENCE).await;
+        }
+    }
+
     /// Waits until no other agent holds `directory`, then removes the file: this agent has counted
     /// without it. Holds the directory from then on.
     pub(crate) async fn clear_after(directory: PathBuf) {
@@ -153,6 +165,7 @@ impl Memory {
             pods: BTreeMap::new(),
             told: BTreeMap::new(),
             receivers: BTreeSet::new(),
+            half: None,
             version: 0,
         };
         let left = match found {
@@ -164,6 +177,9 @@ impl Memory {
                 known.receivers.clone_from(&left.receivers);
                 let newest = left.pods.iter().map(|pod| pod.last_seen).max();
                 let is_recent = newest.is_some_and(|at| now.saturating_since(at) <= BELIEVED);
+                // It has been read by somebody else since, or nobody knows how far.
+                left.half = left.half.filter(|_| is_recent);
+                known.half = left.half;
                 let is_kept = |pod: &Pod| now.saturating_since(pod.last_seen) <= KEPT;
                 left.pods.retain(|pod| is_recent && is_kept(pod));
                 for pod in &left.pods {
@@ -199,6 +215,13 @@ impl Memory {
             left,
             is_on_disk,
         })
+    }
+
+    /// From here on this pinned kernel half is read; `None`: one that ends with the agent.
+    pub(crate) fn reads(&self, half: Option<u32>) {
+        let mut known = self.known();
+        known.version += u64::from(known.half != half);
+        known.half = half;
     }
 
     /// Records the current state of these pods.
@@ -319,7 +342,9 @@ impl Memory {
                 .iter()
                 .map(format::line_of_receiver)
                 .collect();
-            let lines = receivers.iter().map(String::as_str).chain(pods).chain(told);
+            let half = known.half.map(format::line_of_half);
+            let first = half.iter().chain(&receivers).map(String::as_str);
+            let lines = first.chain(pods).chain(told);
             (known.version, format::body(&known.boot, lines))
         };
         if writer.write(&format::encode(&body)) {

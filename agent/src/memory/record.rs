@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    link::{Cause, CheckKind, Legacy},
+    link::{Cause, CheckKind, CountedConnection, Legacy},
     snapshot::{PodCounts, SeriesName},
     time::Timestamp,
 };
@@ -22,6 +22,8 @@ pub(crate) struct Left {
     pub(crate) told: Vec<Told>,
     /// The receivers it told.
     pub(crate) receivers: BTreeSet<Receiver>,
+    /// Which pinned kernel half it read; `None` if that ended with it.
+    pub(crate) half: Option<u32>,
 }
 
 impl Left {
@@ -89,6 +91,27 @@ pub(crate) struct Process {
     pub(crate) unreached: Option<Cause>,
     /// What its link needs to continue.
     pub(crate) legacy: Legacy,
+    /// How far it was read what a pinned kernel half tells of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reading: Option<Reading>,
+}
+
+/// How far a pinned kernel half was read of one process. It stands beside the counts, in the same file: so
+/// what is counted and what is read are one, whenever the agent dies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reading {
+    /// Which kernel half.
+    pub(crate) half: u32,
+    /// The process's network namespace.
+    pub(crate) netns: u32,
+    /// Segments sent again that are counted.
+    pub(crate) retransmits: u64,
+    /// Ends that are counted, by phase and kind. Not of a fixed length: another build may have more kinds, and
+    /// is to understand the rest.
+    pub(crate) ended: Vec<u32>,
+    /// Connections that are counted, and not over.
+    pub(crate) counted: Vec<CountedConnection>,
 }
 
 /// Identifies a process of one boot: the kernel reuses a process id, but not together with the same

@@ -8,7 +8,9 @@ use super::{
     *,
 };
 use crate::{
-    link::{Cause, CheckKind, FailedAttempt, Legacy, OutageUnderWay},
+    link::{
+        Cause, CheckKind, ConnectionId, CountedConnection, FailedAttempt, Legacy, OutageUnderWay,
+    },
     snapshot::PodCounts,
     time::Timestamp,
 };
@@ -60,6 +62,7 @@ fn pod(of: &str, errors: u64) -> Pod {
         processes: vec![Process {
             id: ProcessId { pid: 7, started: 8 },
             unreached: None,
+            reading: None,
             legacy: Legacy {
                 was_reachable: true,
                 outage: Some(outage),
@@ -110,6 +113,38 @@ fn file_of(pods: &[Pod], told: &[Told]) -> Vec<u8> {
 
 fn file_with<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     format::encode(&format::body(BOOT, lines.into_iter()))
+}
+
+#[test]
+fn how_far_a_pinned_kernel_half_was_read_is_left_beside_the_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let (memory, _) = open(directory.path());
+    let mut of_half = pod("a", 1);
+    of_half.processes[0].reading = Some(Reading {
+        half: 12,
+        netns: 5,
+        retransmits: 3,
+        ended: vec![0, 2],
+        counted: vec![CountedConnection {
+            connection: ConnectionId {
+                sock: 0xffff_8880_0000_0040,
+                born: NOW,
+            },
+            peer_address: ([10, 0, 0, 1], 8080).into(),
+            stalled: Some(NOW),
+        }],
+    });
+    memory.reads(Some(12));
+    memory.write_down([of_half.clone()]);
+    drop(memory);
+    let (memory, left) = open(directory.path());
+    let left = left.unwrap();
+    assert_eq!((left.half, left.pods), (Some(12), vec![of_half]));
+    // An agent whose kernel half ends with it tells of the pinned one that it is told by others.
+    memory.reads(None);
+    memory.write_down([]);
+    drop(memory);
+    assert_eq!(open(directory.path()).1.unwrap().half, None);
 }
 
 #[test]

@@ -1,7 +1,15 @@
 //! The kernel, its types and each hook.
 
+use std::path::Path;
+
 use super::finding::{Finding, Verdict};
-use crate::kernel::{ConnectSeen, HookState, Kernel, KernelError, Watch, Way, tracefs::Tracefs};
+use crate::{
+    chain::chain,
+    kernel::{
+        ConnectSeen, HookState, Kernel, KernelError, PinsError, Watch, Way, can_pin_in,
+        tracefs::Tracefs,
+    },
+};
 
 pub(super) fn check(watch: &Watch, tracefs: &Tracefs) -> Vec<Finding> {
     let mut findings = vec![release()];
@@ -74,6 +82,27 @@ fn hook(state: &HookState) -> Finding {
         }
         (Some(missing), None) => {
             finding(missing.reason.clone()).withheld(Verdict::Unsupported, missing)
+        }
+    }
+}
+
+/// Whether the kernel half can outlive the agent. Nothing is pinned for it.
+pub(super) fn pins(directory: &Path) -> Finding {
+    let finding = |detail| Finding::new("pins", "have the kernel half outlive the agent", detail);
+    match can_pin_in(directory) {
+        Ok(()) => finding(format!("{} is on a bpffs", directory.display())),
+        Err(error) => {
+            let cure = match &error {
+                PinsError::NotBpffs(_) => {
+                    "mount a bpffs on the node (systemd mounts one at /sys/fs/bpf), and \
+                     in Kubernetes mount /sys/fs/bpf into the agent's pod"
+                }
+                PinsError::Unsafe(_) => "leave the directory to the agent's user alone",
+                PinsError::Owned(_) | PinsError::Logging | PinsError::Io { .. } => {
+                    "see the message"
+                }
+            };
+            finding(chain(&error)).with_verdict(Verdict::Warning, cure)
         }
     }
 }

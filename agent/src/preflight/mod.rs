@@ -18,6 +18,7 @@ use crate::{kernel::tracefs::Tracefs, options::Options};
 /// `tracefs`.
 pub(crate) async fn check(options: &Options, tracefs: &Tracefs) -> Vec<Finding> {
     let mut findings = kernel::check(&options.watch, tracefs);
+    findings.extend(options.pin_directory.as_deref().map(kernel::pins));
     findings.extend(capabilities::check(options.kubernetes.is_some()));
     let (api, mut discovery) = cluster::check(options).await;
     findings.extend(api);

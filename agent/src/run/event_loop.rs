@@ -18,6 +18,8 @@ mod clients;
 mod losses;
 mod succession;
 
+pub(super) use self::succession::before;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use statlink_ebpf::KTHREADD;
@@ -66,6 +68,8 @@ pub(super) struct EventLoop {
     executed: Vec<u32>,
     /// Why processes could not be inspected.
     unseen: Unseen,
+    /// A predecessor's clients are still to be found, and the rings are not read.
+    waits: bool,
     /// An execution may have gone unseen: `/proc` is to be walked.
     scan_at_once: bool,
     /// When to look next for events that hooks missed, where they often do.
@@ -80,6 +84,7 @@ pub(super) struct EventLoop {
 impl EventLoop {
     /// A loop without a link.
     pub(super) fn new(kernel: Kernel, discovery: Discovery, publisher: Publisher) -> Self {
+        let awaits_clients = kernel.awaits_clients();
         Self {
             kernel,
             discovery,
@@ -93,6 +98,7 @@ impl EventLoop {
             hooked: BootTicks::now(),
             executed: Vec::new(),
             unseen: Unseen::default(),
+            waits: awaits_clients,
             scan_at_once: false,
             missed_look: clock::now(),
             outputs: Vec::new(),
@@ -174,6 +180,12 @@ impl EventLoop {
         if !self.executed.is_empty() {
             return Instant::now();
         }
+        if self.waits {
+            // What they are owed has to wait; how soon they are found nobody says. Once they are, nobody
+            // else wakes the loop: the kernel does that for a reader who has read all.
+            let over = !self.kernel.awaits_clients();
+            return Instant::now() + if over { Duration::ZERO } else { AWAITED_LOOK };
+        }
         let earliest = deadlines.into_iter().flatten().min();
         let wait = earliest.map_or(LONG, |at| at.saturating_since(clock::now()));
         Instant::now() + wait
@@ -182,6 +194,8 @@ impl EventLoop {
     /// Everything that is due: records first, then the ends of processes, which excuse what they
     /// closed, and last the deadlines that both may have moved.
     fn process_due(&mut self) -> Result<(), KernelError> {
+        // Asked once: whoever is found in between has its records read in the next round.
+        self.waits = self.kernel.awaits_clients();
         self.drain()?;
         while let Ok(id) = self.ended.1.try_recv() {
             self.end(id)?;
@@ -201,7 +215,13 @@ impl EventLoop {
         self.check_room(lost.connections, now)?;
         self.reconcile()?;
         let now = clock::now();
-        for id in self.registry.due(now) {
+        let due = if self.waits {
+            // The records come first.
+            Vec::new()
+        } else {
+            self.registry.due(now)
+        };
+        for id in due {
             self.call(id, |entry, outputs| {
                 entry.machine.on_deadline(now, outputs);
             })?;
@@ -232,6 +252,9 @@ impl EventLoop {
 impl EventLoop {
     /// Reads the ring, and gives each link what concerns it.
     fn drain(&mut self) -> Result<(), KernelError> {
+        if self.waits {
+            return Ok(());
+        }
         let mut records = Vec::new();
         let tally = &mut self.tally;
         self.kernel.drain(|record| match record {
@@ -261,6 +284,9 @@ impl EventLoop {
 
     /// Gives the links what a complete pass found out.
     fn reconcile(&mut self) -> Result<(), KernelError> {
+        if self.waits {
+            return Ok(());
+        }
         let (kernel, registry) = (&mut self.kernel, &mut self.registry);
         let inventories = self.reconciler.advance(kernel, registry, clock::now())?;
         if inventories.is_empty() {
@@ -286,14 +312,24 @@ impl EventLoop {
 
     /// Gives one link one input, and performs what it decides.
     fn handle(&mut self, id: LinkId, at: Timestamp, input: Input) -> Result<(), KernelError> {
-        let ended = if let Input::Ended { connection, .. } = &input {
-            Some(*connection)
+        let ended = if let Input::Ended {
+            connection,
+            phase,
+            how,
+            ..
+        } = &input
+        {
+            Some((*connection, *phase, *how))
         } else {
             None
         };
         self.call(id, |entry, outputs| {
             entry.machine.handle(at, input, outputs);
-            if let Some(news) = ended.and_then(|connection| entry.bypass.ended(connection)) {
+            let Some((connection, phase, how)) = ended else {
+                return;
+            };
+            entry.owed.recorded(phase, how);
+            if let Some(news) = entry.bypass.ended(connection) {
                 entry.machine.handle(at, news, outputs);
             }
         })
@@ -410,5 +446,7 @@ const RESCAN: Duration = Duration::from_secs(1);
 /// record was lost: it has its link half a minute late at most. A walk every 30 s costs less than a
 /// thousandth of a CPU. The hooks' missed events are read as often.
 const RESCAN_HOOKED: Duration = Duration::from_secs(30);
+/// How often to look whether a predecessor's clients have been found: a loss is to be known within 50 ms.
+const AWAITED_LOOK: Duration = Duration::from_millis(20);
 /// Nothing is due: any length will do.
 const LONG: Duration = Duration::from_secs(3600);

@@ -14,7 +14,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    link::{Cause, Legacy},
+    link::Cause,
     memory::{KEPT, Pod, Process, ProcessId, Tally},
     snapshot::{Departed, PodCounts, SeriesName},
     time::Timestamp,
@@ -160,14 +160,14 @@ impl Ledger {
     }
 
     /// A process of this pod was discovered. If the agent before this one had watched it, it is not
-    /// a new life, and this returns what its link needs to continue.
+    /// a new life, and this returns what that agent knew of it.
     pub(super) fn resume(
         &mut self,
         name: &SeriesName,
         uid: Option<&str>,
         process: ProcessId,
         now: Timestamp,
-    ) -> Option<Legacy> {
+    ) -> Option<Process> {
         let account = self.accounts.get_mut(name)?;
         let mut awaited = account.awaited.iter();
         let at = awaited.position(|awaited| awaited.id == process)?;
@@ -175,7 +175,7 @@ impl Ledger {
         account.learn(uid);
         account.present += 1;
         account.last_seen = now;
-        Some(resumed.legacy)
+        Some(resumed)
     }
 
     /// Stops awaiting processes that no longer exist: they ended while no agent watched.

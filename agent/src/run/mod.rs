@@ -8,7 +8,7 @@
 //!
 //! | to find | look in |
 //! |---|---|
-//! | how `statlink run` starts and stops | `wiring` |
+//! | how `statlink run` starts and stops | `wiring`; while another agent is at work: `standby` |
 //! | what wakes the loop, and in which order it works | `event_loop` |
 //! | the links, and the sources that are tracked for them | `registry` |
 //! | the counts of a pod, beyond the life of one process | `ledger` |
@@ -30,6 +30,7 @@ mod reconcile;
 mod registry;
 mod routing;
 mod snapshot;
+mod standby;
 mod unsaved;
 mod wiring;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use statlink_ebpf::Phase;
+use statlink_ebpf::{End, Phase};
 
 use crate::{
     kernel::{Ends, Inventory, attempted, connection_id, peer},
@@ -28,6 +28,8 @@ pub(super) struct Owed {
     late: Option<Timestamp>,
     /// The missed ends that the link has been given.
     given: Ends,
+    /// All ends that it was told, by records or as missed.
+    told: Ends,
 }
 
 impl Owed {
@@ -37,6 +39,7 @@ impl Owed {
             due: Some(Depth::OpenFiles),
             late: Some(now + LATE),
             given: Ends::default(),
+            told: Ends::default(),
         }
     }
 
@@ -62,6 +65,24 @@ impl Owed {
         self.given != *missed
     }
 
+    /// The link is told an end by its record.
+    pub(super) fn recorded(&mut self, phase: Phase, how: End) {
+        let cell = self.told.get_mut(phase as usize);
+        if let Some(count) = cell.and_then(|by_end| by_end.get_mut(how as usize)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Ends that the link was told, but for those that it has not `undecided`.
+    pub(super) fn counted(&self, undecided: &MissedEnds) -> Ends {
+        let mut counted = self.told;
+        let undecided = undecided.counts().iter().flatten();
+        for (count, undecided) in counted.iter_mut().flatten().zip(undecided) {
+            *count = count.saturating_sub(*undecided);
+        }
+        counted
+    }
+
     /// The part of `inventory` that the link has not been given.
     pub(super) fn input(&mut self, inventory: &Inventory) -> Input {
         let mut missed = Ends::default();
@@ -70,6 +91,9 @@ impl Owed {
         for ((missed, given), total) in cells.zip(given).zip(inventory.missed.iter().flatten()) {
             *missed = total.saturating_sub(*given);
             *given = *total;
+        }
+        for (told, missed) in self.told.iter_mut().flatten().zip(missed.iter().flatten()) {
+            *told = told.saturating_add(*missed);
         }
         let open = inventory.open.iter().filter_map(|(sock, connection)| {
             Some(OpenConnection {
@@ -95,7 +119,7 @@ const LATE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use statlink_ebpf::{Connection, End, Place};
+    use statlink_ebpf::{Connection, Place};
 
     use super::*;
 
@@ -133,6 +157,17 @@ mod tests {
         assert!(!owed.lacks(&resets(3)));
         assert_eq!(missed(&owed.input(&inventory(resets(3)))), 0);
         assert_eq!(missed(&owed.input(&inventory(resets(5)))), 2);
+    }
+
+    #[test]
+    fn what_was_told_is_counted_once_it_is_decided() {
+        let mut owed = Owed::at_discovery(ms(0));
+        owed.input(&inventory(resets(3)));
+        owed.recorded(Phase::Held, End::Reset);
+        let mut undecided = MissedEnds::default();
+        assert_eq!(owed.counted(&undecided), resets(4));
+        undecided.add(Phase::Held, End::Reset, 1);
+        assert_eq!(owed.counted(&undecided), resets(3));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `statlink run`: everything put together, and taken apart again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -9,13 +13,18 @@ use tokio::{
     sync::{Notify, broadcast, mpsc, watch},
 };
 
-use super::{event_loop::EventLoop, export::export, publish::Publisher};
+use super::{
+    event_loop::{self, EventLoop},
+    export::export,
+    publish::Publisher,
+    standby,
+};
 use crate::{
     clock, control,
     discovery::{Discovery, kubernetes},
     health,
     kernel::{
-        Kernel, Watch,
+        Kernel, Pinning, Watch,
         tracefs::{self, Tracefs},
     },
     memory::{Left, Memory, MemoryError, Opened},
@@ -56,7 +65,28 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Result<()> {
     // First of all: a signal that comes while hooks are attached must end it in order, too.
     let stop = stop_signal()?;
+    tokio::pin!(stop);
+    let (ready, readiness) = watch::channel(false);
+    let started = Arc::new(OnceLock::new());
+    let health = match options.health_address {
+        Some(address) => {
+            let probes = probes(Arc::clone(&started), options.telemetry.interval, readiness);
+            let (server, stop) = health::Server::bind(address, probes)?;
+            // A thread of its own, without capabilities: whoever floods it delays nothing else.
+            tokio::task::spawn_blocking(|| server.serve());
+            Some(stop)
+        }
+        None => None,
+    };
     let found = match options.state_dir.as_deref() {
+        // What is pinned is read by one agent at a time.
+        Some(directory) if options.pin_directory.is_some() => {
+            let turn = standby::turn(directory, &options, &tracefs, &lines, &ready, &mut stop);
+            match turn.await? {
+                Some(opened) => Some(opened),
+                None => return Ok(()),
+            }
+        }
         Some(directory) => Some(Memory::open_soon(directory).await),
         None => None,
     };
@@ -72,11 +102,27 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
         lines,
         telemetry.log_provider(),
     )?;
+    // Nobody else sets it.
+    let _ = started.set(telemetry.clone());
     for warning in &options.telemetry.warnings {
         tracing::warn!("{warning}.");
     }
     let left = take_over(found);
-    let kernel = attach(&options.watch, &tracefs)?;
+    // Without a memory nobody could say how far what is pinned is told.
+    let pin_directory = options
+        .pin_directory
+        .as_deref()
+        .filter(|_| memory.is_some());
+    if options.pin_directory.is_some() && pin_directory.is_none() {
+        tracing::warn!(
+            "Nothing is pinned, for nothing can be left in --state-dir: what happens until the next agent has \
+             attached its own goes unseen."
+        );
+    }
+    let kernel = attach(&options.watch, &tracefs, pin_directory, &left)?;
+    if let Some(memory) = &memory {
+        memory.reads(kernel.half());
+    }
     privileges::reduce_to(privileges::running());
     release_memory();
 
@@ -84,21 +130,9 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
     let transition = Arc::new(Notify::new());
     let (snapshots, requests) = Snapshots::channel();
     let (watch_events, watch_queue) = mpsc::channel(WATCH_EVENTS);
-    // Without the API there is nothing to wait for.
-    let (ready, readiness) = watch::channel(options.kubernetes.is_none());
 
     let control = control::server::Server::bind(&options.socket)?;
     let control = tokio::spawn(control.serve(snapshots.clone(), events.clone()));
-    let health = match options.health_address {
-        Some(address) => {
-            let probes = probes(telemetry.clone(), options.telemetry.interval, readiness);
-            let (server, stop) = health::Server::bind(address, probes)?;
-            // A thread of its own, without capabilities: whoever floods it delays nothing else.
-            tokio::task::spawn_blocking(|| server.serve());
-            Some(stop)
-        }
-        None => None,
-    };
     let page = match options.metrics_address {
         Some(address) => {
             let server = scrape::Server::bind(address)?;
@@ -120,7 +154,11 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
             tokio::spawn(await_sync(snapshots, ready));
             Discovery::with_kubernetes(options.selector)
         }
-        None => Discovery::new(options.selector),
+        None => {
+            // There is nothing to wait for.
+            ready.send_replace(true);
+            Discovery::new(options.selector)
+        }
     };
 
     let publisher = Publisher::new(telemetry.clone(), events, transition);
@@ -153,9 +191,21 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
 }
 
 /// Loads the kernel half, and logs what is attached and what is not.
-fn attach(watch: &Watch, tracefs: &Tracefs) -> anyhow::Result<Kernel> {
+fn attach(
+    watch: &Watch,
+    tracefs: &Tracefs,
+    pin_directory: Option<&Path>,
+    left: &Left,
+) -> anyhow::Result<Kernel> {
     let started = clock::now();
-    let kernel = Kernel::load(watch, tracefs)?;
+    let (kernel, pinning) = match pin_directory {
+        Some(directory) => {
+            let before = event_loop::before(left);
+            let (kernel, pinning) = Kernel::load_pinned(watch, tracefs, directory, &before)?;
+            (kernel, Some(pinning))
+        }
+        None => (Kernel::load(watch, tracefs)?, None),
+    };
     let attached = clock::now().saturating_since(started);
     for state in kernel.hooks() {
         if let (Some(missing), Some(lost)) = (&state.missing, state.hook.without()) {
@@ -187,6 +237,9 @@ fn attach(watch: &Watch, tracefs: &Tracefs) -> anyhow::Result<Kernel> {
         attach_ms = attached.as_secs_f64() * 1e3,
         "Attached."
     );
+    if let Some(pinning) = pinning {
+        log_pinning(&pinning);
+    }
     Ok(kernel)
 }
 
@@ -223,6 +276,40 @@ fn take_over(found: Option<Result<Opened, MemoryError>>) -> Left {
     Left::default()
 }
 
+fn log_pinning(pinning: &Pinning) {
+    match pinning {
+        Pinning::Adopted => tracing::info!(
+            "Goes on with what the agent before this one has attached, and with its records."
+        ),
+        Pinning::Fresh {
+            unfit,
+            removed,
+            unpinned,
+        } => {
+            if let Some(unfit) = unfit {
+                tracing::warn!(
+                    reason = %unfit,
+                    "What lay there under this agent's name was not taken over, and is replaced."
+                );
+            }
+            tracing::info!(
+                removed,
+                "Pinned: it goes on when this agent ends, until `statlink uninstall`."
+            );
+            if !unpinned.is_empty() {
+                tracing::info!(
+                    hooks = unpinned.join(","),
+                    "These hooks end with the agent, for this kernel cannot pin them."
+                );
+            }
+        }
+        Pinning::Without(error) => tracing::warn!(
+            %error,
+            "Nothing is pinned: what happens until the next agent has attached its own goes unseen."
+        ),
+    }
+}
+
 /// The SDK starts threads of its own: from one without privilege, so that they have none.
 async fn start_telemetry(
     config: TelemetryConfig,
@@ -247,19 +334,19 @@ async fn await_sync(snapshots: Snapshots, ready: watch::Sender<bool>) {
     }
 }
 
+/// What the probes say of the agent whose telemetry has `started`, or is still to.
 fn probes(
-    telemetry: Telemetry,
+    started: Arc<OnceLock<Telemetry>>,
     interval: Duration,
     ready: watch::Receiver<bool>,
 ) -> health::Probes {
     let limit = interval * MISSED_COLLECTIONS + SLACK;
     health::Probes {
         live: Box::new(move || {
-            let age = telemetry.since_collection();
-            if age <= limit {
-                Ok(())
-            } else {
-                Err(format!("no collection for {} s", age.as_secs()))
+            let age = started.get().map(Telemetry::since_collection);
+            match age.filter(|age| *age > limit) {
+                Some(age) => Err(format!("no collection for {} s", age.as_secs())),
+                None => Ok(()),
             }
         }),
         ready: Box::new(move || {

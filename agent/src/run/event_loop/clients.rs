@@ -166,8 +166,8 @@ impl EventLoop {
             return Ok(());
         };
         let (ledger, uid) = (&mut self.ledger, uid.as_deref());
-        let legacy = process.and_then(|process| ledger.resume(&series, uid, process, now));
-        let former = match legacy {
+        let known = process.and_then(|process| ledger.resume(&series, uid, process, now));
+        let former = match known {
             Some(_) => None,
             None => ledger.begin(series, uid, now),
         };
@@ -188,8 +188,13 @@ impl EventLoop {
         if let Some(cause) = former {
             self.handle(id, now, Input::FollowsUnreached(cause))?;
         }
-        if let Some(legacy) = legacy {
-            self.handle(id, now, Input::Inherited(legacy))?;
+        if let Some(known) = known {
+            self.handle(id, now, Input::Inherited(known.legacy))?;
+            let half = self.kernel.half();
+            let reading = known.reading.filter(|reading| Some(reading.half) == half);
+            if let Some(reading) = reading {
+                self.handle(id, now, Input::Counted(reading.counted))?;
+            }
         }
         if !self.kernel.hooked("enumerate") && was_started_by(tgid, self.hooked) {
             self.handle(id, now, Input::EvidenceLost(UnknownReason::NotListed))?;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::UNIX_EPOCH};
 
+use statlink_ebpf::Source;
 use tokio::sync::oneshot;
 
 use super::{
@@ -10,8 +11,8 @@ use super::{
 };
 use crate::{
     clock, discovery,
-    kernel::KernelError,
-    memory::{Left, Memory, Process, ProcessId},
+    kernel::{Before, Ends, Kernel, KernelError, Told},
+    memory::{Left, Memory, Process, ProcessId, Reading},
     snapshot::Snapshot,
     time::Timestamp,
 };
@@ -72,7 +73,7 @@ impl EventLoop {
             if pods.contains(&series) {
                 let retransmits = self.kernel.source_totals(entry.source)?.retransmits;
                 let counted = snapshot::of_process(entry, retransmits, now).total;
-                let process = (process(entry), counted);
+                let process = (process(&self.kernel, entry, retransmits), counted);
                 processes.entry(series).or_default().push(process);
             }
         }
@@ -97,12 +98,55 @@ impl EventLoop {
 }
 
 /// What the memory holds of a link's process.
-fn process(entry: &Entry) -> Option<Process> {
+fn process(kernel: &Kernel, entry: &Entry, retransmits: u64) -> Option<Process> {
     Some(Process {
         id: entry.process?,
         unreached: entry.unreached(),
         legacy: entry.machine.legacy(),
+        reading: kernel
+            .half()
+            .map(|half| reading(half, kernel, entry, retransmits)),
     })
+}
+
+/// How far the kernel half, which a successor may go on with, is told of a link.
+fn reading(half: u32, kernel: &Kernel, entry: &Entry, retransmits: u64) -> Reading {
+    let progress = entry.machine.progress();
+    let ended = entry.owed.counted(&progress.undecided);
+    let told = kernel.told(entry.source, retransmits, ended);
+    Reading {
+        half,
+        netns: entry.source.netns,
+        retransmits: told.retransmits,
+        ended: told.ended.as_flattened().to_vec(),
+        counted: progress.counted,
+    }
+}
+
+/// How far the kernel half that may be pinned is told, by what the agent before this one `left`.
+pub(in super::super) fn before(left: &Left) -> Before {
+    let processes = left.pods.iter().flat_map(|pod| &pod.processes);
+    let of_half = processes.filter_map(|process| {
+        let reading = process.reading.as_ref();
+        let reading = reading.filter(|reading| Some(reading.half) == left.half)?;
+        let source = Source {
+            netns: reading.netns,
+            tgid: process.id.pid,
+        };
+        let mut ended = Ends::default();
+        for (count, told) in ended.iter_mut().flatten().zip(&reading.ended) {
+            *count = *told;
+        }
+        let told = Told {
+            retransmits: reading.retransmits,
+            ended,
+        };
+        is_alive(process.id).then_some((source, told))
+    });
+    Before {
+        half: left.half,
+        told: of_half.collect(),
+    }
 }
 
 /// The identity of a running process.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{super::snapshot::of_pods, *};
 use crate::{
-    link::{CheckKind, Counts, OutageUnderWay},
+    link::{CheckKind, Counts, Legacy, OutageUnderWay},
     snapshot::LinkSnapshot,
 };
 
@@ -254,6 +254,7 @@ fn running(pid: u32) -> Process {
     Process {
         id: ProcessId { pid, started: 9 },
         unreached: Some(Cause::Timeout),
+        reading: None,
         legacy: Legacy {
             was_reachable: false,
             wary: false,
@@ -278,8 +279,8 @@ fn counts_go_on_when_the_agent_is_replaced() {
     assert_eq!(second.departed(), []);
     second.await_only(|_| true);
     let id = running(7).id;
-    let legacy = second.resume(&name("a"), Some("1"), id, seconds(3));
-    assert_eq!(legacy, Some(running(7).legacy));
+    let known = second.resume(&name("a"), Some("1"), id, seconds(3));
+    assert_eq!(known, Some(running(7)));
     // The number of lives stays; what its link has counted since is added.
     let shown = of_pods([process("a", refused(10))], &second);
     assert_eq!(figures(&shown[0].total), (18, 18, 2));
@@ -362,8 +363,8 @@ fn what_was_not_found_yet_is_left_to_the_next() {
     first.begin(name("a"), None, seconds(0));
     let mut second = succeed(&mut first, vec![(Some(running(7)), refused(5))]);
     let mut third = succeed(&mut second, Vec::new());
-    let legacy = third.resume(&name("a"), None, running(7).id, seconds(1));
-    assert_eq!(legacy, Some(running(7).legacy));
+    let known = third.resume(&name("a"), None, running(7).id, seconds(1));
+    assert_eq!(known, Some(running(7)));
     assert_eq!(third.settled(&name("a")), {
         let mut total = refused(5);
         total.lives = 1;

@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
-use tracing::{Metadata, Subscriber};
+use tracing::{Metadata, Subscriber, subscriber::DefaultGuard};
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{FilterExt, LevelFilter, filter_fn},
@@ -98,6 +98,13 @@ pub(crate) fn init(
 ) -> Result<(), LogError> {
     subscriber(format, filter, lines, otlp).try_init()?;
     Ok(())
+}
+
+/// Logs to `lines` on this thread, before [`init`] and until the guard is dropped.
+pub(crate) fn until_then(format: Format, lines: Lines) -> Option<DefaultGuard> {
+    let filter = "info".parse().ok()?;
+    let subscriber = subscriber(format, filter, lines, None);
+    Some(tracing::subscriber::set_default(subscriber))
 }
 
 fn subscriber<W>(

@@ -40,6 +40,10 @@ its users, because Kubernetes expands only what stands before. One that extraEnv
 - name: STATLINK_CONNECT_HOOK
   value: {{ .Values.connectHook | quote }}
 {{- end }}
+{{- if .Values.pins.enabled }}
+- name: STATLINK_PIN_DIRECTORY
+  value: /sys/fs/bpf/statlink
+{{- end }}
 - name: STATLINK_OTLP_ENDPOINT
   value: {{ .Values.otlp.endpoint | quote }}
 - name: STATLINK_EXPORT_INTERVAL

@@ -46,10 +46,26 @@ where the agent's own pod made labels, each upgrade would make every series anew
 - { action: labeldrop, regex: pod|container|endpoint|service }
 {{- end }}
 
+{{/*
+How pods are replaced. Where the next agent can wait beside the one at work, and goes on with all that it leaves, it
+comes first.
+*/}}
+{{- define "statlink.updateStrategy" -}}
+{{- $strategy := deepCopy .Values.updateStrategy -}}
+{{- if and .Values.pins.enabled .Values.state.hostPath (eq $strategy.type "RollingUpdate") -}}
+{{- $share := $strategy.rollingUpdate.maxUnavailable -}}
+{{- $_ := set $strategy "rollingUpdate" (dict "maxSurge" $share "maxUnavailable" 0) -}}
+{{- end -}}
+{{- toYaml $strategy -}}
+{{- end }}
+
 {{/* Refuses values that contradict each other, with the key and the cure. */}}
 {{- define "statlink.refuse" -}}
 {{- if and (hasPrefix "https://" .Values.otlp.endpoint) (not .Values.otlp.tls.secretName) -}}
 {{ fail "otlp.tls.secretName: otlp.endpoint is https, and the image has no certificate authorities of its own; name a Secret with ca.crt" }}
+{{- end -}}
+{{- if and .Values.pins.enabled (not .Values.state.enabled) -}}
+{{ fail "state.enabled: pins.enabled is set, and how far what is pinned was told is left with the state; set state.enabled, too" }}
 {{- end -}}
 {{- if and .Values.state.hostPath (not .Values.state.enabled) -}}
 {{ fail "state.enabled: state.hostPath is set, and nothing is left there; set state.enabled, or no state.hostPath" }}

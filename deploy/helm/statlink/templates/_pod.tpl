@@ -36,6 +36,13 @@ volumes:
       path: /sys/kernel/tracing
       type: Directory
   {{- end }}
+  {{- if .Values.pins.enabled }}
+  # Where the kernel half outlives the agent.
+  - name: bpffs
+    hostPath:
+      path: /sys/fs/bpf
+      type: Directory
+  {{- end }}
   # For the control socket, which `kubectl exec ... /statlink status` uses, and with state.enabled what is left to the
   # next agent.
   - name: run
@@ -100,6 +107,10 @@ volumeMounts:
   - name: tracefs
     mountPath: /sys/kernel/tracing
     readOnly: true
+  {{- end }}
+  {{- if .Values.pins.enabled }}
+  - name: bpffs
+    mountPath: /sys/fs/bpf
   {{- end }}
   - name: run
     mountPath: /run/statlink
