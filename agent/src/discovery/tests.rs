@@ -79,7 +79,7 @@ async fn a_process_is_named_by_its_environment_or_an_error_names_it() {
          knative.namespace)"
     );
     let hostile = inspect(&[("POD_NAME", "\u{1b}[2J\r\nfake"), NAMESPACE]).unwrap_err();
-    let expected = r#"process PID has POD_NAME="\u{1b}[2J\r\nfake", which is no name"#;
+    let expected = r#"process PID has POD_NAME="\u{1b}[2J\r\nfake", which is not a valid name"#;
     assert!(hostile.starts_with(expected), "{hostile}");
     // Variables are in the order of their names.
     let long = "x".repeat(100_000);
