@@ -1,8 +1,8 @@
 //! What the kernel half records of real sockets on the watched port, each thing once.
 
 use std::{
-    io::Read as _,
-    net::{Shutdown, SocketAddr, TcpStream},
+    io::{Read as _, Write as _},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
@@ -11,7 +11,11 @@ use rustix::{
     net::sockopt::set_socket_linger,
     thread::{CapabilitySet, CapabilitySets, set_capabilities},
 };
-use statlink::kernel::{LossReason, RecordKind, Source, connection_id, peer};
+use statlink::{
+    clock,
+    kernel::{LossReason, RecordKind, Source, connection_id, peer},
+    link::Sample,
+};
 use statlink_ebpf::{End, Phase};
 use statlink_tests::{
     netns::Network,
@@ -32,7 +36,7 @@ fn each_end_is_recorded_once_and_as_what_it_was() {
     let source = this_process(&pod.namespace);
     half.kernel.track(source).unwrap();
     for at in ["127.0.0.1", "::1"] {
-        let address: SocketAddr = (at.parse::<std::net::IpAddr>().unwrap(), PORT).into();
+        let address: SocketAddr = (at.parse::<IpAddr>().unwrap(), PORT).into();
 
         let refused = pod.namespace.run(|| TcpStream::connect(address)).unwrap();
         assert!(refused.is_err());
@@ -114,6 +118,79 @@ fn a_connection_older_than_the_kernel_half_is_found_with_its_owner() {
     server.read_to_end(&mut nothing).unwrap();
     assert_eq!(End::from_raw(half.end(source).end), Some(End::LocalClosed));
     assert_eq!(half.kernel.sample(id).unwrap(), None);
+}
+
+/// A look at the only connection of `source`.
+fn look(half: &mut Half, source: Source) -> Sample {
+    let inventory = half.inventory(source);
+    let [(sock, open)] = &inventory.open[..] else {
+        panic!("{:#?}", inventory.open);
+    };
+    let id = connection_id(*sock, open.born_ns);
+    half.kernel.sample(id).unwrap().unwrap()
+}
+
+/// In a pod with a proxy, packets come over the loopback: by a redirection or to an address of its own.
+#[test]
+fn whether_the_other_end_is_in_the_same_namespace_is_seen_and_redirected_ones_are() {
+    let network = Network::new().unwrap();
+    let (pod, peer) = (network.pod("client").unwrap(), network.pod("peer").unwrap());
+    let mut half = Half::load();
+    let client = this_process(&pod.namespace);
+    half.kernel.track(client).unwrap();
+    for at in ["127.0.0.1", "::1"] {
+        let ends = connected(&pod.namespace, at);
+        assert!(look(&mut half, client).looped, "{at}");
+        drop(ends);
+        half.end(client);
+    }
+    let addresses = [IpAddr::from(peer.v4), IpAddr::from(peer.v6)];
+    let listen = |at: IpAddr, port| TcpListener::bind((at, port));
+    for proxied in [false, true] {
+        for address in addresses {
+            let (_listener, at) = if proxied {
+                let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+                let listener = pod.namespace.run(|| listen(any.parse().unwrap(), PROXY));
+                (listener.unwrap().unwrap(), address)
+            } else {
+                let listener = peer.namespace.run(|| listen(address, PORT));
+                (listener.unwrap().unwrap(), address)
+            };
+            let dialled = pod.namespace.run(|| TcpStream::connect((at, PORT)));
+            let dialled = dialled.unwrap().unwrap();
+            assert_eq!(look(&mut half, client).looped, proxied, "{address}");
+            drop(dialled);
+            half.end(client);
+        }
+        let redirect = format!(
+            "table inet proxied {{ chain output {{ type nat hook output priority -100; \
+             tcp dport {PORT} redirect to :{PROXY}; }}; }}"
+        );
+        pod.namespace.nft(&redirect).unwrap();
+    }
+}
+
+/// Its window is closed: the kernel sends nothing more, and nothing again.
+#[test]
+fn what_a_peer_has_no_room_for_is_unacknowledged() {
+    let network = Network::new().unwrap();
+    let pod = network.pod("client").unwrap();
+    let mut half = Half::load();
+    let source = this_process(&pod.namespace);
+    half.kernel.track(source).unwrap();
+    let (mut client, server) = connected(&pod.namespace, "127.0.0.1");
+    client.set_nonblocking(true).unwrap();
+    assert!(!look(&mut half, source).unacknowledged);
+    wait::until("a full window", PATIENCE, || {
+        while client.write(&[0; 4096]).is_ok() {}
+        let sample = look(&mut half, source);
+        let sent = sample.sent.unwrap();
+        let is_over = clock::now().saturating_since(sent) > Duration::from_millis(500);
+        Ok((is_over && sample.timeouts == 0).then_some(()))
+    })
+    .unwrap();
+    assert!(look(&mut half, source).unacknowledged);
+    drop((client, server));
 }
 
 #[test]
@@ -223,3 +300,6 @@ fn the_kernel_half_knows_a_network_namespace_without_proc() {
     let own = half.kernel.network_namespace(std::process::id()).unwrap();
     assert_eq!(own, None);
 }
+
+/// A port that nobody watches.
+const PROXY: u16 = 15_001;

@@ -2,7 +2,10 @@
 //! whatever the autoscaler does. Its own connection may explain a failure; it never proves that the
 //! link is reachable.
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use anyhow::Result;
 use statlink_tests::{
@@ -15,6 +18,7 @@ use statlink_tests::{
     scenario::{Bed, link, metric},
     service::Service,
     sidecar::{Rule, Sidecar},
+    wait::until,
 };
 
 use crate::{
@@ -271,13 +275,7 @@ fn what_somebody_else_dials_in_the_pod_explains_nothing() {
     let nobody = bed.network.pod("nobody").unwrap();
     let activator = bed.activator("activator", Traffic::Idle).unwrap();
     bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
-    let mut curl = activator.pod.namespace.command("bash");
-    let dial = format!(
-        "while :; do (exec 3<>/dev/tcp/{}/{PORT}); sleep 0.05; done",
-        nobody.v4
-    );
-    curl.args(["-c", &dial]).stderr(std::process::Stdio::null());
-    let mut curl = Process::spawn("curl", curl).unwrap();
+    let mut curl = curl(&activator.pod, nobody.v4);
     // Meanwhile it dials.
     bed.wait_liveness_checks(&activator, 1, PATIENCE).unwrap();
     bed.faults(&activator).reset_established().unwrap();
@@ -288,4 +286,36 @@ fn what_somebody_else_dials_in_the_pod_explains_nothing() {
     assert_eq!(figures.errors("disconnect"), [("connection_reset", 1.0)]);
     assert_eq!(figures.errors("connect"), []);
     curl.kill().unwrap();
+}
+
+/// The same while a dial is under way, and without an API that tells the autoscaler's addresses.
+#[test]
+fn what_somebody_else_dials_while_a_handshake_fails_explains_nothing() {
+    let mut bed = Bed::without_autoscaler().unwrap();
+    start_agent(&mut bed);
+    let nobody = bed.network.pod("nobody").unwrap();
+    let listen = format!("[::]:{PORT}");
+    let _mute = bad_server(&bed.autoscaler_pod.clone(), ["mute", &listen]).unwrap();
+    let pod = bed.network.pod("activator").unwrap();
+    let mut curl = curl(&pod, nobody.v4);
+    let activator = Activator::start(&pod, bed.target(), Traffic::Idle).unwrap();
+    bed.wait_error(&activator, "connect", "handshake_failed", PATIENCE)
+        .unwrap();
+    let more = || {
+        let figures = Figures::of(&bed, &activator);
+        Ok((figures.checks("connect") >= 3.0).then_some(figures))
+    };
+    let figures = until("three dials", PATIENCE, more).unwrap();
+    let failed = figures.checks("connect");
+    assert_eq!(figures.errors("connect"), [("handshake_failed", failed)]);
+    assert_eq!(proxy_address(&bed, &activator), None);
+    curl.kill().unwrap();
+}
+
+/// Dials `nobody` again and again, in the namespace of `pod`.
+fn curl(pod: &Pod, nobody: Ipv4Addr) -> Process {
+    let mut curl = pod.namespace.command("bash");
+    let dial = format!("while :; do (exec 3<>/dev/tcp/{nobody}/{PORT}); sleep 0.05; done");
+    curl.args(["-c", &dial]).stderr(std::process::Stdio::null());
+    Process::spawn("curl", curl).unwrap()
 }

@@ -20,6 +20,8 @@ fn each_bad_server_fails_the_handshake_with_its_own_error() {
     let cases = [
         ("forbid", "bad handshake"),
         ("forbid-open", "bad handshake"),
+        ("forbid-slowly", "bad handshake"),
+        ("forbid-endlessly", "bad handshake"),
         ("unavailable", "bad handshake"),
         ("close", "EOF"),
         ("reset", "connection reset by peer"),

@@ -43,14 +43,16 @@ pub struct Offsets {
     pub tcp_bytes_received: u32,
     /// `struct tcp_sock`: `srtt_us`, `u32`, microseconds shifted left by 3.
     pub tcp_srtt_us: u32,
-    /// `struct tcp_sock`: `packets_out`, `u32`.
-    pub tcp_packets_out: u32,
+    /// `struct tcp_sock`: `write_seq`, `u32`: the first byte not written.
+    pub tcp_write_seq: u32,
     /// `struct tcp_sock`: `snd_una`, `u32`: the first byte not acknowledged.
     pub tcp_snd_una: u32,
     /// `struct tcp_sock`: `snd_nxt`, `u32`: the first byte not sent.
     pub tcp_snd_nxt: u32,
     /// `struct tcp_sock`: `total_retrans`, `u32`.
     pub tcp_total_retrans: u32,
+    /// `struct tcp_sock`: `rx_opt.mss_clamp`, `u16`: the largest segment that the peer takes.
+    pub tcp_mss_clamp: u32,
     /// `struct socket`: `sk`, a pointer to `struct sock`.
     pub socket_sk: u32,
     /// `struct task_struct`: `tgid`, `pid_t`.
@@ -104,10 +106,11 @@ impl Offsets {
         tcp_lsndtime: 0,
         tcp_bytes_received: 0,
         tcp_srtt_us: 0,
-        tcp_packets_out: 0,
+        tcp_write_seq: 0,
         tcp_snd_una: 0,
         tcp_snd_nxt: 0,
         tcp_total_retrans: 0,
+        tcp_mss_clamp: 0,
         socket_sk: 0,
         task_tgid: 0,
         task_pid: 0,

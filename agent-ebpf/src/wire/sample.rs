@@ -14,8 +14,8 @@ pub struct Sample {
     pub bytes_received: u64,
     /// Smoothed round-trip time, microseconds; 0 while there is none.
     pub srtt_us: u32,
-    /// Segments sent and not yet acknowledged (`tcp_sock.packets_out`).
-    pub packets_out: u32,
+    /// Bytes written and not yet acknowledged, sent or not (`tcp_sock.write_seq` less `snd_una`).
+    pub unacknowledged: u32,
     /// Retransmission timeouts in a row (`icsk_retransmits`).
     pub timeouts: u8,
     /// TCP state (`skc_state`).
@@ -25,8 +25,10 @@ pub struct Sample {
     /// 1 if data bypasses TCP on this socket (sockmap), so that TCP's counters say nothing about
     /// it.
     pub bypassed: u8,
+    /// The largest segment that the peer takes, bytes (`tcp_sock.rx_opt.mss_clamp`).
+    pub peer_mss: u16,
     /// Explicit padding, 0.
-    pub _pad: [u8; 4],
+    pub _pad: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Sample>() == 48);

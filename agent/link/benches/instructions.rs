@@ -194,6 +194,7 @@ impl Driver {
                             unacknowledged: false,
                             timeouts: 0,
                             rtt: Some(Duration::from_micros(200)),
+                            looped: false,
                         };
                         let sample = (self.open == Some(connection)).then_some(sample);
                         let input = Input::Sampled { connection, sample };

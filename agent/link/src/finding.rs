@@ -63,6 +63,8 @@ pub(crate) struct Facts {
     pub(crate) answered: Option<Timestamp>,
     /// When the peer was last heard on it.
     pub(crate) heard: Option<Timestamp>,
+    /// Whether its other end is in the client's own network namespace, where that is known.
+    pub(crate) looped: Option<bool>,
     /// Whether its connect check and its upgrade are the agent's to count.
     pub(crate) counts_connect: bool,
 }
@@ -84,6 +86,7 @@ impl Facts {
             began: connection.began(),
             answered: connection.answered(),
             heard: connection.heard(),
+            looped: connection.looped(),
             counts_connect: connection.counts_connect(),
         }
     }

@@ -149,12 +149,14 @@ pub struct Sample {
     pub heard: Option<Timestamp>,
     /// When data was last sent; `None` if never.
     pub sent: Option<Timestamp>,
-    /// Something sent is not acknowledged yet.
+    /// Something that the client has written is not acknowledged yet; it may not even be sent.
     pub unacknowledged: bool,
     /// Retransmission timeouts in a row.
     pub timeouts: u8,
     /// Smoothed round-trip time, once there is one.
     pub rtt: Option<Duration>,
+    /// Its other end is in the same network namespace, where only a proxy accepts it.
+    pub looped: bool,
 }
 
 /// One connection in a listing of all that are open.

@@ -2,11 +2,12 @@
 //! may explain a failure, and never proves that the link is reachable.
 //!
 //! Other processes in the pod dial the port, too, such as an engineer's curl. The kernel half does
-//! not see which process accepted the client's connection. A proxy differs by the time of its dial:
-//! it dials for the client's connection, so right after that began, and before the client gets its
-//! answer, which comes through the proxy. A connection that began at another moment is not a
-//! proxy's. Nor is one with another destination than the peer, if the peer's addresses are known;
-//! the caller checks that.
+//! not see which process accepted the client's connection, but whether one in the pod did: its
+//! packets then arrive over the pod's loopback. If they arrive from elsewhere, it has no proxy.
+//! Otherwise, a proxy differs by the time of its dial: it dials for the client's connection, so
+//! right after that began, and before the client gets its answer, which comes through the proxy. A
+//! connection that began at another moment is not a proxy's. Nor is one with another destination
+//! than the peer, if the peer's addresses are known; the caller checks that.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -114,6 +115,10 @@ impl Proxies {
         at: Timestamp,
         own: Cause,
     ) -> Option<(SocketAddr, Cause)> {
+        // Its packets leave the pod: no proxy has accepted it.
+        if of.looped == Some(false) {
+            return None;
+        }
         let since = match own.proxy_evidence()? {
             ProxyEvidence::SinceItBegan => of.began,
             ProxyEvidence::JustBefore => at - PROXY_BEFORE,
@@ -181,6 +186,7 @@ mod tests {
             began: BEGAN,
             answered: None,
             heard: None,
+            looped: None,
             counts_connect: true,
         }
     }

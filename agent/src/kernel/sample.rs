@@ -45,9 +45,10 @@ impl Kernel {
             established: raw.state == TCP_ESTABLISHED,
             heard: heard(raw.heard_ns),
             sent: Some(Timestamp::from_nanos(raw.sent_ns)),
-            unacknowledged: raw.packets_out > 0,
+            unacknowledged: raw.unacknowledged > 0,
             timeouts: raw.timeouts,
             rtt: (raw.srtt_us > 0).then(|| Duration::from_micros(u64::from(raw.srtt_us))),
+            looped: raw.peer_mss > LARGEST_SEGMENT,
         });
         Ok(Look {
             sample,
@@ -72,5 +73,10 @@ impl Kernel {
     }
 }
 
+/// A peer that takes larger segments is on the loopback, whose MTU is 64 KiB: an Ethernet's is 9,216
+/// bytes at most. The peer says so in its SYN, by the route to this side (`ipv4_default_advmss()`,
+/// `net/ipv4/route.c`). Of IP over InfiniBand, with up to 64 KiB, this is not true: there others in the
+/// pod may be taken for a proxy.
+const LARGEST_SEGMENT: u16 = 16_000;
 /// `include/net/tcp_states.h`.
 const TCP_ESTABLISHED: u8 = 1;

@@ -3,6 +3,8 @@
 //! - `forbid ADDRESS`: reads the request and answers 403
 //! - `unavailable ADDRESS`: the same with 503
 //! - `forbid-open ADDRESS`: 403 with one byte of a body of 100, and the connection left open
+//! - `forbid-slowly ADDRESS`: 403 with a body of 60 bytes that takes 1.2 s
+//! - `forbid-endlessly ADDRESS`: 403 with a body that goes on, a byte every 20 ms
 //! - `close ADDRESS`: accepts and closes at once, always by FIN, even with unread data
 //! - `reset ADDRESS`: accepts and resets at once
 //! - `sink ADDRESS`: the same as `close`, as fast as possible and without a line of output
@@ -38,6 +40,8 @@ fn main() -> Result<()> {
             serve(address, |stream| refuse(stream, "503 Service Unavailable"))
         }
         ["forbid-open", address] => serve(address, refuse_open),
+        ["forbid-slowly", address] => serve(address, |stream| refuse_slowly(stream, 60)),
+        ["forbid-endlessly", address] => serve(address, |stream| refuse_slowly(stream, 1_000)),
         ["close", address] => serve(address, close),
         ["reset", address] => serve(address, reset),
         ["sink", address] => sink(address),
@@ -49,7 +53,7 @@ fn main() -> Result<()> {
             dns(address, answer, Duration::from_millis(after))
         }
         _ => bail!(
-            "usage: bad_server forbid|unavailable|forbid-open|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER] [AFTER_MS]"
+            "usage: bad_server forbid|unavailable|forbid-open|forbid-slowly|forbid-endlessly|close|reset|sink|mute|proxy|dns ADDRESS [UPSTREAM|ANSWER] [AFTER_MS]"
         ),
     }
 }
@@ -88,6 +92,23 @@ fn refuse_open(mut stream: TcpStream) {
         stream,
         "HTTP/1.1 403 Forbidden\r\ncontent-length: 100\r\n\r\n-"
     );
+    mute(stream);
+}
+
+/// The client reads up to 1 KiB of the body, for its error, and gives up after 3 s.
+fn refuse_slowly(mut stream: TcpStream, length: usize) {
+    let mut request = [0; 4096];
+    let _ = stream.read(&mut request); // its content does not matter
+    let _ = write!(
+        stream,
+        "HTTP/1.1 403 Forbidden\r\ncontent-length: {length}\r\n\r\n"
+    );
+    for _ in 0..length {
+        thread::sleep(Duration::from_millis(20));
+        if stream.write_all(b"-").is_err() {
+            return;
+        }
+    }
     mute(stream);
 }
 

@@ -37,12 +37,13 @@ fn try_sample(sock: u64, born_ns: u64) -> Option<()> {
         sent_ns: 0,
         bytes_received: 0,
         srtt_us: 0,
-        packets_out: 0,
+        unacknowledged: 0,
         timeouts: 0,
         state: 0,
         valid: 0,
         bypassed: 0,
-        _pad: [0; 4],
+        peer_mss: 0,
+        _pad: [0; 2],
     };
     if is_known(sock, born_ns)
         && try_read(sock as *const u8, &mut sample).is_some()
@@ -73,13 +74,17 @@ fn try_read(sock: *const u8, sample: &mut Sample) -> Option<()> {
     // Read the counter last: it moves, and the times must not be ahead of it.
     let now = jiffies();
     let srtt_us: u32 = read_kernel(sock.wrapping_add(offset!(tcp_srtt_us)))?;
-    sample.packets_out = read_kernel(sock.wrapping_add(offset!(tcp_packets_out)))?;
+    let acknowledged: u32 = read_kernel(sock.wrapping_add(offset!(tcp_snd_una)))?;
+    let written: u32 = read_kernel(sock.wrapping_add(offset!(tcp_write_seq)))?;
+    // What is acknowledged meanwhile is not ahead of what was written.
+    sample.unacknowledged = written.wrapping_sub(acknowledged);
     sample.timeouts = read_kernel(sock.wrapping_add(offset!(tcp_timeouts)))?;
     // A socket in a sockmap has its `sk_psock` there (`sk_psock_init()`, `net/core/skmsg.c`), and
     // then its data may go from queue to queue without TCP. An application's TCP socket has nothing
     // else there.
     let user_data: u64 = read_kernel(sock.wrapping_add(offset!(sock_user_data)))?;
     sample.bypassed = u8::from(user_data != 0);
+    sample.peer_mss = read_kernel(sock.wrapping_add(offset!(tcp_mss_clamp)))?;
     sample.heard_ns = heard_ns(sample.bytes_received, heard, time_ns, now, tick_ns());
     sample.sent_ns = ticks_ago_ns(time_ns, now.wrapping_sub(sent), tick_ns());
     // The kernel keeps eighths (`tcp_rtt_estimator()`, `net/ipv4/tcp_input.c`).

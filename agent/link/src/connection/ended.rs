@@ -35,6 +35,7 @@ impl Connection {
         let answers = ending.answers_a_close();
         let is_local = cause::is_local(ending.how);
         let may_have_lost = open.stage.may_have_lost(is_local);
+        let may_be_refusal = open.may_be_refused(self.origin, ending);
         let verdict = if open.is_refused(self.origin, ending) {
             open.refused()
         } else if answers {
@@ -57,6 +58,7 @@ impl Connection {
             until: ending.at + settle,
             is_local,
             may_have_lost,
+            may_be_refusal,
         });
         (upgrade, Ended::Waits)
     }

@@ -67,16 +67,8 @@ pub(crate) struct Closed {
     pub(crate) is_local: bool,
     /// Nothing was heard on it: it may have lost a race to another connection.
     pub(crate) may_have_lost: bool,
-}
-
-impl Closed {
-    /// Whether its upgrade was refused although it was held.
-    pub(crate) fn is_refusal(&self) -> bool {
-        match self.verdict {
-            Verdict::Lost { cause, .. } => cause == Cause::HandshakeFailed,
-            Verdict::Nothing | Verdict::Failed { .. } => false,
-        }
-    }
+    /// The client may have read a refusal on it, although it was held: the next dial must show more.
+    pub(crate) may_be_refusal: bool,
 }
 
 /// What an end leads to.

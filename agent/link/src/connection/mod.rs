@@ -37,6 +37,8 @@ pub(crate) struct Connection {
     /// When it was established, if known.
     established: Option<Timestamp>,
     rtt: Option<Duration>,
+    /// Whether its other end is in the client's own network namespace, once a look has shown it.
+    looped: Option<bool>,
     life: Life,
 }
 
@@ -98,6 +100,7 @@ impl Connection {
             },
             established: None,
             rtt: None,
+            looped: None,
             life: Life::Open(Open::connecting(attempted.unwrap_or(id.born))),
         }
     }
@@ -219,6 +222,7 @@ impl Connection {
             Some(sample) if !sample.established => open.not_established(at),
             Some(sample) => {
                 self.rtt = sample.rtt.or(self.rtt);
+                self.looped = Some(sample.looped);
                 self.established.get_or_insert(at);
                 return open.look(self.origin, at, sample);
             }
@@ -449,6 +453,11 @@ impl Connection {
     /// When the peer answered, if it is upgraded and that was seen.
     pub(crate) fn answered(&self) -> Option<Timestamp> {
         self.live_span().and_then(|span| span.since)
+    }
+
+    /// Whether its other end is in the client's own network namespace, where that is known.
+    pub(crate) fn looped(&self) -> Option<bool> {
+        self.looped
     }
 
     /// Its smoothed round-trip time.

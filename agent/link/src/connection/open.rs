@@ -226,7 +226,7 @@ impl Open {
                 mut pulse,
                 unproven,
             } => {
-                pulse.update(heard, sample.sent);
+                pulse.update(at, heard, sample);
                 let unproven = unproven.filter(|answered| !is_proof(sample.sent, *answered));
                 self.stage = Stage::Live {
                     since,
@@ -253,7 +253,7 @@ impl Open {
                 mut pulse,
                 until_heard,
             } => {
-                pulse.update(heard, sample.sent);
+                pulse.update(at, heard, sample);
                 self.stall(onset, at, pulse, until_heard);
                 let broken = sample.unacknowledged && sample.timeouts > 0;
                 let unheard = until_heard && pulse.heard <= onset;
@@ -340,6 +340,19 @@ impl Open {
     /// it as it does after a refusal whose body does not end, and has sent nothing after the
     /// answer.
     pub(super) fn is_refused(&self, origin: Origin, ending: &Ending) -> bool {
+        self.is_unproven_at(ending) && is_refusal(origin, ending)
+    }
+
+    /// Whether its upgrade may have been refused, although it was held: the client also closes it as it
+    /// does once it has read a refusal that came slowly. It closes one that was upgraded alike where the
+    /// peer says so soon that it closes.
+    pub(super) fn may_be_refused(&self, origin: Origin, ending: &Ending) -> bool {
+        let is_slow = ending.answers_a_close() && !outlives_a_refusal(origin, ending.at);
+        self.is_unproven_at(ending) && (is_slow || is_refusal(origin, ending))
+    }
+
+    /// Whether it ends before the client has sent something after the answer.
+    fn is_unproven_at(&self, ending: &Ending) -> bool {
         let unproven = matches!(
             self.stage,
             Stage::Live {
@@ -348,7 +361,7 @@ impl Open {
             }
         );
         // An end without a record is dated by a listing.
-        unproven && ending.heard.is_some() && is_refusal(origin, ending)
+        unproven && ending.heard.is_some()
     }
 
     /// The verdict on such a refusal.

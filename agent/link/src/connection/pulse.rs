@@ -1,7 +1,7 @@
 //! The traffic on an upgraded connection: when silence becomes a stall, and on which side.
 
 use crate::{
-    Cause,
+    Cause, Sample,
     time::Timestamp,
     timings::{ANSWER_GRACE, BEFORE_A_PING, LIVE_CADENCE, LOCAL_SILENCE, PONG_DUE, SILENCE},
 };
@@ -13,6 +13,9 @@ pub(super) struct Pulse {
     /// The earliest known sending since then of what may be a ping; a sample shows only the last
     /// sending.
     unanswered: Option<Timestamp>,
+    /// Since when each look finds data that the peer has not taken. Where its kernel has no room for more,
+    /// pings wait for that unsent.
+    untaken: Option<Timestamp>,
     /// When anything was last sent or heard.
     last_word: Timestamp,
 }
@@ -23,28 +26,39 @@ impl Pulse {
         Self {
             heard,
             unanswered: None,
+            untaken: None,
             last_word: heard,
         }
     }
 
-    /// A look showed these times.
-    pub(super) fn update(&mut self, heard: Option<Timestamp>, sent: Option<Timestamp>) {
+    /// A look at `at` showed `sample`; the peer was last `heard` then.
+    pub(super) fn update(&mut self, at: Timestamp, heard: Option<Timestamp>, sample: &Sample) {
         if let Some(heard) = heard
             && heard > self.heard
         {
             self.heard = heard;
             self.unanswered = None;
+            self.untaken = None;
         }
+        let sent = sample.sent;
         let pinged = sent.filter(|&sent| sent > self.heard + BEFORE_A_PING);
         self.unanswered = self.unanswered.or(pinged);
+        let is_untaken = sample.unacknowledged;
+        self.untaken = is_untaken.then(|| self.untaken.unwrap_or(at));
         self.last_word = self.last_word.max(self.heard).max(sent.unwrap_or_default());
+    }
+
+    /// Since when the client waits for the peer's word.
+    fn waits_since(&self) -> Option<Timestamp> {
+        let both = [self.unanswered, self.untaken];
+        both.into_iter().flatten().min()
     }
 
     /// When silence becomes a stall, and on which side, if nothing is heard or sent until then.
     pub(super) fn stall_due(&self) -> (Timestamp, Cause) {
-        match self.unanswered {
-            Some(sent) => {
-                let due = (self.heard + SILENCE).max(sent + ANSWER_GRACE);
+        match self.waits_since() {
+            Some(since) => {
+                let due = (self.heard + SILENCE).max(since + ANSWER_GRACE);
                 (due, Cause::Stalled)
             }
             None => (self.last_word + LOCAL_SILENCE, Cause::LocalStalled),
@@ -53,7 +67,7 @@ impl Pulse {
 
     /// Whether the silence of the peer is still a stall at `at`.
     pub(super) fn is_silent(&self, at: Timestamp) -> bool {
-        self.unanswered.is_some() && at >= self.heard + SILENCE
+        self.waits_since().is_some() && at >= self.heard + SILENCE
     }
 
     /// When to look next at a connection that is well at `at`.
@@ -62,7 +76,7 @@ impl Pulse {
         if at < pong_due {
             return pong_due;
         }
-        match (self.unanswered, self.stall_due()) {
+        match (self.waits_since(), self.stall_due()) {
             (Some(_), (due, _)) if due > at => due,
             // A ping may be sent at any moment, and then something else is due.
             (None, (due, _)) if due > at => due.min(at + LIVE_CADENCE),
@@ -87,7 +101,16 @@ mod tests {
     fn sent(times: &[u64]) -> Pulse {
         let mut pulse = Pulse::new(HEARD);
         for time in times {
-            pulse.update(Some(HEARD), Some(after(*time)));
+            let sample = Sample {
+                established: true,
+                heard: Some(HEARD),
+                sent: Some(after(*time)),
+                unacknowledged: false,
+                timeouts: 0,
+                rtt: None,
+                looped: false,
+            };
+            pulse.update(after(*time), Some(HEARD), &sample);
         }
         pulse
     }

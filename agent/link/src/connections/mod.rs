@@ -380,7 +380,7 @@ impl Connections {
                 // At once, not when it settles: the next dial may come sooner.
                 self.wary |= connection
                     .closed()
-                    .is_some_and(|closed| closed.is_refusal());
+                    .is_some_and(|closed| closed.may_be_refusal);
                 match self.table.race(&connection) {
                     Race::Lost => self.lose_race(&connection),
                     Race::Undecided | Race::None => {

@@ -5,7 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 use statlink_ebpf::{End, Phase};
 
 use super::client::HANDSHAKE;
-use crate::{ConnectionId, Input, Sample, time::Timestamp, timings::HOLD};
+use crate::{
+    ConnectionId, Input, Sample,
+    time::Timestamp,
+    timings::{CLOSE_ANSWER, HOLD},
+};
 
 #[derive(Clone, Debug)]
 pub(super) struct Socket {
@@ -90,6 +94,7 @@ impl Socket {
             unacknowledged: self.unacknowledged.is_some(),
             timeouts: self.timeouts,
             rtt: Some(Duration::from_millis(1)),
+            looped: false,
         }
     }
 
@@ -138,15 +143,22 @@ impl Socket {
             .is_none_or(|attempted| now > attempted + REFUSAL.1)
     }
 
-    /// Whether a close by the client looks like the end of a refusal.
-    pub(super) fn looks_refused(&self, now: Timestamp) -> bool {
+    /// Whether a close by the client may be the end of a refusal: one whose body does not end, or one
+    /// that is slow.
+    pub(super) fn makes_wary(&self, now: Timestamp) -> bool {
         let due = self
             .attempted
             .is_some_and(|attempted| attempted + REFUSAL.0 <= now);
-        due && self.proven.is_none() && !self.outlives_a_refusal(now)
+        (due || self.answers_a_close(now)) && self.may_look_refused(now)
     }
 
-    /// The same, for a dial that may have begun with a slow lookup.
+    /// Whether a close by the client answers the peer's.
+    pub(super) fn answers_a_close(&self, now: Timestamp) -> bool {
+        self.heard
+            .is_some_and(|heard| now.saturating_since(heard) <= CLOSE_ANSWER)
+    }
+
+    /// Whether it may still be a refusal, as far as is seen.
     pub(super) fn may_look_refused(&self, now: Timestamp) -> bool {
         self.proven.is_none() && !self.outlives_a_refusal(now)
     }

@@ -23,11 +23,19 @@ fn time(since: i64) -> impl Strategy<Value = Option<Timestamp>> {
 }
 
 fn sample(now: i64) -> impl Strategy<Value = Option<Sample>> {
-    let sample = (any::<bool>(), time(now), time(now), any::<bool>(), 0..4_u8);
+    let looped = any::<bool>();
+    let sample = (
+        any::<bool>(),
+        time(now),
+        time(now),
+        any::<bool>(),
+        0..4_u8,
+        looped,
+    );
     prop_oneof![
         1 => Just(None),
-        4 => sample.prop_map(|(established, heard, sent, unacknowledged, timeouts)| {
-            Some(Sample { established, heard, sent, unacknowledged, timeouts, rtt: None })
+        4 => sample.prop_map(|(established, heard, sent, unacknowledged, timeouts, looped)| {
+            Some(Sample { established, heard, sent, unacknowledged, timeouts, rtt: None, looped })
         }),
     ]
 }

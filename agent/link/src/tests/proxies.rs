@@ -6,7 +6,7 @@ use super::story::{Story, at, event, failed, failure, peer, silent, unanswered};
 use crate::{
     Cause,
     CheckKind::{Connect, Disconnect},
-    EventKind, FailedAttempt, ProxyEvent, State,
+    EventKind, FailedAttempt, ProxyEvent, Sample, State,
 };
 
 /// The connection to the proxy is established at 1 ms.
@@ -337,6 +337,35 @@ fn a_curl_to_somebody_else_explains_nothing() {
         .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
         .until(3_300);
     story.has(Connect, 1, &[(Cause::HandshakeFailed, 1)]);
+}
+
+/// A curl that happens to dial when a proxy would.
+#[test]
+fn in_a_pod_without_a_proxy_nobody_explains_anything() {
+    let refused = ProxyEvent::Ended {
+        phase: Phase::Connecting,
+        how: End::Refused,
+    };
+    for (looped, cause) in [
+        (None, Cause::ConnectionRefused),
+        (Some(true), Cause::ConnectionRefused),
+        (Some(false), Cause::HandshakeFailed),
+    ] {
+        let mut story = dialled();
+        // Unless nobody has looked.
+        if let Some(looped) = looped {
+            let unanswered = Sample {
+                looped,
+                ..unanswered()
+            };
+            story.sampled(22, 1, unanswered);
+        }
+        story.dialled_by_another(51, 1, Some(50), refused);
+        story
+            .ended(2_900, 1, Phase::Established, End::LocalClosed, None)
+            .until(3_300);
+        story.has(Connect, 1, &[(cause, 1)]);
+    }
 }
 
 #[test]

@@ -67,6 +67,55 @@ fn after_one_such_dial_the_next_ones_are_never_up() {
     assert!(news.contains(&failure(last)), "{news:#?}");
 }
 
+/// Its body comes to its end, or goes on until the client gives up: either way the client closes just
+/// after it has heard something, as it answers a peer that closes.
+#[test]
+fn after_a_refusal_that_came_slowly_the_next_ones_are_never_up() {
+    for (case, length) in [
+        ("read to its end", 600),
+        ("read for long", 2_200),
+        ("given up", 2_998),
+    ] {
+        let mut story = Story::begins();
+        for n in 1..=12_u64 {
+            let begun = i64::try_from(n).unwrap() * 3_200;
+            let closed = begun + length;
+            story.upgraded(begun, n);
+            for now in (begun + 300..closed).step_by(100) {
+                story.until(now).sampled(now, n, silent(now - 5, begun + 1));
+            }
+            let (dialled, heard) = (Some(begun), Some(closed - 2));
+            story.ended_with(closed, n, dialled, Phase::Held, End::LocalClosed, 0, heard);
+        }
+        story.until(60_000);
+        let first = story.link.counts().errors(Disconnect, Cause::PeerClosed);
+        assert_eq!(
+            first, 1,
+            "{case}: it cannot be told from a peer that closes"
+        );
+        let refused = story.link.counts().errors(Connect, Cause::HandshakeFailed);
+        assert_eq!((refused, story.link.counts().connects()), (11, 1), "{case}");
+        assert_eq!(outages(&story.news()), 1, "{case}");
+    }
+}
+
+#[test]
+fn a_peer_that_closes_one_which_had_said_more_makes_no_refusal() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.until(1_252).sampled(1_252, 1, silent(2, 1_100));
+    story.ended_with(
+        2_000,
+        1,
+        Some(0),
+        Phase::Held,
+        End::LocalClosed,
+        0,
+        Some(1_998),
+    );
+    story.upgraded(2_200, 2).is_reachable_since(2_202);
+}
+
 #[test]
 fn then_a_dial_is_up_once_the_client_has_sent_something_and_since_the_first_answer() {
     let mut story = Story::begins();

@@ -75,6 +75,49 @@ fn pings_without_an_answer_for_5_s_are_a_stall() {
     story.has(Disconnect, 1, &[(Cause::Stalled, 1)]);
 }
 
+/// Its kernel has no room for more, so nothing is sent any longer, and nothing is sent again.
+#[test]
+fn data_that_a_frozen_peer_does_not_take_is_a_stall_after_5_s_of_silence() {
+    let untaken = Sample {
+        unacknowledged: true,
+        ..silent(2, 2_000)
+    };
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    for time in [1_252, 2_252] {
+        story.until(time).sampled(time, 1, silent(2, 1_100));
+    }
+    for time in [3_502, 4_002, 4_502] {
+        story.until(time).sampled(time, 1, untaken);
+    }
+    story.until(5_001).is_reachable_since(2);
+    story.until(5_002).sampled(5_002, 1, untaken);
+    story.is_unreachable_since(5_002, Cause::Stalled);
+    // It is over with a word of the peer's.
+    story.sampled(9_000, 1, untaken);
+    story.is_unreachable_since(5_002, Cause::Stalled);
+    story
+        .sampled(9_400, 1, well(9_300))
+        .is_reachable_since(9_300);
+}
+
+#[test]
+fn data_on_its_way_at_one_look_waits_for_nothing_at_the_next() {
+    let mut story = Story::begins();
+    story.upgraded(0, 1);
+    story.until(1_252).sampled(1_252, 1, silent(2, 1_100));
+    let on_its_way = Sample {
+        unacknowledged: true,
+        ..silent(2, 3_100)
+    };
+    story.until(3_502).sampled(3_502, 1, on_its_way);
+    // As at a shutdown: the client says nothing more, and waits for its reader to give up.
+    for time in [5_002, 5_502, 9_002] {
+        story.until(time).sampled(time, 1, silent(2, 3_100));
+        story.is_reachable_since(2);
+    }
+}
+
 #[test]
 fn a_connection_on_which_neither_side_speaks_for_12_s_is_the_activator_s_own_stall() {
     let mut story = Story::begins();

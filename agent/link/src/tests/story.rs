@@ -79,6 +79,7 @@ pub(super) fn well(heard: i64) -> Sample {
         unacknowledged: false,
         timeouts: 0,
         rtt: Some(ms(1)),
+        looped: true,
     }
 }
 

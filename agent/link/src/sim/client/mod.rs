@@ -17,7 +17,7 @@ use crate::{
     ConnectionId, Input, OpenConnection, Sample,
     cause::is_local,
     time::Timestamp,
-    timings::{CLOSE_ANSWER, SETTLE, SETTLE_ANSWER},
+    timings::{SETTLE, SETTLE_ANSWER},
 };
 
 /// The state of the path to the peer.
@@ -217,7 +217,7 @@ impl Client {
         // The connect()s that won nothing have failed, too.
         self.truth.failed += u64::from(std::mem::take(&mut self.racing));
         self.wary = if upgraded {
-            how == End::LocalClosed && !lost && socket.looks_refused(now)
+            how == End::LocalClosed && !lost && socket.makes_wary(now)
         } else {
             self.wary
         };
@@ -240,10 +240,7 @@ impl Client {
             self.failures += 1;
         }
         if local && !withdrawn && !(upgraded && socket.stalled) {
-            let answers = how == End::LocalClosed
-                && socket
-                    .heard
-                    .is_some_and(|heard| now.saturating_since(heard) <= CLOSE_ANSWER);
+            let answers = how == End::LocalClosed && socket.answers_a_close(now);
             let settle = if answers { SETTLE_ANSWER } else { SETTLE };
             self.unsettled.push((now + settle, !upgraded));
             self.closed = upgraded && !answers && !lost;

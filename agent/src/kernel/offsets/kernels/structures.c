@@ -151,7 +151,7 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	GROUP(tcp_sock_read_tx);
-	u32 packets_out;
+	u32 write_seq;
 	u32 snd_una;
 	GROUP(tcp_sock_write_txrx);
 	u32 snd_nxt;
@@ -159,6 +159,12 @@ struct tcp_sock {
 	u32 srtt_us;
 	u32 lsndtime;
 	u32 total_retrans;
+	struct tcp_options_received {
+		u32 rcv_tsval;
+		u16 saw_tstamp : 1, dsack : 1, snd_wscale : 4, rcv_wscale : 4;
+		u16 user_mss;
+		u16 mss_clamp;
+	} rx_opt;
 };
 
 #ifndef NO_IPV6
@@ -270,10 +276,11 @@ int main(void)
 	AT(tcp_lsndtime, tcp_sock, lsndtime);
 	AT(tcp_bytes_received, tcp_sock, bytes_received);
 	AT(tcp_srtt_us, tcp_sock, srtt_us);
-	AT(tcp_packets_out, tcp_sock, packets_out);
+	AT(tcp_write_seq, tcp_sock, write_seq);
 	AT(tcp_snd_una, tcp_sock, snd_una);
 	AT(tcp_snd_nxt, tcp_sock, snd_nxt);
 	AT(tcp_total_retrans, tcp_sock, total_retrans);
+	AT(tcp_mss_clamp, tcp_sock, rx_opt.mss_clamp);
 	AT(socket_sk, socket, sk);
 	AT(task_tgid, task_struct, tgid);
 	AT(task_pid, task_struct, pid);
