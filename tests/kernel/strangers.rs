@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -222,6 +223,36 @@ fn processes_that_take_a_watched_name_hide_no_dial_of_the_real_one() {
     assert_eq!(kept(&half), 0);
 }
 
+/// Anybody can execute programs of a watched name, any number of times. The records of that once filled
+/// the clients' ring.
+#[test]
+fn executions_without_end_leave_room_for_what_clients_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("activator");
+    fs::copy("/bin/true", &program).unwrap();
+    let network = Network::new().unwrap();
+    let pod = network.pod("client").unwrap();
+    let mut half = Half::load();
+    let client = this_process(&pod.namespace);
+    half.kernel.track(client).unwrap();
+    let (connection, server) = connected(&pod.namespace, "127.0.0.1");
+    half.drain(client);
+    let executed = Command::new("bash")
+        .args(["-c", "for _ in $(seq \"$1\"); do \"$0\"; done"])
+        .arg(&program)
+        .arg(EXECUTIONS.to_string())
+        .status()
+        .unwrap();
+    assert!(executed.success());
+    set_socket_linger(&server, Some(Duration::ZERO)).unwrap();
+    drop(server);
+    assert_eq!(End::from_raw(half.end(client).end), Some(End::Reset));
+    assert_eq!(lost(&half, LossReason::RingFull), 0);
+    // They are looked for.
+    assert!(lost(&half, LossReason::ExecutionLost) > 0);
+    drop(connection);
+}
+
 /// A sidecar that dials in a row once filled the ring with records that wake nobody; a reset was told a
 /// second later.
 #[test]
@@ -331,5 +362,7 @@ fn allow_files() {
 const CALLS: usize = 600;
 /// More than the map of connections once held (1,024).
 const LEAKED: u32 = 1_100;
+/// More than the ring of clients holds records.
+const EXECUTIONS: u32 = 1_700;
 /// Ten times what one network namespace may have.
 const IMPOSTORS: usize = 40;

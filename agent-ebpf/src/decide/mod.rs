@@ -15,5 +15,5 @@ pub use connect::{ConnectReturn, connect_return};
 pub use ending::{Closing, Evidence, end_of_attempt, end_of_connection, phase_at_end};
 pub use heard::{NEVER_HEARD, answers_a_close, heard_ns, ticks_ago_ns};
 pub use quota::{Quota, next_place};
-pub use reporting::{is_half_full, is_lookup_due, is_stall};
+pub use reporting::{has_room_to_spare, is_half_full, is_lookup_due, is_stall};
 pub use state::{StateChange, TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT, open_phase, state_change};

@@ -17,6 +17,13 @@ pub const fn is_half_full(waiting: u64, record: u64, size: u64) -> bool {
     waiting < half && waiting + record >= half
 }
 
+/// Whether a ring of `size` bytes, of which `waiting` bytes are taken, has room for records that
+/// anybody on the node can cause in any number. Half of it is left to the records of links.
+#[inline(always)]
+pub const fn has_room_to_spare(waiting: u64, size: u64) -> bool {
+    waiting < size / 2
+}
+
 /// Whether a name lookup at `now_ns` gets a record, if the last record was at `last_ns` (0: never).
 #[inline(always)]
 pub const fn is_lookup_due(last_ns: u64, now_ns: u64) -> bool {
@@ -41,6 +48,12 @@ mod tests {
         let woken = (0..12).filter(|count| is_half_full(count * record, record, size));
         assert_eq!(woken.count(), 1);
         assert!(!is_half_full(0, record, size));
+    }
+
+    #[test]
+    fn half_of_a_ring_is_left_to_links() {
+        let spare = [0, 499, 500, 1000].map(|waiting| has_room_to_spare(waiting, 1000));
+        assert_eq!(spare, [true, true, false, false]);
     }
 
     #[test]

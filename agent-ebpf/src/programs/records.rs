@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use statlink_ebpf::{
     Connection, End, LossReason, Phase, Place, Record, RecordKind, Source,
-    decide::{NEVER_HEARD, is_half_full},
+    decide::{NEVER_HEARD, has_room_to_spare, is_half_full},
     limits,
 };
 
@@ -109,6 +109,18 @@ pub(crate) fn put(
             .output::<Record>(&record, neighbour_wake_up())
             .is_ok()
     }
+}
+
+/// Puts a record of an execution into the clients' ring: the process may be a client. Anybody can
+/// execute any number of them, so they take no room that links may need. False if there is no other.
+#[inline(always)]
+pub(crate) fn put_executed(source: &Source) -> bool {
+    let waiting = RING.query(u64::from(BPF_RB_AVAIL_DATA));
+    if !has_room_to_spare(waiting, u64::from(limits::RING_BYTES)) {
+        return false;
+    }
+    let fields = RecordFields::new(RecordKind::Executed, now());
+    put(0, &no_connection(source), &fields, true)
 }
 
 /// The kernel wakes a reader that has read all records before this one; any other reader is awake,

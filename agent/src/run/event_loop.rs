@@ -70,8 +70,10 @@ pub(super) struct EventLoop {
     unseen: Unseen,
     /// A predecessor's clients are still to be found, and the rings are not read.
     waits: bool,
-    /// An execution may have gone unseen: `/proc` is to be walked.
+    /// An execution may have gone unseen: `/proc` is to be walked, once a second at most.
     scan_at_once: bool,
+    /// When it was walked last.
+    scanned: Timestamp,
     /// When to look next for events that hooks missed, where they often do.
     missed_look: Timestamp,
     /// Empty between two calls of a link: kept for its memory.
@@ -100,6 +102,7 @@ impl EventLoop {
             unseen: Unseen::default(),
             waits: awaits_clients,
             scan_at_once: false,
+            scanned: Timestamp::from_nanos(0),
             missed_look: clock::now(),
             outputs: Vec::new(),
             memory: None,
@@ -164,7 +167,8 @@ impl EventLoop {
             }
             self.process_due()?;
             if std::mem::take(&mut self.scan_at_once) {
-                rescan.reset_immediately();
+                let next = self.scanned + RESCAN;
+                rescan.reset_after(next.saturating_since(clock::now()));
             }
         }
     }
@@ -200,9 +204,7 @@ impl EventLoop {
         while let Ok(id) = self.ended.1.try_recv() {
             self.end(id)?;
         }
-        for pid in std::mem::take(&mut self.executed) {
-            self.inspect(pid)?;
-        }
+        self.inspect_executed()?;
         self.discover_due()?;
         let lost = self
             .reconciler

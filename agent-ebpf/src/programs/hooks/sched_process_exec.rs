@@ -1,14 +1,9 @@
 //! Executions: userspace learns of a new activator before it dials.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use statlink_ebpf::{LossReason, RecordKind, Source};
+use statlink_ebpf::{LossReason, Source};
 
-use crate::{
-    constants::is_watched,
-    maps::count_loss,
-    records::{RecordFields, no_connection, now, put},
-    task,
-};
+use crate::{constants::is_watched, maps::count_loss, records::put_executed, task};
 
 /// `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 ///
@@ -33,9 +28,7 @@ fn try_exec() -> Option<()> {
             netns: 0,
             tgid: task::process(task::thread()),
         };
-        let fields = RecordFields::new(RecordKind::Executed, now());
-        // Into the clients' ring: the process may be a client.
-        if !put(0, &no_connection(&source), &fields, true) {
+        if !put_executed(&source) {
             count_loss(LossReason::ExecutionLost);
         }
     }
