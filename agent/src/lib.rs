@@ -27,6 +27,7 @@ mod runbook;
 mod scrape;
 mod snapshot;
 mod telemetry;
+mod terminal;
 mod warn_once;
 
 pub use statlink_link::{self as link, time};

@@ -5,14 +5,12 @@ use std::io::{self, Write};
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{
-    exit::{DONE, FAILED, UNSUPPORTED},
-    terminal::printable,
-};
+use super::exit::{DONE, FAILED, UNSUPPORTED};
 use crate::{
     kernel::tracefs,
     options::Options,
     preflight::{self, Finding, Verdict},
+    terminal::{printable, write_json},
 };
 
 /// The shape of `--json`.
@@ -50,8 +48,7 @@ pub(super) fn run(options: &Options, json: bool) -> anyhow::Result<u8> {
             ok: code == DONE,
             findings: &findings,
         };
-        serde_json::to_writer_pretty(&mut out, &document)?;
-        writeln!(out)?;
+        write_json(&mut out, &serde_json::to_string_pretty(&document)?)?;
     } else {
         text(&mut out, &findings)?;
     }

@@ -11,10 +11,10 @@ use std::{
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::terminal::printable;
 use crate::{
     control::{client, wire::MissedEvents},
     link_event::{EndedOutage, EventKind, FailedAttempt, LinkEvent},
+    terminal::{json_printable, printable},
 };
 
 /// One line from the agent.
@@ -34,7 +34,11 @@ pub(super) fn run(socket: &Path, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     for line in client::events(socket)? {
         let line = line.with_context(|| format!("read events from {}", socket.display()))?;
-        let line = if json { line } else { text(&line)? };
+        let line = if json {
+            json_printable(&line).into_owned()
+        } else {
+            text(&line)?
+        };
         writeln!(out, "{line}")?;
         out.flush()?;
     }

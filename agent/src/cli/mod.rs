@@ -9,7 +9,6 @@ mod pages;
 mod parse;
 mod settings;
 mod status;
-mod terminal;
 mod uninstall;
 mod usage;
 mod values;
@@ -25,7 +24,7 @@ use self::{
     args::{Cli, Command},
     exit::{DONE, code_of},
 };
-use crate::{chain::chain, run, telemetry::config::ConfigErrors};
+use crate::{chain::chain, run, telemetry::config::ConfigErrors, terminal};
 
 /// Runs the command named by the process's arguments; gives its exit code.
 pub fn main() -> ExitCode {

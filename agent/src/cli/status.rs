@@ -10,7 +10,6 @@ use std::{
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::terminal::printable;
 use crate::{
     control::{
         client,
@@ -18,6 +17,7 @@ use crate::{
     },
     kernel::LossReason,
     link::State,
+    terminal::{printable, write_json},
 };
 
 /// Prints the status; with `watch`, every second until interrupted.
@@ -31,8 +31,7 @@ pub(super) fn run(socket: &Path, json: bool, watch: bool) -> anyhow::Result<()> 
     loop {
         let status = client::status(socket)?;
         if json {
-            serde_json::to_writer(&mut out, &status)?;
-            writeln!(out)?;
+            write_json(&mut out, &serde_json::to_string(&status)?)?;
         } else {
             if screen {
                 // Erase the screen and move to its top left: ED and CUP of ECMA-48.

@@ -7,8 +7,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::terminal::printable;
-use crate::kernel::{Uninstalled, uninstall};
+use crate::{
+    kernel::{Uninstalled, uninstall},
+    terminal::{printable, write_json},
+};
 
 /// The shape of `--json`.
 #[derive(Serialize)]
@@ -37,8 +39,8 @@ pub(super) fn run(directory: &Path, json: bool) -> anyhow::Result<()> {
     let removed = uninstall(directory)?;
     let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &document(directory, removed))?;
-        writeln!(out)?;
+        let document = document(directory, removed);
+        write_json(&mut out, &serde_json::to_string_pretty(&document)?)?;
     } else {
         text(&mut out, directory, &removed)?;
     }

@@ -13,9 +13,9 @@ use crate::{
     cli::{
         check::text,
         exit::{DONE, FAILED},
-        terminal::printable,
     },
     preflight::{Finding, Verdict},
+    terminal::{printable, write_json},
 };
 
 /// The result of `statlink check` on one node.
@@ -46,8 +46,7 @@ pub(super) async fn run(api: &Api, json: bool) -> anyhow::Result<u8> {
     let mut out = io::stdout().lock();
     if json {
         let nodes: Vec<_> = answers.iter().map(Node::of).collect();
-        serde_json::to_writer(&mut out, &nodes)?;
-        writeln!(out)?;
+        write_json(&mut out, &serde_json::to_string(&nodes)?)?;
     } else {
         write(&mut out, &answers)?;
     }

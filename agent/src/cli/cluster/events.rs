@@ -10,7 +10,10 @@ use super::{
     api::Api,
     survey::{self, Agent},
 };
-use crate::{cli::events::text, cli::terminal::printable};
+use crate::{
+    cli::events::text,
+    terminal::{json_printable, printable},
+};
 
 /// Prints events until every agent is gone.
 ///
@@ -65,7 +68,7 @@ fn with_node(line: &str, node: &str, json: bool) -> anyhow::Result<String> {
     if let Some(event) = event.as_object_mut() {
         event.insert("node".to_owned(), node.into());
     }
-    Ok(event.to_string())
+    Ok(json_printable(&event.to_string()).into_owned())
 }
 
 #[cfg(test)]
@@ -81,6 +84,8 @@ mod tests {
             shown,
             "node-1\\u{1b}  1970-01-01T00:00:01.500Z  n/p  idle: no peer to be connected to"
         );
+        let json = with_node(LINE, "node-1\u{9b}", true).unwrap();
+        assert!(json.contains(r#""node":"node-1\u009b""#), "{json}");
         let json: Value = serde_json::from_str(&with_node(LINE, "node-1", true).unwrap()).unwrap();
         assert_eq!(
             (&json["node"], &json["pod"]),

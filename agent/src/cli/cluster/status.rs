@@ -18,9 +18,9 @@ use crate::{
     cli::{
         exit::{DONE, FAILED},
         status::since,
-        terminal::printable,
     },
     runbook,
+    terminal::{printable, write_json},
 };
 
 /// The part of `statlink status --json` that is shown here. Agents of other versions may print more
@@ -103,8 +103,7 @@ pub(super) async fn run(api: &Api, json: bool) -> anyhow::Result<u8> {
     let overview = Overview::of(answers, &activators);
     let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, &overview)?;
-        writeln!(out)?;
+        write_json(&mut out, &serde_json::to_string(&overview)?)?;
     } else {
         overview.write(&mut out, &silent)?;
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::api::{Api, CONTAINER, Output};
-use crate::{cli::terminal::printable, runbook};
+use crate::{runbook, terminal::printable};
 
 /// One agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -19,12 +19,10 @@ use super::{
     survey::Answer,
 };
 use crate::{
-    cli::{
-        exit::{DONE, FAILED},
-        terminal::printable,
-    },
+    cli::exit::{DONE, FAILED},
     link::Cause,
     runbook,
+    terminal::{printable, write_json},
 };
 
 /// The facts about one activator.
@@ -62,8 +60,7 @@ pub(super) async fn run(api: &Api, pod: &str, json: bool) -> anyhow::Result<u8> 
     let story = Facts::collect(api, pod).await?.story();
     let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, &story)?;
-        writeln!(out)?;
+        write_json(&mut out, &serde_json::to_string(&story)?)?;
     } else {
         for line in &story.lines {
             writeln!(out, "{}", printable(line))?;

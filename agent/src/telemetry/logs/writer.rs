@@ -18,7 +18,7 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::privileges;
+use crate::{privileges, terminal::json_printable};
 
 /// The sink of log lines; it takes each line whole.
 #[derive(Clone, Debug)]
@@ -119,7 +119,8 @@ fn write_all(
 impl Write for &Lines {
     /// Queues the whole `line`, or counts it as lost.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
+        let message = Message::Line(one_line(line));
+        if self.queue.try_send(message).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -128,6 +129,19 @@ impl Write for &Lines {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The line as it may be printed to a terminal: servers and processes say what they like, and it is in
+/// there.
+fn one_line(line: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(line);
+    let (text, end) = match text.strip_suffix('\n') {
+        Some(text) => (text, "\n"),
+        None => (&*text, ""),
+    };
+    let mut line = json_printable(text).into_owned();
+    line.push_str(end);
+    line.into_bytes()
 }
 
 impl<'a> MakeWriter<'a> for Lines {
@@ -247,6 +261,20 @@ mod tests {
         drop(flush);
         let expected = (0..=WAITING).map(|number| format!("{number}\n"));
         assert!(ends.written.try_iter().eq(expected));
+    }
+
+    #[test]
+    fn a_line_cannot_act_on_the_terminal_that_shows_it() {
+        for (line, written) in [
+            ("{\"a\":\"b\"}\n", "{\"a\":\"b\"}\n"),
+            ("\u{9b}2J\u{202e}\n", "\\u009b2J\\u202e\n"),
+            ("text\nfake line\n", "text\\u000afake line\n"),
+        ] {
+            assert_eq!(
+                String::from_utf8(one_line(line.as_bytes())).unwrap(),
+                written
+            );
+        }
     }
 
     #[test]

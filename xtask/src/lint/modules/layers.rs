@@ -42,6 +42,7 @@ pub(super) const CRATES: &[Crate] = &[
                 "link_kind",
                 "runbook",
                 "snapshot",
+                "terminal",
                 "warn_once",
             ],
         ],
