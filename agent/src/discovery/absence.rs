@@ -34,6 +34,8 @@ pub(crate) enum AbsenceReason {
     NoHostPid,
     /// The pod has this RuntimeClass.
     RuntimeClass(String),
+    /// The pod has no container of this name, which the client's should have.
+    NoContainer(String),
     /// The pod of a process with the client's name cannot be determined.
     Unplaced,
     /// There is no process with the client's name.
@@ -48,6 +50,7 @@ impl AbsenceReason {
             Self::Denied => "denied",
             Self::NoHostPid => "no_host_pid",
             Self::RuntimeClass(_) => "runtime_class",
+            Self::NoContainer(_) => "no_container",
             Self::Unplaced => "unplaced",
             Self::NoProcess => "no_process",
         }
@@ -69,6 +72,10 @@ impl AbsenceReason {
             Self::RuntimeClass(class) => format!(
                 "it has the RuntimeClass {class} and no process named {process} on this node; a \
                  sandboxed runtime (gVisor, Kata) hides its processes from the node"
+            ),
+            Self::NoContainer(container) => format!(
+                "it has no container named {container}; if the one of {process} has another name, set \
+                 --container (the chart's knative.container)"
             ),
             Self::Unplaced => format!(
                 "a process named {process} runs here, and its control group does not show whose pod \

@@ -32,6 +32,7 @@ impl Node {
             uid: "uid",
             identity: &self.identity,
             runtime_class: None,
+            lacks_container: None,
         };
         let pods = if unobserved { vec![pod] } else { vec![] };
         let kinds = [ACTIVATOR.clone()];
@@ -95,9 +96,11 @@ fn while_the_api_is_away_no_pod_becomes_unobserved_and_one_stays_so() {
 #[test]
 fn each_reason_has_a_name_and_a_sentence() {
     let class = AbsenceReason::RuntimeClass("gvisor".to_owned());
+    let container = AbsenceReason::NoContainer("client".to_owned());
     for (reason, name, part) in [
         (AbsenceReason::Denied, "denied", "activator"),
         (AbsenceReason::NoHostPid, "no_host_pid", "hostPID"),
+        (container, "no_container", "named client"),
         (AbsenceReason::NoProcess, "no_process", "activator"),
         (AbsenceReason::NoRoom, "no_room", "no room"),
         (class, "runtime_class", "RuntimeClass gvisor"),

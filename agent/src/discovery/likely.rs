@@ -38,6 +38,10 @@ fn likely_reason(
     strangers: &Strangers,
     selector: &Selector,
 ) -> AbsenceReason {
+    // Whatever process there is, the others are sidecars.
+    if let Some(container) = pod.lacks_container {
+        return AbsenceReason::NoContainer(container.to_owned());
+    }
     if !proc::shows_the_node() {
         return AbsenceReason::NoHostPid;
     }

@@ -121,9 +121,10 @@ pub(super) fn shows_the_node() -> bool {
     comm(statlink_ebpf::KTHREADD).as_deref() == Some(b"kthreadd")
 }
 
-/// The control groups of a process, as text; `None` if it is gone.
+/// The control groups of a process, as text; `None` if it is gone. A group may have any bytes for a name.
 pub(super) fn cgroup(pid: u32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()
+    let groups = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    Some(String::from_utf8_lossy(&groups).into_owned())
 }
 
 /// The environment of a process; `None` if it is gone.

@@ -87,7 +87,7 @@ pub(crate) struct PodIdentity {
     pub(crate) host_network: bool,
 }
 
-/// A pod that runs on this node, with its client's container running.
+/// A pod that runs on this node, with its client's container running if it has one.
 #[derive(Clone, Debug)]
 pub(crate) struct RunningPod<'a> {
     /// Index of the kind of link.
@@ -96,6 +96,8 @@ pub(crate) struct RunningPod<'a> {
     pub(crate) identity: &'a PodIdentity,
     /// Its RuntimeClass, if it has one.
     pub(crate) runtime_class: Option<&'a str>,
+    /// The name that its client's container should have, if it has none of that name.
+    pub(crate) lacks_container: Option<&'a str>,
 }
 
 impl PodIdentity {
@@ -126,7 +128,9 @@ struct PodFacts {
     terminating: bool,
     /// Container names by container id.
     containers: BTreeMap<String, String>,
-    /// The names of the containers that run.
+    /// The names of its containers, without those that run before or beside them.
+    names: BTreeSet<String>,
+    /// The names of those that run.
     running: BTreeSet<String>,
     runtime_class: Option<String>,
 }
@@ -188,13 +192,13 @@ impl Directory {
         let kinds = self.pods.iter().enumerate();
         kinds.flat_map(|(kind, (client, pods))| {
             let pods = pods.known().iter();
-            let running =
-                pods.filter(move |(_, facts)| !facts.terminating && facts.running.contains(client));
+            let running = pods.filter(|(_, facts)| !facts.terminating && facts.runs(client));
             running.map(move |(uid, facts)| RunningPod {
                 kind,
                 uid,
                 identity: &facts.identity,
                 runtime_class: facts.runtime_class.as_deref(),
+                lacks_container: (!facts.names.contains(client)).then_some(client),
             })
         })
     }
@@ -326,6 +330,17 @@ impl Directory {
     }
 }
 
+impl PodFacts {
+    /// Whether the container of this name runs, or any where there is none of this name.
+    fn runs(&self, client: &str) -> bool {
+        if self.names.contains(client) {
+            self.running.contains(client)
+        } else {
+            !self.running.is_empty()
+        }
+    }
+}
+
 impl EndedPod {
     fn of(uid: &str, facts: &PodFacts) -> Self {
         Self {
@@ -365,6 +380,7 @@ fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
             .containers()
             .map(|(name, id)| (id.to_owned(), name.to_owned()))
             .collect(),
+        names: pod.names().map(str::to_owned).collect(),
         running: pod.running().map(str::to_owned).collect(),
         runtime_class: pod.runtime_class().map(str::to_owned),
     };

@@ -315,6 +315,36 @@ fn the_pods_that_run_here_are_those_whose_client_s_container_runs() {
     assert_eq!((running[1].runtime_class, running[1].kind), (None, 0));
 }
 
+/// Whoever has renamed it is told, not shown nothing.
+#[test]
+fn a_pod_without_a_container_of_the_client_s_name_runs_if_any_of_its_containers_does() {
+    let with = |uid: &str, state: serde_json::Value| -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": uid, "namespace": "knative-serving", "uid": uid },
+            "status": {
+                "containerStatuses": [
+                    { "name": "renamed", "containerID": "containerd://1", "state": state },
+                ],
+                "initContainerStatuses": [
+                    { "name": "activator", "containerID": "containerd://2" },
+                ],
+            },
+        }))
+        .unwrap()
+    };
+    let directory = directory(&[
+        with("running", json!({ "running": {} })),
+        with("ended", json!({ "terminated": { "exitCode": 1 } })),
+        pod("plain", "plain", false),
+    ]);
+    let running: Vec<_> = directory.running().collect();
+    let found: Vec<_> = running
+        .iter()
+        .map(|pod| (pod.uid, pod.lacks_container))
+        .collect();
+    assert_eq!(found, [("plain", None), ("running", Some("activator"))]);
+}
+
 #[test]
 fn a_name_is_known_while_its_pod_is_listed() {
     let mut directory = directory(&[pod("a", "activator-1", false)]);

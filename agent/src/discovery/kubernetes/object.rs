@@ -139,6 +139,12 @@ impl Pod {
         statuses.filter(runs).map(|status| status.name.as_str())
     }
 
+    /// The names of its containers, started or not, without init and ephemeral ones.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let statuses = self.status.container_statuses.iter();
+        statuses.map(|status| status.name.as_str())
+    }
+
     /// The names and ids of its containers, the ids without the runtime's prefix.
     pub(super) fn containers(&self) -> impl Iterator<Item = (&str, &str)> {
         let PodStatus {
