@@ -71,6 +71,18 @@ const BAD: &[(&str, &str, &str)] = &[
     ),
     ("peer", " ", "expected a name that is not empty"),
     (
+        "node-name",
+        "$(NODE_NAME)",
+        "a reference to a variable was not expanded; expected the name, or a reference to a variable \
+         that stands before this one in the container's env",
+    ),
+    (
+        "cluster-name",
+        "eu-$(CLUSTER)",
+        "a reference to a variable was not expanded; expected the name, or a reference to a variable \
+         that stands before this one in the container's env",
+    ),
+    (
         "process-name",
         "sixteen-bytes-it",
         "expected the name in /proc/PID/comm, 1 to 15 bytes long",

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     usage::{Origin, UsageError},
-    values::{address, filter, interval, not_empty, port, process_name, variable},
+    values::{address, expanded, filter, interval, not_empty, port, process_name, variable},
 };
 use crate::{
     discovery::{
@@ -132,11 +132,13 @@ pub(super) struct Settings {
     metrics_address: Option<SocketAddr>,
 
     /// This node's name in Kubernetes; also the resource attribute k8s.node.name
-    #[arg(long, env = "STATLINK_NODE_NAME", value_name = "NAME", help_heading = EXPORTED)]
+    #[arg(long, env = "STATLINK_NODE_NAME", value_name = "NAME",
+          value_parser = expanded, help_heading = EXPORTED)]
     node_name: Option<String>,
 
     /// The resource attribute k8s.cluster.name
-    #[arg(long, env = "STATLINK_CLUSTER_NAME", value_name = "NAME", help_heading = EXPORTED)]
+    #[arg(long, env = "STATLINK_CLUSTER_NAME", value_name = "NAME",
+          value_parser = expanded, help_heading = EXPORTED)]
     cluster_name: Option<String>,
 
     /// Directory in which a killed agent leaves its successor what it counted [default: none]

@@ -21,6 +21,17 @@ pub(super) fn not_empty(value: &str) -> Result<String, &'static str> {
     Ok(value.to_owned())
 }
 
+/// What the kubelet fills in: `$(NAME)` stays where NAME does not stand before it.
+pub(super) fn expanded(value: &str) -> Result<String, &'static str> {
+    if value.contains("$(") {
+        return Err(
+            "a reference to a variable was not expanded; expected the name, or a reference to a \
+             variable that stands before this one in the container's env",
+        );
+    }
+    Ok(value.to_owned())
+}
+
 pub(super) fn process_name(value: &str) -> Result<String, String> {
     // `task_struct.comm` holds the name and a NUL.
     let longest = COMM_LEN - 1;

@@ -134,11 +134,8 @@ fn parse(
     if var.value.contains('@') {
         return Err(var.secret("an endpoint carries no user or password", FORM));
     }
-    if var.value.contains("$(") {
-        return Err(ConfigError::Unexpanded {
-            variable: var.name.clone(),
-            value: var.value.clone(),
-        });
+    if var.is_unexpanded() {
+        return Err(var.unexpanded());
     }
     if is_bare_ipv6(&var.value) {
         return Err(var.expected("brackets around an IPv6 address, as in http://[fd00::1]:4317"));

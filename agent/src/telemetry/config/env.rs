@@ -69,6 +69,19 @@ impl Env<'_> {
 }
 
 impl Var {
+    /// Whether it holds a reference to a variable that Kubernetes did not expand.
+    pub(super) fn is_unexpanded(&self) -> bool {
+        self.value.contains("$(")
+    }
+
+    /// An error that says so, and shows the value.
+    pub(super) fn unexpanded(&self) -> ConfigError {
+        ConfigError::Unexpanded {
+            variable: self.name.clone(),
+            value: self.value.clone(),
+        }
+    }
+
     /// An error that shows the value and the accepted form.
     pub(super) fn expected(&self, expected: impl Into<String>) -> ConfigError {
         ConfigError::Value {

@@ -8,6 +8,9 @@ use super::{env::Var, error::ConfigError};
 /// Parses resource attributes. One bad entry rejects the whole list.
 pub(super) fn attributes(var: &Var) -> Result<Vec<(String, String)>, ConfigError> {
     const FORM: &str = "key=value,key=value with percent-encoded values";
+    if var.is_unexpanded() {
+        return Err(var.unexpanded());
+    }
     let pairs = pairs(&var.value);
     pairs
         .map(|pair| pair.ok_or_else(|| var.expected(FORM)))
@@ -17,6 +20,9 @@ pub(super) fn attributes(var: &Var) -> Result<Vec<(String, String)>, ConfigError
 /// Parses headers. Their values are marked as sensitive.
 pub(super) fn headers(var: &Var) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigError> {
     const FORM: &str = "name=value,name=value with percent-encoded values";
+    if var.is_unexpanded() {
+        return Err(var.secret("a reference to a variable was not expanded", FORM));
+    }
     let header = |(position, pair): (usize, Option<(String, String)>)| {
         let number = position + 1;
         let (name, value) =

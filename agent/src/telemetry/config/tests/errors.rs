@@ -94,6 +94,16 @@ fn every_bad_value_has_one_line() {
             "OTEL_EXPORTER_OTLP_ENDPOINT=http://$(NODE_IP):4317: a reference to a variable was not expanded; Kubernetes expands $(NAME) only if NAME stands before this variable in the container's env",
         ),
         (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "k8s.cluster.name=$(CLUSTER)",
+            "OTEL_RESOURCE_ATTRIBUTES=k8s.cluster.name=$(CLUSTER): a reference to a variable was not expanded; Kubernetes expands $(NAME) only if NAME stands before this variable in the container's env",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer $(TOKEN)",
+            "OTEL_EXPORTER_OTLP_HEADERS: a reference to a variable was not expanded; expected name=value,name=value with percent-encoded values",
+        ),
+        (
             endpoint,
             "http://fd00:10:244::5:4317",
             "OTEL_EXPORTER_OTLP_ENDPOINT=http://fd00:10:244::5:4317: expected brackets around an IPv6 address, as in http://[fd00::1]:4317",
