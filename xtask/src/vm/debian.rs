@@ -65,7 +65,8 @@ impl Apt {
     pub(super) fn kernel(&self, kernel: &Kernel) -> Result<Unpacked> {
         let release = self.newest(kernel)?;
         let home = self.root.join("kernels").join(&release);
-        if !home.is_dir() {
+        let wanted = modules::WANTED.join("\n");
+        if !fs::read_to_string(home.join(WANTED)).is_ok_and(|kept| kept == wanted) {
             self.fetch(&release, kernel.arch, &home)?;
         }
         Ok(Unpacked {
@@ -106,6 +107,9 @@ impl Apt {
         let _ = fs::remove_dir_all(&work);
         modules::keep(&place, &work.join(MODULES))?;
         fs::rename(&image, work.join(IMAGE)).context("keep the kernel's image")?;
+        fs::write(work.join(WANTED), modules::WANTED.join("\n")).context("list the modules")?;
+        // Left by a run that wanted other modules.
+        let _ = fs::remove_dir_all(home);
         fs::rename(&work, home).context("keep the kernel")?;
         fs::remove_dir_all(&whole).with_context(|| format!("remove {}", whole.display()))
     }
@@ -232,6 +236,8 @@ const SUITES: &[(&str, &str)] = &[
 /// In a kernel's directory.
 const IMAGE: &str = "vmlinuz";
 const MODULES: &str = "modules";
+/// The names of the modules that were kept.
+const WANTED: &str = "wanted";
 
 #[cfg(test)]
 mod tests {

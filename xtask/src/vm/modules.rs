@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 
 /// The needs of the bed: pods' wires, faults, weather, and `ss --kill`. A module that a kernel has
 /// built in, or lacks, has no file.
-const WANTED: &[&str] = &[
+pub(super) const WANTED: &[&str] = &[
+    // nf_tables needs it through the kernel's crypto API, which `depends` does not show.
+    "crc32c_generic",
     "veth",
     "bridge",
     "nf_tables",
