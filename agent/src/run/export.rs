@@ -21,7 +21,7 @@ pub(super) async fn export(
     transition: Arc<Notify>,
     interval: Duration,
 ) {
-    let mut pace = Pace::new(clock::now(), interval);
+    let mut pace = Pace::new(clock::now(), interval, fastrand::f64());
     loop {
         let now = clock::now();
         let due = pace.next_deadline().unwrap_or(now);

@@ -1,9 +1,10 @@
 //! When to export: at each interval, at once on a transition, and never too often; without a link
-//! once a minute.
+//! once a minute. Agents that start together do not export together.
 //!
-//! Pure: the time is an argument. The caller waits for [`Pace::next_deadline`] or a transition, and
-//! calls [`Pace::poll`]. If that returns `true`, it exports and calls [`Pace::done`]; or, if there
-//! is no link and [`Pace::is_rest`] allows it, it calls [`Pace::skipped`].
+//! Pure: the time and the random number are arguments. The caller waits for
+//! [`Pace::next_deadline`] or a transition, and calls [`Pace::poll`]. If that returns `true`, it
+//! exports and calls [`Pace::done`]; or, if there is no link and [`Pace::is_rest`] allows it, it
+//! calls [`Pace::skipped`].
 
 use std::time::Duration;
 
@@ -34,8 +35,10 @@ pub(crate) struct Pace {
     interval: Duration,
     next_beat: Timestamp,
     last_start: Option<Timestamp>,
-    /// When the last export of an agent without a link started.
-    last_idle: Option<Timestamp>,
+    /// How long an agent without a link waits between its first and second export.
+    first_rest: Duration,
+    /// When an agent without a link exports next.
+    next_idle: Option<Timestamp>,
     wanted: bool,
     /// Whether the started export was due for a transition.
     is_transition: bool,
@@ -43,14 +46,22 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// The first beat comes one `interval` after `now`.
-    pub(crate) fn new(now: Timestamp, interval: Duration) -> Self {
+    /// `place` is a random number from 0 to 1. It sets where in the interval the beats fall, and
+    /// where in [`REST`] an agent without a link exports. So the agents of a fleet that is installed
+    /// at once do not export in step, nor reconnect in step to a Collector that was restarted.
+    pub(crate) fn new(now: Timestamp, interval: Duration, place: f64) -> Self {
         let interval = interval.max(SHORTEST_GAP);
+        // The whole part is the beat within REST, the fraction is the place within the interval. Two
+        // figures that both grew with `place` would leave most combinations unused.
+        let beats = (REST.as_secs_f64() / interval.as_secs_f64()).floor();
+        let place = place.clamp(0.0, 1.0) * beats.max(1.0);
+        let beat = place.ceil().max(1.0);
         Self {
             interval,
-            next_beat: now + interval,
+            next_beat: now + interval.mul_f64(1.0 - (beat - place).min(1.0)),
             last_start: None,
-            last_idle: None,
+            first_rest: interval.mul_f64(beat),
+            next_idle: None,
             wanted: false,
             is_transition: false,
             running: false,
@@ -87,14 +98,20 @@ impl Pace {
     pub(crate) fn is_rest(&self, now: Timestamp) -> bool {
         // A beat may come a little early or late.
         let soon = now + self.interval / 2;
-        let rested = self.last_idle.is_none_or(|last| soon >= last + REST);
+        let rested = self.next_idle.is_none_or(|next| soon >= next);
         !self.is_transition && !rested
     }
 
     /// Marks the running export as ended, whether it arrived or not; `idle` if the agent had no link.
-    pub(crate) const fn done(&mut self, idle: bool) {
+    pub(crate) fn done(&mut self, idle: bool) {
         self.running = false;
-        self.last_idle = if idle { self.last_start } else { None };
+        let rest = if self.next_idle.is_none() {
+            self.first_rest
+        } else {
+            REST
+        };
+        let started = self.last_start.filter(|_| idle);
+        self.next_idle = started.map(|start| start + rest);
     }
 
     /// Marks the running export as skipped.
@@ -130,7 +147,7 @@ mod tests {
     }
 
     fn pace() -> Pace {
-        Pace::new(ms(0), INTERVAL)
+        Pace::new(ms(0), INTERVAL, 1.0)
     }
 
     #[test]
@@ -225,11 +242,39 @@ mod tests {
 
     #[test]
     fn a_long_interval_is_kept_without_a_link_too() {
-        let mut pace = Pace::new(ms(0), Duration::from_secs(120));
+        let mut pace = Pace::new(ms(0), Duration::from_secs(120), 1.0);
         for beat in 1..4 {
             assert!(pace.poll(ms(beat * 120_000)));
             assert!(!pace.is_rest(ms(beat * 120_000)));
             pace.done(true);
+        }
+    }
+
+    #[test]
+    fn agents_that_start_together_do_not_export_together() {
+        const AGENTS: u32 = 600;
+        for idle in [false, true] {
+            let mut exports = [0; 60];
+            for agent in 0..AGENTS {
+                let place = f64::from(agent) / f64::from(AGENTS);
+                let mut pace = Pace::new(ms(0), INTERVAL, place);
+                // The fifth minute, for it goes on so.
+                while let Some(due) = pace.next_deadline().filter(|due| *due < ms(300_000)) {
+                    assert!(pace.poll(due));
+                    if idle && pace.is_rest(due) {
+                        pace.skipped();
+                        continue;
+                    }
+                    pace.done(idle);
+                    if let Some(into) = due.as_nanos().checked_sub(240_000_000_000) {
+                        exports[usize::try_from(into / 1_000_000_000).unwrap()] += 1;
+                    }
+                }
+            }
+            let evenly = if idle { AGENTS / 60 } else { AGENTS / 10 };
+            assert_eq!(exports.iter().sum::<u32>(), evenly * 60, "{exports:?}");
+            let most = exports.into_iter().max().unwrap();
+            assert!(most <= evenly * 3 / 2, "idle: {idle}: {exports:?}");
         }
     }
 
