@@ -35,37 +35,16 @@ pub(crate) fn panels(dashboard: &Value) -> Vec<&Value> {
 
 /// Every query of a dashboard, with values for its variables.
 fn queries(dashboard: &Value) -> Vec<String> {
-    let targets = panels(dashboard)
-        .into_iter()
-        .flat_map(|panel| list(panel, "/targets"));
-    let annotations = list(dashboard, "/annotations/list");
-    let expressions = targets
-        .chain(annotations)
-        .filter_map(|one| one["expr"].as_str());
-    let mut queries: Vec<_> = expressions.map(str::to_owned).collect();
-    // label_values(METRIC{…}, LABEL)
-    for variable in list(dashboard, "/templating/list") {
-        if let Some(query) = variable.pointer("/query/query").and_then(Value::as_str) {
-            let inner = query.strip_prefix("label_values(").unwrap();
-            queries.push(inner.rsplit_once(", ").unwrap().0.to_owned());
-        }
+    let queries = statlink_tests::dashboards::queries(dashboard).into_iter();
+    let queries: Vec<String> = queries.map(|query| query.expression).collect();
+    for query in &queries {
+        assert!(!query.contains('$'), "{query}");
     }
+    // None is left out: each variable that is queried has one, too.
+    let panels = panels(dashboard).into_iter();
+    let targets: usize = panels.map(|panel| list(panel, "/targets").len()).sum();
+    assert!(queries.len() > targets, "{} of {targets}", queries.len());
     queries
-        .iter()
-        .map(|query| filled_in(query, dashboard))
-        .collect()
-}
-
-fn filled_in(query: &str, dashboard: &Value) -> String {
-    let mut query = query
-        .replace("$__rate_interval", "5m")
-        .replace("$__range", "3h");
-    for variable in list(dashboard, "/templating/list") {
-        let name = variable["name"].as_str().unwrap();
-        query = query.replace(&format!("\"${name}\""), "\".*\"");
-    }
-    assert!(!query.contains('$'), "{query}");
-    query
 }
 
 /// The names in a query that are of series: with a colon, or of one of the known beginnings.

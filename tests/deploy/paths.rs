@@ -2,68 +2,22 @@
 //! series with their own names, and the rules record the same labels of all.
 
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    process::Command,
-    thread,
+    fs, thread,
     time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use statlink_tests::{
-    build, deploy,
-    process::Process,
+    collector::{Configured, free_port},
+    deploy,
     prometheus::{Prometheus, post},
     wait,
 };
-use tempfile::TempDir;
-
-/// A Collector with one of the configurations, on ports of its own.
-struct Collector {
-    otlp: SocketAddr,
-    _process: Process,
-    _directory: TempDir,
-}
-
-impl Collector {
-    fn start(name: &str, page: SocketAddr, variable: (&str, String)) -> Self {
-        let path = deploy::directory().join("collector").join(name);
-        let text = fs::read_to_string(path).unwrap();
-        let [grpc, http, health] = [(); 3].map(|()| free_port());
-        let text = text
-            .replace("0.0.0.0:4317", &grpc.to_string())
-            .replace("0.0.0.0:4318", &http.to_string())
-            .replace("0.0.0.0:13133", &health.to_string())
-            .replace("0.0.0.0:8889", &page.to_string())
-            // Its own metrics have a fixed port.
-            .replace(
-                "service:\n",
-                "service:\n  telemetry: {metrics: {level: none}}\n",
-            );
-        let directory = TempDir::new().unwrap();
-        let config = directory.path().join(name);
-        fs::write(&config, text).unwrap();
-        let mut command = Command::new(build::operators_collector().unwrap());
-        command
-            .arg("--config")
-            .arg(config)
-            .env(variable.0, variable.1);
-        let mut process = Process::spawn(name, command).unwrap();
-        let ready =
-            |line: &statlink_tests::process::Line| line.text.contains("Everything is ready");
-        process.wait_for("readiness", SOON, ready).unwrap();
-        Self {
-            otlp: http,
-            _process: process,
-            _directory: directory,
-        }
-    }
-}
 
 #[test]
 fn two_activators_stay_two_series_on_every_path() {
-    let page = free_port();
+    let page = free_port().unwrap();
     let scrape = fs::read_to_string(deploy::directory().join("collector/scrape.yaml")).unwrap();
     let scrape = scrape
         .replace(
@@ -72,28 +26,25 @@ fn two_activators_stay_two_series_on_every_path() {
         )
         .replace("scrape_interval: 15s", "scrape_interval: 1s");
     let prometheus = Prometheus::start_here(&scrape).unwrap();
-    let gateway = Collector::start(
-        "gateway.yaml",
-        page,
-        ("PROMETHEUS_OTLP_ENDPOINT", prometheus.otlp_endpoint()),
-    );
-    let exporter = Collector::start("exporter.yaml", page, ("UNUSED", String::new()));
-    let written = Collector::start(
-        "remote-write.yaml",
-        page,
-        ("REMOTE_WRITE_ENDPOINT", prometheus.remote_write_endpoint()),
-    );
+    let start = |name: &str, variable: &str, value: &str| {
+        Configured::start(None, name, page, (variable, value)).unwrap()
+    };
+    let otlp = prometheus.otlp_endpoint();
+    let gateway = start("gateway.yaml", "PROMETHEUS_OTLP_ENDPOINT", &otlp);
+    let exporter = start("exporter.yaml", "UNUSED", "");
+    let write = prometheus.remote_write_endpoint();
+    let written = start("remote-write.yaml", "REMOTE_WRITE_ENDPOINT", &write);
     // A cluster of its own for each way, so that one Prometheus can tell them apart, by that alone.
     let paths = [
         ("direct", prometheus.address(), "/api/v1/otlp/v1/metrics"),
-        ("gateway", gateway.otlp, "/v1/metrics"),
-        ("exporter", exporter.otlp, "/v1/metrics"),
-        ("remote-write", written.otlp, "/v1/metrics"),
+        ("gateway", gateway.http, "/v1/metrics"),
+        ("exporter", exporter.http, "/v1/metrics"),
+        ("remote-write", written.http, "/v1/metrics"),
     ];
     for (cluster, to, path) in paths {
         post(to, path, &of_agent(cluster, &BOTH)).unwrap();
     }
-    post(gateway.otlp, "/v1/metrics", &of_knative()).unwrap();
+    post(gateway.http, "/v1/metrics", &of_knative()).unwrap();
 
     for (cluster, ..) in paths {
         let recorded = format!("statlink:reachable{{k8s_cluster_name=\"{cluster}\"}}");
@@ -226,17 +177,10 @@ fn attributes(of: &[(&str, &str)]) -> Vec<Value> {
     pairs.collect()
 }
 
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
-}
-
 /// One is connected, the other is cut off.
 const BOTH: [(&str, u32); 2] = [("activator-0", 1), ("activator-1", 0)];
 /// Longer than the parts of one export may be apart, by the rules; shorter than what makes a 0 an outage that may
 /// pause.
 const APART: Duration = Duration::from_secs(17);
-/// For a program to start on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
 /// Rules are evaluated every 10 s and 30 s, and the second kind reads what the first recorded.
 const RECORDED: Duration = Duration::from_secs(90);

@@ -1,6 +1,8 @@
-//! The dashboards of `deploy/grafana` in a real Chromium, drawn by Grafana's own libraries.
+//! The dashboards of `deploy/grafana`: what they ask, and how they look in a real Chromium, drawn by Grafana's
+//! own libraries.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -65,6 +67,75 @@ impl Dashboards {
             .arg(deploy::directory().join("grafana"));
         command
     }
+}
+
+/// One query of a dashboard, with values for its variables.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// What is asked.
+    pub expression: String,
+    /// Whether a panel shows its course; else what it says now.
+    pub is_range: bool,
+}
+
+/// The names of the dashboards.
+pub const NAMES: [&str; 2] = ["agents", "links"];
+
+/// A dashboard.
+pub fn dashboard(name: &str) -> Result<Value> {
+    let path = deploy::directory()
+        .join("grafana")
+        .join(format!("{name}.json"));
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
+}
+
+/// Every query of a dashboard: of its panels, its annotations and its variables.
+pub fn queries(dashboard: &Value) -> Vec<Query> {
+    let list = |of: &Value, pointer: &str| {
+        let found = of.pointer(pointer).and_then(Value::as_array);
+        found.cloned().unwrap_or_default()
+    };
+    let text = |of: &Value, pointer: &str| {
+        let found = of.pointer(pointer).and_then(Value::as_str);
+        found.map(str::to_owned)
+    };
+    let panels = list(dashboard, "/panels");
+    let targets = panels.iter().flat_map(|panel| list(panel, "/targets"));
+    let asked = targets.chain(list(dashboard, "/annotations/list"));
+    let mut queries: Vec<Query> = asked
+        .filter_map(|one| {
+            Some(Query {
+                expression: text(&one, "/expr")?,
+                is_range: one.pointer("/range") == Some(&Value::Bool(true)),
+            })
+        })
+        .collect();
+    let variables = list(dashboard, "/templating/list");
+    for variable in &variables {
+        // label_values(METRIC{…}, LABEL)
+        let query = text(variable, "/query/query");
+        let inner = query
+            .as_deref()
+            .and_then(|q| q.strip_prefix("label_values("));
+        if let Some((expression, _)) = inner.and_then(|inner| inner.rsplit_once(", ")) {
+            queries.push(Query {
+                expression: expression.to_owned(),
+                is_range: false,
+            });
+        }
+    }
+    for query in &mut queries {
+        query.expression = query
+            .expression
+            .replace("$__rate_interval", "5m")
+            .replace("$__range", "3h");
+        for name in variables.iter().filter_map(|v| text(v, "/name")) {
+            let all = "\".*\"";
+            query.expression = query.expression.replace(&format!("\"${name}\""), all);
+        }
+    }
+    queries
 }
 
 /// To bundle Grafana's libraries, on a busy machine.

@@ -15,7 +15,7 @@ use std::{
     path::Path,
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -27,7 +27,7 @@ use crate::{build, deploy, netns::Namespace, process::Process, scratch, wait};
 /// A Prometheus on a port of loopback in a namespace, or here.
 #[derive(Debug)]
 pub struct Prometheus {
-    _process: Process,
+    process: Process,
     namespace: Option<Namespace>,
     address: SocketAddr,
     _directory: TempDir,
@@ -123,7 +123,7 @@ impl Prometheus {
             line.text.contains("ready to receive web requests")
         })?;
         Ok(Self {
-            _process: process,
+            process,
             namespace: namespace.cloned(),
             address,
             _directory: directory,
@@ -143,6 +143,44 @@ impl Prometheus {
     /// Its address, in its namespace.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// How many series it has in memory.
+    pub fn series(&self) -> Result<u64> {
+        let status = self.get("/api/v1/status/tsdb")?;
+        let series = status["headStats"]["numSeries"].as_u64();
+        series.context("no number of series")
+    }
+
+    /// How long each group of rules took when it was last evaluated, by its name.
+    pub fn rule_times(&self) -> Result<Vec<(String, Duration)>> {
+        let answer = self.get("/api/v1/rules")?;
+        let groups = answer["groups"].as_array().into_iter().flatten();
+        groups
+            .map(|group| {
+                let name = group["name"].as_str().context("a group without a name")?;
+                let took = group["evaluationTime"].as_f64().context("no time")?;
+                Ok((name.to_owned(), Duration::try_from_secs_f64(took)?))
+            })
+            .collect()
+    }
+
+    /// The number of series of an expression, evaluated at so many `steps` of the last `length` as a
+    /// panel does.
+    pub fn query_over(&self, expression: &str, length: Duration, steps: u32) -> Result<usize> {
+        let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs_f64();
+        let start = now - length.as_secs_f64();
+        let step = (length / steps.max(1)).as_secs_f64();
+        let answer = self.get(&format!(
+            "/api/v1/query_range?query={}&start={start}&end={now}&step={step}",
+            encoded(expression)
+        ))?;
+        Ok(answer["result"].as_array().map_or(0, Vec::len))
     }
 
     /// The present value of an expression.

@@ -58,7 +58,7 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
     };
     let agent = build::agent(true, workspace)?;
     let parts: &[&str] = match program {
-        BENCH => &["build", "api"],
+        BENCH if !options.has("fleet") && !options.has("growth") => &["build", "api"],
         ALERTS => &["build", "cluster"],
         _ => &["build"],
     };
@@ -96,8 +96,8 @@ pub(crate) fn run(program: &str, options: &Options, workspace: &Workspace) -> Re
 const BENCH: &str = "bench";
 const ALERTS: &str = "alerts";
 
-/// Its flags that leave out a part, or require its output to be only JSON.
-const PARTS_OF_BENCH: &[&str] = &["--only", "--vs", "--json"];
+/// Its arguments that leave out a part, measure something else, or require its output to be only JSON.
+const PARTS_OF_BENCH: &[&str] = &["--only", "--vs", "--json", "fleet", "growth"];
 
 /// Makes `testbed` build the parts of the test bed. A second run finds them built.
 pub(crate) fn test_bed(profile: &[&str], arguments: &[&str], workspace: &Workspace) -> Result<()> {

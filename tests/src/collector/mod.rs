@@ -4,6 +4,7 @@ mod config;
 mod decode;
 mod exports;
 mod follow;
+mod operators;
 mod registry;
 mod tls;
 
@@ -20,7 +21,11 @@ use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 pub(crate) use self::{config::text as config_text, tls::sign};
-pub use self::{exports::Exports, tls::Certificates};
+pub use self::{
+    exports::Exports,
+    operators::{Configured, free_port},
+    tls::Certificates,
+};
 use crate::{build, netns::Namespace, process::Process, scratch};
 
 /// Attribute keys and values. All of ours are strings; others appear as their JSON text.

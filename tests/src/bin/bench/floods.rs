@@ -194,7 +194,7 @@ fn dial_for(length: Duration) -> io::Result<u32> {
 }
 
 /// This process holds both ends of all connections.
-fn allow_files() -> Result<()> {
+pub(crate) fn allow_files() -> Result<()> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let limit = Rlimit {
         current: current.max(Some(FILES)),

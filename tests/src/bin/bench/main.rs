@@ -5,10 +5,14 @@
 //! `--vs` two builds of it. A run on a busy machine is less precise, but not wrong.
 
 mod figures;
+mod fleet;
 mod floods;
+mod growth;
 mod last_run;
 mod latency;
 mod machine;
+mod marks;
+mod plot;
 mod programs;
 mod statistics;
 mod storm;
@@ -25,7 +29,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use statlink_tests::{
     agent,
     observe::Observed,
@@ -41,8 +45,10 @@ use self::{
 
 /// Measures what the agent costs and how fast it is, beside the budgets and the last committed run
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench --")]
+#[command(name = "cargo xtask bench --", args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    scale: Option<Scale>,
     /// Fewer and shorter measurements: rougher figures in minutes
     #[arg(long)]
     quick: bool,
@@ -58,6 +64,13 @@ struct Options {
     /// Save this run as the one that later runs are compared with: tests/bench/baseline.json
     #[arg(long)]
     save: bool,
+}
+
+/// What is measured at several sizes, instead.
+#[derive(Debug, Subcommand)]
+enum Scale {
+    Fleet(fleet::Options),
+    Growth(growth::Options),
 }
 
 /// A part that can be measured on its own.
@@ -161,6 +174,11 @@ fn main() -> ExitCode {
 }
 
 fn bench(options: &Options) -> Result<()> {
+    match &options.scale {
+        Some(Scale::Fleet(options)) => return fleet::run(options),
+        Some(Scale::Growth(options)) => return growth::run(options),
+        None => {}
+    }
     options.check()?;
     // Read the load before the run makes its own.
     let machine = Machine::now();
@@ -239,7 +257,7 @@ fn starts(bed: &mut Bed, builds: &[Build], figures: &mut Figures) -> Result<()> 
     for _ in 0..STARTS {
         for (number, build) in builds.iter().enumerate() {
             let start = Instant::now();
-            let options = build.options(bed);
+            let options = without_link(build.options(bed));
             let agent = bed.start_agent_with(&options)?;
             push(&mut ready, number, start.elapsed().as_secs_f64() * 1e3);
             let attached = agent.process.wait_for("attached", PATIENCE, |line| {
@@ -268,6 +286,11 @@ fn starts(bed: &mut Bed, builds: &[Build], figures: &mut Figures) -> Result<()> 
     );
     figures.of_builds("peak of memory, at start", peak, "MB", at_most(24.0));
     Ok(())
+}
+
+/// Options of an agent that has no link before an activator comes: the bed's autoscaler could forward stats.
+fn without_link(options: agent::Options) -> agent::Options {
+    options.env("STATLINK_LINKS", "activator")
 }
 
 fn push(all: &mut [Vec<f64>], number: usize, value: f64) {

@@ -3,15 +3,16 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use statlink_tests::{scenario::Bed, wait};
 
 use crate::figures::{Figures, UNLIMITED, at_most};
@@ -23,7 +24,7 @@ pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Res
     let collector = bed.collector.grpc_endpoint();
     let collector = collector.trim_start_matches("http://").parse()?;
     let relay = bed.network.node().run(|| Relay::start(collector))??;
-    let mut options = bed.agent_options();
+    let mut options = crate::without_link(bed.agent_options());
     options.endpoint = Some(format!("http://{}", relay.address));
     bed.agent = None;
     bed.start_agent_with(&options)?;
@@ -32,9 +33,10 @@ pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Res
     wait::until("export", crate::PATIENCE, || {
         Ok((bed.collector.mark() > first).then_some(()))
     })?;
-    let (mark, bytes) = (bed.collector.mark(), relay.bytes());
+    let mark = bed.collector.mark();
+    let (bytes, packets) = (relay.bytes(), relay.packets()?);
     thread::sleep(Duration::from_secs(60) * minutes);
-    let bytes = relay.bytes() - bytes;
+    let (bytes, packets) = (relay.bytes() - bytes, relay.packets()? - packets);
     let exports = bed.collector.exports();
     let exports = exports.get(mark..).unwrap_or_default();
     let points: usize = exports.iter().map(|export| export.points.len()).sum();
@@ -44,6 +46,18 @@ pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Res
         per_minute(bytes as f64),
         "B",
         at_most(1_000.0),
+    );
+    figures.add(
+        "no link, with the packets' heads a minute",
+        per_minute((bytes + packets * HEADS) as f64),
+        "B",
+        UNLIMITED,
+    );
+    figures.add(
+        "no link, packets a minute",
+        per_minute(packets as f64),
+        "",
+        UNLIMITED,
     );
     figures.add(
         "no link, exports a minute",
@@ -65,6 +79,8 @@ pub(crate) fn measure(bed: &mut Bed, minutes: u32, figures: &mut Figures) -> Res
 struct Relay {
     address: SocketAddr,
     bytes: Arc<AtomicU64>,
+    /// The agent's connections.
+    agents: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Relay {
@@ -73,17 +89,30 @@ impl Relay {
         let address = listener.local_addr()?;
         let bytes = Arc::<AtomicU64>::default();
         let counter = Arc::clone(&bytes);
+        let agents = Arc::<Mutex<Vec<_>>>::default();
+        let kept = Arc::clone(&agents);
         // The thread stays in this namespace, and ends with the process.
         thread::spawn(move || {
             for from in listener.incoming() {
-                let relayed =
-                    from.and_then(|from| relay(&from, &TcpStream::connect(to)?, &counter));
+                let relayed = from.and_then(|from| {
+                    lock(&kept).push(from.try_clone()?);
+                    relay(&from, &TcpStream::connect(to)?, &counter)
+                });
                 if let Err(error) = relayed {
                     eprintln!("relay: {error}");
                 }
             }
         });
-        Ok(Self { address, bytes })
+        Ok(Self {
+            address,
+            bytes,
+            agents,
+        })
+    }
+
+    /// How many packets the agent's connections took, both ways.
+    fn packets(&self) -> Result<u64> {
+        lock(&self.agents).iter().map(packets).sum()
     }
 
     fn bytes(&self) -> u64 {
@@ -110,3 +139,29 @@ fn relay(agent: &TcpStream, collector: &TcpStream, bytes: &Arc<AtomicU64>) -> io
     }
     Ok(())
 }
+
+/// `tcpi_segs_out` and `tcpi_segs_in` of `struct tcp_info`, `include/uapi/linux/tcp.h`.
+fn packets(of: &TcpStream) -> Result<u64> {
+    let mut info = [0_u32; 36];
+    let mut length = libc::socklen_t::try_from(size_of_val(&info))?;
+    // SAFETY: the kernel writes at most `length` bytes, for which there is room, and any bytes are valid.
+    let result = unsafe {
+        libc::getsockopt(
+            of.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    ensure!(result == 0, io::Error::last_os_error());
+    let [.., out, into] = info;
+    Ok(u64::from(out) + u64::from(into))
+}
+
+fn lock<T>(what: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Of IPv4, of TCP, and its time stamps.
+const HEADS: u64 = 20 + 20 + 12;
