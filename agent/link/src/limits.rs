@@ -6,7 +6,7 @@
 pub(crate) const CONNECTIONS: usize = 1024;
 /// Ended connections that are remembered one by one, so that a repeated or late record changes
 /// nothing; older ones are recognised by their birth. Without a peer, a client dials 20 times in
-/// its first minute, so this covers a quarter of an hour.
+/// its first minute, so this covers 12 minutes and more.
 pub(crate) const TOMBSTONES: usize = 256;
 /// Targets of a fan-out that are kept, and ended ones that are remembered. Knative has ten buckets
 /// at most, and two addresses for the owner of each.

@@ -209,7 +209,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// A Prometheus' request has some 300 bytes.
 const MAX_REQUEST_BYTES: usize = 4 * 1024;
 /// How long a page is served again. A page of 200 links takes some 10 ms, so endless requests cost
-/// a tenth of a core. As short as the shortest time between two exports.
+/// a twentieth of a core. As short as the shortest time between two exports.
 const PAGE_LIFE: Duration = Duration::from_millis(200);
 /// accept(2) may fail again at once: do not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

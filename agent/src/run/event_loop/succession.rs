@@ -124,7 +124,7 @@ fn reading(half: u32, kernel: &Kernel, entry: &Entry, retransmits: u64) -> Readi
 }
 
 /// How far the kernel half that may be pinned is told, by what the agent before this one `left`.
-pub(in super::super) fn before(left: &Left) -> Before {
+pub(crate) fn before(left: &Left) -> Before {
     let processes = left.pods.iter().flat_map(|pod| &pod.processes);
     let of_half = processes.filter_map(|process| {
         let reading = process.reading.as_ref();
