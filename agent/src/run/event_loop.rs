@@ -16,9 +16,7 @@
 
 mod clients;
 mod losses;
-mod succession;
-
-pub(super) use self::succession::before;
+pub(super) mod succession;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -200,7 +200,7 @@ fn attach(
     let started = clock::now();
     let (kernel, pinning) = match pin_directory {
         Some(directory) => {
-            let before = event_loop::before(left);
+            let before = event_loop::succession::before(left);
             let (kernel, pinning) = Kernel::load_pinned(watch, tracefs, directory, &before)?;
             (kernel, Some(pinning))
         }
