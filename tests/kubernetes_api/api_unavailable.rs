@@ -45,6 +45,57 @@ fn while_it_is_unavailable_links_stay_known_and_it_is_logged_once() {
     world.bed.check_invariants().unwrap();
 }
 
+/// No watch ends, so only an answer shows that the addresses are current.
+#[test]
+fn while_it_is_frozen_no_address_is_wrong() {
+    let mut world = World::new();
+    let right = world.bed.target().ip().to_string();
+    let restricted = world.restricted();
+    world.bed.start_agent_with(&restricted).unwrap();
+    let member = world.connected("activator");
+    world
+        .plane
+        .endpoints(&world.namespace, &["10.99.0.1"])
+        .unwrap();
+    // The agent knows of the new set.
+    let newcomer = world.activator("newcomer");
+    let bed = &world.bed;
+    bed.wait_error(&newcomer.activator, "connect", "wrong_peer", PATIENCE)
+        .unwrap();
+
+    world.plane.freeze_api().unwrap();
+    bed.faults(&member.activator).reset_established().unwrap();
+    bed.wait_error(
+        &member.activator,
+        "disconnect",
+        "connection_reset",
+        PATIENCE,
+    )
+    .unwrap();
+    bed.wait_reachable(&member.activator, 1, PATIENCE).unwrap();
+    world.wait_log("no answer within 1.5 s", PATIENCE);
+    let bed = &world.bed;
+    // It does not stay right by mere chance: it lives on for a check.
+    bed.wait_liveness_checks(&member.activator, 1, PATIENCE)
+        .unwrap();
+    let figures = Figures::of(&world.bed, &member.activator);
+    assert_eq!(figures.reachable, Some(1.0), "{figures:#?}");
+    assert_eq!(figures.errors("connect"), [], "{figures:#?}");
+
+    // Once it answers again, its word counts.
+    world.plane.thaw_api().unwrap();
+    world
+        .bed
+        .wait_reachable(&member.activator, 0, PATIENCE)
+        .unwrap();
+    world.plane.endpoints(&world.namespace, &[&right]).unwrap();
+    world
+        .bed
+        .wait_reachable(&member.activator, 1, PATIENCE)
+        .unwrap();
+    world.bed.check_invariants().unwrap();
+}
+
 #[test]
 fn a_refusal_is_logged_with_verb_resource_and_cure() {
     let mut world = World::new();

@@ -65,6 +65,16 @@ impl ControlPlane {
         self.api.stop()
     }
 
+    /// Freezes the API server: no request is answered, and no watch ends.
+    pub fn freeze_api(&self) -> Result<()> {
+        self.api.freeze()
+    }
+
+    /// Lets the API server go on.
+    pub fn thaw_api(&self) -> Result<()> {
+        self.api.thaw()
+    }
+
     /// The agent's kubeconfig: a user with the rights of its Role.
     pub fn kubeconfig(&self) -> PathBuf {
         self.pki.kubeconfig(AGENT)

@@ -131,4 +131,5 @@ pub use machine::LinkMachine;
 pub use output::Output;
 pub use shape::Shape;
 pub use state::State;
+pub use timings::DOUBT;
 pub use unknown::UnknownReason;

@@ -111,7 +111,7 @@ pub(crate) const VANISHED: Duration = Duration::from_secs(1);
 pub(crate) const END_TURNS_UP: Duration = Duration::from_secs(10);
 /// How far the set of the peer's addresses may lag behind a connection: the Kubernetes API reports
 /// a new endpoint to kube-proxy and to the agent, and kube-proxy may be first.
-pub(crate) const DOUBT: Duration = Duration::from_secs(2);
+pub const DOUBT: Duration = Duration::from_secs(2);
 
 // The link.
 

@@ -33,12 +33,15 @@ mod strangers;
 mod tests;
 mod unseen;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use self::{
     absence::Absences,
     claims::{Claims, Correction},
-    kubernetes::{Directory, PodIdentity, WatchEvent},
+    kubernetes::{Directory, Doubts, PodIdentity, WatchEvent},
     strangers::Strangers,
 };
 pub(crate) use self::{
@@ -80,6 +83,8 @@ pub(crate) struct Discovery {
     selector: Selector,
     /// `None` without an API.
     directory: Option<Directory>,
+    /// Where doubts about the peer's addresses are raised.
+    doubts: Doubts,
     node_namespaces: NodeNamespaces,
     claims: Claims,
     strangers: Strangers,
@@ -109,6 +114,7 @@ impl Discovery {
         Self {
             selector,
             directory: None,
+            doubts: Doubts::default(),
             node_namespaces: NodeNamespaces::default(),
             claims: Claims::default(),
             strangers: Strangers::default(),
@@ -126,6 +132,11 @@ impl Discovery {
             directory: Some(directory),
             ..Self::new(selector)
         }
+    }
+
+    /// Raises doubts about the peer's addresses with these watches.
+    pub(crate) fn with_doubts(self, doubts: Doubts) -> Self {
+        Self { doubts, ..self }
     }
 
     /// The network namespaces of nodes, as opposed to those of pods.
@@ -167,6 +178,15 @@ impl Discovery {
     /// The current addresses of the peer, or the last known ones.
     pub(crate) fn last_peer_addresses(&self) -> Option<BTreeSet<IpAddr>> {
         self.directory.as_ref()?.last_peer_addresses()
+    }
+
+    /// A client went to `address`. If it is not known as the peer's, the API is asked whether what is
+    /// known is current.
+    pub(crate) fn went_to(&self, address: SocketAddr) {
+        let known = self.peer_addresses();
+        if known.is_some_and(|known| !known.contains(&address.ip().to_canonical())) {
+            self.doubts.raise();
+        }
     }
 
     /// How many processes with a client's name have no link, by reason.

@@ -312,6 +312,7 @@ impl EventLoop {
 
     /// Gives one link one input, and performs what it decides.
     fn handle(&mut self, id: LinkId, at: Timestamp, input: Input) -> Result<(), KernelError> {
+        self.check_addresses(&input);
         let ended = if let Input::Ended {
             connection,
             phase,

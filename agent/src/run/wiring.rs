@@ -150,9 +150,10 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
     ));
     let discovery = match &options.kubernetes {
         Some(settings) => {
-            kubernetes::watch(&kubernetes::find().await?, settings, &watch_events)?;
+            let server = kubernetes::find().await?;
+            let doubts = kubernetes::watch(&server, settings, &watch_events)?;
             tokio::spawn(await_sync(snapshots, ready));
-            Discovery::with_kubernetes(options.selector)
+            Discovery::with_kubernetes(options.selector).with_doubts(doubts)
         }
         None => {
             // There is nothing to wait for.

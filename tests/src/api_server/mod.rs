@@ -145,6 +145,16 @@ impl ApiServer {
         process.kill().map(drop)
     }
 
+    /// Freezes it: its kernel goes on to accept and acknowledge for it, so that no watch ends.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        self.process.as_ref().context(STOPPED)?.freeze()
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.process.as_ref().context(STOPPED)?.thaw()
+    }
+
     /// Starts it again, and waits until it answers.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         self.process = Some(self.of.api_server(&self.options)?);

@@ -1,6 +1,9 @@
 //! Failed requests to the API: which of them to log, why they failed, what to do.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use kube::runtime::watcher;
 
@@ -68,9 +71,24 @@ impl WatchLog {
             tracing::debug!(%error, "The watch of {} starts over.", self.resource);
             return;
         };
-        if !self.deserves_warning(error, &failure) {
-            return;
+        if self.deserves_warning(is_answer(error), &failure) {
+            self.warn(&failure);
         }
+    }
+
+    /// The API server was asked, and has not answered for this long.
+    pub(super) fn unanswered(&mut self, waited: Duration) {
+        let failure = RequestFailure {
+            verb: "list",
+            reason: format!("no answer within {} s", waited.as_secs_f64()),
+            cure: None,
+        };
+        if self.deserves_warning(false, &failure) {
+            self.warn(&failure);
+        }
+    }
+
+    fn warn(&self, failure: &RequestFailure) {
         let (verb, resource, namespace) = (failure.verb, &self.resource, &self.namespace);
         tracing::warn!(
             verb,
@@ -92,10 +110,10 @@ impl WatchLog {
     /// Each answer of the API server deserves a warning: a server that comes back may refuse. The
     /// reason why it cannot be reached changes from one attempt to the next, so that deserves one
     /// warning at the start.
-    fn deserves_warning(&mut self, error: &watcher::Error, failure: &RequestFailure) -> bool {
+    fn deserves_warning(&mut self, is_answer: bool, failure: &RequestFailure) -> bool {
         let was_failing = self.warnings.is_failing();
         let is_new = self.warnings.failed(Instant::now(), &failure.reason);
-        is_new && (is_answer(error) || !was_failing)
+        is_new && (is_answer || !was_failing)
     }
 }
 
@@ -183,7 +201,7 @@ mod tests {
         let mut log = WatchLog::new("pods", "knative-serving");
         let mut warns = |error: &watcher::Error| {
             let failure = failure(error).unwrap();
-            log.deserves_warning(error, &failure)
+            log.deserves_warning(is_answer(error), &failure)
         };
         let answer =
             |message| watcher::Error::InitialListFailed(kube::Error::Api(refusal(500, message)));

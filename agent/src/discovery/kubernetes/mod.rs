@@ -29,11 +29,12 @@ pub(crate) use self::directory::{ContainerOwner, Directory, PodIdentity, Running
 pub(crate) use self::failure::RequestFailure;
 #[cfg(test)]
 pub(super) use self::samples::{directory_of, listing, pod_object, stale_pods};
+pub(crate) use self::watch::Doubts;
 use self::{
     directory::Watched,
     failure::WatchLog,
     object::{EndpointSlice, Pod, Service},
-    watch::{Answered, Watchable, follow},
+    watch::{Answered, Doubted, Signals, Watchable, follow},
 };
 use crate::{chain::chain, link_kind::LinkKind};
 
@@ -126,8 +127,8 @@ pub(crate) async fn find() -> Result<kube::Config, ConfigError> {
     found.map_err(|error| ConfigError::new(&error))
 }
 
-/// Starts the watches. They run until the receiver of `events` is dropped. Must be called within a
-/// tokio runtime.
+/// Starts the watches. They run until the receiver of `events` is dropped. Those of the peer's
+/// addresses answer the doubts that are returned. Must be called within a tokio runtime.
 ///
 /// # Errors
 ///
@@ -136,37 +137,39 @@ pub(crate) fn watch(
     server: &kube::Config,
     settings: &Settings,
     events: &mpsc::Sender<WatchEvent>,
-) -> Result<(), ConfigError> {
+) -> Result<Doubts, ConfigError> {
     let Selections {
         pods,
         services,
         slices,
     } = Selections::of(settings);
-    let namespace = &settings.namespace;
+    let mut doubts = Doubts::default();
+    let watches = Watches {
+        server,
+        namespace: &settings.namespace,
+        events,
+    };
     for (kind, pods) in pods.into_iter().enumerate() {
         let wrap = move |event| WatchEvent::Pods(kind, event);
         // A Role grants access to all pods of a namespace or to none, so only the first watch logs.
-        let watched = Watched::Pods(kind);
-        spawn(server, namespace, pods, events, wrap, watched, kind == 0)?;
+        let (watched, logs) = (Watched::Pods(kind), kind == 0);
+        watches.start(pods, wrap, watched, Doubted::default(), logs)?;
     }
-    spawn(
-        server,
-        namespace,
+    watches.start(
         services,
-        events,
         WatchEvent::Services,
         Watched::Services,
+        doubts.add(),
         true,
     )?;
-    spawn(
-        server,
-        namespace,
+    watches.start(
         slices,
-        events,
         WatchEvent::EndpointSlices,
         Watched::EndpointSlices,
+        doubts.add(),
         true,
-    )
+    )?;
+    Ok(doubts)
 }
 
 /// Lists and watches each resource once, to see whether the agent may.
@@ -224,25 +227,34 @@ impl Selections {
     }
 }
 
-/// Starts one watch of `watched`. `logs` says whether it logs its failures.
-fn spawn<K: Watchable>(
-    server: &kube::Config,
-    namespace: &str,
-    selection: watcher::Config,
-    events: &mpsc::Sender<WatchEvent>,
-    wrap: impl Fn(Event<K>) -> WatchEvent + Send + 'static,
-    watched: Watched,
-    logs: bool,
-) -> Result<(), ConfigError> {
-    // One client per watch, so that `answered` belongs to this watch. This costs nothing: a watch
-    // has its own connection anyway.
-    let answered = Answered::default();
-    let client = connect(server, &answered).map_err(|error| ConfigError::new(&error))?;
-    let api: Api<K> = Api::namespaced(client, namespace);
-    let log = logs.then(|| WatchLog::new(&K::plural(&()), namespace));
-    let events = events.clone();
-    tokio::spawn(follow(api, selection, answered, wrap, watched, log, events));
-    Ok(())
+/// What all watches have in common.
+struct Watches<'a> {
+    server: &'a kube::Config,
+    namespace: &'a str,
+    events: &'a mpsc::Sender<WatchEvent>,
+}
+
+impl Watches<'_> {
+    /// Starts one watch of `watched`. `logs` says whether it logs its failures.
+    fn start<K: Watchable>(
+        &self,
+        selection: watcher::Config,
+        wrap: impl Fn(Event<K>) -> WatchEvent + Send + 'static,
+        watched: Watched,
+        doubted: Doubted,
+        logs: bool,
+    ) -> Result<(), ConfigError> {
+        // One client per watch, so that `answered` belongs to this watch. This costs nothing: a
+        // watch has its own connection anyway.
+        let answered = Answered::default();
+        let client = connect(self.server, &answered).map_err(|error| ConfigError::new(&error))?;
+        let api: Api<K> = Api::namespaced(client, self.namespace);
+        let log = logs.then(|| WatchLog::new(&K::plural(&()), self.namespace));
+        let signals = Signals { answered, doubted };
+        let events = self.events.clone();
+        tokio::spawn(follow(api, selection, signals, wrap, watched, log, events));
+        Ok(())
+    }
 }
 
 /// A client that notifies `answered` of every successful response.

@@ -27,6 +27,8 @@ enum Answer {
     Lasting(Vec<Value>),
     /// Connection refused.
     Away,
+    /// None, ever.
+    Never,
 }
 
 type MockBody = BoxBody<Bytes, Infallible>;
@@ -35,6 +37,7 @@ type MockBody = BoxBody<Bytes, Infallible>;
 struct Mock {
     events: mpsc::Receiver<WatchEvent>,
     asked: Arc<Mutex<Vec<String>>>,
+    doubts: Doubts,
 }
 
 impl Mock {
@@ -57,7 +60,11 @@ impl Mock {
             let next = answers.lock().unwrap().pop_front();
             let sign = Arc::clone(&sign);
             async move {
-                let response = respond(next.unwrap_or(Answer::Lasting(vec![])))?;
+                let next = next.unwrap_or(Answer::Lasting(vec![]));
+                if matches!(next, Answer::Never) {
+                    pending::<()>().await;
+                }
+                let response = respond(next)?;
                 if response.status().is_success() {
                     sign.notify_one();
                 }
@@ -67,16 +74,22 @@ impl Mock {
         let api: Api<Pod> = Api::namespaced(Client::new(service, "default"), "knative-serving");
         let (sender, events) = mpsc::channel(16);
         let config = watcher::Config::default().labels("app=activator");
+        let mut doubts = Doubts::default();
+        let doubted = doubts.add();
         tokio::spawn(follow(
             api,
             config,
-            answered,
+            Signals { answered, doubted },
             |event| WatchEvent::Pods(0, event),
             watched,
             Some(WatchLog::new("pods", "knative-serving")),
             sender,
         ));
-        Self { events, asked }
+        Self {
+            events,
+            asked,
+            doubts,
+        }
     }
 
     async fn next(&mut self) -> Event<Pod> {
@@ -160,6 +173,7 @@ fn respond(answer: Answer) -> std::io::Result<Response<MockBody>> {
             (StatusCode::OK, BoxBody::new(StreamBody::new(stream)))
         }
         Answer::Away => return Err(std::io::ErrorKind::ConnectionRefused.into()),
+        Answer::Never => return Err(std::io::ErrorKind::TimedOut.into()),
     };
     Ok(Response::builder().status(status).body(body).unwrap())
 }
@@ -308,6 +322,74 @@ async fn addresses_are_stale_from_the_failure_to_the_answer() {
         }
     }
     assert_eq!(told, [WatchHealth::Stale, WatchHealth::Current]);
+}
+
+/// A server that is frozen, or cut off without a word, ends no watch.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_doubted_and_does_not_answer_is_stale_before_an_address_is_judged() {
+    let logged = Capture::new("off,statlink=info");
+    let answers = vec![
+        list(2, &["a"]),
+        Answer::Lasting(vec![]),
+        Answer::Never,
+        Answer::Never,
+        list(9, &["b"]),
+    ];
+    let mut mock = Mock::telling(answers, Watched::Services);
+    mock.lists(&["a"]).await;
+    // Without a doubt nobody asks.
+    let silence = timeout(Duration::from_secs(60), mock.events.recv()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    assert_eq!(mock.asked().len(), 2);
+
+    let doubted = Instant::now();
+    mock.doubts.raise();
+    let stale = async {
+        loop {
+            if let WatchEvent::Health(_, health) = mock.events.recv().await.unwrap() {
+                return health;
+            }
+        }
+    };
+    let stale = timeout(DOUBT, stale).await.expect("not told in time");
+    assert_eq!(stale, WatchHealth::Stale);
+    assert!(doubted.elapsed() < DOUBT);
+    // Meanwhile more doubts ask for nothing more.
+    mock.doubts.raise();
+    // It is asked on a new connection each time, and lists what it has now.
+    mock.lists(&["b"]).await;
+    assert!(doubted.elapsed() < RESTART * 3, "{:?}", doubted.elapsed());
+    let said: Vec<_> = logged
+        .lines()
+        .iter()
+        .map(|line| line["message"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "Watching pods failed: list pods in knative-serving: no answer within 1.5 s. What is \
+             known stays in use.",
+            "Watching pods works again.",
+        ]
+    );
+}
+
+/// A watch whose connection alone is dead is found out, too.
+#[tokio::test(start_paused = true)]
+async fn a_doubt_that_is_answered_brings_what_the_watch_had_missed() {
+    let answers = vec![
+        list(2, &["a"]),
+        Answer::Lasting(vec![]),
+        list(9, &["a", "b"]),
+        Answer::Lasting(vec![]),
+    ];
+    let mut mock = Mock::telling(answers, Watched::Services);
+    mock.lists(&["a"]).await;
+    mock.doubts.raise();
+    mock.lists(&["a", "b"]).await;
+    mock.is_silent().await;
+    let health = timeout(Duration::from_secs(60), mock.events.recv()).await;
+    assert!(health.is_err(), "{health:?}");
 }
 
 #[test]

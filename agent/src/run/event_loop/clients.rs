@@ -134,6 +134,17 @@ impl EventLoop {
         Ok(())
     }
 
+    /// Has the API asked about addresses that clients went to and that it has not told of.
+    pub(super) fn check_addresses(&self, input: &Input) {
+        if let Input::Attempted { peer_address, .. } = input {
+            self.discovery.went_to(*peer_address);
+        } else if let Input::Resynchronised { open, .. } = input {
+            for connection in open {
+                self.discovery.went_to(connection.peer_address);
+            }
+        }
+    }
+
     fn hand_addresses(&mut self, id: LinkId) -> Result<(), KernelError> {
         let addresses = self.discovery.peer_addresses();
         self.handle(id, clock::now(), Input::PeerAddresses(addresses))
