@@ -44,9 +44,9 @@ pub(crate) fn measure(bed: &mut Bed, length: Duration, figures: &mut Figures) ->
 
     let row = |bed: &Bed, what: &str, figures: &mut Figures| {
         let agent = observed(bed)?;
-        let (cpu, start) = (agent.cpu_of_all()?, Instant::now());
+        let (cpu, start) = (agent.cpu()?, Instant::now());
         thread::sleep(length);
-        let share = (agent.cpu_of_all()? - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+        let share = (agent.cpu()? - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
         figures.add(
             format!("CPU, {what}"),
             share * 100.0,

@@ -242,7 +242,7 @@ impl Node<'_> {
         bed.start_agent()?;
         bed.wait_reachable(&activator, 1, PATIENCE)?;
         thread::sleep(SETTLE);
-        let start_cpu = observed(bed)?.cpu_of_all()?;
+        let start_cpu = observed(bed)?.cpu()?;
         let mut point = self.at_rest(bed, size)?;
         point.start_cpu_ms = Some(start_cpu.as_secs_f64() * 1e3);
         let mut events = bed.agent.as_ref().context("no agent")?.events()?;
@@ -253,7 +253,7 @@ impl Node<'_> {
         let line = event(&mut events, mark, &second, "discovered")?;
         point.found_ms = Some((seconds(&line, "known_at")? - start) * 1e3);
         event(&mut events, mark, &second, "reachable")?;
-        let cpu = observed(bed)?.cpu()?.saturating_sub(cpu);
+        let cpu = observed(bed)?.cpu()? - cpu;
         point.found_cpu_ms = Some(cpu.as_secs_f64() * 1e3);
         bed.agent = None;
         Ok(point)

@@ -99,10 +99,10 @@ impl Place {
     }
 
     pub(super) fn spent(&self) -> Result<Spent> {
-        let of_collector = self.collector().map(|collector| collector.cpu_of_all());
+        let of_collector = self.collector().map(|collector| collector.cpu());
         Ok(Spent {
             collector: of_collector.transpose()?.unwrap_or_default(),
-            prometheus: Observed::new(self.prometheus.pid()).cpu_of_all()?,
+            prometheus: Observed::new(self.prometheus.pid()).cpu()?,
         })
     }
 
