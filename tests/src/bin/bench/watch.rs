@@ -6,8 +6,9 @@ use std::{thread, time::Duration};
 use anyhow::Result;
 use serde_json::{Value, json};
 use statlink_tests::{
+    container::Container,
     control_plane::{ControlPlane, NODE},
-    peer::Traffic,
+    peer::Activator,
     scenario::Bed,
 };
 
@@ -31,8 +32,12 @@ pub(crate) fn measure(bed: &mut Bed, figures: &mut Figures) -> Result<()> {
         .env("STATLINK_NODE_NAME", NODE)
         .env("KUBECONFIG", plane.kubeconfig());
     bed.start_agent_with(&options)?;
-    let activator = bed.activator("watched", Traffic::Every(Duration::from_secs(1)))?;
-    plane.pod(&namespace, &activator.pod.name)?;
+    // The API names only processes in a pod's container.
+    let pod = bed.network.pod("watched")?;
+    let container = Container::new(&plane.pod(&namespace, &pod.name)?)?;
+    let activator = Activator::start_in(&container, &pod, bed.target())?;
+    let reported = [("activator", container.id.as_str())];
+    plane.report(&namespace, &pod.name, &reported)?;
     bed.wait_reachable(&activator, 1, PATIENCE)?;
     thread::sleep(SETTLE);
     let agent = observed(bed)?;
