@@ -177,8 +177,9 @@ impl Memory {
                 known.receivers.clone_from(&left.receivers);
                 let newest = left.pods.iter().map(|pod| pod.last_seen).max();
                 let is_recent = newest.is_some_and(|at| now.saturating_since(at) <= BELIEVED);
-                // It has been read by somebody else since, or nobody knows how far.
-                left.half = left.half.filter(|_| is_recent);
+                // It has been read by somebody else since, or nobody knows how far. Where there was no pod, there was
+                // nothing to tell of it.
+                left.half = left.half.filter(|_| is_recent || left.pods.is_empty());
                 known.half = left.half;
                 let is_kept = |pod: &Pod| now.saturating_since(pod.last_seen) <= KEPT;
                 left.pods.retain(|pod| is_recent && is_kept(pod));

@@ -148,6 +148,17 @@ fn how_far_a_pinned_kernel_half_was_read_is_left_beside_the_counts() {
 }
 
 #[test]
+fn a_node_without_pods_goes_on_with_its_pinned_kernel_half() {
+    let directory = tempfile::tempdir().unwrap();
+    let (memory, _) = open(directory.path());
+    memory.reads(Some(12));
+    memory.write_down([]);
+    drop(memory);
+    let left = open(directory.path()).1.unwrap();
+    assert_eq!((left.half, left.pods), (Some(12), Vec::new()));
+}
+
+#[test]
 fn a_successor_finds_all_that_was_remembered() {
     let directory = tempfile::tempdir().unwrap();
     let (memory, left) = open(directory.path());
