@@ -18,13 +18,14 @@ pub struct Uninstalled {
 ///
 /// # Errors
 ///
-/// If something cannot be removed.
+/// If something cannot be removed, or the node's bpffs cannot be seen from here.
 pub fn uninstall(directory: &Path) -> Result<Uninstalled, PinsError> {
+    // Of a directory that somebody else may write to nothing is removed, nor is it read. And where no bpffs is to be
+    // seen, nobody can say that nothing is pinned.
+    can_pin_in(directory)?;
     if !directory.exists() {
         return Ok(Uninstalled::default());
     }
-    // Of a directory that somebody else may write to nothing is removed, nor is it read.
-    can_pin_in(directory)?;
     let mut removed = Uninstalled::default();
     for name in ours(directory)? {
         let pins = remove(&directory.join(&name))?;
@@ -37,4 +38,18 @@ pub fn uninstall(directory: &Path) -> Result<Uninstalled, PinsError> {
         Err(error) => return Err(failed("remove", directory)(error)),
     };
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_bpffs_is_to_be_seen_it_does_not_say_that_nothing_is_pinned() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        for path in ["", "statlink"] {
+            let error = uninstall(&elsewhere.path().join(path)).unwrap_err();
+            assert!(matches!(error, PinsError::NotBpffs(_)), "{error}");
+        }
+    }
 }
