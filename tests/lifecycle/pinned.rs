@@ -196,6 +196,20 @@ fn a_successor_that_cannot_do_its_work_leaves_its_predecessor_at_work() {
     bed.check_invariants().unwrap();
 }
 
+#[test]
+fn an_agent_that_is_killed_before_it_exports_leaves_what_it_pinned() {
+    let estate = Estate::new();
+    let mut bed = Bed::without_autoscaler().unwrap();
+    let options = estate.heir(&bed);
+    for successor in [false, true] {
+        let agent = bed.start_agent_with(&options).unwrap();
+        if successor {
+            wait_adopted(agent);
+        }
+        kill(&mut bed);
+    }
+}
+
 /// Whatever an agent is doing, starting included: each dial is counted by one of them, and by one alone.
 #[test]
 fn a_crash_loop_of_the_agent_loses_no_dial_and_leaves_nothing_behind() {

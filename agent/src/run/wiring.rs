@@ -122,6 +122,8 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
     let kernel = attach(&options.watch, &tracefs, pin_directory, &left)?;
     if let Some(memory) = &memory {
         memory.reads(kernel.half());
+        // Whoever is killed before the first export leaves a successor what it has pinned, too.
+        let _ = tokio::time::timeout(LAST_WRITE, Arc::clone(memory).written()).await;
     }
     privileges::reduce_to(privileges::running());
     release_memory();
