@@ -39,14 +39,6 @@ pub(super) type Found = Option<Result<Vec<u8>, Refusal>>;
 impl MemoryFile {
     /// Locks `directory` for this agent and reads the file in it.
     pub(super) fn open(directory: &Path) -> Result<(Self, Found), MemoryError> {
-        let opened = Self::lock_and_read(directory);
-        if let Err(MemoryError::Io { .. }) = &opened {
-            leave_nothing(directory);
-        }
-        opened
-    }
-
-    fn lock_and_read(directory: &Path) -> Result<(Self, Found), MemoryError> {
         // If the directory cannot be made, opening the lock reports why.
         let _ = DirBuilder::new().mode(0o700).create(directory);
         let lock = lock(&directory.join(LOCK))?;

@@ -87,23 +87,34 @@ struct Writer {
 }
 
 impl Memory {
-    /// Opens `directory` for this agent alone. Waits some seconds if an agent that is ending still
-    /// holds it.
+    /// Opens `directory` for this agent alone, which runs without if that fails. Waits some seconds if
+    /// an agent that is ending still holds it. Of a directory that cannot be used, it removes the file:
+    /// this agent counts without it, so a successor must not continue from it.
     ///
     /// # Errors
     ///
     /// If the directory cannot be used, or another agent uses it.
     pub(crate) async fn open_soon(directory: &Path) -> Result<Opened, MemoryError> {
-        for _ in 0..TRIES {
-            match Self::open(directory) {
-                Err(MemoryError::Taken(_)) => tokio::time::sleep(TRY_CADENCE).await,
-                opened => return opened,
-            }
-        }
-        Self::open(directory)
+        Self::open_soon_with(directory, Path::new(BOOT_ID)).await
     }
 
-    /// Opens `directory` for this agent alone.
+    async fn open_soon_with(directory: &Path, boot_id: &Path) -> Result<Opened, MemoryError> {
+        let mut opened = Self::open_with(directory, boot_id);
+        for _ in 0..TRIES {
+            if !matches!(opened, Err(MemoryError::Taken(_))) {
+                break;
+            }
+            tokio::time::sleep(TRY_CADENCE).await;
+            opened = Self::open_with(directory, boot_id);
+        }
+        if let Err(MemoryError::Io { .. }) = &opened {
+            file::leave_nothing(directory);
+        }
+        opened
+    }
+
+    /// Opens `directory` for this agent alone. If that fails, nothing is changed: another agent may be at
+    /// work.
     ///
     /// # Errors
     ///
@@ -113,13 +124,8 @@ impl Memory {
     }
 
     fn open_with(directory: &Path, boot_id: &Path) -> Result<Opened, MemoryError> {
-        match fs::read_to_string(boot_id) {
-            Ok(boot) => Self::open_for_boot(directory, boot.trim(), clock::now),
-            Err(error) => {
-                file::leave_nothing(directory);
-                Err(error::failed(boot_id)(error))
-            }
-        }
+        let boot = fs::read_to_string(boot_id).map_err(error::failed(boot_id))?;
+        Self::open_for_boot(directory, boot.trim(), clock::now)
     }
 
     /// Waits until no other agent has `directory`; or a moment, if that cannot be waited for.
@@ -144,8 +150,10 @@ impl Memory {
                     let _kept = file;
                     std::future::pending::<()>().await;
                 }
-                // `open` has removed the file, if it could be removed.
-                Err(MemoryError::Io { .. }) => return,
+                Err(MemoryError::Io { .. }) => {
+                    file::leave_nothing(&directory);
+                    return;
+                }
             }
         }
     }

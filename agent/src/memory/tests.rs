@@ -333,14 +333,18 @@ fn a_memory_that_saw_nobody_for_ten_minutes_is_not_believed() {
 }
 
 /// This agent runs without the memory, so a successor must not continue from it.
-#[test]
-fn a_directory_that_cannot_be_used_is_left_without_a_memory() {
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_is_left_without_a_memory() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).0.write_down([pod("a", 1)]);
     let lock = directory.path().join(LOCK);
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();
-    let opened = Memory::open_for_boot(directory.path(), BOOT, || NOW);
+    // Whoever does not run without it leaves it: another agent may be at work.
+    let opened = Memory::open(directory.path());
+    assert!(matches!(opened, Err(MemoryError::Io { .. })), "{opened:?}");
+    assert!(directory.path().join(FILE).exists());
+    let opened = Memory::open_soon(directory.path()).await;
     assert!(matches!(opened, Err(MemoryError::Io { .. })), "{opened:?}");
     assert!(!directory.path().join(FILE).exists());
 }
@@ -376,11 +380,12 @@ async fn what_an_agent_left_that_ended_beside_another_is_removed() {
     assert_eq!(open(directory.path()).1, Ok(Left::default()));
 }
 
-#[test]
-fn where_the_boot_is_not_known_nothing_is_left() {
+#[tokio::test]
+async fn where_the_boot_is_not_known_nothing_is_left() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).0.write_down([pod("a", 1)]);
-    let opened = Memory::open_with(directory.path(), &directory.path().join("absent"));
+    let absent = directory.path().join("absent");
+    let opened = Memory::open_soon_with(directory.path(), &absent).await;
     assert!(matches!(opened, Err(MemoryError::Io { .. })), "{opened:?}");
     assert!(!directory.path().join(FILE).exists());
 }
