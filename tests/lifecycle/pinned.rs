@@ -18,7 +18,7 @@ use statlink_tests::{
 };
 use tempfile::TempDir;
 
-use crate::{HEALTH, PATIENCE, options, wait_well};
+use crate::{HEALTH, PATIENCE, get, options, wait_well};
 
 /// Where agents leave what outlives them.
 struct Estate {
@@ -195,6 +195,50 @@ fn a_successor_that_cannot_do_its_work_leaves_its_predecessor_at_work() {
     assert_eq!(estate.pinned(), pinned);
     bed.check_invariants().unwrap();
 }
+
+#[test]
+fn a_successor_that_does_not_reach_the_api_is_not_ready_and_takes_its_turn_all_the_same() {
+    let estate = Estate::new();
+    let mut bed = Bed::new().unwrap();
+    let options = estate.heir(&bed);
+    bed.start_agent_with(&options).unwrap();
+    let activator = bed.activator("activator", Traffic::Idle).unwrap();
+    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let kubeconfig = estate.memory.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, NOBODY_ANSWERS).unwrap();
+    let of_cluster = options
+        .clone()
+        .arg("--health-address")
+        .arg(HEALTH)
+        .env("STATLINK_KUBERNETES", "on")
+        .env("STATLINK_NODE_NAME", "node")
+        .env("KUBECONFIG", &kubeconfig);
+    let mut next = Agent::spawn(&of_cluster).unwrap();
+    let unready = |agent: &Agent| {
+        let answer = get(bed.network.node(), "/readyz").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        UnixStream::connect(agent.socket()).is_ok()
+    };
+    // Long enough to do all that it does before it is ready.
+    thread::sleep(Duration::from_secs(3));
+    assert!(!unready(&next));
+    bed.agent.take().unwrap().process.kill().unwrap();
+    wait_adopted(&mut next);
+    next.wait_ready(PATIENCE).unwrap();
+    // It works, and is not ready yet.
+    assert!(unready(&next));
+    next.process.terminate(PATIENCE).unwrap();
+}
+
+/// A cluster whose API nobody serves.
+const NOBODY_ANSWERS: &str = "
+apiVersion: v1
+kind: Config
+current-context: c
+clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+users: [{name: u, user: {}}]
+";
 
 #[test]
 fn an_agent_that_is_killed_before_it_exports_leaves_what_it_pinned() {

@@ -6,6 +6,7 @@ use crate::{
     discovery::kubernetes,
     health,
     kernel::KernelError,
+    memory::MemoryError,
     scrape,
     telemetry::{config::ConfigErrors, logs::LogError},
 };
@@ -26,6 +27,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     } else if error.is::<UsageError>()
         || error.is::<ConfigErrors>()
         || error.is::<LogError>()
+        || error.is::<MemoryError>()
         || error.is::<kubernetes::ConfigError>()
         || error.is::<server::BindError>()
         || error.is::<health::BindError>()

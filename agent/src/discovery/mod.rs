@@ -38,6 +38,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use tokio::sync::mpsc;
+
 use self::{
     absence::Absences,
     claims::{Claims, Correction},
@@ -197,6 +199,15 @@ impl Discovery {
     /// The pods that run here unobserved.
     pub(crate) fn unobserved(&self) -> impl Iterator<Item = &UnobservedPod> {
         self.absences.told()
+    }
+
+    /// Applies `events` until the API has listed everything once.
+    pub(crate) async fn sync(&mut self, events: &mut mpsc::Receiver<WatchEvent>) {
+        while !self.is_synced()
+            && let Some(event) = events.recv().await
+        {
+            self.apply(event);
+        }
     }
 
     /// Applies an event of the API.

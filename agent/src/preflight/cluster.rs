@@ -38,13 +38,7 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
     };
     let findings = access.map(|access| finding(&access, settings)).to_vec();
     let mut discovery = Discovery::with_kubernetes(options.selector.clone());
-    let listen = async {
-        while !discovery.is_synced()
-            && let Some(event) = events.recv().await
-        {
-            discovery.apply(event);
-        }
-    };
+    let listen = discovery.sync(&mut events);
     // If the API does not list everything in time, the findings say why.
     let _ = tokio::time::timeout(SYNC_TIMEOUT, listen).await;
     (findings, discovery)

@@ -83,7 +83,7 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
         Some(directory) if options.pin_directory.is_some() => {
             let turn = standby::turn(directory, &options, &tracefs, &lines, &ready, &mut stop);
             match turn.await? {
-                Some(opened) => Some(opened),
+                Some(opened) => Some(Ok(opened)),
                 None => return Ok(()),
             }
         }
