@@ -107,6 +107,7 @@ fn a_successor_reads_on_where_its_predecessor_stopped_and_no_hook_is_detached() 
     assert!(matches!(pinning, Pinning::Adopted), "{pinning:?}");
     assert_eq!(bpffs.programs().unwrap(), programs);
     assert_eq!(bpffs.maps().unwrap(), maps);
+    second.kernel.track(source).unwrap();
     let ended = second.end(source);
     assert_eq!(End::from_raw(ended.end), Some(End::Reset));
     assert_eq!(ended.errno, 104);
@@ -118,7 +119,6 @@ fn a_successor_reads_on_where_its_predecessor_stopped_and_no_hook_is_detached() 
     // What is loaded anew works on the same maps.
     let totals = second.kernel.source_totals(source).unwrap();
     assert_eq!(crate::half::sum(&totals.missed), 0);
-    second.kernel.track(source).unwrap();
     let (again, server) = connected(&pod.namespace, "127.0.0.1");
     drop(again);
     assert_eq!(
@@ -165,9 +165,9 @@ fn each_end_is_told_once_whatever_a_predecessor_had_read_or_the_ring_had_no_room
     let (mut second, pinning) = load(&bpffs.pins(), &before);
     assert!(matches!(pinning, Pinning::Adopted), "{pinning:?}");
     assert!(missed(&mut second) > 2, "the ring was large enough");
+    second.kernel.track(source).unwrap();
     let told = missed(&mut second) + recorded(&mut second);
     assert_eq!(told, 1_002);
-    second.kernel.track(source).unwrap();
     refuse(1);
     assert_eq!(recorded(&mut second), 1);
     // It told all but what it read last.
@@ -176,6 +176,20 @@ fn each_end_is_told_once_whatever_a_predecessor_had_read_or_the_ring_had_no_room
 
     let (mut third, _) = load(&bpffs.pins(), &before);
     assert_eq!((missed(&mut third), recorded(&mut third)), (1, 0));
+    drop(third);
+
+    // Its client is found late: what is read until then it is told as missed, and nothing twice.
+    refuse(2);
+    let (mut fourth, _) = load(&bpffs.pins(), &before);
+    assert_eq!((missed(&mut fourth), recorded(&mut fourth)), (1, 2));
+    assert_eq!(missed(&mut fourth), 3);
+    fourth.kernel.track(source).unwrap();
+    refuse(1);
+    assert_eq!((missed(&mut fourth), recorded(&mut fourth)), (3, 1));
+    let before = leaves(&fourth, source, refused(4));
+    drop(fourth);
+    let (mut fifth, _) = load(&bpffs.pins(), &before);
+    assert_eq!((missed(&mut fifth), recorded(&mut fifth)), (0, 0));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::{
     log,
     maps::{failed, take},
     missed_events,
-    pins::Pinned,
+    pins::{Pinned, told::ends_of},
     rings::Rings,
     totals::SourceTotals,
     tracefs::Tracefs,
@@ -238,10 +238,28 @@ impl Kernel {
     }
 
     /// Reads every record that is there, in the order of their events; `None` for one of an unknown
-    /// size, for the caller to count.
-    pub fn drain(&mut self, each: impl FnMut(Option<Record>)) {
+    /// size, for the caller to count. Ends of clients that a predecessor tracked and that are not found yet are
+    /// handed out as well, and are missed ends of those.
+    pub fn drain(&mut self, mut each: impl FnMut(Option<Record>)) {
         let tracked = &self.tracked;
-        self.rings.drain(|source| tracked.contains(&source), each);
+        let nobody = BTreeSet::new();
+        let awaited = self.pinned.as_ref().map_or(&nobody, |it| &it.awaited);
+        let untold = &mut self.untold;
+        let is_counted = |source: Source| tracked.contains(&source) || awaited.contains(&source);
+        self.rings.drain(is_counted, |record| {
+            if !awaited.is_empty() {
+                let ends = ends_of(&[record]).into_iter();
+                for (source, missed) in ends.filter(|(source, _)| awaited.contains(source)) {
+                    let missed = SourceTotals {
+                        missed,
+                        ..SourceTotals::default()
+                    };
+                    let untold = untold.entry(source).or_default();
+                    untold.merge(&missed, u64::saturating_add, u32::saturating_add);
+                }
+            }
+            each(record);
+        });
     }
 
     /// How much did not reach userspace, by reason.

@@ -139,7 +139,7 @@ impl EventLoop {
             tokio::select! {
                 () = &mut shutdown => return self.finish().await,
                 ready = self.kernel.readable() => ready.map_err(KernelError::Ring)?,
-                Some(id) = self.ended.1.recv() => {
+                Some(id) = self.ended.1.recv(), if !self.waits => {
                     self.drain()?;
                     self.end(id)?;
                 }
@@ -199,7 +199,10 @@ impl EventLoop {
         // Asked once: whoever is found in between has its records read in the next round.
         self.waits = self.kernel.awaits_clients();
         self.drain()?;
-        while let Ok(id) = self.ended.1.try_recv() {
+        // Its records come before a client's end.
+        while !self.waits
+            && let Ok(id) = self.ended.1.try_recv()
+        {
             self.end(id)?;
         }
         self.inspect_executed()?;
