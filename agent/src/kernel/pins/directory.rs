@@ -35,7 +35,8 @@ pub enum PinsError {
     #[error("another agent owns {}, and there is one owner at a time", .0.display())]
     Owned(PathBuf),
     /// Somebody else may write to it.
-    #[error("{} can be written to by others than this agent's user", .0.display())]
+    #[error("{} is not a directory that this agent's user alone may write to: remove it, or give it to that user \
+             with mode 0700", .0.display())]
     Unsafe(PathBuf),
     /// The lines of the programs go to one reader.
     #[error("the programs log their own lines, which only the agent that loaded them can read")]
