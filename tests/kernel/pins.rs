@@ -8,7 +8,7 @@ use aya::{
 };
 use rustix::net::sockopt::set_socket_linger;
 use statlink::kernel::{
-    Before, Ends, Kernel, Pinning, PinsError, RecordKind, Unfit, tracefs, uninstall,
+    Before, Ends, Kernel, Pinning, PinsError, RecordKind, Unfit, tracefs, try_to_pin_in, uninstall,
 };
 use statlink_ebpf::{End, Phase, Source, Totals};
 use statlink_tests::{bpffs::Bpffs, netns::Network, wait};
@@ -287,6 +287,22 @@ fn without_a_bpffs_it_does_without() {
     assert!(without, "{pinning:?}");
     assert!(half.kernel.hooked("inet_sock_set_state"));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn trying_whether_it_can_pin_leaves_nothing() {
+    let bpffs = bpffs();
+    // A bpffs has two files of its own.
+    let of_kernel = fs::read_dir(bpffs.root()).unwrap().count();
+    try_to_pin_in(&bpffs.pins()).unwrap();
+    assert_eq!(fs::read_dir(bpffs.root()).unwrap().count(), of_kernel);
+    fs::create_dir(bpffs.pins()).unwrap();
+    try_to_pin_in(&bpffs.pins()).unwrap();
+    assert_eq!(fs::read_dir(bpffs.pins()).unwrap().count(), 0);
+    // As what confines a container refuses it.
+    rustix::mount::mount_remount(bpffs.root(), rustix::mount::MountFlags::RDONLY, "").unwrap();
+    let refused = try_to_pin_in(&bpffs.pins());
+    assert!(matches!(refused, Err(PinsError::Io { .. })), "{refused:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub use self::{
     iterators::OpenFiles,
     load::Watch,
     loaded::{HookState, Kernel},
-    pins::{Before, PinsError, Told, Unfit, Uninstalled, can_pin_in, uninstall},
+    pins::{Before, PinsError, Told, Unfit, Uninstalled, try_to_pin_in, uninstall},
     records::{attempted, connection_id, heard, peer},
     sample::Look,
     succession::Pinning,

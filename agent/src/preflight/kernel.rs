@@ -1,13 +1,13 @@
 //! The kernel, its types and each hook.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use super::finding::{Finding, Verdict};
 use crate::{
     chain::chain,
     kernel::{
-        ConnectSeen, HookState, Kernel, KernelError, PinsError, Watch, Way, can_pin_in,
-        tracefs::Tracefs,
+        ConnectSeen, HookState, Kernel, KernelError, PinsError, Watch, Way, tracefs::Tracefs,
+        try_to_pin_in,
     },
 };
 
@@ -89,21 +89,24 @@ fn hook(state: &HookState) -> Finding {
 /// Whether the kernel half can outlive the agent. Nothing is pinned for it.
 pub(super) fn pins(directory: &Path) -> Finding {
     let finding = |detail| Finding::new("pins", "have the kernel half outlive the agent", detail);
-    match can_pin_in(directory) {
+    match try_to_pin_in(directory) {
         Ok(()) => finding(format!("{} is on a bpffs", directory.display())),
-        Err(error) => {
-            let cure = match &error {
-                PinsError::NotBpffs(_) => {
-                    "mount a bpffs on the node (systemd mounts one at /sys/fs/bpf), and \
-                     in Kubernetes mount /sys/fs/bpf into the agent's pod"
-                }
-                PinsError::Unsafe(_) => "leave the directory to the agent's user alone",
-                PinsError::Owned(_) | PinsError::Logging | PinsError::Io { .. } => {
-                    "see the message"
-                }
-            };
-            finding(chain(&error)).with_verdict(Verdict::Warning, cure)
+        Err(error) => finding(chain(&error)).with_verdict(Verdict::Warning, cure_of_pins(&error)),
+    }
+}
+
+fn cure_of_pins(error: &PinsError) -> &'static str {
+    match error {
+        PinsError::NotBpffs(_) => {
+            "mount a bpffs on the node (systemd mounts one at /sys/fs/bpf), and \
+             in Kubernetes mount /sys/fs/bpf into the agent's pod"
         }
+        PinsError::Unsafe(_) => "leave the directory to the agent's user alone",
+        PinsError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            "where AppArmor confines the container, its default profile denies it: set appArmorProfile \
+             (security.appArmorProfile in the chart) to one that does not"
+        }
+        PinsError::Owned(_) | PinsError::Logging | PinsError::Io { .. } => "see the message",
     }
 }
 
@@ -127,3 +130,23 @@ fn failure(error: &KernelError) -> Finding {
 }
 
 const TYPES: &str = "find the fields of sockets in this kernel";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_pinning_is_denied_the_cure_names_what_may_deny_it() {
+        let denied = |kind: ErrorKind| PinsError::Io {
+            what: "make",
+            path: "/sys/fs/bpf/statlink".into(),
+            source: kind.into(),
+        };
+        let cure = cure_of_pins(&denied(ErrorKind::PermissionDenied));
+        assert!(cure.contains("appArmorProfile"), "{cure}");
+        assert_eq!(
+            cure_of_pins(&denied(ErrorKind::NotFound)),
+            "see the message"
+        );
+    }
+}

@@ -142,7 +142,7 @@ impl Pins {
 /// # Errors
 ///
 /// If it could not: it, or what it would be made in, is not on a bpffs, or others may write to it.
-pub fn can_pin_in(path: &Path) -> Result<(), PinsError> {
+pub(crate) fn can_pin_in(path: &Path) -> Result<(), PinsError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => {
             require_bpffs(path)?;
@@ -150,6 +150,26 @@ pub fn can_pin_in(path: &Path) -> Result<(), PinsError> {
         }
         Err(_) => require_bpffs(path.parent().unwrap_or(path)),
     }
+}
+
+/// As [`can_pin_in`], and makes a directory where it would pin, and removes it: what confines the process may deny
+/// that where all else is well.
+///
+/// # Errors
+///
+/// As [`can_pin_in`], and if nothing can be made there.
+pub fn try_to_pin_in(path: &Path) -> Result<(), PinsError> {
+    can_pin_in(path)?;
+    let place = if path.exists() {
+        Some(path)
+    } else {
+        path.parent()
+    };
+    let tried = place
+        .unwrap_or(path)
+        .join(format!("{TRIED}{}", std::process::id()));
+    make(&tried)?;
+    fs::remove_dir(&tried).map_err(failed("remove", &tried))
 }
 
 /// The names of the directories in `path` that agents have made.
@@ -257,6 +277,8 @@ pub(crate) fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> P
 }
 
 const NEW: &str = "v1-new";
+/// With which the name of a directory begins that is made to see whether it can be.
+const TRIED: &str = "statlink-check-";
 /// With which the name of each pin begins.
 pub(crate) const MAP: &str = "map_";
 pub(crate) const PROGRAM: &str = "prog_";

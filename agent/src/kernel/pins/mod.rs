@@ -29,7 +29,7 @@ use statlink_ebpf::Source;
 
 use self::directory::Pins;
 pub use self::{
-    directory::{PinsError, can_pin_in},
+    directory::{PinsError, try_to_pin_in},
     told::{Before, Told},
     uninstall::{Uninstalled, uninstall},
     verdict::Unfit,
