@@ -15,7 +15,7 @@ const PAGE: &str = "127.0.0.1:19464";
 /// its page.
 #[test]
 fn its_page_has_the_same_series_as_its_exports() {
-    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape()).unwrap();
+    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape("bed/node-1")).unwrap();
     let options = options(&bed)
         .arg("--metrics-address")
         .arg(PAGE)
@@ -52,7 +52,7 @@ fn its_page_has_the_same_series_as_its_exports() {
 /// A counter that fell to 0 at a restart and came back would be counted twice.
 #[test]
 fn each_check_is_added_up_once_over_deaths_of_the_agent() {
-    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape()).unwrap();
+    let (mut bed, prometheus) = Bed::with_prometheus_that(&scrape("node-1")).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let options = options(&bed)
         .arg("--metrics-address")
@@ -93,11 +93,11 @@ fn each_check_is_added_up_once_over_deaths_of_the_agent() {
     assert_eq!(resets, Some(0.0));
 }
 
-/// The configuration to scrape the page every second.
-fn scrape() -> String {
+/// The configuration to scrape the page of this instance every second.
+fn scrape(instance: &str) -> String {
     format!(
         "scrape_configs:\n- job_name: statlink\n  scrape_interval: 1s\n  static_configs:\n  \
-         - targets: ['{PAGE}']\n    labels: {{way: scraped, instance: node-1}}\n"
+         - targets: ['{PAGE}']\n    labels: {{way: scraped, instance: {instance}}}\n"
     )
 }
 
