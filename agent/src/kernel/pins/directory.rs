@@ -152,12 +152,12 @@ pub(crate) fn can_pin_in(path: &Path) -> Result<(), PinsError> {
     }
 }
 
-/// As [`can_pin_in`], and makes a directory where it would pin, and removes it: what confines the process may deny
+/// As `can_pin_in`, and makes a directory where it would pin, and removes it: what confines the process may deny
 /// that where all else is well.
 ///
 /// # Errors
 ///
-/// As [`can_pin_in`], and if nothing can be made there.
+/// As `can_pin_in`, and if nothing can be made there.
 pub fn try_to_pin_in(path: &Path) -> Result<(), PinsError> {
     can_pin_in(path)?;
     let place = if path.exists() {
