@@ -182,11 +182,14 @@ impl Discovery {
         self.directory.as_ref()?.last_peer_addresses()
     }
 
-    /// A client went to `address`. If it is not known as the peer's, the API is asked whether what is
-    /// known is current.
-    pub(crate) fn went_to(&self, address: SocketAddr) {
-        let known = self.peer_addresses();
-        if known.is_some_and(|known| !known.contains(&address.ip().to_canonical())) {
+    /// Clients went to these addresses. If one is not known as the peer's, the API is asked whether
+    /// what is known is current.
+    pub(crate) fn went_to(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let Some(known) = self.peer_addresses() else {
+            return;
+        };
+        let is_known = |address: SocketAddr| known.contains(&address.ip().to_canonical());
+        if !addresses.into_iter().all(is_known) {
             self.doubts.raise();
         }
     }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::finding::{Finding, Verdict};
 use crate::{
     discovery::{
@@ -20,7 +18,7 @@ pub(super) async fn check(options: &Options) -> (Vec<Finding>, Discovery) {
         let finding = Finding::new("Kubernetes API", PURPOSE, "not used");
         return (vec![finding], alone);
     };
-    let (sender, mut events) = mpsc::channel(EVENT_QUEUE);
+    let (sender, mut events) = kubernetes::event_queue();
     let tried = async {
         let server = kubernetes::find().await?;
         let access = kubernetes::probe(&server, settings).await?;
@@ -59,5 +57,3 @@ const PURPOSE: &str =
 /// How long to wait for the first listing, so that activators are found by their pods. Each
 /// resource has already answered one request, so the server is there and a listing takes no longer.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many events may wait to be applied; a full queue makes the watch wait.
-const EVENT_QUEUE: usize = 64;

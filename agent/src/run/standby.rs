@@ -3,10 +3,7 @@
 use std::{path::Path, pin::pin, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{
-    sync::{mpsc, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     discovery::{
@@ -99,7 +96,7 @@ async fn listed(options: &Options) -> Result<(), ConfigError> {
     let Some(settings) = &options.kubernetes else {
         return Ok(());
     };
-    let (sender, mut events) = mpsc::channel(EVENT_QUEUE);
+    let (sender, mut events) = kubernetes::event_queue();
     kubernetes::watch(&kubernetes::find().await?, settings, &sender)?;
     let mut discovery = Discovery::with_kubernetes(options.selector.clone());
     discovery.sync(&mut events).await;
@@ -126,8 +123,6 @@ fn warn(is_ready: bool) {
 
 /// What replaces agents ends the other one within seconds, and that takes 10 s at most.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many events may wait to be applied; a full queue makes the watch wait.
-const EVENT_QUEUE: usize = 64;
 const UNSEEN: &str = "whether another agent is at work here cannot be seen: give --state-dir a directory that this \
      user may write to, or leave out --pin-directory";
 

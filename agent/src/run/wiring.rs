@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
-    sync::{Notify, broadcast, mpsc, watch},
+    sync::{Notify, broadcast, watch},
 };
 
 use super::{
@@ -131,7 +131,7 @@ async fn serve(options: Options, tracefs: Tracefs, lines: Lines) -> anyhow::Resu
     let (events, _) = broadcast::channel(EVENTS);
     let transition = Arc::new(Notify::new());
     let (snapshots, requests) = Snapshots::channel();
-    let (watch_events, watch_queue) = mpsc::channel(WATCH_EVENTS);
+    let (watch_events, watch_queue) = kubernetes::event_queue();
 
     let control = control::server::Server::bind(&options.socket)?;
     let control = tokio::spawn(control.serve(snapshots.clone(), events.clone()));
@@ -396,9 +396,6 @@ const NOT_SYNCED: &str = "the Kubernetes API has not been read once yet; where i
 /// By how many events a slow reader of `statlink events` may lag behind before it is told how many
 /// it missed: a common loss of 200 links (four events each), and some. 300 kB at most.
 const EVENTS: usize = 1024;
-/// How many of the API's events wait for the loop. A watch waits for room: nothing is lost, and a
-/// long listing is taken in as it comes.
-const WATCH_EVENTS: usize = 64;
 /// How often to look whether the API has listed everything. It is looked at for a moment after the
 /// start only, and a kubelet asks once a second at most.
 const SYNC_CADENCE: Duration = Duration::from_millis(200);

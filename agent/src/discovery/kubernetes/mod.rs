@@ -105,6 +105,9 @@ impl AccessError {
     }
 }
 
+/// How many events may wait to be applied. A watch waits for room: nothing is lost, and a long listing
+/// is taken in as it comes.
+const EVENT_QUEUE: usize = 64;
 /// How long `statlink check` waits for the answers about one resource. An API server lists a few
 /// objects in milliseconds; one that takes seconds is of no use to the agent either.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,6 +128,11 @@ pub(crate) fn in_cluster() -> bool {
 pub(crate) async fn find() -> Result<kube::Config, ConfigError> {
     let found = kube::Config::infer().await;
     found.map_err(|error| ConfigError::new(&error))
+}
+
+/// The queue between the watches and whoever applies what they report.
+pub(crate) fn event_queue() -> (mpsc::Sender<WatchEvent>, mpsc::Receiver<WatchEvent>) {
+    mpsc::channel(EVENT_QUEUE)
 }
 
 /// Starts the watches. They run until the receiver of `events` is dropped. Those of the peer's

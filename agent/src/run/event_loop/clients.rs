@@ -137,11 +137,10 @@ impl EventLoop {
     /// Has the API asked about addresses that clients went to and that it has not told of.
     pub(super) fn check_addresses(&self, input: &Input) {
         if let Input::Attempted { peer_address, .. } = input {
-            self.discovery.went_to(*peer_address);
+            self.discovery.went_to([*peer_address]);
         } else if let Input::Resynchronised { open, .. } = input {
-            for connection in open {
-                self.discovery.went_to(connection.peer_address);
-            }
+            self.discovery
+                .went_to(open.iter().map(|connection| connection.peer_address));
         }
     }
 
