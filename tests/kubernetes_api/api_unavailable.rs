@@ -19,10 +19,7 @@ fn while_it_is_unavailable_links_stay_known_and_it_is_logged_once() {
         .activator("newcomer", statlink_tests::peer::Traffic::Idle)
         .unwrap();
     bed.wait_reachable(&newcomer, 1, PATIENCE).unwrap();
-    bed.faults(&known.activator).reset_established().unwrap();
-    bed.wait_error(&known.activator, "disconnect", "connection_reset", PATIENCE)
-        .unwrap();
-    bed.wait_reachable(&known.activator, 1, PATIENCE).unwrap();
+    world.reconnect(&known);
 
     world.plane.start_api().unwrap();
     for resource in ["pods", "services", "endpointslices"] {
@@ -53,26 +50,10 @@ fn while_it_is_frozen_no_address_is_wrong() {
     let restricted = world.restricted();
     world.bed.start_agent_with(&restricted).unwrap();
     let member = world.connected("activator");
-    world
-        .plane
-        .endpoints(&world.namespace, &["10.99.0.1"])
-        .unwrap();
-    // The agent knows of the new set.
-    let newcomer = world.activator("newcomer");
-    let bed = &world.bed;
-    bed.wait_error(&newcomer.activator, "connect", "wrong_peer", PATIENCE)
-        .unwrap();
+    let _newcomer = world.move_autoscaler_elsewhere();
 
     world.plane.freeze_api().unwrap();
-    bed.faults(&member.activator).reset_established().unwrap();
-    bed.wait_error(
-        &member.activator,
-        "disconnect",
-        "connection_reset",
-        PATIENCE,
-    )
-    .unwrap();
-    bed.wait_reachable(&member.activator, 1, PATIENCE).unwrap();
+    world.reconnect(&member);
     world.wait_log("no answer within 1.5 s", PATIENCE);
     let bed = &world.bed;
     // It does not stay right by mere chance: it lives on for a check.

@@ -72,16 +72,8 @@ fn with_the_api_an_environment_takes_no_name_and_hides_no_outage() {
         assert_eq!(pids(&world, &pod), [real]);
 
         // What the impostors hold does not stand for what the real one has lost.
+        world.reconnect(&member);
         let bed = &world.bed;
-        bed.faults(&member.activator).reset_established().unwrap();
-        bed.wait_error(
-            &member.activator,
-            "disconnect",
-            "connection_reset",
-            PATIENCE,
-        )
-        .unwrap();
-        bed.wait_reachable(&member.activator, 1, PATIENCE).unwrap();
         let figures = Figures::of(bed, &member.activator);
         assert_eq!(figures.connects, 2.0, "{figures:#?}");
         bed.check_invariants().unwrap();

@@ -86,6 +86,28 @@ impl World {
         member
     }
 
+    /// Breaks a member's connection, and waits until the agent exports the loss and the next connection.
+    pub(crate) fn reconnect(&self, member: &Member) {
+        let (bed, activator) = (&self.bed, &member.activator);
+        bed.faults(activator).reset_established().unwrap();
+        bed.wait_error(activator, "disconnect", "connection_reset", PATIENCE)
+            .unwrap();
+        bed.wait_reachable(activator, 1, PATIENCE).unwrap();
+    }
+
+    /// Has the API say that the autoscaler is elsewhere, and waits until the agent knows: a newcomer is
+    /// told to be wrong.
+    pub(crate) fn move_autoscaler_elsewhere(&self) -> Member {
+        self.plane
+            .endpoints(&self.namespace, &["10.99.0.1"])
+            .unwrap();
+        let newcomer = self.activator("newcomer");
+        self.bed
+            .wait_error(&newcomer.activator, "connect", "wrong_peer", PATIENCE)
+            .unwrap();
+        newcomer
+    }
+
     /// The agent's log lines with this text.
     pub(crate) fn log(&self, text: &str) -> Vec<String> {
         let agent = self.bed.agent.as_ref().unwrap();

@@ -46,6 +46,16 @@ impl Estate {
         options
     }
 
+    /// An agent with these options that watches a link.
+    fn at_work(&self) -> (Bed, agent::Options, Activator) {
+        let mut bed = Bed::new().unwrap();
+        let options = self.heir(&bed);
+        bed.start_agent_with(&options).unwrap();
+        let activator = bed.activator("activator", Traffic::Idle).unwrap();
+        bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+        (bed, options, activator)
+    }
+
     /// The ids of all that is pinned.
     fn pinned(&self) -> (Vec<u32>, Vec<u32>) {
         (self.bpffs.programs().unwrap(), self.bpffs.maps().unwrap())
@@ -143,11 +153,7 @@ fn stand_by(bed: &Bed, options: &agent::Options) -> Agent {
 #[test]
 fn a_successor_waits_ready_and_goes_on_where_its_predecessor_ends() {
     let estate = Estate::new();
-    let mut bed = Bed::new().unwrap();
-    let options = estate.heir(&bed);
-    bed.start_agent_with(&options).unwrap();
-    let activator = bed.activator("activator", Traffic::Idle).unwrap();
-    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let (mut bed, options, activator) = estate.at_work();
     let pinned = estate.pinned();
     for end in [Process::kill, |it: &mut Process| it.terminate(PATIENCE)] {
         let mut next = stand_by(&bed, &options);
@@ -176,11 +182,7 @@ fn a_successor_waits_ready_and_goes_on_where_its_predecessor_ends() {
 #[test]
 fn a_successor_that_cannot_do_its_work_leaves_its_predecessor_at_work() {
     let estate = Estate::new();
-    let mut bed = Bed::new().unwrap();
-    let mut options = estate.heir(&bed);
-    bed.start_agent_with(&options).unwrap();
-    let activator = bed.activator("activator", Traffic::Idle).unwrap();
-    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let (bed, mut options, activator) = estate.at_work();
     let pinned = estate.pinned();
     options.capabilities = Some("sys_ptrace");
     let mut next = Agent::spawn(&options).unwrap();
@@ -199,11 +201,7 @@ fn a_successor_that_cannot_do_its_work_leaves_its_predecessor_at_work() {
 #[test]
 fn a_successor_that_does_not_reach_the_api_is_not_ready_and_takes_its_turn_all_the_same() {
     let estate = Estate::new();
-    let mut bed = Bed::new().unwrap();
-    let options = estate.heir(&bed);
-    bed.start_agent_with(&options).unwrap();
-    let activator = bed.activator("activator", Traffic::Idle).unwrap();
-    bed.wait_reachable(&activator, 1, PATIENCE).unwrap();
+    let (mut bed, options, _activator) = estate.at_work();
     let kubeconfig = estate.memory.path().join("kubeconfig");
     std::fs::write(&kubeconfig, NOBODY_ANSWERS).unwrap();
     let of_cluster = options
